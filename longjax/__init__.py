@@ -1,0 +1,1 @@
+"""Long-context extension of LLaMA-family models, under control, in JAX."""

@@ -1,0 +1,69 @@
+"""Attention as a union of branches: the form of every method but Landmark. Letters as in rope.py."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from longjax.attention import Part, Scene, Tokens
+from longjax.branches import Branch, Kept, Place
+from longjax.cache import Store
+from longjax.config import ModelConfig
+from longjax.rope import rotate
+
+
+@dataclasses.dataclass(frozen=True)
+class Branched:
+    """One softmax over the branches; with no argument, plain causal attention."""
+
+    branches: tuple[Branch, ...] = (Branch(),)
+
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+        memory = memory or {}
+        rotated = {at: rotate(k_BSKH, at(scene.keys.place_BT), scene.rope) for at in self.key_places()}
+        parts, after = [], {}
+        for branch in self.branches:
+            name = self.store_of(branch)
+            k, keys = rotated[branch.key_at], Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
+            keys = keys.replace(k_BWKH=k)
+            if memory:
+                keys, after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
+            parts.append(part(branch, q_BTNH, keys, scene))
+        return scene.softmax(tuple(parts)), after or None
+
+    def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:
+        return {self.store_of(branch): Store.empty(cfg, batch, size, self.kept_for(branch)) for branch in self.branches}
+
+    def key_places(self) -> tuple[Place, ...]:
+        return tuple(dict.fromkeys(branch.key_at for branch in self.branches))
+
+    def kept_for(self, branch: Branch) -> Kept:
+        """What its store keeps. Branches that place keys alike share one store if one of them needs all."""
+        alike = [other.sees.kept for other in self.branches if other.key_at == branch.key_at]
+        return Kept() if Kept() in alike else branch.sees.kept
+
+    def store_of(self, branch: Branch) -> str:
+        kept = self.kept_for(branch)
+        place = self.key_places().index(branch.key_at)
+        return f"keys{place}" + (f"_last{kept.last}" if kept.last else f"_first{kept.first}" if kept.first else "")
+
+
+def indices(tokens: Tokens) -> jax.Array:
+    """-> index_BT, -1 for padding."""
+    return jnp.where(tokens.real_BT, tokens.index_BT, -1)
+
+
+def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
+    """What the branch brings to the softmax."""
+    queries, rope = scene.queries, scene.rope
+    i_BT = queries.index_BT - queries.start_BT
+    lo, hi = branch.sees(i_BT[:, :, None], scene.head_N)
+    lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))
+    t_place_BT = branch.query_at(queries.place_BT)
+    scale_BT = branch.query_scale(i_BT) * rope.query_scale
+    q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
+    s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
+    return Part(
+        q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
+        rope.slopes_N, branch.mask,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""Hugging Face weights by our names and back. NumPy only; families are tables, not code."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from longjax.config import ModelConfig
+from longjax.llama import layer_shapes, outer_shapes
+
+# our name -> (their name, their axes). Axes written together are one axis of theirs: "NH D" is [N * H, D].
+LLAMA = {
+    "embed_VD": ("model.embed_tokens.weight", "V D"),
+    "norm_D": ("model.norm.weight", "D"),
+    "unembed_DV": ("lm_head.weight", "V D"),
+    "attn_norm_D": ("model.layers.{}.input_layernorm.weight", "D"),
+    "ffn_norm_D": ("model.layers.{}.post_attention_layernorm.weight", "D"),
+    "q_DNH": ("model.layers.{}.self_attn.q_proj.weight", "NH D"),
+    "k_DKH": ("model.layers.{}.self_attn.k_proj.weight", "KH D"),
+    "v_DKH": ("model.layers.{}.self_attn.v_proj.weight", "KH D"),
+    "o_NHD": ("model.layers.{}.self_attn.o_proj.weight", "D NH"),
+    "gate_DF": ("model.layers.{}.mlp.gate_proj.weight", "F D"),
+    "up_DF": ("model.layers.{}.mlp.up_proj.weight", "F D"),
+    "down_FD": ("model.layers.{}.mlp.down_proj.weight", "D F"),
+    "q_bias_NH": ("model.layers.{}.self_attn.q_proj.bias", "NH"),
+    "k_bias_KH": ("model.layers.{}.self_attn.k_proj.bias", "KH"),
+    "v_bias_KH": ("model.layers.{}.self_attn.v_proj.bias", "KH"),
+    "o_bias_D": ("model.layers.{}.self_attn.o_proj.bias", "D"),
+}
+PHI = LLAMA | {
+    "norm_D": ("model.final_layernorm.weight", "D"),
+    "norm_bias_D": ("model.final_layernorm.bias", "D"),
+    "unembed_bias_V": ("lm_head.bias", "V"),
+    "attn_norm_bias_D": ("model.layers.{}.input_layernorm.bias", "D"),
+    "o_NHD": ("model.layers.{}.self_attn.dense.weight", "D NH"),
+    "o_bias_D": ("model.layers.{}.self_attn.dense.bias", "D"),
+    "up_DF": ("model.layers.{}.mlp.fc1.weight", "F D"),
+    "up_bias_F": ("model.layers.{}.mlp.fc1.bias", "F"),
+    "down_FD": ("model.layers.{}.mlp.fc2.weight", "D F"),
+    "down_bias_D": ("model.layers.{}.mlp.fc2.bias", "D"),
+}
+
+
+def table(cfg: ModelConfig) -> dict[str, tuple[str, str]]:
+    return PHI if cfg.parallel else LLAMA
+
+
+def sizes(cfg: ModelConfig) -> dict[str, int]:
+    return {"V": cfg.vocab, "D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
+
+
+def to_ours(x: np.ndarray, name: str, theirs: str, cfg: ModelConfig) -> np.ndarray:
+    """One tensor from their axes to those in our name."""
+    ours, flat, size = name.rsplit("_", 1)[1], theirs.replace(" ", ""), sizes(cfg)
+    return np.asarray(x).reshape([size[a] for a in flat]).transpose([flat.index(a) for a in ours])
+
+
+def to_theirs(x: np.ndarray, name: str, theirs: str, cfg: ModelConfig) -> np.ndarray:
+    ours, flat, size = name.rsplit("_", 1)[1], theirs.replace(" ", ""), sizes(cfg)
+    shape = [int(np.prod([size[a] for a in group])) for group in theirs.split()]
+    return np.ascontiguousarray(np.asarray(x).transpose([ours.index(a) for a in flat])).reshape(shape)
+
+
+def from_hf(state: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.ndarray]:
+    """-> params, without the method's own. `state` holds Hugging Face's tensors by name.
+
+    Raises ValueError naming the tensor that is missing or has another shape.
+    """
+    params = {}
+    for name in outer_shapes(cfg):
+        params[name] = _one(state, name, table(cfg)[name], None, cfg)
+    for name in layer_shapes(cfg):
+        params[name] = np.stack([_one(state, name, table(cfg)[name], i, cfg) for i in range(cfg.layers)])
+    return params
+
+
+def _one(state, name, entry, layer, cfg):
+    their_name, axes = entry[0].format(layer), entry[1]
+    if their_name not in state:
+        raise ValueError(f"the checkpoint has no tensor {their_name}")
+    try:
+        return to_ours(state[their_name], name, axes, cfg)
+    except ValueError as error:
+        raise ValueError(f"{their_name} has shape {np.shape(state[their_name])}, not that of {cfg}") from error
+
+
+def to_hf(params: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.ndarray]:
+    """-> Hugging Face's tensors by name; the inverse of `from_hf`."""
+    state = {}
+    for name in outer_shapes(cfg):
+        their_name, axes = table(cfg)[name]
+        state[their_name] = to_theirs(params[name], name, axes, cfg)
+    for name in layer_shapes(cfg):
+        their_name, axes = table(cfg)[name]
+        for i in range(cfg.layers):
+            state[their_name.format(i)] = to_theirs(params[name][i], name, axes, cfg)
+    return state

@@ -1,0 +1,197 @@
+"""LLaMA as one pure function: `Llama(cfg, method).apply({"params": params}, tokens, where, length)`.
+
+Letters in names are axes: B batch, T tokens given, D model, N query heads, K key heads, H head width,
+F feed-forward, V vocabulary, L layers.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
+from longjax.config import ModelConfig
+from longjax.methods.base import Method
+
+Weights = dict[str, jax.Array]  # of one layer, by the names in layer_shapes
+BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "up": "F", "down": "D"}
+
+
+class Placement(Protocol):
+    """How one layer's work is spread over devices. sharding.OnMesh is the other one."""
+
+    act: Any  # sharding of the residual stream
+
+    def attention(self, attention: Attention) -> Attention: ...
+
+    def weights(self, w: Weights) -> Weights: ...
+
+
+class OneDevice:
+    """Everything as it is. Equal and hashable by type."""
+
+    act = None
+
+    def attention(self, attention):
+        return attention
+
+    def weights(self, w):
+        return w
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __hash__(self):
+        return hash(type(self))
+
+
+def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """One layer's weights. The block computes with whatever is here."""
+    size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
+    names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD", "up_DF", "down_FD"]
+    names += ["gate_DF"] * cfg.gated + ["ffn_norm_D"] * (not cfg.parallel)
+    if cfg.norm == "layer":
+        names += ["attn_norm_bias_D"] + ["ffn_norm_bias_D"] * (not cfg.parallel)
+    names += [f"{name}_bias_{BIAS_AXES[name]}" for name in cfg.biases if name in BIAS_AXES]
+    return {name: tuple(size[axis] for axis in name.rsplit("_", 1)[1]) for name in names}
+
+
+def outer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The weights outside the layers."""
+    shapes: dict[str, tuple[int, ...]] = {"embed_VD": (cfg.vocab, cfg.dim), "norm_D": (cfg.dim,)}
+    if not cfg.tied:
+        shapes["unembed_DV"] = (cfg.dim, cfg.vocab)
+    if "unembed" in cfg.biases:
+        shapes["unembed_bias_V"] = (cfg.vocab,)
+    if cfg.norm == "layer":
+        shapes["norm_bias_D"] = (cfg.dim,)
+    return shapes
+
+
+def initializer(name: str) -> Callable[..., jax.Array]:
+    if "bias" in name:
+        return nn.initializers.zeros
+    return nn.initializers.ones if "norm" in name else nn.initializers.normal(0.02)
+
+
+def norm(x_BTD: jax.Array, w: Weights, name: str, eps: float) -> jax.Array:
+    """RMSNorm, or LayerNorm where there is a bias; float32 inside."""
+    x, scale = x_BTD.astype(jnp.float32), w[f"{name}_D"].astype(jnp.float32)
+    bias = w.get(f"{name}_bias_D")
+    if bias is not None:
+        x = x - jnp.mean(x, -1, keepdims=True)
+    y = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + eps) * scale
+    return (y if bias is None else y + bias.astype(jnp.float32)).astype(x_BTD.dtype)
+
+
+def project(x: jax.Array, w: Weights, name: str, axes: str, act: Any = None) -> jax.Array:
+    """x @ w[name], plus its bias if there is one. `axes` is the einsum: "BTD,DNH->BTNH"."""
+    ins, outs = axes.split("->")
+    y = jnp.einsum(axes, x, w[f"{name}_{ins.split(',')[1]}"], out_sharding=act)
+    bias = w.get(f"{name}_bias_{outs[2:]}")
+    return y if bias is None else y + bias
+
+
+def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> jax.Array:
+    squash = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}[cfg.act]
+    h_BTF = project(h_BTD, w, "up", "BTD,DF->BTF")
+    h_BTF = squash(project(h_BTD, w, "gate", "BTD,DF->BTF")) * h_BTF if cfg.gated else squash(h_BTF)
+    return project(h_BTF, w, "down", "BTF,FD->BTD", act)
+
+
+def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
+    """One layer -> (x_BTD, memory). `w` is in compute form."""
+    h_BTD = norm(x_BTD, w, "attn_norm", cfg.norm_eps)
+    q_BTNH = project(h_BTD, w, "q", "BTD,DNH->BTNH")
+    k_BTKH = project(h_BTD, w, "k", "BTD,DKH->BTKH")
+    v_BTKH = project(h_BTD, w, "v", "BTD,DKH->BTKH")
+    out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
+    y_BTD = x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act)
+    if not cfg.parallel:
+        h_BTD = norm(y_BTD, w, "ffn_norm", cfg.norm_eps)
+    return y_BTD + feed_forward(h_BTD, w, cfg, act), memory
+
+
+class Llama(nn.Module):
+    """Declares the parameters and runs the stack. All arithmetic is in functions.
+
+    Attributes:
+      method: where tokens stand and who sees whom.
+      train: whether the method's training-time attention is used.
+      softmax: the attention back end.
+      place: how the work is spread over devices.
+      keep: what the backward pass may keep of a layer's forward pass (a jax.checkpoint_policies entry).
+
+    """
+
+    cfg: ModelConfig
+    method: Method = Method()
+    train: bool = False
+    softmax: Softmax = Dense()
+    place: Placement = OneDevice()
+    keep: Any = None
+
+    def attention(self, length: int) -> Attention:
+        """The method's attention for sequences of `length` tokens."""
+        method = self.method
+        return ((method.attention_train if self.train else None) or method.attention)(self.cfg, length)
+
+    def empty_memory(self, batch: int, size: int, length: int) -> Any:
+        """-> the cache of all layers, for rows of at most `size` tokens."""
+        one = self.attention(length).empty(self.cfg, batch, size)
+        return jax.tree.map(lambda x: jnp.repeat(x[None], self.cfg.layers, axis=0), one)
+
+    @nn.compact
+    def __call__(
+        self, tokens_BT: jax.Array, where: Tokens, length: int, memory: Any = None, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
+        """-> (hidden_BTD, memory). Callers make `logits` of it, and never for all T at once.
+
+        Args:
+          tokens_BT: token ids, int32.
+          where: where they stand.
+          length: of the whole sequence, prompt and continuation; chooses the frequencies, once a sequence.
+          memory: cache of the tokens before these, from `empty_memory` or an earlier call.
+          key: random numbers for training (CLEX).
+
+        """
+        cfg, method = self.cfg, self.method
+        outer = {name: self.param(name, initializer(name), shape) for name, shape in outer_shapes(cfg).items()}
+        layers = {
+            name: self.param(name, initializer(name), (cfg.layers, *shape)) for name, shape in layer_shapes(cfg).items()
+        }
+        own = self.param("method", method.own, cfg)
+        rope = method.rope(cfg, length, own, key)
+        if rope.place_BT is not None:
+            where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
+        attention = self.place.attention(self.attention(length))
+        scene = Scene(where, where, rope, jnp.arange(cfg.heads), softmax=self.softmax)
+
+        def body(x_BTD, layer):
+            w, own, memory, number = layer
+            w = method.adapt(w, own)
+            w = self.place.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
+            return block(x_BTD, w, memory, scene.replace(layer=number), attention, cfg, self.place.act)
+
+        x_BTD = embed(outer["embed_VD"], tokens_BT, self.place.act).astype(cfg.dtype)
+        stack = (layers, own.get("layers", {}), memory, jnp.arange(cfg.layers))
+        x_BTD, memory = jax.lax.scan(jax.checkpoint(body, policy=self.keep), x_BTD, stack)
+        return norm(x_BTD, outer, "norm", cfg.norm_eps), memory
+
+
+def embed(embed_VD: jax.Array, tokens_BT: jax.Array, act: Any) -> jax.Array:
+    if act is not None:
+        embed_VD = jax.reshard(embed_VD, jax.P(None, None))
+    return embed_VD.at[tokens_BT].get(out_sharding=act)
+
+
+def logits(params: Weights, hidden_BTD: jax.Array) -> jax.Array:
+    """-> logits_BTV in float32."""
+    w = params.get("unembed_DV")
+    w_DV = params["embed_VD"].T if w is None else w
+    logits_BTV = jnp.einsum(
+        "BTD,DV->BTV", hidden_BTD, w_DV.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32
+    )
+    return logits_BTV + params["unembed_bias_V"] if "unembed_bias_V" in params else logits_BTV

@@ -1,0 +1,112 @@
+"""What a context-extension method may change about a LLaMA."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from longjax.attention import Attention
+from longjax.branched import Branched
+from longjax.config import ModelConfig
+from longjax.rope import Rope, inv_freq
+
+
+class RopeFn(Protocol):
+    """`length` is that of the whole sequence, prompt and continuation; `own` are the method's parameters;
+    `key` is given in training only.
+    """
+
+    def __call__(self, cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope: ...
+
+
+class AttentionFn(Protocol):
+    """Attention for a sequence of `length` tokens. A frozen dataclass."""
+
+    def __call__(self, cfg: ModelConfig, length: int) -> Attention: ...
+
+
+class Adapt(Protocol):
+    """One layer's weights as the method uses them (LoRA). `own` are the method's parameters of that layer."""
+
+    def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
+
+
+class Insert(Protocol):
+    """Tokens that the method adds to every sequence (landmarks), on the host."""
+
+    def __call__(self, tokens_BT: np.ndarray, cfg: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+        """-> (tokens_BS, real_BS): the longer rows, and which of their tokens were there before."""
+        ...
+
+
+def fixed(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
+    """Frequencies computed on the host in float64, rounded once to float32."""
+    return Rope(jnp.asarray(inv_freq_R, jnp.float32), scale, query_scale)
+
+
+def plain_rope(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
+    return fixed(inv_freq(cfg))
+
+
+def full_attention(cfg: ModelConfig, length: int) -> Attention:
+    return Branched()
+
+
+def nothing(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+    return {}
+
+
+def unchanged(w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return w
+
+
+def everything(path: str) -> bool:
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """The default is the base model, untouched.
+
+    Attributes:
+      rope: how fast pairs turn.
+      attention: who sees whom from where.
+      attention_train: the same in training, where it differs (LongLoRA, Landmark).
+      own: initialises the method's own parameters; those under "layers" have a leading layer axis.
+      adapt: one layer's weights as used, from the stored ones and the method's own.
+      trainable: whether the parameter at this path (names joined by "/") is trained.
+      insert: tokens added to every sequence, None for none; each such kind extends the vocabulary by one.
+
+    """
+
+    rope: RopeFn = plain_rope
+    attention: AttentionFn = full_attention
+    attention_train: AttentionFn | None = None
+    own: Callable[[jax.Array, ModelConfig], dict[str, Any]] = nothing
+    adapt: Adapt = unchanged
+    trainable: Callable[[str], bool] = everything
+    insert: Insert | None = None
+
+
+def base() -> Method:
+    """The model as it was trained."""
+    return Method()
+
+
+def compose(position: Method, attention: Method) -> Method:
+    """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
+    if position.attention is not full_attention:
+        raise ValueError("compose: the first method must leave attention as it is")
+    return dataclasses.replace(attention, rope=position.rope, own=_Both(position.own, attention.own))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Both:
+    first: Callable[[jax.Array, ModelConfig], dict[str, Any]]
+    second: Callable[[jax.Array, ModelConfig], dict[str, Any]]
+
+    def __call__(self, key, cfg):
+        return self.first(key, cfg) | self.second(key, cfg)

@@ -1,0 +1,21 @@
+"""Position Interpolation: squeeze the long sequence into the places that the model knows.
+
+Chen et al. 2023, arXiv:2306.15595; equation 8 of arXiv:2409.12181.
+"""
+
+import dataclasses
+
+from longjax.methods.base import Method, fixed
+from longjax.rope import inv_freq
+
+
+@dataclasses.dataclass(frozen=True)
+class PiRope:
+    factor: float
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(inv_freq(cfg) / self.factor)
+
+
+def pi(factor: float = 8.0) -> Method:
+    return Method(rope=PiRope(factor))

@@ -1,0 +1,56 @@
+"""Position encoding: rotation (RoPE) and, for ALiBi, a bias that grows with distance.
+
+Letters in names are axes: B batch, T queries, S keys, N query heads, K key heads, G = N/K, H head width,
+R rotated pairs (at most H/2).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from longjax.config import ModelConfig
+
+
+class Rope(struct.PyTreeNode):
+    """What a positional method says about one sequence.
+
+    Attributes:
+      inv_freq_R: radians per position of each pair. Fewer pairs than H/2 leave the rest of the head
+        unrotated (Phi); none at all is NoPE, or ALiBi together with `slopes_N`.
+      scale: multiplied into cosine and sine of queries and keys (YaRN's temperature).
+      query_scale: multiplied into queries alone (CLEX's log scale).
+      slopes_N: ALiBi's slopes; score -= slope * (query place - key place).
+      place_BT: where the tokens stand, if not at their index (CLEX in training).
+
+    """
+
+    inv_freq_R: jax.Array
+    scale: float = struct.field(pytree_node=False, default=1.0)
+    query_scale: float = struct.field(pytree_node=False, default=1.0)
+    slopes_N: jax.Array | None = None
+    place_BT: jax.Array | None = None
+
+
+def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
+    """-> inv_freq_R, float64: base ** (-2r / rotary_dim). On the host, so that float32 is rounded once."""
+    pair_R = np.arange(0, cfg.rotary_dim, 2, dtype=np.float64)
+    return (base or cfg.rope_base) ** (-pair_R / cfg.rotary_dim)
+
+
+def cos_sin(place_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
+    """-> cos_BTR, sin_BTR in float32, scale included."""
+    angle_BTR = place_BT[..., None].astype(jnp.float32) * rope.inv_freq_R
+    return jnp.cos(angle_BTR) * rope.scale, jnp.sin(angle_BTR) * rope.scale
+
+
+def rotate(x_BTNH: jax.Array, place_BT: jax.Array, rope: Rope) -> jax.Array:
+    """Turns pair (r, r + R) of the first 2R channels at place p by p * inv_freq[r] (Hugging Face's pairing)."""
+    pairs = rope.inv_freq_R.shape[0]
+    if not pairs:
+        return x_BTNH
+    cos_BT1R, sin_BT1R = (x[:, :, None] for x in cos_sin(place_BT, rope))
+    x = x_BTNH.astype(jnp.float32)
+    a_BTNR, b_BTNR, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    turned = (a_BTNR * cos_BT1R - b_BTNR * sin_BT1R, b_BTNR * cos_BT1R + a_BTNR * sin_BT1R, rest)
+    return jnp.concatenate(turned, axis=-1).astype(x_BTNH.dtype)
