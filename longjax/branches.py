@@ -90,6 +90,18 @@ class Capped:
 
 
 @dataclasses.dataclass(frozen=True)
+class Modulo:
+    """p -> min(p mod size + shift, most): places start again in every chunk."""
+
+    size: int
+    shift: float = 0.0
+    most: float = float("inf")
+
+    def __call__(self, place):
+        return jnp.minimum(jnp.mod(place, self.size) + self.shift, self.most)
+
+
+@dataclasses.dataclass(frozen=True)
 class Causal:
     """Everything up to the query."""
 
@@ -127,6 +139,75 @@ class Far:
     def __call__(self, i, head):
         hi = jnp.maximum(i - self.window + 1, 0)
         return jnp.zeros_like(i), hi if self.first is None else jnp.minimum(hi, self.first)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What came before the query in its own chunk; chunks begin at `offset + n * size`, and the first at 0."""
+
+    size: int
+    offset: int = 0
+
+    @property
+    def kept(self):
+        return Kept(last=self.size)
+
+    def __call__(self, i, head):
+        return jnp.maximum((i - self.offset) // self.size * self.size + self.offset, 0), i + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousChunk:
+    size: int
+
+    @property
+    def kept(self):
+        return Kept(last=2 * self.size)
+
+    def __call__(self, i, head):
+        hi = jnp.maximum(i // self.size * self.size, 0)
+        return jnp.maximum(hi - self.size, 0), hi
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlierChunks:
+    """Everything before `PreviousChunk(size)`."""
+
+    size: int
+    kept = Kept()
+
+    def __call__(self, i, head):
+        return jnp.zeros_like(i), jnp.maximum(i // self.size * self.size - self.size, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfShifted:
+    """`Chunk(size)` for the first `plain` heads; for the others chunks that begin half a chunk later."""
+
+    size: int
+    plain: int
+
+    @property
+    def kept(self):
+        return Kept(last=self.size)
+
+    def __call__(self, i, head):
+        (lo, hi), (shifted, _) = Chunk(self.size)(i, head), Chunk(self.size, self.size // 2)(i, head)
+        return jnp.where(head < self.plain, lo, shifted), hi
+
+
+@dataclasses.dataclass(frozen=True)
+class WrappedHalf:
+    """The leak of a rolled S2: its heads from `plain` on see the last half chunk from the first. Not causal."""
+
+    size: int
+    plain: int
+    length: int
+    kept = Kept()
+
+    def __call__(self, i, head):
+        leaks = (head >= self.plain) & (i >= 0) & (i < self.size // 2)  # -1 is padding
+        return jnp.where(leaks, self.length - self.size // 2, 0), jnp.where(leaks, self.length, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,10 @@ floor(j / group), the query at floor(i / group) + window - floor(window / group)
 """
 
 import dataclasses
+from typing import Literal
 
 from longjax.branched import Branched
-from longjax.branches import Branch, Far, Grouped, Near
+from longjax.branches import Branch, Far, Grouped, LogN, Near, Same
 from longjax.methods.base import Method
 
 
@@ -15,13 +16,44 @@ from longjax.methods.base import Method
 class SelfExtend:
     window: int
     group: int
+    shift: float
+    log_base: float = 0.0
 
     def __call__(self, cfg, length):
-        far = Grouped(self.group, self.window - self.window // self.group)
-        return Branched((Branch(Near(self.window)), Branch(Far(self.window), far, Grouped(self.group))))
+        scale = LogN(self.log_base) if self.log_base else Same()
+        far = Branch(Far(self.window), Grouped(self.group, self.shift), Grouped(self.group), scale)
+        return Branched((Branch(Near(self.window), query_scale=scale), far))
 
 
-def self_extend(window: int = 1024, group: int = 64) -> Method:
+@dataclasses.dataclass(frozen=True)
+class SelfExtendAuto:
+    """The finest grouping whose largest distance is at most alpha * trained length."""
+
+    window: int
+    alpha: float
+
+    def __call__(self, cfg, length):
+        if length <= cfg.trained_len:
+            return Branched()
+        room = cfg.trained_len * self.alpha - self.window
+        for group in range(1, self.window + 1):
+            if self.window % group == 0 and length - self.window <= room * group:
+                return SelfExtend(self.window, group, self.window - self.window // group)(cfg, length)
+        raise ValueError(f"--alpha={self.alpha} leaves no room for {length} tokens beyond --window={self.window}")
+
+
+def self_extend(
+    window: int = 1024, group: int = 64, log_base: float = 0.0, shift: Literal["floor", "true_division"] = "floor"
+) -> Method:
+    """`log_base` > 0 scales queries by max(1, ln(i + 1) / ln(log_base)). `shift`="true_division" is what the
+    authors' LLaMA code does before it decodes; it differs only where `group` does not divide `window`.
+    """
+    if shift == "true_division":
+        return Method(attention=SelfExtend(window, group, window - window / group, log_base))
     if window % group:
         raise ValueError(f"--window={window} must be a multiple of --group={group}: else the two ranges do not meet")
-    return Method(attention=SelfExtend(window, group))
+    return Method(attention=SelfExtend(window, group, window - window // group, log_base))
+
+
+def self_extend_auto(window: int = 1024, alpha: float = 0.5) -> Method:
+    return Method(attention=SelfExtendAuto(window, alpha))

@@ -1,0 +1,46 @@
+"""Dual Chunk Attention (ChunkLlama): places start again in every chunk; queries of later chunks stand behind it.
+
+An et al. 2024, arXiv:2402.17463, equations 2-9. With s = `chunk` and w = `local`, chunks hold c = s - w tokens: the
+query stands at i mod c for its own chunk, at min(i mod c + c, s) for the previous one, at min(2c - 1, s) for earlier
+ones, and a key always at j mod c.
+"""
+
+import dataclasses
+import math
+
+from longjax.branched import Branched
+from longjax.branches import At, Branch, Chunk, EarlierChunks, Modulo, PreviousChunk
+from longjax.methods.base import Method, fixed, plain_rope
+from longjax.rope import inv_freq
+
+
+@dataclasses.dataclass(frozen=True)
+class DcaRope:
+    """The released code's temperature, which the paper's numbers did not use: it changes with the length."""
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(inv_freq(cfg), scale=0.05 * math.log(max(length / cfg.trained_len, 1.0)) + 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dca:
+    chunk: int | None
+    local: int | None
+
+    def __call__(self, cfg, length):
+        chunk = cfg.trained_len * 3 // 4 if self.chunk is None else self.chunk
+        local = cfg.trained_len // 8 if self.local is None else self.local
+        if not 0 <= local < chunk:
+            raise ValueError(f"--local={local} must be below --chunk={chunk}: a chunk holds their difference")
+        size = chunk - local
+        key_at = Modulo(size)
+        return Branched((
+            Branch(Chunk(size), key_at, key_at),
+            Branch(PreviousChunk(size), Modulo(size, size, chunk), key_at),
+            Branch(EarlierChunks(size), At(min(2 * size - 1, chunk)), key_at),
+        ))  # fmt: skip
+
+
+def dca(chunk: int | None = None, local: int | None = None, mscale: bool = False) -> Method:
+    """Without numbers, `chunk` is 3/4 and `local` 1/8 of the trained length, as released."""
+    return Method(rope=DcaRope() if mscale else plain_rope, attention=Dca(chunk, local))

@@ -1,0 +1,28 @@
+"""LM-Infinite: the last `window` tokens, and the `first` ones at one constant distance. No training.
+
+Han et al. 2023, arXiv:2308.16137. As the authors' code: the window counts the query, and a first token
+farther away stands at distance `clamp` = window, not at the min(n - m, C) of arXiv:2409.12181 for all keys.
+"""
+
+import dataclasses
+
+from longjax.branched import Branched
+from longjax.branches import At, Branch, Far, Near
+from longjax.methods.base import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class LmInfinite:
+    window: int | None
+    first: int
+    clamp: int | None
+
+    def __call__(self, cfg, length):
+        window = self.window or cfg.trained_len
+        near, clamp = Branch(Near(window)), window if self.clamp is None else self.clamp
+        return Branched((near, Branch(Far(window, self.first), At(clamp), At(0))) if self.first else (near,))
+
+
+def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:
+    """No `window` means the model's trained length, no `clamp` the window (InfLLM takes window - 1)."""
+    return Method(attention=LmInfinite(window, first, clamp))

@@ -1,0 +1,32 @@
+"""ReRoPE: beyond a window every key stands at the window's edge, or creeps on `factor` times slower (leaky).
+
+Su 2023, https://kexue.fm/archives/9706 and 9708, whose code (bojone/rerope) always scales queries by
+max(1, ln(i + 1) / ln C): here `log_n`.
+"""
+
+import dataclasses
+
+from longjax.branched import Branched
+from longjax.branches import At, Branch, Far, LogN, Near, Place, Same, Squeezed
+from longjax.methods.base import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class ReRope:
+    window: int
+    query_at: Place
+    key_at: Place
+    log_n: bool
+
+    def __call__(self, cfg, length):
+        scale = LogN(cfg.trained_len) if self.log_n else Same()
+        far = Branch(Far(self.window), self.query_at, self.key_at, scale)
+        return Branched((Branch(Near(self.window), query_scale=scale), far))
+
+
+def rerope(window: int = 1024, log_n: bool = False) -> Method:
+    return Method(attention=ReRope(window, At(window), At(0.0), log_n))
+
+
+def leaky_rerope(window: int = 1024, factor: float = 8.0, log_n: bool = False) -> Method:
+    return Method(attention=ReRope(window, Squeezed(factor, window * (factor - 1)), Squeezed(factor), log_n))

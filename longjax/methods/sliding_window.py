@@ -1,0 +1,24 @@
+"""Sliding-window attention: the last `window` tokens, the query included, and nothing else.
+
+Jiang et al. 2023 (Mistral), arXiv:2310.06825, section 2: distance < window. It is LM-Infinite without its first
+tokens, and so tells what those are worth.
+"""
+
+import dataclasses
+
+from longjax.branched import Branched
+from longjax.branches import Branch, Near
+from longjax.methods.base import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class SlidingWindow:
+    window: int | None
+
+    def __call__(self, cfg, length):
+        return Branched((Branch(Near(self.window or cfg.trained_len)),))
+
+
+def sliding_window(window: int | None = None) -> Method:
+    """No `window` means the model's trained length."""
+    return Method(attention=SlidingWindow(window))

@@ -1,0 +1,59 @@
+"""StreamingLLM: the first few tokens (sinks), the `recent` ones and the query itself. No training.
+
+Xiao et al. 2023, arXiv:2309.17453. Places are slots of a full cache: recent keys keep their distance, and sinks stand
+right before them. `make_room` is the paper's use in a chat: dense attention within a turn, eviction before it.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from longjax.branched import Branched
+from longjax.branches import Branch, Capped, Far, Near
+from longjax.cache import Store
+from longjax.methods.base import Method
+from longjax.rope import Rope, rotate
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamingLlm:
+    sinks: int
+    recent: int | None
+
+    def __call__(self, cfg, length):
+        recent = cfg.trained_len - 1 - self.sinks if self.recent is None else self.recent
+        near, far = Branch(Near(recent + 1)), Branch(Far(recent + 1, self.sinks), Capped(self.sinks + recent))
+        return Branched((near, far) if self.sinks else (near,))
+
+
+def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
+    """No `recent` fills the trained length: sinks + recent + 1."""
+    return Method(attention=StreamingLlm(sinks, recent))
+
+
+def make_room(store: Store, coming: int, sinks: int, recent: int, rope: Rope) -> Store:
+    """Makes `coming` more tokens fit into sinks + recent slots by dropping those after the sinks.
+
+    The sinks move up against what stays, by turning their keys so much farther. All is then one run of
+    neighbours, and attention within the turn is plain. `store` is of one layer, its keys at their own place.
+    """
+    index_BW, slots = store.index_BW, store.index_BW.shape[1]
+    held_B1 = jnp.sum(index_BW >= 0, axis=1, keepdims=True, dtype=jnp.int32)
+    oldest_B1 = jnp.max(index_BW, axis=1, keepdims=True) + 1 - held_B1
+    gone_B1 = jnp.clip(held_B1 + coming - sinks - recent, 0, jnp.maximum(held_B1 - sinks, 0))
+    from_BW = (jnp.arange(slots, dtype=jnp.int32) - gone_B1) % slots  # slot of the token that may move here
+    moved_BW = jnp.take_along_axis(index_BW, from_BW, axis=1)
+    is_sink_BW = (moved_BW >= 0) & (moved_BW < oldest_B1 + sinks)
+    stays_BW = index_BW >= oldest_B1 + sinks + gone_B1
+
+    def move(x_BWKH):
+        return jnp.take_along_axis(x_BWKH, from_BW[:, :, None, None], axis=1)
+
+    by_BW = jnp.broadcast_to(gone_B1, index_BW.shape)
+    turned_BWKH = rotate(move(store.k_BWKH), by_BW, rope.replace(scale=1.0))
+    sink_BW11 = is_sink_BW[:, :, None, None]
+    return store.replace(
+        k_BWKH=jnp.where(sink_BW11, turned_BWKH, store.k_BWKH),
+        v_BWKH=jnp.where(sink_BW11, move(store.v_BWKH), store.v_BWKH),
+        index_BW=jnp.where(is_sink_BW, moved_BW + gone_B1, jnp.where(stays_BW, index_BW, -1)),
+    )
