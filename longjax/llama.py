@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
 from longjax.config import ModelConfig
-from longjax.methods.base import Method
+from longjax.methods.base import Method, nothing
 
 Weights = dict[str, jax.Array]  # of one layer, by the names in layer_shapes
 BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "up": "F", "down": "D"}
@@ -28,6 +28,8 @@ class Placement(Protocol):
 
     def weights(self, w: Weights) -> Weights: ...
 
+    def unembed(self, w_DV: jax.Array) -> jax.Array: ...
+
 
 class OneDevice:
     """Everything as it is. Equal and hashable by type."""
@@ -39,6 +41,9 @@ class OneDevice:
 
     def weights(self, w):
         return w
+
+    def unembed(self, w_DV):
+        return w_DV
 
     def __eq__(self, other):
         return type(self) is type(other)
@@ -162,7 +167,7 @@ class Llama(nn.Module):
         layers = {
             name: self.param(name, initializer(name), (cfg.layers, *shape)) for name, shape in layer_shapes(cfg).items()
         }
-        own = self.param("method", method.own, cfg)
+        own = {} if method.own is nothing else self.param("method", method.own, cfg)
         rope = method.rope(cfg, length, own, key)
         if rope.place_BT is not None:
             where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
@@ -187,11 +192,9 @@ def embed(embed_VD: jax.Array, tokens_BT: jax.Array, act: Any) -> jax.Array:
     return embed_VD.at[tokens_BT].get(out_sharding=act)
 
 
-def logits(params: Weights, hidden_BTD: jax.Array) -> jax.Array:
+def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = OneDevice()) -> jax.Array:
     """-> logits_BTV in float32."""
     w = params.get("unembed_DV")
-    w_DV = params["embed_VD"].T if w is None else w
-    logits_BTV = jnp.einsum(
-        "BTD,DV->BTV", hidden_BTD, w_DV.astype(hidden_BTD.dtype), preferred_element_type=jnp.float32
-    )
+    w_DV = place.unembed((params["embed_VD"].T if w is None else w).astype(hidden_BTD.dtype))
+    logits_BTV = jnp.einsum("BTD,DV->BTV", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     return logits_BTV + params["unembed_bias_V"] if "unembed_bias_V" in params else logits_BTV

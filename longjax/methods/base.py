@@ -100,13 +100,15 @@ def compose(position: Method, attention: Method) -> Method:
     """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
     if position.attention is not full_attention:
         raise ValueError("compose: the first method must leave attention as it is")
-    return dataclasses.replace(attention, rope=position.rope, own=_Both(position.own, attention.own))
+    own = [fn for fn in (position.own, attention.own) if fn is not nothing]
+    return dataclasses.replace(attention, rope=position.rope, own=Joint(tuple(own)) if own else nothing)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Both:
-    first: Callable[[jax.Array, ModelConfig], dict[str, Any]]
-    second: Callable[[jax.Array, ModelConfig], dict[str, Any]]
+class Joint:
+    """The own parameters of several methods."""
+
+    parts: tuple[Callable[[jax.Array, ModelConfig], dict[str, Any]], ...]
 
     def __call__(self, key, cfg):
-        return self.first(key, cfg) | self.second(key, cfg)
+        return {name: x for part in self.parts for name, x in part(key, cfg).items()}

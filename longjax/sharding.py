@@ -1,0 +1,144 @@
+"""Where arrays live. The whole layout is one table: the axis letters of a weight's name say how it is split.
+
+Mesh axes: "data" splits the batch, "seq" the sequence, "model" heads, feed-forward and vocabulary. Weights are
+stored split over data and seq together (FSDP) and over model; one layer at a time is gathered for use.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import P
+
+from longjax.attention import Attention, Scene
+from longjax.config import ModelConfig
+
+FSDP = ("data", "seq")
+AXES = {"D": FSDP, "N": "model", "K": "model", "F": "model", "V": "model"}  # other letters are never split
+TOKENS_BT = P("data", "seq")
+ACT_BTD = P("data", "seq", None)
+HEADS_BTNH = P("data", "seq", "model", None)
+WHOLE_BSKH = P("data", None, "model", None)
+
+
+def make_mesh(data: int = 1, seq: int = 1, model: int = 1) -> jax.sharding.Mesh:
+    """Raises ValueError if the mesh does not fit the machine."""
+    devices = jax.device_count()
+    if data * seq * model != devices:
+        raise ValueError(
+            f"--mesh_data={data} x --mesh_seq={seq} x --mesh_model={model} is {data * seq * model} devices, "
+            f"but this machine has {devices}"
+        )
+    return jax.make_mesh((data, seq, model), ("data", "seq", "model"))  # axis types: Explicit
+
+
+def check(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError, naming the flag, if model or batch cannot be split over this mesh."""
+    for flag, size, axis in (
+        ("rows", rows, "data"), ("length", length, "seq"), ("heads", cfg.heads, "model"),
+        ("kv_heads", cfg.kv_heads, "model"), ("ffn", cfg.ffn, "model"),
+    ):  # fmt: skip
+        if size % mesh.shape[axis]:
+            raise ValueError(f"--{flag}={size} cannot be split over --mesh_{axis}={mesh.shape[axis]}")
+
+
+def stored(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+    """Layout of the parameter `name`; layers are stacked in front. An axis that does not divide stays whole."""
+    letters = name.rsplit("_", 1)[-1]
+    if len(shape) - len(letters) not in (0, 1) or letters == "D" or not letters.isupper():
+        return P(*[None] * len(shape))
+    axes = [None] * (len(shape) - len(letters)) + [AXES.get(letter) for letter in letters]
+    return P(*(axis if fits(size, axis, mesh) else None for size, axis in zip(shape, axes, strict=True)))
+
+
+def fits(size: int, axis: Any, mesh: jax.sharding.Mesh) -> bool:
+    parts = (axis,) if isinstance(axis, str) else axis or ()
+    return size % math.prod(mesh.shape[a] for a in parts) == 0
+
+
+def specs(params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """-> the layout of a whole tree of parameters, moments or averages, by the last name in each path."""
+
+    def spec(path, x):
+        names = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+        return stored(names[-1].rsplit("/", 1)[-1], x.shape, mesh) if names else P(*[None] * len(x.shape))
+
+    return jax.tree_util.tree_map_with_path(spec, params)
+
+
+def put(params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Host arrays, or arrays of another mesh, into their places."""
+    where = jax.tree.map(lambda s: jax.NamedSharding(mesh, s), specs(params, mesh), is_leaf=lambda s: isinstance(s, P))
+    return jax.device_put(params, where)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextParallel:
+    """Any attention with the queries split over "seq": keys and values are gathered first (as LLaMA-3 does)."""
+
+    inner: Attention
+
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+        assert memory is None, "a cache is never split over the sequence"
+        k_BSKH, v_BSKH = jax.reshard((k_BSKH, v_BSKH), WHOLE_BSKH)
+        layout = scene_layout(scene)
+        scene = jax.tree.map(jax.reshard, scene, layout)
+        run = jax.shard_map(
+            lambda *args: self.inner(*args)[0],
+            in_specs=(HEADS_BTNH, WHOLE_BSKH, WHOLE_BSKH, layout),
+            out_specs=HEADS_BTNH,
+            check_vma=False,
+        )
+        return run(q_BTNH, k_BSKH, v_BSKH, scene), None
+
+    def empty(self, cfg, batch, size):
+        return self.inner.empty(cfg, batch, size)
+
+
+def scene_layout(scene: Scene) -> Scene:
+    """-> the scene with a PartitionSpec for every array."""
+    rope = scene.rope
+    tokens = jax.tree.map(lambda _: TOKENS_BT, scene.queries)
+    return scene.replace(
+        queries=tokens,
+        keys=jax.tree.map(lambda _: P("data", None), scene.keys),
+        rope=jax.tree.map(lambda _: P(), rope.replace(slopes_N=None)).replace(
+            slopes_N=None if rope.slopes_N is None else P("model")
+        ),
+        head_N=P("model"),
+        layer=P(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OnMesh:
+    """The placement of a model on the current mesh (jax.set_mesh)."""
+
+    act = ACT_BTD
+
+    def attention(self, attention: Attention) -> Attention:
+        return ContextParallel(attention)
+
+    def weights(self, w: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """One layer from stored to compute form: whole along FSDP, still split along model."""
+        return {name: jax.reshard(x, gathered(x)) for name, x in w.items()}
+
+    def unembed(self, w_DV: jax.Array) -> jax.Array:
+        return jax.reshard(w_DV, gathered(w_DV))
+
+
+def gathered(x: jax.Array) -> P:
+    return P(*(None if axis == FSDP else axis for axis in jax.typeof(x).sharding.spec))
+
+
+def born(init: Any, mesh: jax.sharding.Mesh) -> Any:
+    """`init` whose results are made in place, piece by piece; else every device first makes them whole."""
+    layout = specs(jax.eval_shape(init), mesh)
+    return jax.jit(jax.sharding.auto_axes(init, out_sharding=layout))()
+
+
+def place_batch(batch: dict[str, Any], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    return {name: jax.device_put(jnp.asarray(x), jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}
+
