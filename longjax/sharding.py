@@ -141,4 +141,3 @@ def born(init: Any, mesh: jax.sharding.Mesh) -> Any:
 
 def place_batch(batch: dict[str, Any], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     return {name: jax.device_put(jnp.asarray(x), jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}
-

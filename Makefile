@@ -1,0 +1,32 @@
+# Both targets set up their own virtual environment; nothing but Python >= 3.11, pip and make is needed.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= test
+BIN = $(VENV)/bin
+RUN = JAX_PLATFORMS=cpu $(BIN)/python
+
+.PHONY: demo demo-quick test lint clean
+
+demo: $(VENV)/demo  ## the controlled study in miniature: table, plots, report (10 minutes on 2 cores)
+	$(RUN) -m experiments.study --preset=mini --run_dir=runs/demo $(ARGS)
+
+demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer steps
+	$(RUN) -m experiments.study --preset=quick --run_dir=runs/demo-quick $(ARGS)
+
+test: $(VENV)/$(EXTRAS) lint  ## every law, golden number and lint rule
+	$(RUN) -m pytest -q $(ARGS)
+
+lint: $(VENV)/$(EXTRAS)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
+
+$(VENV)/demo: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/$(EXTRAS): $(VENV)/demo
+	$(BIN)/pip install -q -e ".[$(EXTRAS)]"
+	touch "$@"

@@ -1,0 +1,97 @@
+"""The two questions that an evaluator may ask of a model: how likely are these tokens, and what comes next?
+
+Both use the same `Llama.apply` as training and compile once a shape. Letters as in llama.py.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from longjax.attention import Tokens
+from longjax.llama import Llama, logits
+from longjax.train import by_slices, pick
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def score_batch(model: Llama, slices: int, params: Any, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """-> nll_BT, hit_BT: -log p of each token given those before it, and whether it was the likeliest.
+
+    The first token, which nothing predicts, has 0 and False. Logits are made for T / slices tokens at a time.
+    """
+    B, T = tokens_BT.shape
+    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T)
+    next_BT = jnp.roll(tokens_BT, -1, axis=1)
+
+    def score(_, slab):
+        hidden_BTD, next_BT = slab
+        x_BTV = logits(params, hidden_BTD, model.place)
+        nll_BT = jax.nn.logsumexp(x_BTV, axis=-1) - pick(x_BTV, next_BT)
+        return None, (nll_BT, jnp.argmax(x_BTV, axis=-1) == next_BT)
+
+    _, answers = jax.lax.scan(score, None, (by_slices(hidden_BTD, slices), by_slices(next_BT, slices)))
+    nll_BT, hit_BT = (jnp.moveaxis(x, 0, 2).reshape(B, T) for x in answers)
+    return jnp.roll(nll_BT, 1, axis=1).at[:, 0].set(0.0), jnp.roll(hit_BT, 1, axis=1).at[:, 0].set(False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """`score_batch` for rows of any true lengths and any number, on the host.
+
+    Rows are grouped by true length, since a method may choose its frequencies by it: a row's score never
+    depends on its neighbours or on padding.
+    """
+
+    model: Llama
+    params: Any
+    tokens_a_call: int = 16_384
+
+    def __call__(self, tokens_BT: np.ndarray, length_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """-> nll_BT, hit_BT; 0 and False at the first token and beyond a row's length."""
+        nll_BT, hit_BT = np.zeros(tokens_BT.shape, np.float32), np.zeros(tokens_BT.shape, bool)
+        for length in np.unique(length_B):
+            rows = np.flatnonzero(length_B == length)
+            for some in np.array_split(rows, -(-len(rows) * length // self.tokens_a_call)):
+                full = np.resize(some, -(-len(rows) // -(-len(rows) * length // self.tokens_a_call)))
+                nll, hit = self.one_call(tokens_BT[full, :length])
+                nll_BT[some, :length], hit_BT[some, :length] = nll[: len(some)], hit[: len(some)]
+        return nll_BT, hit_BT
+
+    def one_call(self, tokens_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of one length, with the tokens that the method inserts."""
+        insert, (B, T) = self.model.method.insert, tokens_BT.shape
+        longer_BS, real_BS = insert(tokens_BT, self.model.cfg) if insert else (tokens_BT, np.ones((B, T), bool))
+        S = longer_BS.shape[1]
+        slices = next(n for n in range(max(1, -(-S // 1024)), S + 1) if S % n == 0)
+        nll_BS, hit_BS = score_batch(self.model, slices, self.params, jnp.asarray(longer_BS, jnp.int32))
+        return np.asarray(nll_BS)[real_BS].reshape(B, T), np.asarray(hit_BS)[real_BS].reshape(B, T)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def generate(model: Llama, new: int, params: Any, tokens_BT: jax.Array, length_B: jax.Array) -> jax.Array:
+    """-> tokens_BC, C = new: the likeliest continuation of each row, whose true length is given.
+
+    Frequencies are those of the longest row's whole sequence, T + new, for all steps.
+    """
+    B, T = tokens_BT.shape
+    index_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+    prompt = Tokens.at(index_BT, real_BT=index_BT < length_B[:, None])
+    run = partial(model.apply, {"params": params}, length=T + new)
+    hidden_BTD, memory = run(tokens_BT, prompt, memory=model.empty_memory(B, T + new, T + new))
+    last_BTD = jnp.take_along_axis(hidden_BTD, (length_B - 1)[:, None, None], axis=1)
+
+    def step(carry, n):
+        token_B1, memory = carry
+        hidden_BTD, memory = run(token_B1, Tokens.at((length_B + n)[:, None]), memory=memory)
+        return (likeliest(model, params, hidden_BTD), memory), token_B1[:, 0]
+
+    start = (likeliest(model, params, last_BTD), memory)
+    _, new_CB = jax.lax.scan(step, start, jnp.arange(new, dtype=jnp.int32))
+    return new_CB.T
+
+
+def likeliest(model: Llama, params: Any, hidden_BTD: jax.Array) -> jax.Array:
+    return jnp.argmax(logits(params, hidden_BTD, model.place), axis=-1).astype(jnp.int32)

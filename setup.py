@@ -1,0 +1,27 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="longjax",
+    version="0.1.0",
+    description="Context extension of LLaMA-family models, compared under control, in JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["longjax", "longjax.*", "experiments", "tools", "tools.*"]),
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.11",
+        "datasets>=3",
+        "sentencepiece>=0.2",
+        "numpy>=2",
+        "absl-py>=2",
+        "matplotlib>=3.9",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.14", "basedpyright>=1.30"],
+        "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
+        "gpu": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+    },
+)

@@ -1,0 +1,70 @@
+"""A module may import only from lower floors. The list is the architecture."""
+
+import ast
+import pathlib
+
+FLOORS = [
+    {"config", "flags", "text", "tokenizer", "data", "recall"},
+    {"rope", "branches"},
+    {"attention"},
+    {"cache", "blockwise"},
+    {"branched"},
+    {"methods.base"},
+    {"lora", "landmarks", "landmark_memory"},
+    {"methods", "growth"},
+    {"llama", "sharding"},
+    {"convert", "hf_config", "schedules", "vocab", "train"},
+    {"score", "checkpoint"},
+    {"evals"},
+    {"report", "plots"},
+    {"presets"},
+    {"launch"},
+]
+ROOT = pathlib.Path(__file__).parent.parent / "longjax"
+
+
+def floor(module: str) -> int:
+    name = module.removeprefix("longjax.")
+    for level, names in enumerate(FLOORS):
+        if name in names:
+            return level
+    assert "." in name, f"{module} has no floor in tests/test_floors.py"
+    return floor(name.rpartition(".")[0])  # methods.pi stands where methods stands
+
+
+def imports(path: pathlib.Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "longjax":
+            yield from [node.module] if node.module != "longjax" else [f"longjax.{a.name}" for a in node.names]
+
+
+def modules():
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+        if name != "longjax":
+            yield name, path
+
+
+def test_imports_go_down():
+    for me, path in modules():
+        for other in imports(path):
+            package = me.removeprefix("longjax.").split(".")[0]
+            siblings = other.removeprefix("longjax.").split(".")[0] == package
+            assert floor(other) < floor(me) or siblings, f"{me} imports {other}"
+
+
+def test_files_and_functions_are_small():
+    for me, path in modules():
+        text = path.read_text()
+        assert len(text.splitlines()) <= 250, f"{me} has over 250 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                doc = ast.get_docstring(node, clean=False) or ""
+                lines = node.end_lineno - node.lineno + 1 - len(doc.splitlines())
+                assert lines <= 45, f"{me}.{node.name} has {lines} lines"
+
+
+def test_evaluators_and_data_know_no_jax():
+    for me, path in modules():
+        if floor(me) == 0 or me.startswith("longjax.evals"):
+            assert "import jax" not in path.read_text(), f"{me} imports jax"
