@@ -94,3 +94,25 @@ def to_hf(params: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.nd
         for i in range(cfg.layers):
             state[their_name.format(i)] = to_theirs(params[name][i], name, axes, cfg)
     return state
+
+
+def meta_to_hf(w: np.ndarray, heads: int, rotary_dim: int | None = None) -> np.ndarray:
+    """Rows of a q or k projection [heads * width, ...] from Meta's order to Hugging Face's.
+
+    Meta turns channels (2r, 2r + 1) of a head together, Hugging Face (r, r + R). Scores do not change.
+    """
+    return _reorder_heads(w, heads, rotary_dim, (-1, 2))
+
+
+def hf_to_meta(w: np.ndarray, heads: int, rotary_dim: int | None = None) -> np.ndarray:
+    """The inverse of `meta_to_hf`."""
+    return _reorder_heads(w, heads, rotary_dim, (2, -1))
+
+
+def _reorder_heads(w, heads, rotary_dim, pairing):
+    """Transposes the first `rotary_dim` rows of each head, seen as a `pairing` matrix."""
+    w = np.asarray(w)
+    by_head = w.reshape(heads, -1, *w.shape[1:]).copy()
+    turned = by_head[:, : rotary_dim or by_head.shape[1]]
+    turned[:] = turned.reshape(heads, *pairing, *w.shape[1:]).swapaxes(1, 2).reshape(turned.shape)
+    return by_head.reshape(w.shape)

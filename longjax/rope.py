@@ -4,12 +4,28 @@ Letters in names are axes: B batch, T queries, S keys, N query heads, K key head
 R rotated pairs (at most H/2).
 """
 
+import dataclasses
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from longjax.config import ModelConfig
+
+
+class Table(Protocol):
+    """The arithmetic of cosines and sines. -> cos_BTR, sin_BTR in float32. A frozen dataclass."""
+
+    def __call__(self, place_BT: jax.Array, inv_freq_R: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Float32:
+    def __call__(self, place_BT, inv_freq_R, scale):
+        angle_BTR = place_BT[..., None].astype(jnp.float32) * inv_freq_R
+        return jnp.cos(angle_BTR) * scale, jnp.sin(angle_BTR) * scale
 
 
 class Rope(struct.PyTreeNode):
@@ -22,6 +38,7 @@ class Rope(struct.PyTreeNode):
       query_scale: multiplied into queries alone (CLEX's log scale).
       slopes_N: ALiBi's slopes; score -= slope * (query place - key place).
       place_BT: where the tokens stand, if not at their index (CLEX in training).
+      table: how cosine and sine are rounded; anything but Float32 is for audits of other systems.
 
     """
 
@@ -30,6 +47,7 @@ class Rope(struct.PyTreeNode):
     query_scale: float = struct.field(pytree_node=False, default=1.0)
     slopes_N: jax.Array | None = None
     place_BT: jax.Array | None = None
+    table: Table = struct.field(pytree_node=False, default=Float32())
 
 
 def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
@@ -40,8 +58,7 @@ def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
 
 def cos_sin(place_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
     """-> cos_BTR, sin_BTR in float32, scale included."""
-    angle_BTR = place_BT[..., None].astype(jnp.float32) * rope.inv_freq_R
-    return jnp.cos(angle_BTR) * rope.scale, jnp.sin(angle_BTR) * rope.scale
+    return rope.table(place_BT, rope.inv_freq_R, rope.scale)
 
 
 def rotate(x_BTNH: jax.Array, place_BT: jax.Array, rope: Rope) -> jax.Array:

@@ -17,5 +17,18 @@ class PiRope:
         return fixed(inv_freq(cfg) / self.factor)
 
 
+@dataclasses.dataclass(frozen=True)
+class DynamicPiRope:
+    """The factor that the sequence needs, and no more."""
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(inv_freq(cfg) / max(length / cfg.trained_len, 1.0))
+
+
 def pi(factor: float = 8.0) -> Method:
     return Method(rope=PiRope(factor))
+
+
+def dynamic_pi() -> Method:
+    """factor = length / trained_len beyond trained_len, as in jquesnelle/yarn."""
+    return Method(rope=DynamicPiRope())

@@ -1,0 +1,210 @@
+"""CLEX: frequencies as the solution of a learned differential equation in the factor t of the extension.
+
+Chen et al. 2023, arXiv:2310.16450; equations 12 and 13 of arXiv:2409.12181. With n(t) the frequencies of dynamic
+NTK (alpha = 2t - 1): d log f / dt = act((log f + log n) @ up) @ down + d log n / dt, from f(1) = n(1).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from longjax.config import ModelConfig
+from longjax.methods.base import Method, fixed
+from longjax.methods.ntk import ntk_inv_freq
+from longjax.rope import Rope, inv_freq
+
+Slope = Callable[[jax.Array, jax.Array], jax.Array]  # (t, y) -> dy / dt
+Net = Callable[[jax.Array], jax.Array]  # log f + log n -> act(it @ up) @ down
+ACTS = {"silu": jax.nn.silu, "tanh": jnp.tanh}
+
+
+class Solve(Protocol):
+    """-> inv_freq_R at the integer `t` (an array)."""
+
+    def __call__(self, net: Net, cfg: ModelConfig, t: jax.Array, max_factor: int) -> jax.Array: ...
+
+
+def rk4(slope: Slope, t: jax.Array, y: jax.Array, h: jax.Array | float) -> jax.Array:
+    """One step of Kutta's 3/8 rule, which is what torchdiffeq calls rk4."""
+    k1 = slope(t, y)
+    k2 = slope(t + h / 3, y + h * k1 / 3)
+    k3 = slope(t + h * 2 / 3, y + h * (k2 - k1 / 3))
+    k4 = slope(t + h, y + h * (k1 - k2 + k3))
+    return y + h * (k1 + 3 * (k2 + k3) + k4) / 8
+
+
+def share(cfg: ModelConfig) -> jax.Array:
+    """-> share_R: 2r / rotary_dim."""
+    return jnp.asarray(np.arange(0, cfg.rotary_dim, 2) / cfg.rotary_dim, jnp.float32)
+
+
+def log_ntk(cfg: ModelConfig, t: jax.Array) -> jax.Array:
+    """-> log n(t), of R."""
+    grown = cfg.rotary_dim / (cfg.rotary_dim - 2)
+    return -share(cfg) * (math.log(cfg.rope_base) + grown * jnp.log(2 * t - 1))
+
+
+def log_ntk_slope(cfg: ModelConfig, t: jax.Array) -> jax.Array:
+    """-> d log n / dt, of R."""
+    return -2 * share(cfg) * cfg.rotary_dim / (cfg.rotary_dim - 2) / (2 * t - 1)
+
+
+def log_slope(net: Net, cfg: ModelConfig, t: jax.Array, x_R: jax.Array) -> jax.Array:
+    """-> d log f / dt where log f is `x_R`: the equation as published."""
+    return net(log_ntk(cfg, t) + x_R) + log_ntk_slope(cfg, t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """Solves for u = log f - log n, in equal steps: what is known about f never meets the solver.
+
+    The number of steps is static, so `t` may be traced; t = 1 gives u = 0 and no gradient.
+    """
+
+    steps: int
+
+    def __call__(self, net, cfg, t, max_factor):
+        h = (t - 1).astype(jnp.float32) / self.steps
+
+        def slope(t, u_R):
+            return net(2 * log_ntk(cfg, t) + u_R)
+
+        def step(i, u_R):
+            return rk4(slope, 1 + i.astype(jnp.float32) * h, u_R, h)
+
+        u_R = jax.lax.fori_loop(0, self.steps, step, jnp.zeros(cfg.rotary_dim // 2, jnp.float32))
+        known_TR = np.stack([ntk_inv_freq(cfg, 2 * n - 1) for n in range(1, max_factor + 1)])
+        return jnp.asarray(known_TR, jnp.float32)[t - 1] * jnp.exp(u_R)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerGrid:
+    """Solves for log f as the released code: in steps of 1 / per_unit up to max_factor, to read off at t."""
+
+    per_unit: int = 100
+
+    def __call__(self, net, cfg, t, max_factor):
+        plain_R = jnp.asarray(inv_freq(cfg), jnp.float32)
+
+        def slope(t, x_R):
+            return log_slope(net, cfg, t, x_R)
+
+        def unit(x_R, n):
+            def step(i, x_R):
+                return rk4(slope, n + i.astype(jnp.float32) / self.per_unit, x_R, 1 / self.per_unit)
+
+            x_R = jax.lax.fori_loop(0, self.per_unit, step, x_R)
+            return x_R, x_R
+
+        log_plain_R = jnp.log(plain_R)
+        _, log_TR = jax.lax.scan(unit, log_plain_R, jnp.arange(1, max_factor, dtype=jnp.float32))
+        return jnp.where(t == 1, plain_R, jnp.exp(jnp.concatenate([log_plain_R[None], log_TR])[t - 1]))
+
+
+def distinct(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
+    """-> drawn_T: a uniformly distributed set of `count` of the integers in [0, bound), in order; count <= bound / 2.
+
+    Duplicates are drawn again until there are none. No integer is treated unlike another, so no set of them is
+    more likely than another; and as half are free, some fifteen rounds do for a million. Memory is O(count).
+    """
+
+    def clashes(drawn_T):
+        return jnp.concatenate([jnp.zeros(1, bool), drawn_T[1:] == drawn_T[:-1]])
+
+    def again(state):
+        key, drawn_T = state
+        key, now = jax.random.split(key)
+        fresh_T = jax.random.randint(now, (count,), 0, bound, jnp.int32)
+        return key, jnp.sort(jnp.where(clashes(drawn_T), fresh_T, drawn_T))
+
+    key, first = jax.random.split(key)
+    drawn_T = jnp.sort(jax.random.randint(first, (count,), 0, bound, jnp.int32))
+    return jax.lax.while_loop(lambda state: jnp.any(clashes(state[1])), again, (key, drawn_T))[1]
+
+
+def train_places(inner_T: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
+    """-> place_T: both ends of the stretched sequence, t * length places, and the drawn ones between."""
+    stretch = max(1, length // trained_len)
+    place_T = (inner_T + 1).astype(jnp.float32) / stretch
+    last = (length * t // stretch - 1).astype(jnp.float32)  # as the released code; below its neighbour if stretch > 2
+    return jnp.concatenate([jnp.zeros(1, jnp.float32), place_T, last[None]])
+
+
+def draw(key: jax.Array, t: jax.Array, length: int) -> jax.Array:
+    """-> inner_T: which places the tokens between the ends take; all of them where t = 1."""
+    drawn_T = distinct(key, length - 2, jnp.maximum(t, 2) * length - 2)
+    return jnp.where(t == 1, jnp.arange(length - 2, dtype=jnp.int32), drawn_T)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClexRope:
+    max_factor: int
+    act: Literal["silu", "tanh"]
+    log_scale: bool
+    solve: Solve
+
+    def inv_freq(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array) -> jax.Array:
+        """-> inv_freq_R of the integer t."""
+        return self.solve(self.net(own), cfg, t, self.max_factor)
+
+    def net(self, own: dict[str, Any]) -> Net:
+        up_RP, down_PR = own["up_RP"].astype(jnp.float32), own["down_PR"].astype(jnp.float32)
+
+        def net(x_R):
+            hidden_P = ACTS[self.act](jnp.matmul(x_R, up_RP, precision="highest"))
+            return jnp.matmul(hidden_P, down_PR, precision="highest")
+
+        return net
+
+    def train(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array, length: int, inner_T: jax.Array) -> Rope:
+        """The rope of a training step, given what is drawn for it."""
+        place_T = train_places(inner_T, t, length, cfg.trained_len)
+        return Rope(self.inv_freq(cfg, own, t), place_BT=place_T[None])
+
+    def __call__(self, cfg, length, own, key):
+        if key is not None:
+            key_t, key_places = jax.random.split(key)
+            t = jax.random.randint(key_t, (), 1, self.max_factor + 1, jnp.int32)
+            return self.train(cfg, own, t, length, draw(key_places, t, length))
+        t = math.ceil(length / cfg.trained_len)
+        if t > self.max_factor:
+            most = self.max_factor * cfg.trained_len
+            raise ValueError(f"--max_factor={self.max_factor} ends at {most} tokens: a sequence of {length} needs {t}")
+        scale = math.log(length) / math.log(cfg.trained_len) if self.log_scale else 1.0
+        return fixed(self.inv_freq(cfg, own, jnp.asarray(t, jnp.int32)), query_scale=scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClexOwn:
+    """The two matrices, the second zero: untrained CLEX is dynamic NTK."""
+
+    param_factor: int
+
+    def __call__(self, key, cfg):
+        width = self.param_factor * cfg.rotary_dim
+        bound = width**-0.5
+        up_RP = jax.random.uniform(key, (cfg.rotary_dim // 2, width), jnp.float32, -bound, bound)
+        return {"up_RP": up_RP, "down_PR": jnp.zeros((width, cfg.rotary_dim // 2), jnp.float32)}
+
+
+def clex(
+    max_factor: int = 32,
+    act: Literal["silu", "tanh"] = "silu",
+    param_factor: int = 1,
+    log_scale: bool = True,
+    steps: int = 256,
+) -> Method:
+    """`log_scale` multiplies queries by ln(length) / ln(trained_len) in evaluation, never in training."""
+    return Method(rope=ClexRope(max_factor, act, log_scale, Departure(steps)), own=ClexOwn(param_factor))
+
+
+def clex_rk4_peer(
+    max_factor: int = 32, act: Literal["silu", "tanh"] = "silu", param_factor: int = 1, log_scale: bool = True
+) -> Method:
+    """The released solver, step by step."""
+    return Method(rope=ClexRope(max_factor, act, log_scale, PeerGrid()), own=ClexOwn(param_factor))

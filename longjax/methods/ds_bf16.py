@@ -1,0 +1,91 @@
+"""Audit: the position tables that LCEG's training stack builds (transformers 4.35 under DeepSpeed 0.12 ZeRO-3).
+
+zero.Init rounds every float `arange` to bfloat16 and the engine then casts all buffers, so that of 32768 positions
+1153 stay distinct with PI and YaRN, while dynamic NTK, which recomputes its frequencies, keeps them all. This may
+confound the comparison of arXiv:2409.12181; here it can be repeated on purpose.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from longjax.methods.base import Method, RopeFn, plain_rope
+from longjax.methods.ntk import FixedNtkRope, NtkRope
+from longjax.methods.pi import PiRope
+from longjax.methods.yarn import Ramp, YarnRope
+from longjax.rope import Float32, Table
+
+
+def bf16(x: jax.Array) -> jax.Array:
+    """Rounded, in float32. Not two casts, which XLA would remove."""
+    return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtInit:
+    """Built in the constructor: bfloat16 positions, float32 frequencies, the result rounded."""
+
+    divisor: float = 1.0  # of positions (PI)
+
+    def __call__(self, place_BT, inv_freq_R, scale):
+        cos_BTR, sin_BTR = Float32()(bf16(bf16(place_BT) / self.divisor), inv_freq_R, scale)
+        return bf16(cos_BTR), bf16(sin_BTR)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtForward:
+    """Rebuilt by the first longer sequence: positions, frequencies and angles are all bfloat16.
+
+    `run`: torch on a CPU rounds the first of so many positions, adds, and rounds again (16); 1 on a GPU.
+    """
+
+    divisor: float = 1.0
+    run: int = 1
+
+    def __call__(self, place_BT, inv_freq_R, scale):
+        place_BT = place_BT.astype(jnp.float32)
+        run_start_BT = jnp.floor(place_BT / self.run) * self.run
+        place_BT = bf16(bf16(bf16(run_start_BT) + (place_BT - run_start_BT)) / self.divisor)
+        angle_BTR = bf16(place_BT[..., None] * bf16(inv_freq_R))
+        return bf16(jnp.cos(angle_BTR) * scale), bf16(jnp.sin(angle_BTR) * scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recomputed:
+    """Frequencies made anew in the forward pass are float32 again; only the table is rounded."""
+
+    def __call__(self, place_BT, inv_freq_R, scale):
+        cos_BTR, sin_BTR = Float32()(place_BT, inv_freq_R, scale)
+        return bf16(cos_BTR), bf16(sin_BTR)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepSpeedTables:
+    """Any rope, with the table of sequences up to `built_len` (None: the trained length) and beyond it."""
+
+    inner: RopeFn
+    first: Table
+    later: Table
+    built_len: int | None = None
+
+    def __call__(self, cfg, length, own, key):
+        table = self.first if length <= (self.built_len or cfg.trained_len) else self.later
+        return self.inner(cfg, length, own, key).replace(table=table)
+
+
+def ds_bf16(method: Method, built_len: int | None = None, run: int = 1) -> Method:
+    """`method` with those tables. `built_len` is max_position_embeddings of the released checkpoint."""
+    match method.rope:
+        case PiRope(factor):
+            rope = DeepSpeedTables(plain_rope, AtInit(factor), AtForward(factor, run), built_len)
+        case YarnRope() as inner:
+            inner = dataclasses.replace(inner, ramp=Ramp("bfloat16"))
+            rope = DeepSpeedTables(inner, AtInit(), AtForward(run=run), built_len)
+        case NtkRope() as inner:
+            rope = DeepSpeedTables(inner, AtInit(), Recomputed(), built_len)
+        case inner if inner is plain_rope or isinstance(inner, FixedNtkRope):
+            rope = DeepSpeedTables(inner, AtInit(), AtForward(run=run), built_len)
+        case other:
+            raise ValueError(f"ds_bf16 knows the tables of PI, NTK, YaRN and the base model, not of {other}")
+    return dataclasses.replace(method, rope=rope)

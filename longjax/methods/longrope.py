@@ -1,0 +1,51 @@
+"""LongRoPE: a factor of its own for each pair, one list up to the trained length and one beyond.
+
+Ding et al. 2024, arXiv:2402.13753. The factors come from its search; we only apply them.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from longjax.methods.base import Method, fixed
+from longjax.rope import inv_freq
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRope:
+    """`scale` None: sqrt(1 + ln factor / ln trained_len)."""
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    factor: float
+    scale: float | None = None
+
+    def __call__(self, cfg, length, own, key):
+        factors = self.long if length > cfg.trained_len else self.short
+        inv_freq_R = inv_freq(cfg)
+        if len(factors) != len(inv_freq_R):
+            raise ValueError(f"--short_factor and --long_factor need {len(inv_freq_R)} numbers, not {len(factors)}")
+        scale = self.scale
+        if scale is None:
+            scale = math.sqrt(1 + math.log(self.factor) / math.log(cfg.trained_len)) if self.factor > 1 else 1.0
+        return fixed(inv_freq_R / np.asarray(factors), scale)
+
+
+def numbers(text: str, flag: str) -> tuple[float, ...]:
+    """`text` is "1.0,1.1,..." or the path of a JSON list."""
+    try:
+        listed = json.loads(pathlib.Path(text).read_text() if text.endswith(".json") else f"[{text}]")
+        return tuple(float(x) for x in listed)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--{flag}={text}: neither numbers with commas nor a JSON list of numbers") from error
+
+
+def longrope(
+    short_factor: str = "", long_factor: str = "", factor: float = 8.0, attention_factor: float | None = None
+) -> Method:
+    """Each list is "1.0,1.1,..." or the path of a JSON list, with one number for each pair."""
+    short, long = numbers(short_factor, "short_factor"), numbers(long_factor, "long_factor")
+    return Method(rope=LongRope(short, long, factor, attention_factor))

@@ -1,0 +1,77 @@
+"""NTK-aware scaling: a larger base, which divides the slowest frequency by alpha and leaves the fastest alone.
+
+bloc97 2023; equation 9 of arXiv:2409.12181. As the released code, alpha grows with the sequence:
+alpha(L) = s * max(C', L) / C - (s - 1), where C is the trained length and C' the length trained for.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from longjax.config import ModelConfig
+from longjax.methods.base import Method, fixed
+from longjax.rope import inv_freq
+
+
+def ntk_base(cfg: ModelConfig, alpha: float) -> float:
+    """The base whose slowest frequency is 1 / alpha of the model's."""
+    return cfg.rope_base * alpha ** (cfg.rotary_dim / (cfg.rotary_dim - 2))
+
+
+def ntk_inv_freq(cfg: ModelConfig, alpha: float) -> np.ndarray:
+    """-> inv_freq_R, float64."""
+    return inv_freq(cfg, ntk_base(cfg, alpha))
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedNtkRope:
+    alpha: float
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(ntk_inv_freq(cfg, self.alpha))
+
+
+@dataclasses.dataclass(frozen=True)
+class NtkRope:
+    """`reach` is C', None for C; `scale` is s, None for reach / (2 * C)."""
+
+    scale: float | None = None
+    reach: int | None = None
+
+    def alpha(self, cfg: ModelConfig, length: int) -> float:
+        reach = self.reach or cfg.trained_len
+        scale = self.scale or reach / (2 * cfg.trained_len)
+        return scale * max(reach, length) / cfg.trained_len - (scale - 1)
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(ntk_inv_freq(cfg, self.alpha(cfg, length)))
+
+
+def ntk_static(alpha: float = 8.0) -> Method:
+    """One alpha at every length; equation 9 has alpha = C' / C."""
+    return Method(rope=FixedNtkRope(alpha))
+
+
+def ntk_frozen(scale: float = 2.0) -> Method:
+    """Dynamic NTK without training (NTK-Frozen), Hugging Face's rope type "dynamic"."""
+    return Method(rope=NtkRope(scale))
+
+
+def ntk_trained(reach: int = 32_768, scale: float | None = None) -> Method:
+    """Trained at `reach`: one alpha up to there, growing beyond. 80K with scale 10 is Fu et al., arXiv:2402.10171."""
+    return Method(rope=NtkRope(scale, reach))
+
+
+def ntk_32k(scale: float | None = None) -> Method:
+    """NTK-32K: alpha 29 up to 32K with LLaMA-2, 61 at 64K."""
+    return ntk_trained(32_768, scale)
+
+
+def ntk_64k(alpha: float = 57.0) -> Method:
+    """NTK-64K by tables 7 and 8 of arXiv:2409.12181, which give alpha 57 at every length."""
+    return ntk_static(alpha)
+
+
+def ntk_64k_code(scale: float | None = None) -> Method:
+    """NTK-64K as the released code computes it: alpha 121 up to 64K with LLaMA-2, growing beyond."""
+    return ntk_trained(65_536, scale)

@@ -1,0 +1,22 @@
+"""Another base frequency, at every length.
+
+ABF: Xiong et al. 2023, arXiv:2309.16039 (base 500000). ProLong: Gao et al. 2024, arXiv:2410.02660, trains
+Llama-3 with 8e6 at 64K and 1.28e8 at 512K.
+"""
+
+import dataclasses
+
+from longjax.methods.base import Method, fixed
+from longjax.rope import inv_freq
+
+
+@dataclasses.dataclass(frozen=True)
+class ThetaRope:
+    base: float
+
+    def __call__(self, cfg, length, own, key):
+        return fixed(inv_freq(cfg, self.base))
+
+
+def theta(base: float = 500_000.0) -> Method:
+    return Method(rope=ThetaRope(base))

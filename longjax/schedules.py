@@ -1,0 +1,69 @@
+"""Learning rates: step -> lr, with optax's signature. Steps count updates from 0 and may be traced.
+
+`peak` is the highest rate, `warmup` and `total` numbers of updates.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def _float(step: jax.Array) -> jax.Array:
+    return jnp.asarray(step).astype(jnp.float32)
+
+
+def constant(peak: float, warmup: int = 0) -> Schedule:
+    """Linear warm-up from 0, then `peak` (the recipe of arXiv:2409.12181)."""
+
+    def schedule(step):
+        return peak * jnp.minimum(_float(step) / max(warmup, 1) if warmup else 1.0, 1.0)
+
+    return schedule
+
+
+def cosine(peak: float, total: int, warmup: int = 0, floor: float = 0.1) -> Schedule:
+    """Linear warm-up, then half a cosine down to `floor` * peak (ProLong: 0.1)."""
+
+    def schedule(step):
+        done = jnp.clip((_float(step) - warmup) / max(total - warmup, 1), 0.0, 1.0)
+        return constant(peak, warmup)(step) * (floor + (1 - floor) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+
+    return schedule
+
+
+def linear(peak: float, total: int, warmup: int = 0) -> Schedule:
+    """Linear warm-up, then linearly to 0 (Hugging Face's default; YaRN)."""
+
+    def schedule(step):
+        left = jnp.clip((total - _float(step)) / max(total - warmup, 1), 0.0, 1.0)
+        return jnp.where(_float(step) < warmup, constant(peak, warmup)(step), peak * left)
+
+    return schedule
+
+
+def log_warmup(peak: float, warmup: int) -> Schedule:
+    """DeepSpeed's WarmupLR: peak * ln(k) / ln(warmup), then `peak`.
+
+    DeepSpeed's optimiser makes its first update before the schedule has started, hence at `peak`.
+    """
+    warmup = max(warmup, 2)
+
+    def schedule(step):
+        k = _float(step)
+        risen = jnp.log(jnp.maximum(k, 1.0)) / jnp.log(jnp.float32(warmup))
+        return jnp.where(k == 0, peak, peak * jnp.minimum(risen, 1.0))
+
+    return schedule
+
+
+def log_warmup_decay(peak: float, total: int, warmup: int) -> Schedule:
+    """DeepSpeed's WarmupDecayLR, which LCEG's released script trains with: as `log_warmup`, then linearly to 0."""
+
+    def schedule(step):
+        left = jnp.clip((total - _float(step) + 1) / max(total - max(warmup, 2), 1), 0.0, 1.0)
+        return jnp.where(_float(step) <= warmup, log_warmup(peak, warmup)(step), peak * left)
+
+    return schedule
