@@ -1,0 +1,106 @@
+"""LM-Infinite that can look back: the last query of a call also sees the best of the keys between first and near.
+
+Han et al. 2023, arXiv:2308.16137, section 4.2: what the authors' passkey and Qasper runs add in layers >= 4. The keys
+that score best for a query head, all at distance `insert_at`, join its softmax at that distance.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from longjax.attention import NEVER, Part, Scene
+from longjax.branched import indices, part
+from longjax.branches import At, Branch, Far, Kept, Near
+from longjax.cache import Store
+from longjax.config import ModelConfig
+from longjax.methods.base import Method
+from longjax.rope import rotate
+
+
+@dataclasses.dataclass(frozen=True)
+class LookBack:
+    """Attention. Letters as in rope.py; W slots of a store, J keys chosen a query head."""
+
+    window: int
+    first: int
+    clamp: int
+    top_k: int
+    insert_at: int
+    from_layer: int
+
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+        plain = Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
+        turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.place_BT, scene.rope))
+        seen, after = {"near": turned, "first": plain, "every": plain}, {}
+        for name in memory or ():
+            seen[name], after[name] = memory[name].seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
+        near, first = Branch(Near(self.window)), Branch(Far(self.window, self.first), At(self.clamp), At(0))
+        parts = (part(near, q_BTNH, seen["near"], scene), part(first, q_BTNH, seen["first"], scene))
+        return scene.softmax((*parts, self.middle(q_BTNH, seen["every"], scene))), after or None
+
+    def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:
+        kept = {"near": Kept(last=self.window), "first": Kept(first=self.first), "every": Kept()}
+        return {name: Store.empty(cfg, batch, size, keep) for name, keep in kept.items()}
+
+    def middle(self, q_BTNH: jax.Array, every: Store, scene: Scene) -> Part:
+        """The chosen keys, J for each of the G query heads of a key head; a query head's interval is its own J."""
+        queries, (B, T, N, _), K = scene.queries, q_BTNH.shape, every.k_BWKH.shape[2]
+        place_BT = jnp.full((B, T), self.insert_at, jnp.float32)
+        q_BTNH = rotate(q_BTNH, place_BT, scene.rope) * scene.rope.query_scale
+        newest_B1 = jnp.max(indices(scene.keys), axis=1, keepdims=True)
+        last_BT = queries.real_BT & (queries.index_BT == newest_B1)
+        slot_BNJ, count_BN = self.choose(q_BTNH, every, last_BT, queries.start_BT, newest_B1)
+        slot_BKS = slot_BNJ.reshape(B, K, -1)
+        row, head = jnp.arange(B)[:, None, None], jnp.arange(K)[:, None]
+        k_BSKH, v_BSKH = (jnp.swapaxes(x[row, slot_BKS, head], 1, 2) for x in (every.k_BWKH, every.v_BWKH))
+        lo_N = jnp.arange(N) % (N // K) * slot_BNJ.shape[-1]
+        looks_BT = last_BT & (scene.layer >= self.from_layer)
+        lo_BTN, hi_BTN = jnp.broadcast_arrays(lo_N, lo_N + jnp.where(looks_BT[:, :, None], count_BN[:, None], 0))
+        s_index_BS = jnp.broadcast_to(jnp.arange(k_BSKH.shape[1]), (B, k_BSKH.shape[1]))
+        return Part(
+            q_BTNH, k_BSKH, v_BSKH, lo_BTN, hi_BTN, queries.index_BT, s_index_BS, place_BT,
+            jnp.zeros(s_index_BS.shape, jnp.float32), scene.rope.slopes_N,
+        )  # fmt: skip
+
+    def choose(self, q_BTNH, every: Store, last_BT, start_BT, newest_B1) -> tuple[jax.Array, jax.Array]:
+        """-> slot_BNJ of the best middle keys, best first, and count_BN of those that exist."""
+        B, _, N, H = q_BTNH.shape
+        K = every.k_BWKH.shape[2]
+        t_B1 = jnp.argmax(last_BT, axis=1, keepdims=True)
+        q_BKGH = jnp.take_along_axis(q_BTNH, t_B1[:, :, None, None], axis=1).reshape(B, K, N // K, H)
+        score = jnp.einsum("BKGH,BWKH->BKGW", q_BKGH, every.k_BWKH, preferred_element_type=jnp.float32)
+        begins_B1 = jnp.take_along_axis(start_BT, t_B1, axis=1) + self.first
+        middle_BW = (every.index_BW >= begins_B1) & (every.index_BW <= newest_B1 - self.window)
+        score_BNW = jnp.where(middle_BW[:, None], score.reshape(B, N, -1), NEVER)
+        top_BNJ, slot_BNJ = jax.lax.top_k(score_BNW, min(self.top_k, score_BNW.shape[-1]))
+        return slot_BNJ, jnp.sum(top_BNJ > NEVER, axis=-1, dtype=jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class LmInfiniteTopK:
+    window: int | None
+    first: int
+    clamp: int | None
+    top_k: int
+    insert_at: int
+    from_layer: int
+
+    def __call__(self, cfg, length):
+        window = self.window or cfg.trained_len
+        clamp = window if self.clamp is None else self.clamp
+        return LookBack(window, self.first, clamp, self.top_k, self.insert_at, self.from_layer)
+
+
+def lm_infinite_topk(
+    window: int | None = None,
+    first: int = 10,
+    clamp: int | None = None,
+    top_k: int = 5,
+    insert_at: int = 2048,
+    from_layer: int = 4,
+) -> Method:
+    """No `window` means the model's trained length, no `clamp` the window. Needs the cache of all keys."""
+    if top_k < 1:
+        raise ValueError(f"--top_k={top_k} must be at least 1; lm_infinite is the method without")
+    return Method(attention=LmInfiniteTopK(window, first, clamp, top_k, insert_at, from_layer))
