@@ -1,0 +1,178 @@
+"""Rows that teach a model to recall: a pass key said once and asked for later, and segments that repeat.
+
+Tiny models learn to look back from text alone only after far more steps than minutes allow, and a study of
+long context needs a model that looks back. Every row is a pure function of (seed, its number).
+Letters: T tokens of a row, S = T + 1 with the last target, B rows.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from longjax.data import Plan, fingerprint
+from longjax.tokenizer import Tokenizer
+
+BEFORE, BETWEEN, AFTER = "\nThe pass key is ", ". Remember it. ", " is the pass key.\n"
+QUESTION = "\nWhat is the pass key? The pass key is "
+SENTENCES = (
+    "The pass key is 49283. Remember it. 49283 is the pass key.",
+    "What is the pass key? The pass key is 49283",
+)
+DIGITS = 5  # of a key
+GOLDEN = 0.6180339887498949  # fractional parts of its multiples spread evenly, whichever run of them one takes
+
+Span = tuple[Sequence[int] | np.ndarray, float]  # ids and the weight of their loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrases:
+    """The sentences above as ids. `digits` are the ten of them in order."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    question: tuple[int, ...]
+    digits: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Phrases":
+        texts = (BEFORE, BETWEEN, AFTER, QUESTION, "0123456789")
+        phrases = cls(*(tuple(int(i) for i in tokenizer.encode(text)) for text in texts))
+        if len(phrases.digits) != 10:
+            raise ValueError("the tokenizer joins digits, so that keys cannot be scored digit by digit")
+        return phrases
+
+    def key(self, rng: np.random.Generator, held_out: bool) -> list[int]:
+        """-> ids of a key of different digits, so that each points to its successor. Every 7th key is held out."""
+        while True:
+            digits = [int(d) for d in rng.permutation(10)[:DIGITS]]
+            if (int("".join(map(str, digits))) % 7 == 0) == held_out:
+                return [self.digits[d] for d in digits]
+
+    def needle(self, key: Sequence[int], other: float = 1.0) -> list[Span]:
+        """The key is news where it is first said, and certain where it is said again."""
+        return [(self.before, other), (key, 0.0), (self.between, other), (key, 1.0), (self.after, other)]
+
+    def ask(self, key: Sequence[int], other: float = 1.0) -> list[Span]:
+        return [(self.question, other), (key, 1.0)]
+
+    @property
+    def needle_size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after) + 2 * DIGITS
+
+    @property
+    def ask_size(self) -> int:
+        return len(self.question) + DIGITS
+
+    def prompt(self, rng: np.random.Generator, source: np.ndarray, length: int, depth: float) -> np.ndarray:
+        """-> tokens_T: text of `source` with a needle at `depth` (0: first), asked for at the end; the key ends it."""
+        key, filler = self.key(rng, held_out=True), length - self.needle_size - self.ask_size
+        if filler < 0:
+            raise ValueError(f"a passkey prompt needs {length - filler} tokens: no room in {length}")
+        if len(source) < filler:
+            raise ValueError(f"a passkey prompt of {length} needs {filler} tokens of text: there are {len(source)}")
+        start = int(rng.integers(0, len(source) - filler + 1))
+        text, cut = source[start : start + filler], round(depth * filler)
+        return lay([(text[:cut], 1.0), *self.needle(key), (text[cut:], 1.0), *self.ask(key)], length)[0]
+
+
+def lay(spans: Sequence[Span], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """-> ids_S int32, weights_S float32: the first `size` tokens of the spans one after the other."""
+    ids_S = np.concatenate([np.asarray(ids, np.int32) for ids, _ in spans])[:size]
+    weights_S = np.concatenate([np.full(len(ids), weight, np.float32) for ids, weight in spans])[:size]
+    assert len(ids_S) == size, "too few spans"
+    return ids_S, weights_S
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """A plan's rows, a share of them turned into recall. Row i is built from the plan's i-th row.
+
+    Attributes:
+      plan: the text, and the filler between needles and questions.
+      passkey: share of rows with pass keys.
+      repeat: share of rows that repeat a segment.
+      long: share of pass key rows with one key for the whole row; the others hold several short episodes.
+      filler: weight of the loss on text and sentences around the keys.
+      gap: most tokens of filler in a short episode.
+
+    """
+
+    plan: Plan
+    phrases: Phrases
+    passkey: float = 0.35
+    repeat: float = 0.25
+    long: float = 0.5
+    filler: float = 0.3
+    gap: int = 24
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.passkey, self.repeat) < 0 or self.passkey + self.repeat > 1:
+            raise ValueError(f"--passkey={self.passkey} and --repeat={self.repeat} are shares: at most 1 together")
+        if self.passkey and self.plan.length < (need := self.phrases.needle_size + self.phrases.ask_size):
+            raise ValueError(f"--length={self.plan.length} is too short for a pass key row: it needs {need} tokens")
+
+    @property
+    def sha256(self) -> str:
+        return fingerprint(dataclasses.asdict(dataclasses.replace(self, plan=None)) | {"plan": self.plan.sha256})
+
+    def __call__(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """-> tokens_BS int32, weights_BT float32: weights[b, t] is that of predicting tokens[b, t + 1]."""
+        text_BS = self.plan.rows(step, batch)
+        rows = [self.turn(step * batch + b, text_BS[b]) for b in range(batch)]
+        tokens_BS, weights_BS = (np.stack(x) for x in zip(*rows, strict=True))
+        return tokens_BS, weights_BS[:, 1:]
+
+    def turn(self, i: int, text_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """-> ids_S, weights_S of row i, given its text."""
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, i))))
+        kind = (i + 0.5) * GOLDEN % 1
+        if kind < self.passkey:
+            episodes = self.one_key(rng, iter(text_S)) if rng.random() < self.long else self.keys(rng, iter(text_S))
+            return lay([*episodes], len(text_S))
+        if kind < self.passkey + self.repeat:
+            return self.repeated(rng, text_S)
+        return text_S, np.ones(len(text_S), np.float32)
+
+    def text(self, source: Iterator[int], count: int) -> Span:
+        return [*itertools.islice(source, int(count))], self.filler
+
+    def one_key(self, rng: np.random.Generator, source: Iterator[int]) -> Iterator[Span]:
+        """Text, the needle, more text, and one to three questions, the last at the end of the row."""
+        key, ask, size = self.phrases.key(rng, held_out=False), self.phrases.ask_size, self.plan.length + 1
+        room = size - self.phrases.needle_size
+        asks = int(rng.integers(1, 1 + min(3, room // ask)))
+        free = room - asks * ask
+        cuts = [0, *sorted(int(c) for c in rng.integers(0, free + 1, asks)), free]
+        yield self.text(source, cuts[1])
+        yield from self.phrases.needle(key, self.filler)
+        for start, end in itertools.pairwise(cuts[1:]):
+            yield self.text(source, end - start)
+            yield from self.phrases.ask(key, self.filler)
+
+    def keys(self, rng: np.random.Generator, source: Iterator[int]) -> Iterator[Span]:
+        """Episode after episode: a needle and one or two questions about it, with a little text between."""
+        left = self.plan.length + 1
+        while left > 0:
+            key = self.phrases.key(rng, held_out=False)
+            yield self.text(source, gap := int(rng.integers(0, self.gap + 1)))
+            yield from self.phrases.needle(key, self.filler)
+            left -= gap + self.phrases.needle_size
+            for _ in range(int(rng.integers(1, 3))):
+                yield self.text(source, gap := int(rng.integers(0, self.gap + 1)))
+                yield from self.phrases.ask(key, self.filler)
+                left -= gap + self.phrases.ask_size
+
+    def repeated(self, rng: np.random.Generator, text_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A segment again and again: random ids, or shuffled text; what is new, and where it starts again, is free."""
+        size = len(text_S)
+        count = int(rng.integers(6, size // 2 + 1))
+        start = int(rng.integers(0, size - count + 1))
+        vocab = self.plan.store.manifest["vocab"]
+        random = rng.random() < 0.5
+        segment = rng.integers(4, vocab, count) if random else rng.permutation(text_S[start : start + count])
+        weights_S = (np.arange(size) > count).astype(np.float32)
+        return np.resize(segment, size).astype(np.int32), weights_S
