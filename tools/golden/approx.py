@@ -1,0 +1,292 @@
+"""Golden check of approximate attention: a folder of .npz files, one case each, against longjax.
+
+Attention cases hold q, k, v [B, heads, T, H] before rotation and the peer's outputs; cases with `input_ids` are whole
+models (approx_models.py), those of Landmark are read by landmark.py. Every array that is not an input must be
+computed here; whatever is unknown, missing, unclaimed or NaN is a failing result.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
+from longjax.blockwise import Blockwise
+from longjax.branched import Branched
+from longjax.branches import At, Branch, Far, Near
+from longjax.config import ModelConfig
+from longjax.methods.base import Method, compose
+from longjax.methods.dca import dca
+from longjax.methods.lm_infinite import lm_infinite
+from longjax.methods.longlora import longlora, longlora_sft
+from longjax.methods.pi import pi
+from longjax.methods.rerope import leaky_rerope, rerope
+from longjax.methods.self_extend import SelfExtend
+from longjax.methods.sliding_window import sliding_window
+from longjax.methods.streaming_llm import streaming_llm
+from longjax.methods.yarn import yarn
+from longjax.rope import Rope
+from tools.golden.common import Result
+
+FAMILY = "approx"
+ATTENTION, LOGITS, GRADIENT = 2e-5, 1e-4, 5e-5  # the tolerances of the folder's README
+TILES = Blockwise(block_t=16, block_s=8)
+Computed = Iterator[tuple[str, str, Any]]  # array's name, how it was computed, value
+
+
+class Case(NamedTuple):
+    path: Path
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: Path) -> "Case":
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name != "meta"}
+            return cls(path, json.loads(str(file["meta"])), arrays)
+
+
+def results(folder: Path) -> Iterator[Result]:
+    """Compares every case of the folder; files named *_weights belong to cases."""
+    for path in sorted(Path(folder).glob("*.npz")):
+        if path.stem.endswith("_weights"):
+            continue
+        try:
+            yield from case_results(path)
+        except Exception as error:  # a case that cannot be computed fails; the others are still checked
+            yield failure(path, f"{type(error).__name__}: {error}")
+
+
+def case_results(path: Path) -> Iterator[Result]:
+    case = Case.read(path)
+    method = case.meta.get("method", "")
+    if method.startswith("landmark") or method == "lm_infinite + top-k middle keys":
+        from tools.golden import landmark
+
+        yield from landmark.results(path)
+    elif "input_ids" in case.arrays:
+        from tools.golden import approx_models
+
+        yield from compare(case, approx_models.compute(case), approx_models.inputs(case))
+    else:
+        yield from compare(case, attention(case), {"q", "k", "v", "cotangent", "attention_mask"})
+
+
+def failure(path: Path, note: str) -> Result:
+    return Result(FAMILY, path.stem, float("nan"), 0.0, note)
+
+
+def compare(case: Case, computed: Computed, inputs: set[str]) -> Iterator[Result]:
+    claimed = set(inputs)
+    for name, how, value in computed:
+        claimed.add(name)
+        if name not in case.arrays:
+            yield failure(case.path, f"missing array {name}")
+            continue
+        theirs, ours = case.arrays[name], np.asarray(value)
+        same = theirs.shape == ours.shape
+        error = float(np.max(np.abs(theirs - ours), initial=0.0)) if same else float("nan")
+        note = how if same else f"{how} shape {ours.shape}, not {theirs.shape}"
+        yield Result(FAMILY, f"{case.path.stem}/{name}", error, tolerance(name), note)
+    for name in sorted(set(case.arrays) - claimed):
+        yield failure(case.path, f"nothing computes {name}")
+
+
+def tolerance(name: str) -> float:
+    if name.startswith(("grad.", "dq", "dk", "dv")):
+        return GRADIENT
+    return LOGITS if name.startswith(("logits", "loss")) else ATTENTION
+
+
+# Attention alone
+
+
+def config(case: Case) -> ModelConfig:
+    _, heads, length, width = case.arrays["q"].shape
+    meta = case.meta
+    rotary = meta.get("rotary_dim", meta.get("partial_rotary_factor", 1.0) * width) / width
+    trained = meta.get("yarn", {}).get("original_max") or meta.get("pretraining_length") or meta.get("training_length")
+    return ModelConfig(
+        dim=heads * width, heads=heads, kv_heads=case.arrays["k"].shape[1], head_width=width, rotary_fraction=rotary,
+        rope_base=meta.get("rope_theta", 10_000.0), trained_len=trained or length, dtype="float32",
+    )  # fmt: skip
+
+
+def method_of(meta: dict[str, Any], length: int) -> Method:
+    """The longjax method that a file's meta describes."""
+    name, window = meta["method"], meta.get("window", 0)
+    if name == "lm_infinite (clamp = local-1)":
+        return lm_infinite(meta["n_local"], meta["n_init"], meta["n_local"] - 1)
+    if name == "streaming_llm" and "n_local" in meta:
+        return Method(attention=SinksAtTheEnd(meta["n_init"], meta["n_local"]))
+    if name == "self_extend + yarn":
+        return compose(yarn(meta["yarn"]["scale"], attention_factor=meta["mscale"]), self_extend_of(meta, "floor"))
+    if name == "s2_attn":
+        factor, size = meta.get("rope_linear_factor", 1.0), meta["group_size"]
+        fixed = length % size or ("group_size_ratio" not in meta and "valid_len" in meta)
+        return longlora_sft(factor, size) if fixed else longlora(factor, length // size)
+    makers: dict[str, Callable[[], Method]] = {
+        "lm_infinite": lambda: lm_infinite(meta["local"], meta["n_global"], meta["clamp"]),
+        "streaming_llm": lambda: streaming_llm(meta["start"], meta["recent"]),
+        "sliding_window": lambda: sliding_window(window),
+        "self_extend": lambda: self_extend_of(meta, "floor"),
+        "rerope": lambda: rerope(window, "training_length" in meta),
+        "leaky_rerope": lambda: leaky_rerope(window, meta["scaling_factor"], "training_length" in meta),
+        "dca": lambda: dca(meta["chunk_size"], meta["local_window"], meta.get("mscale") != 1.0),
+    }
+    return makers[name]()
+
+
+def self_extend_of(meta: dict[str, Any], shift: str) -> Method:
+    """Not by its factory, which refuses windows that are no multiple of the group."""
+    window, group = meta["window"], meta["group"]
+    by = window / group if shift == "true_division" else window // group
+    return Method(attention=SelfExtend(window, group, window - by, meta.get("scale_base", 0.0)))
+
+
+class SinksAtTheEnd(NamedTuple):
+    """InfLLM's StreamingLLM: sinks stand before a full window even while it is not full yet."""
+
+    sinks: int
+    window: int
+
+    def __call__(self, cfg: ModelConfig, length: int) -> Branched:
+        far = Branch(Far(self.window, self.sinks), At(self.window - 1 + self.sinks))
+        return Branched((Branch(Near(self.window)), far))
+
+
+class Setting(NamedTuple):
+    """One case's inputs, in longjax's axes."""
+
+    cfg: ModelConfig
+    qkv: tuple[np.ndarray, ...]  # on the host: slicing there compiles nothing
+    index_BT: np.ndarray  # -1 for padding: it sees nothing and is not seen
+    rope: Callable[[int], Rope]  # of the length so far
+
+    @property
+    def length(self) -> int:
+        return self.index_BT.shape[1]
+
+
+def setting(case: Case, method: Method) -> Setting:
+    cfg = config(case)
+    qkv = tuple(np.moveaxis(case.arrays[name], 1, 2) for name in "qkv")
+    index = np.broadcast_to(np.arange(qkv[0].shape[1], dtype=np.int32), qkv[0].shape[:2])
+    if "attention_mask" in case.arrays:
+        index = np.where(case.arrays["attention_mask"], index, -1)
+
+    def rope(length: int) -> Rope:
+        if "slopes" in case.meta:
+            return Rope(jnp.zeros(0, jnp.float32), slopes_N=jnp.asarray(case.meta["slopes"], jnp.float32))
+        return method.rope(cfg, length, {}, None)
+
+    return Setting(cfg, qkv, index, rope)
+
+
+@functools.partial(jax.jit, static_argnames=("attend", "softmax"))
+def attend(attend: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, memory=None):
+    where = Tokens.at(index_BT, real_BT=index_BT >= 0)
+    scene = Scene(where, where, rope, jnp.arange(qkv[0].shape[2]), softmax=softmax)
+    return attend(*qkv, scene, memory)
+
+
+def whole(s: Setting, seen_by: Attention, softmax: Softmax = Dense(), length: int | None = None) -> jax.Array:
+    """-> out_BTNH in one pass over the first `length` tokens."""
+    length = length or s.length
+    return attend(seen_by, softmax, tuple(x[:, :length] for x in s.qkv), s.index_BT[:, :length], s.rope(length))[0]
+
+
+def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> np.ndarray:
+    """-> out_BTNH, token by token or in chunks through the cache; `seen_by` may differ from piece to piece."""
+    memory = seen_by(0).empty(s.cfg, s.index_BT.shape[0], s.length)
+    outs = []
+    for number, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        qkv = tuple(x[:, a:b] for x in s.qkv)
+        out, memory = attend(seen_by(number), Dense(), qkv, s.index_BT[:, a:b], s.rope(b), memory)
+        outs.append(np.asarray(out))
+    return np.concatenate(outs, axis=1)
+
+
+def three_ways(name: str, s: Setting, seen_by: Attention) -> Computed:
+    """The same numbers from one pass, from tiles, and from three chunks through the cache."""
+    step = -(-s.length // 3)
+    yield name, "dense", whole(s, seen_by)
+    yield name, "blockwise", whole(s, seen_by, TILES)
+    if s.rope(1).scale == s.rope(s.length).scale:  # else the peer's keys change with the length
+        yield name, "chunks", pieces(s, lambda _: seen_by, [*range(0, s.length, step), s.length])
+
+
+def attention(case: Case) -> Computed:
+    length = case.arrays["q"].shape[2]
+    method = method_of(case.meta, length)
+    s = setting(case, method)
+    if case.meta["method"] == "s2_attn":
+        yield from shifted_groups(case, s, method)
+    elif case.meta["method"].startswith("self_extend"):
+        yield from self_extend_outs(case, s, method)
+    elif "prefill" in case.meta:
+        yield from decode("", case, s, *(2 * [method.attention(s.cfg, length)]))
+    elif "chunk_bounds" in case.meta:
+        seen_by = method.attention(s.cfg, length)
+        yield "out_whole", "dense", whole(s, seen_by)
+        yield "out_chunked", "chunks", pieces(s, lambda _: seen_by, case.meta["chunk_bounds"])
+    else:
+        yield from three_ways("out", s, method.attention(s.cfg, length))
+    if "out_hf_flash" in case.arrays:
+        yield from three_ways("out_hf_flash", s, sliding_window(case.meta["window"] + 1).attention(s.cfg, length))
+
+
+def decode(suffix: str, case: Case, s: Setting, prefill: Attention, step: Attention) -> Computed:
+    """A prompt at once, then token by token."""
+    prompt = case.meta["prefill"]
+    out = pieces(s, lambda number: step if number else prefill, [0, *range(prompt, s.length + 1)])
+    yield f"out_prefill{suffix}", "cache", out[:, :prompt]
+    yield f"out_prefill{suffix}", "dense", whole(s, prefill, length=prompt)
+    yield f"out_decode{suffix}", "cache", out[:, prompt:]
+    yield from three_ways(f"out_full{suffix}", s, prefill)
+
+
+def self_extend_outs(case: Case, s: Setting, method: Method) -> Computed:
+    """The released eager code divides truly; the released flash code truly in a prompt, floored after it."""
+    floored, truly = (m.attention(s.cfg, s.length) for m in (method, self_extend_of(case.meta, "true_division")))
+    if "prefill" in case.meta:
+        yield from decode("_eager", case, s, truly, truly)
+        yield from decode("_flash", case, s, truly, floored)
+        return
+    yield from three_ways("out", s, floored)
+    for name in ("out_peer_eager", "out_peer_flash"):
+        if name in case.arrays:
+            yield from three_ways(name, s, truly)
+    if "inv_freq" in case.arrays:
+        yield "inv_freq", "yarn", s.rope(s.length).inv_freq_R
+
+
+def shifted_groups(case: Case, s: Setting, method: Method) -> Computed:
+    assert method.attention_train is not None
+    yield from with_gradients("", case, s, method.attention_train(s.cfg, s.length))
+    if "out_wrap" in case.arrays:
+        rolled = longlora(groups=s.length // case.meta["group_size"], shift="s2_wrap").attention_train
+        assert rolled is not None
+        yield from with_gradients("_wrap", case, s, rolled(s.cfg, s.length))
+    if "out_full" in case.arrays:
+        yield from with_gradients("_full", case, s, pi().attention(s.cfg, s.length))
+
+
+@functools.partial(jax.jit, static_argnames=("seen_by", "softmax"))
+def gradients(seen_by: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, cotangent):
+    return jax.vjp(lambda *x: attend(seen_by, softmax, x, index_BT, rope)[0], *qkv)[1](cotangent)
+
+
+def with_gradients(suffix: str, case: Case, s: Setting, seen_by: Attention) -> Computed:
+    yield f"out{suffix}", "dense", whole(s, seen_by)
+    yield f"out{suffix}", "blockwise", whole(s, seen_by, TILES)
+    softmaxes = {"dense": Dense()} if suffix else {"dense": Dense(), "blockwise": TILES}  # tiles: what is trained with
+    for how, softmax in softmaxes.items():
+        d_qkv = gradients(seen_by, softmax, s.qkv, s.index_BT, s.rope(s.length), case.arrays["cotangent"])
+        for name, d in zip(("dq", "dk", "dv"), d_qkv, strict=True):
+            yield f"{name}{suffix}", how, np.moveaxis(np.asarray(d), 1, 2)

@@ -1,0 +1,11 @@
+"""What every golden check says of one array."""
+
+from typing import NamedTuple
+
+
+class Result(NamedTuple):
+    family: str
+    case: str
+    error: float
+    tolerance: float
+    note: str = ""
