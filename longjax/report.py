@@ -1,0 +1,115 @@
+"""From records to the study's Table 1 for a terminal, and a Markdown report with findings and plots."""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from longjax import plots
+from longjax.evals.task import Record, read_records
+from longjax.findings import findings
+from longjax.results import Result, Study, gather, preferred
+
+
+def rows(study: Study) -> list[list[str]]:
+    """-> the table as text, its head first."""
+    head = ["method", "kind"] + [f"PPL {n}" for n in study.lengths] + [f"key% {n}" for n in study.lengths] + ["seconds"]
+    body = []
+    for r in study.results:
+        cells = [ppl_text(r.ppl.get(n)) for n in study.lengths] + [percent(r.passkey(n)) for n in study.lengths]
+        body.append([r.method, r.kind, *cells, f"{r.seconds:.0f}"])
+    return [head, *body]
+
+
+def ppl_text(record: Record | None) -> str:
+    """A star: some windows gave no finite loss, and the value leaves them out."""
+    if record is None:
+        return "-"
+    star = "*" if record["nan"] else ""
+    return "nan*" if record["value"] is None else f"{record['value']:.{2 if record['value'] < 100 else 0}f}{star}"
+
+
+def percent(x: float) -> str:
+    return "-" if np.isnan(x) else f"{100 * x:.0f}"
+
+
+def terminal(table: list[list[str]]) -> str:
+    """-> aligned columns: names left, numbers right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = (c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def markdown(table: list[list[str]], left: int = 2) -> str:
+    marks = [":--" if i < left else "--:" for i in range(len(table[0]))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [table[0], marks, *table[1:]])
+
+
+def every_length(study: Study) -> list[list[str]]:
+    """-> perplexity with its standard error, at all lengths."""
+    lengths = sorted({n for r in study.results for n in r.ppl})
+    body = []
+    for r in study.results:
+        errors = [(r.ppl.get(n), (r.ppl.get(n) or {}).get("stderr")) for n in lengths]
+        body.append([r.method, *(ppl_text(x) + (f" +- {e:.2g}" if e is not None else "") for x, e in errors)])
+    return [["method", *map(str, lengths)], *body]
+
+
+def both_weights(results: Sequence[Result], length: int) -> list[list[str]]:
+    """-> raw beside averaged weights, for methods that have both."""
+    body = []
+    for _, pair in itertools.groupby(sorted(results, key=lambda r: r.method), key=lambda r: r.method):
+        by = {r.weights: r for r in pair}
+        if {"raw", "ema"} <= by.keys():
+            raw, ema = by["raw"], by["ema"]
+            ppl = [ppl_text(x.ppl.get(length)) for x in (raw, ema)]
+            body.append([raw.method, *ppl, *(percent(x.passkey(length)) for x in (raw, ema))])
+    return [["method", f"raw PPL {length}", f"EMA PPL {length}", "raw key%", "EMA key%"], *body] if body else []
+
+
+def write(folder: str | os.PathLike) -> str:
+    """Writes report.md and its plots from records.jsonl and settings.json in `folder`. -> the table for a terminal.
+
+    settings.json holds at least trained_len and extended_len; the rest is shown as it is.
+    """
+    folder = pathlib.Path(folder)
+    for name in ("records.jsonl", "settings.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"--dir={folder} has no {name}")
+    settings = json.loads((folder / "settings.json").read_text())
+    everything = gather(read_records(folder / "records.jsonl"))
+    study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
+    if not study.results:
+        raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")
+    pictures = plots.draw(study, folder)
+    (folder / "report.md").write_text(_page(study, everything, settings, pictures))
+    return terminal(rows(study))
+
+
+def _page(study: Study, everything: list[Result], settings: dict[str, Any], pictures: dict[str, str]) -> str:
+    c, extended, longest = study.lengths
+    parts = [
+        f"# Context extension from {c} to {extended} tokens: a controlled study",
+        f"Perplexity on held-out text at {c}, {extended} and {longest} tokens; share of pass keys retrieved, mean over "
+        "depths; seconds of training and evaluation. Trained methods saw the same rows in the same order. "
+        "A star marks windows without a finite loss.",
+        markdown(rows(study)),
+        "## Findings",
+        "\n".join(f"- {line}" for line in findings(study)),
+        "## Plots",
+        *(f"![{title}]({name})" for name, title in pictures.items()),
+        "## Perplexity at every length",
+        markdown(every_length(study), left=1),
+    ]
+    if pair := both_weights(everything, extended):
+        parts += ["## Raw and averaged weights", markdown(pair, left=1)]
+    parts += ["## Settings", "```json\n" + json.dumps(settings, indent=2, sort_keys=True) + "\n```"]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,238 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from longjax import plots, report
+from longjax.evals.perplexity import perplexity
+from longjax.evals.task import Records
+from longjax.findings import findings, ranks, sure
+from longjax.results import Study, gather, preferred
+
+LENGTHS = (128, 1024, 2048)
+DEPTHS = (0.0, 0.5, 1.0)
+TEXT = np.linspace(-0.3, 0.3, 8)  # pieces of text differ far more than methods do
+
+
+def records_of(method, kind, losses, keys, weights="ema", nan=0, train_seconds=0.0):
+    about = {"method": method, "weights": weights, "kind": kind, "train_seconds": train_seconds}
+    found = []
+    for length, loss, key in zip(LENGTHS, losses, keys, strict=True):
+        nll = np.repeat((loss + TEXT)[:, None], 3, axis=1)
+        nll[:nan] = np.nan
+        found.append(perplexity(nll, cluster=1) | {"task": "perplexity", "length": length, "seconds": 2.0})
+        cells = {"task": "passkey", "length": length, "value": key, "partial": key, "stderr": 0.0, "n": 20}
+        found += [cells | {"depth": depth, "seconds": 1.0} for depth in DEPTHS]
+    places = [{"position": p, "value": losses[2] + 3 / p, "stderr": 0.1, "n": 8} for p in (32.0, 512.0, 1500.0)]
+    found += [place | {"task": "position_nll", "length": 2048} for place in places]
+    return [about | record for record in found]
+
+
+BASE = records_of("base", "base", (1.8, 4.0, 5.0), (0.9, 0.0, 0.0))
+GOOD = records_of("good", "exact trained", (1.82, 1.6, 1.62), (0.9, 0.8, 0.6), train_seconds=30.0)
+BREAKS = records_of("breaks", "exact frozen", (1.8, 1.7, 2.7), (0.9, 0.3, 0.0))
+BAD = records_of("bad", "approximate frozen", (1.9, 4.1, 5.5), (0.5, 0.0, 0.0))
+NANS = records_of("nans", "approximate trained", (1.8, 1.7, 1.7), (0.9, 0.6, 0.5), nan=2)
+
+
+def study(*records):
+    return Study(preferred(gather([r for one in records for r in one])), 128, 1024)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    records = Records(tmp_path / "records.jsonl")
+    for batch in (
+        BASE,
+        GOOD,
+        BREAKS,
+        BAD,
+        NANS,
+        records_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw"),
+    ):
+        records.append(batch)
+    settings = {"trained_len": 128, "extended_len": 1024, "plan": "abcdef"}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    return tmp_path
+
+
+# The table.
+
+
+def test_the_table_says_what_the_records_say():
+    head, *body = report.rows(study(NANS, BASE, BAD, GOOD))
+    assert head == ["method", "kind", *(f"PPL {n}" for n in LENGTHS), *(f"key% {n}" for n in LENGTHS), "seconds"]
+    assert [row[0] for row in body] == ["base", "good", "nans", "bad"]  # by kind
+    # exp of the mean losses; the mean of TEXT is 0; 3 lengths x (2 + 3 x 1) seconds, and 30 of training.
+    assert body[1] == ["good", "exact trained", "6.17", "4.95", "5.05", "90", "80", "60", "45"]
+    assert body[0][2:5] == ["6.05", "54.60", "148"]
+    assert all(cell.endswith("*") for cell in body[2][2:5])
+
+
+def test_what_was_not_measured_is_a_dash():
+    some = [r for r in GOOD if r["length"] == 128]
+    assert report.rows(study(BASE, some))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
+
+
+def test_a_loss_that_is_never_finite_is_nan():
+    table = report.rows(study(BASE, records_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
+    assert table[2][2:5] == ["nan*"] * 3
+
+
+def test_columns_of_the_terminal_are_aligned():
+    lines = report.terminal(report.rows(study(BASE, GOOD, BAD))).splitlines()
+    ends = {line.rindex(cell) + len(cell) for line, cell in zip(lines[2:], ("15", "45", "15"), strict=True)}
+    assert ends == {len(lines[0])} == {len(lines[1])}
+
+
+def test_averaged_weights_are_preferred_and_compared():
+    raw = records_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw")
+    both = gather(BASE + raw + GOOD)
+    assert [(r.method, r.weights) for r in preferred(both)] == [("base", "ema"), ("good", "ema")]
+    assert report.both_weights(both, 1024)[1:] == [["good", "5.47", "4.95", "100", "80"]]
+    assert report.both_weights(gather(BASE), 1024) == []
+
+
+# Findings.
+
+
+def test_success_and_failure_are_both_said():
+    said = "\n".join(findings(study(BASE, GOOD, BREAKS, BAD)))
+    assert "The base model, trained at 128, has perplexity 6.05 at 128 and 54.6 at 1024 (9.03 times)." in said
+    assert "At 1024, 2 of 3 methods have a lower perplexity than the base (54.60); the lowest: good 4.95" in said
+    assert "Not surely better than the base at 1024: bad." in said
+    assert "2 of 3 methods have a lower perplexity at 1024 than the base at 128 (6.05), by up to 18% (good)" in said
+    assert "The price at 128, where the base was trained: good +2%, bad +11%." in said
+    assert "At 2048, within 5% of their perplexity at 1024: good." in said
+    assert "At 2048, perplexity is above 1.5 times that at 1024: breaks x2.72." in said
+    assert "The base retrieves 90% of the pass keys at 128 and 0% at 1024." in said
+    assert "Pass keys at 1024, at least half retrieved: good 80%; below 10%: bad." in said
+    assert "Pass keys at 2048, at least half retrieved: good 60%; below 10%: breaks, bad." in said
+
+
+def test_nothing_is_said_that_does_not_hold():
+    said = "\n".join(findings(study(records_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
+    assert "no method has a surely lower perplexity than the base." in said
+    assert "No method at 1024 has a surely lower perplexity than the base at its own 128." in said
+    assert "hardly recalls at its own length" in said
+    assert "at least half retrieved: no method; below 10%: bad." in said
+    assert "within 5%" not in said
+    assert "nothing can be compared" in findings(study(GOOD))[0]
+    assert "nothing can be compared" in findings(study(BASE))[0]
+
+
+def test_losses_that_are_not_finite_are_said():
+    said = findings(study(BASE, GOOD, NANS))
+    assert [s for s in said if s.startswith("No finite")] == [
+        f"No finite loss in 2 windows of {n}: nans." for n in LENGTHS
+    ]
+
+
+def test_differences_are_paired_on_the_same_text():
+    """TEXT's spread is far over the difference of 0.02, yet each piece says the same. One that wavers does not."""
+    a, b = study(BASE, GOOD).results
+    assert sure(a, b, 128, 128)
+    assert not sure(b, a, 128, 128)
+    assert not sure(a, a, 128, 128)
+    pieces = [x + 0.1 * (-1) ** i + 0.01 for i, x in enumerate(a.ppl[128]["pieces"])]
+    b.ppl[128] = b.ppl[128] | {"pieces": pieces}
+    assert not sure(a, b, 128, 128)
+
+
+def test_agreement_has_the_sign_of_the_claim():
+    """Four methods whose perplexity falls as their keys rise: +1."""
+    ordered = [records_of(f"m{i}", "exact frozen", (2, 2 - 0.1 * i, 2), (1, 0.2 * i, 0)) for i in range(4)]
+    said = [s for s in findings(study(BASE, *ordered)) if "rank correlation" in s]
+    assert "+1.00 over 4 methods" in said[0]
+    assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [1.5, 0.0, 1.5, 3.0]
+
+
+# Files and pictures.
+
+
+def test_the_report_is_written(folder):
+    table = report.write(folder)
+    page = (folder / "report.md").read_text()
+    assert table.splitlines()[0].split()[:2] == ["method", "kind"]
+    assert page.isascii()
+    for part in ("| good | exact trained | 6.17 |", "rank correlation", "## Raw and averaged weights", '"abcdef"'):
+        assert part in page
+    for name in ("perplexity", "positions", "passkey", "scatter"):
+        assert f"({name}.png)" in page
+        picture = plt.imread(folder / f"{name}.png")[..., :3]
+        assert min(picture.shape[:2]) > 300
+        assert 0.01 < (picture < 0.9).any(axis=-1).mean() < 0.9  # neither blank nor black
+
+
+def test_a_half_done_study_has_a_report(tmp_path):
+    Records(tmp_path / "records.jsonl").append([r for r in BASE if r["task"] == "perplexity"][:1])
+    (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 128, "extended_len": 1024}))
+    assert "6.05" in report.write(tmp_path)
+    assert not (tmp_path / "passkey.png").exists()
+
+
+def test_user_mistakes_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"has no records.jsonl"):
+        report.write(tmp_path)
+    (tmp_path / "records.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"has no settings.json"):
+        report.write(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 128, "extended_len": 1024}))
+    with pytest.raises(ValueError, match="no finished evaluations"):
+        report.write(tmp_path)
+
+
+def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
+    root = pathlib.Path(__file__).parent.parent
+    command = [sys.executable, "-m", "tools.report"]
+    done = subprocess.run([*command, f"--dir={folder}"], cwd=root, capture_output=True, text=True, check=True)
+    assert "good" in done.stdout
+    assert "report.md" in done.stdout
+    failed = subprocess.run([*command, "--dir=/nowhere"], cwd=root, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.strip() == "--dir=/nowhere has no records.jsonl"
+
+
+def test_curves_show_the_records():
+    figure = plots.perplexity(study(BASE, GOOD, BAD))
+    first, second = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["exact trained", "approximate frozen"]
+    np.testing.assert_allclose(
+        first.lines[0].get_xydata(), [[n, np.exp(x)] for n, x in zip(LENGTHS, (1.82, 1.6, 1.62), strict=True)]
+    )
+    assert {t.get_text() for t in second.texts} >= {
+        "bad: 245",
+        "base: 148",
+    }  # failures leave the picture, with their value
+    assert first.get_ylim()[1] == pytest.approx(2 * np.exp(1.9))
+    plt.close(figure)
+
+
+def test_heat_maps_show_the_records():
+    figure, ax = plt.subplots()
+    (good,) = study(GOOD).results
+    image = plots.heat_map(ax, good, study(GOOD))
+    np.testing.assert_array_equal(image.get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))
+    assert [line.get_xdata()[0] for line in ax.lines] == [0.5, 1.5]  # after 128, after 1024
+    assert image.get_clim() == (0, 1)
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("y", [[0.5], [0.1] * 7, [0.97, 0.98, 0.99, 1.0], [0, 0.01, 0.5, 0.51, 0.9]])
+def test_names_are_spread(y):
+    places = plots.spread(y, 0.05)
+    assert (np.diff(places) > 0.05 - 1e-9).all()
+    assert max(places) <= 1 + 1e-9
+
+
+def test_names_of_points_do_not_overlap():
+    taken = []
+    for i in range(25):
+        box = plots.free_box(100 + i % 3, 100, 40, taken, right=300)
+        assert not any(plots.overlap(box, other) for other in taken)
+        assert box[2] < 300
+        taken.append(box)
