@@ -80,7 +80,7 @@ def panels(study: Study, curve: Curve, most: float) -> tuple[Any, Any]:
     low, high = min(min(y) for *_, y in drawn), most * max(y[0] for *_, y in drawn)
     kinds = list(dict.fromkeys(r.kind for r, *_ in drawn if r.kind != "base")) or ["base"]
     figure, axes = plt.subplots(1, len(kinds), figsize=(3.7 * len(kinds), 3.9), sharey=True, squeeze=False)
-    figure.subplots_adjust(wspace=0.55)
+    figure.subplots_adjust(wspace=0.62)
     for ax, kind in zip(axes[0], kinds, strict=True):
         ax.set(xscale="log", yscale="log", title=kind, ylim=(low / 1.04, high))
         mine, ends = [c for c in drawn if c[0].kind == kind and kind != "base"], []
@@ -89,6 +89,7 @@ def panels(study: Study, curve: Curve, most: float) -> tuple[Any, Any]:
             ax.plot(x, y, style, color=colour, marker="o" if len(x) < 12 else None, markersize=3)
             text = r.method if y[-1] <= high else f"{r.method}: {y[-1]:.3g}"
             ends.append((text, colour, x[-1], min(y[-1], high)))
+        ax.patch.set_visible(False)  # names of the panel on the left may reach into this one
         mark_lengths(ax, study)
         ax.yaxis.set(major_locator=ticks(low, high), minor_locator=NullLocator(), major_formatter=NUMBER)
         ax.xaxis.set(minor_locator=NullLocator(), major_formatter=NUMBER)
