@@ -5,6 +5,7 @@ NTK (alpha = 2t - 1): d log f / dt = act((log f + log n) @ up) @ down + d log n 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, fixed
+from longjax.methods.base import Method
 from longjax.methods.ntk import ntk_inv_freq
 from longjax.rope import Rope, inv_freq
 
@@ -148,6 +149,7 @@ class ClexRope:
     log_scale: bool
     solve: Solve
 
+    @functools.partial(jax.jit, static_argnums=(0, 1))  # one compilation for all lengths
     def inv_freq(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array) -> jax.Array:
         """-> inv_freq_R of the integer t."""
         return self.solve(self.net(own), cfg, t, self.max_factor)
@@ -176,7 +178,7 @@ class ClexRope:
             most = self.max_factor * cfg.trained_len
             raise ValueError(f"--max_factor={self.max_factor} ends at {most} tokens: a sequence of {length} needs {t}")
         scale = math.log(length) / math.log(cfg.trained_len) if self.log_scale else 1.0
-        return fixed(self.inv_freq(cfg, own, jnp.asarray(t, jnp.int32)), query_scale=scale)
+        return Rope(self.inv_freq(cfg, own, jnp.asarray(t, jnp.int32)), query_scale=scale)
 
 
 @dataclasses.dataclass(frozen=True)

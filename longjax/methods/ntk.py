@@ -57,14 +57,12 @@ def ntk_frozen(scale: float = 2.0) -> Method:
     return Method(rope=NtkRope(scale))
 
 
-def ntk_trained(reach: int = 32_768, scale: float | None = None) -> Method:
-    """Trained at `reach`: one alpha up to there, growing beyond. 80K with scale 10 is Fu et al., arXiv:2402.10171."""
+def ntk_32k(reach: int = 32_768, scale: float | None = None) -> Method:
+    """NTK-32K: trained at `reach`. With LLaMA-2 alpha is 29 up to there and grows beyond, to 61 at 64K.
+
+    Fu et al., arXiv:2402.10171, is reach 81920.
+    """
     return Method(rope=NtkRope(scale, reach))
-
-
-def ntk_32k(scale: float | None = None) -> Method:
-    """NTK-32K: alpha 29 up to 32K with LLaMA-2, 61 at 64K."""
-    return ntk_trained(32_768, scale)
 
 
 def ntk_64k(alpha: float = 57.0) -> Method:
@@ -72,6 +70,6 @@ def ntk_64k(alpha: float = 57.0) -> Method:
     return ntk_static(alpha)
 
 
-def ntk_64k_code(scale: float | None = None) -> Method:
-    """NTK-64K as the released code computes it: alpha 121 up to 64K with LLaMA-2, growing beyond."""
-    return ntk_trained(65_536, scale)
+def ntk_64k_code(reach: int = 65_536, scale: float | None = None) -> Method:
+    """NTK-64K as the released code computes it: with LLaMA-2 alpha is 121 up to 64K and grows beyond."""
+    return ntk_32k(reach, scale)

@@ -1,0 +1,90 @@
+"""Checks longjax against folders of golden vectors: python -m tools.check_golden DIR [DIR...].
+
+Prints one line a family and one a failure. Exit code 0: all is well; 1: something is not; 2: nothing to check.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tools.golden import approx, exact
+from tools.golden.common import Result
+
+
+class Kind(NamedTuple):
+    """A format of folders: how to know it, and how to check it."""
+
+    fits: Callable[[Path], bool]
+    results: Callable[[Path], Iterator[Result]]
+
+
+def has_meta(folder: Path) -> bool:
+    for path in folder.glob("*.npz"):
+        with np.load(path, allow_pickle=False) as file:
+            if "meta" in file.files:
+                return True
+    return False
+
+
+KINDS = (Kind(exact.is_exact, exact.results), Kind(has_meta, approx.results))
+
+
+def passed(result: Result) -> bool:
+    return result.error <= result.tolerance  # false for NaN
+
+
+def ratio(result: Result) -> float:
+    return 0.0 if result.error == 0 else result.error / max(result.tolerance, 1e-300)
+
+
+def table(results: Iterable[Result]) -> Iterator[str]:
+    """One line a family: its worst value beside its tolerance, and the largest error of all."""
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(result.family, []).append(result)
+    width = max(map(len, families), default=0)
+    yield f"{'family':{width}} {'cases':>6} {'values':>7} {'max error':>10} {'worst':>10} {'allowed':>10}"
+    for family, members in families.items():
+        worst, count = max(members, key=ratio), len({member.case for member in members})
+        most = max(member.error for member in members)
+        verdict = "pass" if all(map(passed, members)) else "FAIL"
+        numbers = f"{most:10.2e} {worst.error:10.2e} {worst.tolerance:10.2e}"
+        yield f"{family:{width}} {count:6} {len(members):7} {numbers}  {verdict}"
+
+
+def check(folder: Path) -> list[Result]:
+    """Raises ValueError if there is nothing to check."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    kind = next((kind for kind in KINDS if kind.fits(folder)), None)
+    results = list(kind.results(folder)) if kind else []
+    if not results:
+        raise ValueError(f"{folder}: no cases of a known format")
+    return results
+
+
+def main(folders: list[Path]) -> int:
+    failed = False
+    for folder in folders:
+        try:
+            results = check(folder)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        print(f"{folder}: {len({(r.family, r.case) for r in results})} cases")
+        print("\n".join(table(results)))
+        for result in results:
+            if not passed(result):
+                print(f"FAIL {result.family}/{result.case}: {result.note}: {result.error:.3g} > {result.tolerance:.3g}")
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    sys.exit(main(parser.parse_args().folders))
