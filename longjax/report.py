@@ -76,16 +76,16 @@ def both_weights(results: Sequence[Result], length: int) -> list[list[str]]:
 
 
 def write(folder: str | os.PathLike) -> str:
-    """Writes report.md and its plots from records.jsonl and settings.json in `folder`. -> the table for a terminal.
+    """Writes report.md and its plots from all records.jsonl in and below `folder`. -> the table for a terminal.
 
-    settings.json holds at least trained_len and extended_len; the rest is shown as it is.
+    settings.json in `folder` holds at least trained_len and extended_len; the rest is shown as it is.
     """
     folder = pathlib.Path(folder)
-    for name in ("records.jsonl", "settings.json"):
-        if not (folder / name).is_file():
-            raise ValueError(f"--dir={folder} has no {name}")
+    files = sorted(folder.rglob("records.jsonl"))
+    if not files or not (folder / "settings.json").is_file():
+        raise ValueError(f"--dir={folder} has no {'settings.json' if files else 'records.jsonl'}")
     settings = json.loads((folder / "settings.json").read_text())
-    everything = gather(read_records(folder / "records.jsonl"))
+    everything = gather([record for file in files for record in read_records(file)])
     study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
     if not study.results:
         raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")

@@ -13,6 +13,7 @@ import sentencepiece
 from longjax.text import Document
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
+OFTEN = 3000  # repetitions of a phrase: its words become pieces even among the few of a tiny vocabulary
 
 
 class Tokenizer:
@@ -76,7 +77,7 @@ def train(
         raise ValueError(f"--vocab={vocab} must be at least 400: 256 bytes, the letters, and some words")
     model = io.BytesIO()
     try:
-        _train(iter(_sample(documents, characters) + [*phrases] * 200), model, vocab)
+        _train(iter(_sample(documents, characters) + [*phrases] * OFTEN), model, vocab)
     except RuntimeError as error:  # too little text
         raise ValueError(f"--vocab={vocab}: sentencepiece says {str(error).splitlines()[-1]}") from error
     new = pathlib.Path(f"{path}.new")

@@ -168,6 +168,18 @@ def test_the_report_is_written(folder):
         assert 0.01 < (picture < 0.9).any(axis=-1).mean() < 0.9  # neither blank nor black
 
 
+def test_methods_may_keep_their_records_apart(folder, monkeypatch):
+    monkeypatch.setattr(plots, "draw", lambda study, folder: {})
+    together = report.write(folder)
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    (folder / "records.jsonl").unlink()
+    for method in ("base", "good", "breaks", "bad", "nans"):
+        (folder / "methods" / method).mkdir(parents=True)
+        mine = "".join(line for line in lines if json.loads(line)["method"] == method)
+        (folder / "methods" / method / "records.jsonl").write_text(mine)
+    assert report.write(folder) == together
+
+
 def test_a_half_done_study_has_a_report(tmp_path):
     Records(tmp_path / "records.jsonl").append([r for r in BASE if r["task"] == "perplexity"][:1])
     (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 128, "extended_len": 1024}))
