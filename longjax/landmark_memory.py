@@ -93,7 +93,7 @@ class Blocks(struct.PyTreeNode):
         return cls(cut(store.k_BWKH), cut(store.v_BWKH), cut(store.index_BW))
 
     def take(self, block_BTNU: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """-> k_BTNUCH, v_BTNUCH, index_BTNUC: a copy for every query and head; index -1 for blocks that do not exist."""
+        """-> k_BTNUCH, v_BTNUCH, index_BTNUC: one copy a query and head; index -1 if no such block exists."""
         N, K = block_BTNU.shape[2], self.k_BMCKH.shape[3]
         row, head = jnp.arange(block_BTNU.shape[0])[:, None, None, None], (jnp.arange(N) // (N // K))[:, None]
         k_BTNUCH, v_BTNUCH = (x.at[row, block_BTNU, :, head].get(mode="clip") for x in (self.k_BMCKH, self.v_BMCKH))
@@ -229,7 +229,7 @@ def attended_blocks(asked: Asked, block_BTNJ: jax.Array, top_k: int, here: int, 
 def in_tiles(f: Callable[[Any], jax.Array], tile: int, asked: Any) -> jax.Array:
     """f of arrays [B, T, ...], of at most `tile` queries at a time."""
     T = jax.tree.leaves(asked)[0].shape[1]
-    if T <= tile:
+    if tile >= T:
         return f(asked)
 
     def split(x):

@@ -31,9 +31,10 @@ def grouped_softmax(x: jax.Array, seen: jax.Array, own: jax.Array) -> jax.Array:
     inner = jnp.where(token, x, NEVER)
     total = jax.nn.logsumexp(inner, axis=-1)
     inside = jnp.where(token, jnp.exp(inner - total[..., None]), 0.0)
-    opened = seen[..., -1] & jnp.any(token, axis=-1)  # a document may begin with the landmark: nothing to open
-    share = jax.nn.softmax(jnp.where(own, total, jnp.where(opened, x[..., -1], NEVER)), axis=-1)
-    return share[..., None] * inside
+    # A landmark with no token behind it opens nothing: a document may begin with one.
+    opened = jnp.any(token, axis=-1) & (own | seen[..., -1])
+    share = jax.nn.softmax(jnp.where(opened, jnp.where(own, total, x[..., -1]), NEVER), axis=-1)
+    return jnp.where(opened, share, 0.0)[..., None] * inside
 
 
 def by_block(x: jax.Array, block: int) -> jax.Array:

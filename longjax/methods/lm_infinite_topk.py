@@ -33,8 +33,8 @@ class LookBack:
         plain = Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
         turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.place_BT, scene.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
-        for name in memory or ():
-            seen[name], after[name] = memory[name].seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
+        for name, store in (memory or {}).items():
+            seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
         near, first = Branch(Near(self.window)), Branch(Far(self.window, self.first), At(self.clamp), At(0))
         parts = (part(near, q_BTNH, seen["near"], scene), part(first, q_BTNH, seen["first"], scene))
         return scene.softmax((*parts, self.middle(q_BTNH, seen["every"], scene))), after or None
