@@ -4,9 +4,7 @@ ALiBi: Press et al. 2022, arXiv:2108.12409. NoPE: Kazemnejad et al. 2023, arXiv:
 2020, arXiv:1910.10683, section 2.1.
 """
 
-import dataclasses
 import math
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,36 +13,26 @@ from longjax.methods.base import Method
 from longjax.rope import Rope
 
 
-def bloom_slopes(heads: int) -> np.ndarray:
-    """-> slopes_N. For heads beyond a power of two, every other slope of the next power (the authors' rule)."""
+def alibi_slopes(heads: int) -> np.ndarray:
+    """-> slopes_N. For heads beyond a power of two, every other slope of the next power.
+
+    The rules of the authors, BLOOM and MPT are written differently and are the same.
+    """
     power = 2 ** int(math.log2(heads))
     first = 2.0 ** (-8 * np.arange(1, power + 1) / power)
     return np.concatenate([first, 2.0 ** (-4 * np.arange(1, 2 * (heads - power), 2) / power)])
 
 
-def mpt_slopes(heads: int) -> np.ndarray:
-    """-> slopes_N. As MPT: of the next power of two, first the even slopes, then the odd ones."""
-    power = 2 ** math.ceil(math.log2(heads))
-    slopes = 2.0 ** (-8 * np.arange(1, power + 1) / power)
-    return slopes if power == heads else np.concatenate([slopes[1::2], slopes[0::2]])[:heads]
-
-
-@dataclasses.dataclass(frozen=True)
-class Alibi:
-    rule: Literal["bloom", "mpt"]
-
-    def __call__(self, cfg, length, own, key):
-        slopes_N = {"bloom": bloom_slopes, "mpt": mpt_slopes}[self.rule](cfg.heads)
-        return Rope(jnp.zeros(0, jnp.float32), slopes_N=jnp.asarray(slopes_N, jnp.float32))
+def alibi_rope(cfg, length, own, key):
+    return Rope(jnp.zeros(0, jnp.float32), slopes_N=jnp.asarray(alibi_slopes(cfg.heads), jnp.float32))
 
 
 def no_rope(cfg, length, own, key):
     return Rope(jnp.zeros(0, jnp.float32))
 
 
-def alibi(rule: Literal["bloom", "mpt"] = "bloom") -> Method:
-    """The rules differ where the number of heads is no power of two."""
-    return Method(rope=Alibi(rule))
+def alibi() -> Method:
+    return Method(rope=alibi_rope)
 
 
 def nope() -> Method:

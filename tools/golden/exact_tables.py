@@ -166,7 +166,7 @@ def slopes(case: Case) -> Iterator[Check]:
     """The bias as attention adds it. Peers differ by a constant in each row, which softmax does not see."""
     heads, length = case["num_heads"], case["length"]
     cfg = ModelConfig(heads=heads, kv_heads=heads, trained_len=length)
-    rope = alibi("bloom" if "bloom" in case["peer"].lower() else "mpt").rope(cfg, length, {}, None)
+    rope = alibi().rope(cfg, length, {}, None)
     zeros, index_BS = jnp.zeros((1, length, heads, 1)), jnp.arange(length, dtype=jnp.int32)[None]
     lo, place_BS = jnp.zeros((1, 1, 1), jnp.int32), index_BS.astype(jnp.float32)
     last = index_BS[:, -1:]
