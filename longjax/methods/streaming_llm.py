@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from longjax.branched import Branched
 from longjax.branches import Branch, Capped, Far, Near
 from longjax.cache import Store
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 from longjax.rope import Rope, rotate
 
 
@@ -28,14 +28,15 @@ class StreamingLlm:
 
 def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
     """No `recent` fills the trained length: sinks + recent + 1."""
-    return Method(attention=StreamingLlm(sinks, recent))
+    return Method(attention=StreamingLlm(sinks, recent), trainable=frozen)
 
 
 def make_room(store: Store, coming: int, sinks: int, recent: int, rope: Rope) -> Store:
     """Makes `coming` more tokens fit into sinks + recent slots by dropping those after the sinks.
 
     The sinks move up against what stays, by turning their keys so much farther. All is then one run of
-    neighbours, and attention within the turn is plain. `store` is of one layer, its keys at their own place.
+    neighbours, and attention within the turn is plain. `store` is of one layer, its keys at their own place; of
+    sinks + recent slots it suffices where no turn brings more than `recent`.
     """
     index_BW, slots = store.index_BW, store.index_BW.shape[1]
     held_B1 = jnp.sum(index_BW >= 0, axis=1, keepdims=True, dtype=jnp.int32)

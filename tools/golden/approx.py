@@ -6,6 +6,7 @@ computed here; whatever is unknown, missing, unclaimed or NaN is a failing resul
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,25 +18,18 @@ import numpy as np
 
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
 from longjax.blockwise import Blockwise
-from longjax.branched import Branched
-from longjax.branches import At, Branch, Far, Near
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, compose
-from longjax.methods.dca import dca
-from longjax.methods.lm_infinite import lm_infinite
-from longjax.methods.longlora import longlora, longlora_sft
+from longjax.methods.base import Method
+from longjax.methods.longlora import longlora
 from longjax.methods.pi import pi
-from longjax.methods.rerope import leaky_rerope, rerope
-from longjax.methods.self_extend import SelfExtend
 from longjax.methods.sliding_window import sliding_window
-from longjax.methods.streaming_llm import streaming_llm
-from longjax.methods.yarn import yarn
 from longjax.rope import Rope
+from tools.golden.approx_methods import method_of, self_extend_of, trained_len
 from tools.golden.common import Result
 
 FAMILY = "approx"
 ATTENTION, LOGITS, GRADIENT = 2e-5, 1e-4, 5e-5  # the tolerances of the folder's README
-TILES = Blockwise(block_t=16, block_s=8)
+DENSE, TILES = Dense(), Blockwise(block_t=16, block_s=8)
 Computed = Iterator[tuple[str, str, Any]]  # array's name, how it was computed, value
 
 
@@ -110,54 +104,10 @@ def config(case: Case) -> ModelConfig:
     _, heads, length, width = case.arrays["q"].shape
     meta = case.meta
     rotary = meta.get("rotary_dim", meta.get("partial_rotary_factor", 1.0) * width) / width
-    trained = meta.get("yarn", {}).get("original_max") or meta.get("pretraining_length") or meta.get("training_length")
     return ModelConfig(
         dim=heads * width, heads=heads, kv_heads=case.arrays["k"].shape[1], head_width=width, rotary_fraction=rotary,
-        rope_base=meta.get("rope_theta", 10_000.0), trained_len=trained or length, dtype="float32",
+        rope_base=meta.get("rope_theta", 10_000.0), trained_len=trained_len(meta, length), dtype="float32",
     )  # fmt: skip
-
-
-def method_of(meta: dict[str, Any], length: int) -> Method:
-    """The longjax method that a file's meta describes."""
-    name, window = meta["method"], meta.get("window", 0)
-    if name == "lm_infinite (clamp = local-1)":
-        return lm_infinite(meta["n_local"], meta["n_init"], meta["n_local"] - 1)
-    if name == "streaming_llm" and "n_local" in meta:
-        return Method(attention=SinksAtTheEnd(meta["n_init"], meta["n_local"]))
-    if name == "self_extend + yarn":
-        return compose(yarn(meta["yarn"]["scale"], attention_factor=meta["mscale"]), self_extend_of(meta, "floor"))
-    if name == "s2_attn":
-        factor, size = meta.get("rope_linear_factor", 1.0), meta["group_size"]
-        fixed = length % size or ("group_size_ratio" not in meta and "valid_len" in meta)
-        return longlora_sft(factor, size) if fixed else longlora(factor, length // size)
-    makers: dict[str, Callable[[], Method]] = {
-        "lm_infinite": lambda: lm_infinite(meta["local"], meta["n_global"], meta["clamp"]),
-        "streaming_llm": lambda: streaming_llm(meta["start"], meta["recent"]),
-        "sliding_window": lambda: sliding_window(window),
-        "self_extend": lambda: self_extend_of(meta, "floor"),
-        "rerope": lambda: rerope(window, "training_length" in meta),
-        "leaky_rerope": lambda: leaky_rerope(window, meta["scaling_factor"], "training_length" in meta),
-        "dca": lambda: dca(meta["chunk_size"], meta["local_window"], meta.get("mscale") != 1.0),
-    }
-    return makers[name]()
-
-
-def self_extend_of(meta: dict[str, Any], shift: str) -> Method:
-    """Not by its factory, which refuses windows that are no multiple of the group."""
-    window, group = meta["window"], meta["group"]
-    by = window / group if shift == "true_division" else window // group
-    return Method(attention=SelfExtend(window, group, window - by, meta.get("scale_base", 0.0)))
-
-
-class SinksAtTheEnd(NamedTuple):
-    """InfLLM's StreamingLLM: sinks stand before a full window even while it is not full yet."""
-
-    sinks: int
-    window: int
-
-    def __call__(self, cfg: ModelConfig, length: int) -> Branched:
-        far = Branch(Far(self.window, self.sinks), At(self.window - 1 + self.sinks))
-        return Branched((Branch(Near(self.window)), far))
 
 
 class Setting(NamedTuple):
@@ -195,7 +145,7 @@ def attend(attend: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, memor
     return attend(*qkv, scene, memory)
 
 
-def whole(s: Setting, seen_by: Attention, softmax: Softmax = Dense(), length: int | None = None) -> jax.Array:
+def whole(s: Setting, seen_by: Attention, softmax: Softmax = DENSE, length: int | None = None) -> jax.Array:
     """-> out_BTNH in one pass over the first `length` tokens."""
     length = length or s.length
     return attend(seen_by, softmax, tuple(x[:, :length] for x in s.qkv), s.index_BT[:, :length], s.rope(length))[0]
@@ -205,9 +155,9 @@ def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> 
     """-> out_BTNH, token by token or in chunks through the cache; `seen_by` may differ from piece to piece."""
     memory = seen_by(0).empty(s.cfg, s.index_BT.shape[0], s.length)
     outs = []
-    for number, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (a, b) in enumerate(itertools.pairwise(cuts)):
         qkv = tuple(x[:, a:b] for x in s.qkv)
-        out, memory = attend(seen_by(number), Dense(), qkv, s.index_BT[:, a:b], s.rope(b), memory)
+        out, memory = attend(seen_by(number), DENSE, qkv, s.index_BT[:, a:b], s.rope(b), memory)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
 
@@ -285,7 +235,7 @@ def gradients(seen_by: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, c
 def with_gradients(suffix: str, case: Case, s: Setting, seen_by: Attention) -> Computed:
     yield f"out{suffix}", "dense", whole(s, seen_by)
     yield f"out{suffix}", "blockwise", whole(s, seen_by, TILES)
-    softmaxes = {"dense": Dense()} if suffix else {"dense": Dense(), "blockwise": TILES}  # tiles: what is trained with
+    softmaxes = {"dense": DENSE} if suffix else {"dense": DENSE, "blockwise": TILES}  # tiles: what is trained with
     for how, softmax in softmaxes.items():
         d_qkv = gradients(seen_by, softmax, s.qkv, s.index_BT, s.rope(s.length), case.arrays["cotangent"])
         for name, d in zip(("dq", "dk", "dv"), d_qkv, strict=True):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 from typing import Any
 
@@ -19,7 +20,8 @@ from longjax.methods.longlora import lora_embedding_norm
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import make_room
 from longjax.rope import Rope
-from tools.golden.approx import Case, Computed, method_of
+from tools.golden.approx import Case, Computed
+from tools.golden.approx_methods import method_of, trained_len
 
 LORA = re.compile(r"model\.layers\.(\d+)\.self_attn\.(\w)_proj\.lora_([AB])\.weight")
 
@@ -52,6 +54,7 @@ def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
         kv_heads=state["model.layers.0.self_attn.k_proj.weight"].shape[0] // width, ffn=meta["inter"],
         rope_base=meta["rope_theta"], rotary_fraction=meta.get("partial_rotary_factor", 1.0),
         norm_eps=meta["layer_norm_eps"] if phi else meta["rms_eps"], dtype="float32",
+        trained_len=trained_len(case.meta, ModelConfig.trained_len),
     )  # fmt: skip
     if phi:
         biases = ("q", "k", "v", "o", "up", "down", "unembed")
@@ -73,7 +76,7 @@ def run(model: Llama, params: Any, ids_BT: np.ndarray, cuts: list[int] | None = 
     if cuts is None:
         return np.asarray(forward(model, params, ids_BT, index_BT, length)[0])
     memory, outs = model.empty_memory(batch, length, length), []
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in itertools.pairwise(cuts):
         out, memory = forward(model, params, ids_BT[:, a:b], index_BT[:, a:b], length, memory)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
