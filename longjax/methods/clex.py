@@ -2,6 +2,7 @@
 
 Chen et al. 2023, arXiv:2310.16450; equations 12 and 13 of arXiv:2409.12181. With n(t) the frequencies of dynamic
 NTK (alpha = 2t - 1): d log f / dt = act((log f + log n) @ up) @ down + d log n / dt, from f(1) = n(1).
+Axes beside those of rope.py: P hidden units, I = T - 2 tokens between the two ends.
 """
 
 import dataclasses
@@ -108,38 +109,38 @@ class PeerGrid:
 
 
 def distinct(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
-    """-> drawn_T: a uniformly distributed set of `count` of the integers in [0, bound), in order; count <= bound / 2.
+    """-> drawn_I: a uniformly distributed set of `count` of the integers in [0, bound), in order; count <= bound / 2.
 
     Duplicates are drawn again until there are none. No integer is treated unlike another, so no set of them is
     more likely than another; and as half are free, some fifteen rounds do for a million. Memory is O(count).
     """
 
-    def clashes(drawn_T):
-        return jnp.concatenate([jnp.zeros(1, bool), drawn_T[1:] == drawn_T[:-1]])
+    def clashes(drawn_I):
+        return jnp.concatenate([jnp.zeros(1, bool), drawn_I[1:] == drawn_I[:-1]])
 
     def again(state):
-        key, drawn_T = state
+        key, drawn_I = state
         key, now = jax.random.split(key)
-        fresh_T = jax.random.randint(now, (count,), 0, bound, jnp.int32)
-        return key, jnp.sort(jnp.where(clashes(drawn_T), fresh_T, drawn_T))
+        fresh_I = jax.random.randint(now, (count,), 0, bound, jnp.int32)
+        return key, jnp.sort(jnp.where(clashes(drawn_I), fresh_I, drawn_I))
 
     key, first = jax.random.split(key)
-    drawn_T = jnp.sort(jax.random.randint(first, (count,), 0, bound, jnp.int32))
-    return jax.lax.while_loop(lambda state: jnp.any(clashes(state[1])), again, (key, drawn_T))[1]
+    drawn_I = jnp.sort(jax.random.randint(first, (count,), 0, bound, jnp.int32))
+    return jax.lax.while_loop(lambda state: jnp.any(clashes(state[1])), again, (key, drawn_I))[1]
 
 
-def train_places(inner_T: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
+def train_places(inner_I: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
     """-> place_T: both ends of the stretched sequence, t * length places, and the drawn ones between."""
     stretch = max(1, length // trained_len)
-    place_T = (inner_T + 1).astype(jnp.float32) / stretch
+    place_I = (inner_I + 1).astype(jnp.float32) / stretch
     last = (length * t // stretch - 1).astype(jnp.float32)  # as the released code; below its neighbour if stretch > 2
-    return jnp.concatenate([jnp.zeros(1, jnp.float32), place_T, last[None]])
+    return jnp.concatenate([jnp.zeros(1, jnp.float32), place_I, last[None]])
 
 
 def draw(key: jax.Array, t: jax.Array, length: int) -> jax.Array:
-    """-> inner_T: which places the tokens between the ends take; all of them where t = 1."""
-    drawn_T = distinct(key, length - 2, jnp.maximum(t, 2) * length - 2)
-    return jnp.where(t == 1, jnp.arange(length - 2, dtype=jnp.int32), drawn_T)
+    """-> inner_I: which places the tokens between the ends take; all of them where t = 1."""
+    drawn_I = distinct(key, length - 2, jnp.maximum(t, 2) * length - 2)
+    return jnp.where(t == 1, jnp.arange(length - 2, dtype=jnp.int32), drawn_I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +164,9 @@ class ClexRope:
 
         return net
 
-    def train(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array, length: int, inner_T: jax.Array) -> Rope:
+    def train(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array, length: int, inner_I: jax.Array) -> Rope:
         """The rope of a training step, given what is drawn for it."""
-        place_T = train_places(inner_T, t, length, cfg.trained_len)
+        place_T = train_places(inner_I, t, length, cfg.trained_len)
         return Rope(self.inv_freq(cfg, own, t), place_BT=place_T[None])
 
     def __call__(self, cfg, length, own, key):

@@ -97,6 +97,8 @@ def subject(case: Case) -> Subject:
     config = given | {"model_type": family} | {name: case.get(name) for name in names}
     config |= {"log_scale": logs_scale(case)}
     cfg = dataclasses.replace(model_of(config), dtype="float32")
+    if "lceg" in case["peer"].lower() and "yarn" in case["peer"]:
+        cfg = dataclasses.replace(cfg, rope_base=10_000.0)  # that file does not read rope_theta
     if "rotary_dim" in case.fields:
         assert cfg.rotary_dim == case["rotary_dim"]
     method, own = method_of(config), {}
