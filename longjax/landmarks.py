@@ -44,9 +44,9 @@ def by_block(x: jax.Array, block: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], -1, block)
 
 
-def weights(x_BKGTS: jax.Array, seen_BKGTS: jax.Array, t_index_BT: jax.Array, block: int) -> jax.Array:
-    """-> weight_BKGTS of keys that are a row from its beginning. `seen` may have K = G = 1."""
-    x_BKGTMC, seen = by_block(x_BKGTS, block), by_block(seen_BKGTS, block)
+def weights(x_BKGTS: jax.Array, seen: jax.Array, t_index_BT: jax.Array, block: int) -> jax.Array:
+    """-> weight_BKGTS of keys that are a row from its beginning. `seen` is [B, K, G, T, S], or K = G = 1."""
+    x_BKGTMC, seen = by_block(x_BKGTS, block), by_block(seen, block)
     own = t_index_BT[:, None, None, :, None] // block == jnp.arange(x_BKGTMC.shape[-2])
     weight_BKGTMC = grouped_softmax(x_BKGTMC, seen, own)
     return weight_BKGTMC.reshape(*x_BKGTS.shape[:-1], -1)[..., : x_BKGTS.shape[-1]]
