@@ -141,8 +141,9 @@ def setting(case: Case, method: Method) -> Setting:
 @functools.partial(jax.jit, static_argnames=("attend", "softmax"))
 def attend(attend: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, memory=None):
     where = Tokens.at(index_BT, real_BT=index_BT >= 0)
-    scene = Scene(where, where, rope, jnp.arange(qkv[0].shape[2]), softmax=softmax)
-    return attend(*qkv, scene, memory)
+    q_BTNH, k_BTKH, v_BTKH = qkv
+    scene = Scene(where, where, rope, jnp.arange(q_BTNH.shape[2]), softmax=softmax)
+    return attend(q_BTNH, k_BTKH, v_BTKH, scene, memory)
 
 
 def whole(s: Setting, seen_by: Attention, softmax: Softmax = DENSE, length: int | None = None) -> jax.Array:
