@@ -1,11 +1,10 @@
-"""Laws of attention made of branches, on three rows of 64 random tokens; what its golden check must notice.
+"""Laws of attention made of branches, on three rows of 64 random tokens.
 
 Tolerance 5e-6: the same float32 sums in another order, on scores up to about 20 and outputs up to about 3.
 """
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +25,7 @@ from longjax.methods.self_extend import self_extend, self_extend_auto
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import make_room, streaming_llm
 from longjax.methods.yarn import yarn
-from tools.golden import approx
 
-HERE = Path(__file__).parent / "golden" / "approx"
 B, T, N, K, H = 3, 64, 4, 2, 16
 CFG = ModelConfig(dim=N * H, heads=N, kv_heads=K, trained_len=32, dtype="float32")
 RNG = np.random.default_rng(0)
@@ -75,34 +72,6 @@ def at(x, index):
 def step(method, index, real, memory):
     out, memory = attend(method, *(at(x, index) for x in (Q, KEYS, V)), index, np.zeros_like(index), real, memory)
     return np.asarray(out), memory
-
-
-# What the golden check must notice (tests/test_golden.py runs it on the numbers themselves)
-
-
-def broken(tmp_path, name="sliding_window_attn", meta=None, **arrays):
-    """The results of a golden file with some arrays replaced (None: removed)."""
-    with np.load(HERE / f"{name}.npz") as file:
-        old = {key: file[key] for key in file.files}
-    new = {key: x for key, x in (old | arrays).items() if x is not None}
-    np.savez(tmp_path / "case.npz", **new | ({"meta": meta} if meta else {}))
-    return list(approx.results(tmp_path))
-
-
-def test_the_golden_check_can_fail(tmp_path):
-    with np.load(HERE / "sliding_window_attn.npz") as file:
-        out, meta = file["out"], str(file["meta"])
-    for change, note in [
-        ({"out": None}, "missing array out"),
-        ({"surprise": out}, "nothing computes surprise"),
-        ({"out": out[:, :-1]}, "shape"),
-        ({"meta": meta.replace("sliding_window", "sliding_door")}, "KeyError"),
-        ({"out": out + 1e-4}, "dense"),
-        ({"out": np.where(out == out.max(), np.nan, out)}, "dense"),
-        ({"meta": meta.replace('"window": 16', '"window": 15')}, "dense"),
-    ]:
-        failed = [r.note for r in broken(tmp_path, **change) if not r.error <= r.tolerance]
-        assert any(note in text for text in failed), (note, failed)
 
 
 # Laws
