@@ -19,7 +19,7 @@ from longjax.hf_config import method_of, model_of
 from longjax.llama import Llama, logits
 from longjax.methods.base import Method
 from longjax.methods.clex import ClexRope
-from longjax.methods.ntk import ntk_32k
+from longjax.methods.ntk import NtkRope, ntk_32k
 from longjax.rope import Rope
 from tools.golden.exact_case import Case, Check
 from tools.golden.exact_clex import GRADIENT, drawn
@@ -129,7 +129,7 @@ def whole(case: Case) -> Iterator[Check]:
     rope = model.rope(length)
     if "q_multiplier" in case.fields:
         yield Check("q_multiplier", rope.query_scale, case["q_multiplier"], 1e-9)
-    if "alpha" in case.fields:
+    if "alpha" in case.fields and isinstance(model.method.rope, NtkRope):
         yield Check("alpha", model.method.rope.alpha(model.cfg, length), case["alpha"], 1e-9 * case["alpha"])
     if "t" in case.fields:
         yield Check("t", -(-length // model.cfg.trained_len), case["t"], 0)
