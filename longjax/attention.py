@@ -72,7 +72,7 @@ class Softmax(Protocol):
 
 
 def logits(part: Part) -> tuple[jax.Array, jax.Array]:
-    """-> logits_BKGTS in float32 (NEVER where unseen), seen_BKGTS."""
+    """-> logits_BKGTS in float32 (NEVER where unseen), and what is seen, as `visible` says."""
     B, T, N, H = part.q_BTNH.shape
     K = part.k_BSKH.shape[2]
     q_BTKGH = part.q_BTNH.reshape(B, T, K, N // K, H)
@@ -80,12 +80,12 @@ def logits(part: Part) -> tuple[jax.Array, jax.Array]:
     if part.slopes_N is not None:
         distance_BTS = part.t_place_BT[:, :, None] - part.s_place_BS[:, None, :]
         x_BKGTS -= part.slopes_N.reshape(K, N // K, 1, 1) * distance_BTS[:, None, None]
-    seen_BKGTS = visible(part, K, N // K)
-    return jnp.where(seen_BKGTS, x_BKGTS, NEVER), seen_BKGTS
+    seen = visible(part, K, N // K)
+    return jnp.where(seen, x_BKGTS, NEVER), seen
 
 
 def visible(part: Part, K: int, G: int) -> jax.Array:
-    """-> seen_BKGTS, with K = G = 1 where all heads agree."""
+    """-> booleans of shape [B, K, G, T, S], or [B, 1, 1, T, S] where all heads agree."""
     B, T, M = part.lo_BTM.shape
     heads = (K, G) if M > 1 else (1, 1)
     lo, hi = (jnp.moveaxis(x, 1, 2).reshape(B, *heads, T, 1) for x in (part.lo_BTM, part.hi_BTM))

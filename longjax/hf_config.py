@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, base
+from longjax.methods.base import Method
 from longjax.methods.clex import clex
 from longjax.methods.llama3 import llama3
 from longjax.methods.longrope import LongRope
-from longjax.methods.ntk import ntk_frozen
+from longjax.methods.ntk import NtkRope
 from longjax.methods.pi import pi
-from longjax.methods.yarn import dynamic_yarn, yarn
+from longjax.methods.yarn import DynamicYarnRope, yarn
 
 Config = Mapping[str, Any]
 SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
@@ -55,7 +55,8 @@ def _yarn(rope: Config, config: Config) -> Method:
 def _dynamic_yarn(rope: Config, config: Config) -> Method:
     """LCEG's file: everything relative to max_position_embeddings."""
     most = int(config["max_position_embeddings"])
-    return dynamic_yarn(most, most, most / trained_len(config) if rope.get("finetuned") else 1.0)
+    factor = most / trained_len(config) if rope.get("finetuned") else 1.0
+    return Method(rope=DynamicYarnRope(most, most, factor))
 
 
 def _longrope(rope: Config, config: Config) -> Method:
@@ -74,7 +75,7 @@ def _clex(rope: Config, config: Config) -> Method:
 
 
 def _base(rope: Config, config: Config) -> Method:
-    return base()
+    return Method()
 
 
 def _pi(rope: Config, config: Config) -> Method:
@@ -82,7 +83,7 @@ def _pi(rope: Config, config: Config) -> Method:
 
 
 def _dynamic(rope: Config, config: Config) -> Method:
-    return ntk_frozen(rope["factor"])
+    return Method(rope=NtkRope(rope["factor"]))
 
 
 ROPES: dict[str, Callable[[Config, Config], Method]] = {

@@ -4,6 +4,7 @@ Letters in names are axes: B batch, T tokens given, D model, N query heads, K ke
 F feed-forward, V vocabulary, L layers.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -31,8 +32,9 @@ class Placement(Protocol):
     def unembed(self, w_DV: jax.Array) -> jax.Array: ...
 
 
+@dataclasses.dataclass(frozen=True)
 class OneDevice:
-    """Everything as it is. Equal and hashable by type."""
+    """Everything as it is."""
 
     act = None
 
@@ -44,12 +46,6 @@ class OneDevice:
 
     def unembed(self, w_DV):
         return w_DV
-
-    def __eq__(self, other):
-        return type(self) is type(other)
-
-    def __hash__(self):
-        return hash(type(self))
 
 
 def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -75,10 +71,15 @@ def outer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def initializer(name: str) -> Callable[..., jax.Array]:
+def initializer(name: str, cfg: ModelConfig) -> Callable[..., jax.Array]:
+    """Variance 1 / inputs; what is added to the residual stream less, by the number of such sums."""
     if "bias" in name:
         return nn.initializers.zeros
-    return nn.initializers.ones if "norm" in name else nn.initializers.normal(0.02)
+    if "norm" in name:
+        return nn.initializers.ones
+    inputs = {"embed_VD": 4, "o_NHD": cfg.heads * cfg.head_dim, "down_FD": cfg.ffn, "unembed_DV": 4 * cfg.dim}
+    sums = 2 * cfg.layers if name in ("o_NHD", "down_FD") else 1
+    return nn.initializers.normal((inputs.get(name, cfg.dim) * sums) ** -0.5)
 
 
 def norm(x_BTD: jax.Array, w: Weights, name: str, eps: float) -> jax.Array:
@@ -163,10 +164,9 @@ class Llama(nn.Module):
 
         """
         cfg, method = self.cfg, self.method
-        outer = {name: self.param(name, initializer(name), shape) for name, shape in outer_shapes(cfg).items()}
-        layers = {
-            name: self.param(name, initializer(name), (cfg.layers, *shape)) for name, shape in layer_shapes(cfg).items()
-        }
+        outer = {name: self.param(name, initializer(name, cfg), shape) for name, shape in outer_shapes(cfg).items()}
+        stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
+        layers = {name: self.param(name, initializer(name, cfg), shape) for name, shape in stacked.items()}
         own = {} if method.own is nothing else self.param("method", method.own, cfg)
         rope = method.rope(cfg, length, own, key)
         if rope.place_BT is not None:

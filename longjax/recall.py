@@ -97,6 +97,7 @@ class Mixture:
       long: share of pass key rows with one key for the whole row; the others hold several short episodes.
       filler: weight of the loss on text and sentences around the keys.
       gap: most tokens of filler in a short episode.
+      segment: most tokens of a segment that repeats; None: one a row, of up to half of it.
 
     """
 
@@ -107,6 +108,7 @@ class Mixture:
     long: float = 0.5
     filler: float = 0.3
     gap: int = 24
+    segment: int | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -117,7 +119,7 @@ class Mixture:
 
     @property
     def sha256(self) -> str:
-        return fingerprint(dataclasses.asdict(dataclasses.replace(self, plan=None)) | {"plan": self.plan.sha256})
+        return fingerprint(vars(self) | {"plan": self.plan.sha256, "phrases": dataclasses.asdict(self.phrases)})
 
     def __call__(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """-> tokens_BS int32, weights_BT float32: weights[b, t] is that of predicting tokens[b, t + 1]."""
@@ -134,7 +136,7 @@ class Mixture:
             episodes = self.one_key(rng, iter(text_S)) if rng.random() < self.long else self.keys(rng, iter(text_S))
             return lay([*episodes], len(text_S))
         if kind < self.passkey + self.repeat:
-            return self.repeated(rng, text_S)
+            return lay([*self.repeated(rng, text_S)], len(text_S))
         return text_S, np.ones(len(text_S), np.float32)
 
     def text(self, source: Iterator[int], count: int) -> Span:
@@ -166,13 +168,19 @@ class Mixture:
                 yield from self.phrases.ask(key, self.filler)
                 left -= gap + self.phrases.ask_size
 
-    def repeated(self, rng: np.random.Generator, text_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A segment again and again: random ids, or shuffled text; what is new, and where it starts again, is free."""
-        size = len(text_S)
-        count = int(rng.integers(6, size // 2 + 1))
-        start = int(rng.integers(0, size - count + 1))
-        vocab = self.plan.store.manifest["vocab"]
-        random = rng.random() < 0.5
-        segment = rng.integers(4, vocab, count) if random else rng.permutation(text_S[start : start + count])
-        weights_S = (np.arange(size) > count).astype(np.float32)
-        return np.resize(segment, size).astype(np.int32), weights_S
+    def repeated(self, rng: np.random.Generator, text_S: np.ndarray) -> Iterator[Span]:
+        """Segments of random ids, or of shuffled text, each several times; what is new, and where it starts again,
+        is free.
+        """
+        left, most = len(text_S), self.segment or len(text_S) // 2
+        while left > 0:
+            count = int(rng.integers(4, most + 1))
+            start = int(rng.integers(0, len(text_S) - count + 1))
+            random = rng.random() < 0.5
+            vocab = self.plan.store.manifest["vocab"]
+            segment = rng.integers(4, vocab, count) if random else rng.permutation(text_S[start : start + count])
+            times = int(rng.integers(1, 4)) if self.segment else left // count
+            yield segment, 0.0
+            yield segment[:1], 0.0
+            yield np.concatenate([segment[1:], *[segment] * times]), 1.0
+            left -= (times + 2) * count

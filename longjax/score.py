@@ -39,7 +39,7 @@ def score_batch(model: Llama, slices: int, params: Any, tokens_BT: jax.Array) ->
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """`score_batch` for rows of any true lengths and any number, on the host.
+    """`score_batch` on the host, as evaluators ask it.
 
     Rows are grouped by true length, since a method may choose its frequencies by it: a row's score never
     depends on its neighbours or on padding.
@@ -47,23 +47,21 @@ class Scorer:
 
     model: Llama
     params: Any
-    tokens_a_call: int = 16_384
 
     def __call__(self, tokens_BT: np.ndarray, length_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-> nll_BT, hit_BT; 0 and False at the first token and beyond a row's length."""
         nll_BT, hit_BT = np.zeros(tokens_BT.shape, np.float32), np.zeros(tokens_BT.shape, bool)
         for length in np.unique(length_B):
             rows = np.flatnonzero(length_B == length)
-            for some in np.array_split(rows, -(-len(rows) * length // self.tokens_a_call)):
-                full = np.resize(some, -(-len(rows) // -(-len(rows) * length // self.tokens_a_call)))
-                nll, hit = self.one_call(tokens_BT[full, :length])
-                nll_BT[some, :length], hit_BT[some, :length] = nll[: len(some)], hit[: len(some)]
+            nll_BT[rows, :length], hit_BT[rows, :length] = self.one_call(tokens_BT[rows, :length])
         return nll_BT, hit_BT
 
     def one_call(self, tokens_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of one length, with the tokens that the method inserts."""
-        insert, (B, T) = self.model.method.insert, tokens_BT.shape
-        longer_BS, real_BS = insert(tokens_BT, self.model.cfg) if insert else (tokens_BT, np.ones((B, T), bool))
+        B, T = tokens_BT.shape
+        longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
+        if self.model.method.insert:
+            longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
         S = longer_BS.shape[1]
         slices = next(n for n in range(max(1, -(-S // 1024)), S + 1) if S % n == 0)
         nll_BS, hit_BS = score_batch(self.model, slices, self.params, jnp.asarray(longer_BS, jnp.int32))

@@ -4,21 +4,30 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "flags", "text", "tokenizer", "data", "recall"},
+    {"config", "flags", "progress", "text"},
+    {"tokenizer"},
+    {"data"},
+    {"recall"},
     {"rope", "branches"},
     {"attention"},
     {"cache", "blockwise"},
     {"branched"},
     {"methods.base"},
-    {"lora", "landmarks", "landmark_memory"},
+    {"lora", "landmarks"},
+    {"landmark_memory"},
     {"methods", "growth"},
     {"llama", "sharding"},
     {"convert", "hf_config", "schedules", "vocab", "train"},
     {"score", "checkpoint"},
     {"evals"},
-    {"report", "plots"},
-    {"presets"},
+    {"results"},
+    {"findings", "plots"},
+    {"report"},
+    {"presets", "safetensors"},
+    {"pretrained"},
+    {"workspace"},
     {"launch"},
+    {"cli"},
 ]
 ROOT = pathlib.Path(__file__).parent.parent / "longjax"
 
@@ -66,5 +75,5 @@ def test_files_and_functions_are_small():
 
 def test_evaluators_and_data_know_no_jax():
     for me, path in modules():
-        if floor(me) == 0 or me.startswith("longjax.evals"):
+        if floor(me) < 4 or me.startswith("longjax.evals"):
             assert "import jax" not in path.read_text(), f"{me} imports jax"

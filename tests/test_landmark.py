@@ -275,8 +275,7 @@ def test_a_model_decodes_what_it_sees_in_one_pass():
 )
 def test_landmarks_come_between_pieces(length, longer):
     raw = np.arange(2 * length, dtype=np.int32).reshape(2, length)
-    cfg = dataclasses.replace(TINY, vocab=5000)
-    inserted, real = InsertLandmarks(64)(raw, cfg)
+    inserted, real = InsertLandmarks(64)(raw, 5000)
     assert inserted.shape == real.shape == (2, longer)
     assert inserted.dtype == np.int32
     np.testing.assert_array_equal(inserted[real].reshape(2, length), raw)

@@ -1,11 +1,92 @@
-"""The methods. Each is one file here; add yours to METHODS and it runs everywhere."""
+"""The methods, each one small file. Add yours to METHODS: flags, training, evaluators and laws take it up."""
 
 from collections.abc import Callable
 
+from longjax.methods.alibi import alibi, nope
 from longjax.methods.base import Method, base, compose
+from longjax.methods.clex import clex, clex_rk4_peer
+from longjax.methods.dca import dca
+from longjax.methods.ds_bf16 import ds_bf16
+from longjax.methods.landmark import landmark
+from longjax.methods.llama3 import llama3
+from longjax.methods.lm_infinite import lm_infinite
+from longjax.methods.lm_infinite_topk import lm_infinite_topk
+from longjax.methods.longlora import longlora, longlora_sft
+from longjax.methods.longrope import longrope
+from longjax.methods.ntk import ntk_32k, ntk_64k, ntk_64k_code, ntk_frozen, ntk_static
 from longjax.methods.pi import pi
-from longjax.methods.self_extend import self_extend
+from longjax.methods.rerope import leaky_rerope, rerope
+from longjax.methods.self_extend import self_extend, self_extend_auto
+from longjax.methods.sliding_window import sliding_window
+from longjax.methods.streaming_llm import streaming_llm
+from longjax.methods.theta import theta
+from longjax.methods.yarn import dynamic_yarn, yarn
 
-METHODS: dict[str, Callable[..., Method]] = {f.__name__: f for f in (base, pi, self_extend)}
+METHODS: dict[str, Callable[..., Method]] = {
+    f.__name__: f
+    for f in (
+        base,
+        pi,
+        ntk_static,
+        ntk_frozen,
+        ntk_32k,
+        ntk_64k,
+        ntk_64k_code,
+        yarn,
+        dynamic_yarn,
+        clex,
+        clex_rk4_peer,
+        longrope,
+        llama3,
+        theta,
+        alibi,
+        nope,
+        lm_infinite,
+        lm_infinite_topk,
+        streaming_llm,
+        sliding_window,
+        self_extend,
+        self_extend_auto,
+        rerope,
+        leaky_rerope,
+        dca,
+        longlora,
+        longlora_sft,
+        landmark,
+    )
+}
 
-__all__ = ["METHODS", "Method", "base", "compose", "pi", "self_extend"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "alibi",
+    "base",
+    "clex",
+    "clex_rk4_peer",
+    "compose",
+    "dca",
+    "ds_bf16",
+    "dynamic_yarn",
+    "landmark",
+    "leaky_rerope",
+    "llama3",
+    "lm_infinite",
+    "lm_infinite_topk",
+    "longlora",
+    "longlora_sft",
+    "longrope",
+    "nope",
+    "ntk_32k",
+    "ntk_64k",
+    "ntk_64k_code",
+    "ntk_frozen",
+    "ntk_static",
+    "pi",
+    "rerope",
+    "self_extend",
+    "self_extend_auto",
+    "sliding_window",
+    "streaming_llm",
+    "theta",
+    "yarn",
+]

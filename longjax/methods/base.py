@@ -37,8 +37,8 @@ class Adapt(Protocol):
 class Insert(Protocol):
     """Tokens that the method adds to every sequence (landmarks), on the host."""
 
-    def __call__(self, tokens_BT: np.ndarray, cfg: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-        """-> (tokens_BS, real_BS): the longer rows, and which of their tokens were there before."""
+    def __call__(self, tokens_BT: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """-> (tokens_BS, real_BS): rows longer by `token`s, and which of their tokens were there before."""
         ...
 
 
@@ -67,6 +67,11 @@ def everything(path: str) -> bool:
     return True
 
 
+def frozen(path: str) -> bool:
+    """Nothing is trained: the method is applied to the base as it is."""
+    return False
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """The default is the base model, untouched.
@@ -78,7 +83,8 @@ class Method:
       own: initialises the method's own parameters; those under "layers" have a leading layer axis.
       adapt: one layer's weights as used, from the stored ones and the method's own.
       trainable: whether the parameter at this path (names joined by "/") is trained.
-      insert: tokens added to every sequence, None for none; each such kind extends the vocabulary by one.
+      insert: tokens added to every sequence; the vocabulary grows by this one token. None: none.
+      piece: training cuts the rows into pieces of so many tokens. None: it does not.
 
     """
 
@@ -89,11 +95,21 @@ class Method:
     adapt: Adapt = unchanged
     trainable: Callable[[str], bool] = everything
     insert: Insert | None = None
+    piece: int | None = None
+
+    @property
+    def trained(self) -> bool:
+        return self.trainable is not frozen
+
+    @property
+    def exact(self) -> bool:
+        """Whether every query sees all keys at their places, in training and after."""
+        return self.attention is full_attention and self.attention_train is None
 
 
 def base() -> Method:
     """The model as it was trained."""
-    return Method()
+    return Method(trainable=frozen)
 
 
 def compose(position: Method, attention: Method) -> Method:
@@ -101,7 +117,22 @@ def compose(position: Method, attention: Method) -> Method:
     if position.attention is not full_attention:
         raise ValueError("compose: the first method must leave attention as it is")
     own = [fn for fn in (position.own, attention.own) if fn is not nothing]
-    return dataclasses.replace(attention, rope=position.rope, own=Joint(tuple(own)) if own else nothing)
+    trainable = attention.trainable if attention.trained else position.trainable
+    if position.own is not nothing and attention.trained:
+        trainable = WithOwn(attention.trainable)
+    return dataclasses.replace(
+        attention, rope=position.rope, own=Joint(tuple(own)) if own else nothing, trainable=trainable
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class WithOwn:
+    """What `inner` trains, and all of the methods' own parameters."""
+
+    inner: Callable[[str], bool]
+
+    def __call__(self, path):
+        return path.startswith("method/") or self.inner(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 
 from longjax.branched import Branched
 from longjax.branches import At, Branch, Chunk, EarlierChunks, Modulo, PreviousChunk
-from longjax.methods.base import Method, fixed, plain_rope
+from longjax.methods.base import Method, fixed, frozen, plain_rope
 from longjax.rope import inv_freq
 
 
@@ -43,4 +43,4 @@ class Dca:
 
 def dca(chunk: int | None = None, local: int | None = None, mscale: bool = False) -> Method:
     """Without numbers, `chunk` is 3/4 and `local` 1/8 of the trained length, as released."""
-    return Method(rope=DcaRope() if mscale else plain_rope, attention=Dca(chunk, local))
+    return Method(rope=DcaRope() if mscale else plain_rope, attention=Dca(chunk, local), trainable=frozen)

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from longjax.config import ModelConfig
 from longjax.landmark_memory import ByChunk, ByToken, LandmarkMemory, Pool
 from longjax.landmarks import Landmarks
 from longjax.methods.base import Method
@@ -22,12 +21,12 @@ class InsertLandmarks:
 
     block: int
 
-    def __call__(self, tokens_BT: np.ndarray, cfg: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-        """-> (tokens_BS, real_BS). `cfg` is the base model's: its vocabulary ends where the landmark is."""
+    def __call__(self, tokens_BT: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """-> (tokens_BS, real_BS). `token` is the landmark."""
         B, T = tokens_BT.shape
         S = T + max(T - 1, 0) // (self.block - 1)
         real_S = ~self.is_landmark(np.arange(S))
-        tokens_BS = np.full((B, S), cfg.vocab, tokens_BT.dtype)
+        tokens_BS = np.full((B, S), token, tokens_BT.dtype)
         tokens_BS[:, real_S] = tokens_BT
         return tokens_BS, np.broadcast_to(real_S, (B, S))
 
@@ -60,8 +59,11 @@ def landmark(
     top_k: int = 5,
     select: Literal["token_head", "chunk_max"] = "token_head",
     chunk: int | None = 1,
+    piece: int = 512,
 ) -> Method:
-    """`chunk` is in blocks; the paper's runs have 2. None: every call is a chunk."""
+    """Training cuts rows into pieces of `piece` tokens, the paper's 512. `chunk` is in blocks; the paper's runs have
+    2. None: every call is a chunk.
+    """
     if block < 2:
         raise ValueError(f"--block={block} must be at least 2: a landmark and a token")
     if top_k < 1:
@@ -73,4 +75,5 @@ def landmark(
         attention=LandmarkInference(block, top_k, pool, chunk),
         attention_train=LandmarkTraining(block),
         insert=InsertLandmarks(block),
+        piece=piece,
     )

@@ -8,7 +8,7 @@ import dataclasses
 
 from longjax.branched import Branched
 from longjax.branches import At, Branch, Far, Near
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,4 +25,4 @@ class LmInfinite:
 
 def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:
     """No `window` means the model's trained length, no `clamp` the window (InfLLM takes window - 1)."""
-    return Method(attention=LmInfinite(window, first, clamp))
+    return Method(attention=LmInfinite(window, first, clamp), trainable=frozen)

@@ -14,7 +14,7 @@ from longjax.branched import indices, part
 from longjax.branches import At, Branch, Far, Kept, Near
 from longjax.cache import Store
 from longjax.config import ModelConfig
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 from longjax.rope import rotate
 
 
@@ -103,4 +103,4 @@ def lm_infinite_topk(
     """No `window` means the model's trained length, no `clamp` the window. Needs the cache of all keys."""
     if top_k < 1:
         raise ValueError(f"--top_k={top_k} must be at least 1; lm_infinite is the method without")
-    return Method(attention=LmInfiniteTopK(window, first, clamp, top_k, insert_at, from_layer))
+    return Method(attention=LmInfiniteTopK(window, first, clamp, top_k, insert_at, from_layer), trainable=frozen)

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, fixed
+from longjax.methods.base import Method, fixed, frozen
 from longjax.rope import inv_freq
 
 
@@ -54,7 +54,7 @@ def ntk_static(alpha: float = 8.0) -> Method:
 
 def ntk_frozen(scale: float = 2.0) -> Method:
     """Dynamic NTK without training (NTK-Frozen), Hugging Face's rope type "dynamic"."""
-    return Method(rope=NtkRope(scale))
+    return Method(rope=NtkRope(scale), trainable=frozen)
 
 
 def ntk_32k(reach: int = 32_768, scale: float | None = None) -> Method:

@@ -8,7 +8,7 @@ import dataclasses
 
 from longjax.branched import Branched
 from longjax.branches import At, Branch, Far, LogN, Near, Place, Same, Squeezed
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,9 @@ class ReRope:
 
 
 def rerope(window: int = 1024, log_n: bool = False) -> Method:
-    return Method(attention=ReRope(window, At(window), At(0.0), log_n))
+    return Method(attention=ReRope(window, At(window), At(0.0), log_n), trainable=frozen)
 
 
 def leaky_rerope(window: int = 1024, factor: float = 8.0, log_n: bool = False) -> Method:
-    return Method(attention=ReRope(window, Squeezed(factor, window * (factor - 1)), Squeezed(factor), log_n))
+    far = Squeezed(factor, window * (factor - 1))
+    return Method(attention=ReRope(window, far, Squeezed(factor), log_n), trainable=frozen)

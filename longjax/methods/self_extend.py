@@ -9,7 +9,7 @@ from typing import Literal
 
 from longjax.branched import Branched
 from longjax.branches import Branch, Far, Grouped, LogN, Near, Same
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +49,11 @@ def self_extend(
     authors' LLaMA code does before it decodes; it differs only where `group` does not divide `window`.
     """
     if shift == "true_division":
-        return Method(attention=SelfExtend(window, group, window - window / group, log_base))
+        return Method(attention=SelfExtend(window, group, window - window / group, log_base), trainable=frozen)
     if window % group:
         raise ValueError(f"--window={window} must be a multiple of --group={group}: else the two ranges do not meet")
-    return Method(attention=SelfExtend(window, group, window - window // group, log_base))
+    return Method(attention=SelfExtend(window, group, window - window // group, log_base), trainable=frozen)
 
 
 def self_extend_auto(window: int = 1024, alpha: float = 0.5) -> Method:
-    return Method(attention=SelfExtendAuto(window, alpha))
+    return Method(attention=SelfExtendAuto(window, alpha), trainable=frozen)

@@ -8,7 +8,7 @@ import dataclasses
 
 from longjax.branched import Branched
 from longjax.branches import Branch, Near
-from longjax.methods.base import Method
+from longjax.methods.base import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,4 +21,4 @@ class SlidingWindow:
 
 def sliding_window(window: int | None = None) -> Method:
     """No `window` means the model's trained length."""
-    return Method(attention=SlidingWindow(window))
+    return Method(attention=SlidingWindow(window), trainable=frozen)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, fixed
+from longjax.methods.base import Method, fixed, frozen
 from longjax.methods.ntk import ntk_inv_freq
 from longjax.rope import Rope, inv_freq
 
@@ -114,7 +114,7 @@ def yarn(
 
 def dynamic_yarn(max_len: int | None = None, divisor: int | None = None, factor: float = 1.0) -> Method:
     """The factor that the sequence needs. With max_len = divisor = max_position_embeddings it is LCEG's file."""
-    return Method(rope=DynamicYarnRope(max_len, divisor, factor))
+    return Method(rope=DynamicYarnRope(max_len, divisor, factor), trainable=frozen)
 
 
 def part_ntk(factor: float = 8.0) -> Method:

@@ -52,8 +52,7 @@ class Model(NamedTuple):
 
 def with_landmarks(ids: np.ndarray, case: Case, cfg: ModelConfig) -> np.ndarray:
     """The landmark is one id beyond the base model's vocabulary, and the file's last."""
-    base = dataclasses.replace(cfg, vocab=case.meta.get("mem_id", cfg.vocab - 1))
-    return InsertLandmarks(case.meta["mem_freq"] + 1)(ids, base)[0]
+    return InsertLandmarks(case.meta["mem_freq"] + 1)(ids, case.meta.get("mem_id", cfg.vocab - 1))[0]
 
 
 def cross_entropy(logits_BTV: jax.Array, ids_BT: jax.Array) -> jax.Array:

@@ -1,0 +1,101 @@
+"""The controlled study: every method on one base, one plan, one recipe, one set of evaluators; then the report.
+
+  python -m experiments.study --preset=mini --run_dir=runs/demo            ten minutes on two cores
+  python -m experiments.study --preset=llama2_7b --base_dir=... --text_dir=...
+
+It can be interrupted at any time; the same command goes on from there.
+"""
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import threading
+from typing import Any
+
+from longjax import cli, flags, launch, report
+from longjax.methods import METHODS, Method
+from longjax.progress import Board, Report
+from longjax.workspace import Workspace
+
+BASE, TRAINED, FROZEN = 16.0, 9.0, 3.0  # what they cost, relative to each other
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What is studied."""
+
+    methods: str = "all"  # or names joined by commas
+
+    def names(self, preset_methods: tuple[str, ...]) -> tuple[str, ...]:
+        names = preset_methods if self.methods == "all" else tuple(self.methods.split(","))
+        for name in names:
+            if name not in METHODS:
+                raise ValueError(f"--methods={self.methods}: {name} is unknown{cli.suggestion(name, METHODS)}")
+        return names
+
+
+job, choice = flags.define(cli.Job), flags.define(Choice)
+
+
+def main() -> None:
+    space = job().workspace()
+    settings = space.preset.settings
+    methods = {name: METHODS[name](**settings.get(name, {})) for name in choice().names(space.preset.methods)}
+    cli.prepare(space)
+    for name, method in methods.items():
+        cli.seal_method(space, name, method)
+    board = Board({"base": BASE} | {name: TRAINED if m.trained else FROZEN for name, m in methods.items()})
+    run_all(space, methods, board)
+    print("\n" + report.write(space.folder) + f"\n\n{space.folder}/report.md")
+
+
+def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
+    """The base on all cores, then the methods side by side."""
+    events: Any = multiprocessing.get_context("spawn").Queue()
+    threading.Thread(target=follow, args=(events, board), daemon=True).start()
+    with pool(1, events) as workers:
+        workers.submit(make_base, space).result()
+    with pool(space.preset.workers, events) as workers:
+        order = sorted(methods, key=lambda name: not methods[name].trained)  # the long ones first
+        waiting = [workers.submit(make_method, space, name, methods[name]) for name in order]
+        for done in concurrent.futures.as_completed(waiting):
+            done.result()
+
+
+def pool(workers: int, events: Any) -> concurrent.futures.ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("i", 0)
+    return concurrent.futures.ProcessPoolExecutor(workers, context, begin, (events, counter, workers))
+
+
+def begin(events: Any, counter: Any, workers: int) -> None:
+    """In a new worker: takes its share of the cores, and a line to the board."""
+    global tell
+    tell = events.put
+    with counter.get_lock():
+        number, counter.value = counter.value, counter.value + 1
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number::workers] or cores)
+
+
+def teller(name: str) -> Report:
+    return lambda fraction, doing: tell((name, fraction, doing))
+
+
+def make_base(space: Workspace) -> None:
+    launch.base_params(space, teller("base"))
+
+
+def make_method(space: Workspace, name: str, method: Method) -> None:
+    launch.run(space, name, method, teller(name))
+
+
+def follow(events: Any, board: Board) -> None:
+    while True:
+        board.update(*events.get())
+
+
+if __name__ == "__main__":
+    cli.start(main)

@@ -1,0 +1,91 @@
+"""The command line of every experiment: flags from signatures, one line for a user's mistake."""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable
+
+from absl import app
+from absl import flags as absl_flags
+
+from longjax import flags, launch
+from longjax.methods import Method
+from longjax.presets import PRESETS
+from longjax.progress import plain
+from longjax.workspace import Workspace, open_workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What every experiment can be told."""
+
+    preset: str = "mini"
+    run_dir: str = "runs/mini"
+    text_dir: str | None = None
+    base_dir: str | None = None
+    seed: int = 0
+
+    def workspace(self) -> Workspace:
+        if self.preset not in PRESETS:
+            raise ValueError(f"--preset={self.preset} is unknown{suggestion(self.preset, PRESETS)}")
+        return open_workspace(self.run_dir, PRESETS[self.preset], self.text_dir, self.base_dir, self.seed)
+
+
+def suggestion(word: str, known) -> str:
+    """-> ": did you mean x?", or the list of what there is."""
+    close = difflib.get_close_matches(word, known, 1)
+    return f": did you mean {close[0]}?" if close else f": there are {', '.join(known)}"
+
+
+def start(main: Callable[[], None]) -> None:
+    """Parses the flags and runs `main`. A user's mistake ends with one line and exit code 2."""
+
+    def checked(argv):
+        if len(argv) > 1:
+            fail(f"unknown argument {argv[1]}: flags begin with --")
+        try:
+            main()
+        except ValueError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(checked, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    try:
+        return absl_flags.FLAGS(argv)
+    except absl_flags.Error as error:
+        fail(str(error))
+
+
+def fail(message: str):
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def prepare(space: Workspace) -> None:
+    """Tokens and settings, or a clear error if the folder holds another study."""
+    space.prepare()
+    space.seal(space.folder / "settings.json", space.settings())
+
+
+def seal_method(space: Workspace, name: str, method: Method) -> None:
+    space.seal(space.method_folder(name) / "method.json", {"method": repr(method)})
+
+
+def experiment(make: Callable[..., Method]) -> None:
+    """The command `python -m experiments.<method>`: from base to records, with a flag for each parameter."""
+    method, job = flags.define(make), flags.define(Job)
+
+    def main():
+        space = job().workspace()
+        name = make.__name__
+        chosen = method(space.preset.settings.get(name, {}))
+        prepare(space)
+        seal_method(space, name, chosen)
+        launch.run(space, name, chosen, plain(name))
+
+    start(main)

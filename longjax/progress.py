@@ -1,0 +1,66 @@
+"""One line that says how far a long job is, how fast it goes, and when it will be done."""
+
+import sys
+import time
+from typing import Protocol
+
+
+class Report(Protocol):
+    """Told by a job how much of it is done, from 0 to 1, and what it is doing."""
+
+    def __call__(self, fraction: float, doing: str) -> None: ...
+
+
+class Board:
+    """Several jobs, each with a share of the whole; prints a status line, at most once a period.
+
+    Work that was done before the start (a resumed run) does not count for the estimate.
+    """
+
+    def __init__(self, shares: dict[str, float], period: float = 5.0):
+        total = sum(shares.values())
+        self.shares = {name: share / total for name, share in shares.items()}
+        self.done = dict.fromkeys(shares, 0.0)
+        self.began, self.printed, self.period = time.time(), 0.0, period
+        self.before: float | None = None
+
+    def update(self, name: str, fraction: float, doing: str) -> None:
+        """`fraction` of job `name` is done."""
+        self.done[name] = fraction
+        now = time.time()
+        if self.before is None:
+            self.before = self.whole()
+        if now - self.printed >= self.period or fraction >= 1:
+            self.printed = now
+            print(
+                f"[{clock(now - self.began)} | {self.whole():4.0%} | {self.remaining(now)}]  {name}: {doing}",
+                flush=True,
+            )
+
+    def skip(self, name: str) -> None:
+        """The job was done in an earlier run."""
+        self.done[name] = 1.0
+
+    def whole(self) -> float:
+        return sum(share * self.done[name] for name, share in self.shares.items())
+
+    def remaining(self, now: float) -> str:
+        gained = self.whole() - (self.before or 0.0)
+        if gained < 0.01:
+            return "ETA --:--"
+        return f"ETA {clock((now - self.began) * (1 - self.whole()) / gained)}"
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def quiet(fraction: float, doing: str) -> None:
+    """A Report that nobody reads."""
+
+
+def plain(name: str) -> Report:
+    """-> a Report for one job alone."""
+    return lambda fraction, doing: print(f"[{fraction:4.0%}]  {name}: {doing}", file=sys.stdout, flush=True)

@@ -1,0 +1,151 @@
+"""What must hold for every method. A method added to METHODS is held to all of it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shape_names import checked
+from small import ALL, SMALL, T
+
+from longjax import sharding
+from longjax.attention import Dense, Tokens
+from longjax.blockwise import Blockwise
+from longjax.config import TINY
+from longjax.llama import Llama, logits
+from longjax.methods import METHODS
+from longjax.train import Recipe, new_state, train_step
+
+B = 2
+CFG = dataclasses.replace(TINY, vocab=96)  # even, so that it splits
+TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32)
+ONE_CALL_IS_SPECIAL = {"lm_infinite_topk"}  # by its definition the last query of a call sees more than the others
+every_method = pytest.mark.parametrize("name", ALL)
+
+
+def params(method, cfg=CFG):
+    """Weights wide enough that attention is far from uniform, the method's own included."""
+    one = jnp.zeros((1, 8), jnp.int32)
+    made = jax.jit(lambda key: Llama(cfg, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    own = jax.tree.map(lambda x: 0.1 * jax.random.normal(next(keys), x.shape), made.get("method", {}))
+    return jax.tree.map(lambda x: x * 5 if x.ndim > 1 else x, made) | ({"method": own} if own else {})
+
+
+def test_small_covers_all_methods():
+    assert SMALL.keys() == METHODS.keys()
+
+
+@every_method
+def test_one_token_at_a_time_is_one_pass(name):
+    """Chunks of a prefill, then single tokens; the rows of a padded batch have different true lengths."""
+    if name in ONE_CALL_IS_SPECIAL:
+        pytest.skip("its one-pass and stepwise values differ by definition; tests/test_landmark.py has its numbers")
+    model, p = Llama(CFG, ALL[name]), params(ALL[name])
+    run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
+    whole, _ = run(p, TOKENS, Tokens.whole(B, T), None)
+    ends_B = np.array([40, 33])  # of the prompts
+    memory, got = model.empty_memory(B, T, T), np.zeros(whole.shape, np.float32)
+    for start, stop in ((0, 23), (23, 40)):
+        index_BT = np.broadcast_to(np.arange(start, stop, dtype=np.int32), (B, stop - start))
+        where = Tokens.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
+        hidden, memory = run(p, TOKENS[:, start:stop], where, memory)
+        got[:, start:stop] = hidden
+    for n in range(12):
+        at_B = ends_B + n
+        hidden, memory = run(p, TOKENS[np.arange(B), at_B][:, None], Tokens.at(jnp.asarray(at_B)[:, None]), memory)
+        got[np.arange(B), at_B] = hidden[:, 0]
+    for b in range(B):  # 3e-5: fp32 sums in another order, on values of magnitude about 3
+        np.testing.assert_allclose(got[b, : ends_B[b] + 12], whole[b, : ends_B[b] + 12], atol=3e-5)
+
+
+@every_method
+@pytest.mark.parametrize("train", [False, True])
+def test_the_future_has_no_influence(name, train):
+    model, p, at = Llama(CFG, ALL[name], train=train), params(ALL[name]), 37
+    distinct = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (1, T))  # each token once, so embeddings are positions
+
+    def one_output(embed_VD):
+        hidden, _ = model.apply({"params": p | {"embed_VD": embed_VD}}, distinct, Tokens.whole(1, T), T)
+        return hidden[0, at].sum()
+
+    influence_V = jnp.abs(jax.jit(jax.grad(one_output))(p["embed_VD"])).sum(-1)
+    assert float(influence_V[at + 1 : T].max()) == 0.0
+    assert float(influence_V[at]) > 0
+
+
+@every_method
+@pytest.mark.parametrize("train", [False, True])
+def test_blockwise_is_dense(name, train):
+    """Values and gradients, with tiles that do not divide the row."""
+    p = params(ALL[name])
+
+    def loss(p, softmax):
+        model = Llama(CFG, ALL[name], train=train, softmax=softmax)
+        hidden, _ = model.apply({"params": p}, TOKENS, Tokens.whole(B, T), T)
+        return (logits(p, hidden) ** 2).mean()
+
+    both = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (dense, d), (blockwise, b) = both(p, Dense()), both(p, Blockwise(24, 16))
+    np.testing.assert_allclose(blockwise, dense, rtol=1e-6)
+    scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(d))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=3e-6 * scale), b, d)  # fp32 sums reordered
+
+
+def three_steps(method, mesh):
+    recipe = Recipe(learning_rate=1e-3, warmup=1, ema=0.9)
+    model = Llama(CFG, method, train=True, place=sharding.OnMesh() if mesh else Llama.place)
+    rng = np.random.default_rng(1)
+    tokens_BS = rng.integers(0, CFG.vocab, (4, T + 1)).astype(np.int32)
+    batch = {
+        "tokens_BT": tokens_BS[:, :-1], "targets_BT": tokens_BS[:, 1:],
+        "index_BT": np.broadcast_to(np.arange(T, dtype=np.int32), (4, T)),
+        "weights_BT": rng.uniform(size=(4, T)).astype(np.float32),
+    }  # fmt: skip
+    p = params(method)
+    if mesh:
+        p, batch = sharding.put(p, mesh), sharding.place_batch(batch, mesh)
+    state, losses = new_state(model, recipe, p), []
+    for _ in range(3):
+        state, metrics = train_step(model, recipe, state, batch)
+        losses.append(float(metrics["loss"]))
+    return np.array(losses), jax.tree.map(np.asarray, state.ema)
+
+
+@every_method
+def test_sharded_is_one_device(name):
+    """Three Adam steps on data 2 x seq 2 x model 2."""
+    method = dataclasses.replace(ALL[name], trainable=lambda path: True)
+    alone, ema = three_steps(method, None)
+    mesh = sharding.make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        spread, ema_spread = three_steps(method, mesh)
+    np.testing.assert_allclose(spread, alone, rtol=1e-6)
+    # Adam divides by the gradient's size, so where that is rounding noise a step may differ by the whole rate, 1e-3
+    for path in ema:
+        assert np.abs(ema_spread[path] - ema[path]).mean() < 1e-6, path
+
+
+@every_method
+def test_array_names_tell_the_truth(name):
+    model, p = Llama(CFG, ALL[name]), params(ALL[name])
+    with checked("/longjax/"):
+        model.apply({"params": p}, TOKENS, Tokens.whole(B, T), T, model.empty_memory(B, T, T))
+        dataclasses.replace(model, train=True).apply(
+            {"params": p}, TOKENS, Tokens.whole(B, T), T, key=jax.random.key(0)
+        )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_equal_settings_compile_once(name):
+    traces = []
+
+    def traced(model, x):
+        traces.append(model)
+        return x
+
+    once = jax.jit(traced, static_argnums=0)
+    for _ in range(3):
+        once(Llama(CFG, METHODS[name]()), 1)
+    assert len(traces) == 1
