@@ -10,8 +10,9 @@ from absl import flags as absl_flags
 
 from longjax import flags, launch
 from longjax.methods import Method
-from longjax.presets import PRESETS
+from longjax.presets import PRESETS, Preset
 from longjax.progress import plain
+from longjax.train import Recipe
 from longjax.workspace import Workspace, open_workspace
 
 
@@ -22,13 +23,32 @@ class Job:
     preset: str = "mini"
     run_dir: str = "runs/mini"
     text_dir: str | None = None
-    base_dir: str | None = None
+    base_dir: str | None = None  # a Hugging Face directory with the base
+    from_scratch: bool = False  # pretrain the base, even if the preset has one
+    base_steps: int | None = None  # of the pretraining; None: the preset's
+    base_rows: int | None = None
+    extend_steps: int | None = None  # of every method's training
+    extend_learning_rate: float | None = None
     seed: int = 0
 
     def workspace(self) -> Workspace:
         if self.preset not in PRESETS:
             raise ValueError(f"--preset={self.preset} is unknown{suggestion(self.preset, PRESETS)}")
-        return open_workspace(self.run_dir, PRESETS[self.preset], self.text_dir, self.base_dir, self.seed)
+        preset = self.changed(PRESETS[self.preset])
+        base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
+        return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.seed)
+
+    def changed(self, preset: Preset) -> Preset:
+        """The preset with what the flags say otherwise."""
+        extend = altered(preset.extend, steps=self.extend_steps, learning_rate=self.extend_learning_rate)
+        base = preset.base and altered(preset.base, steps=self.base_steps, rows=self.base_rows)
+        return dataclasses.replace(preset, base=base, extend=extend)
+
+
+def altered(recipe: Recipe, steps: int | None = None, rows: int | None = None, learning_rate: float | None = None):
+    """-> the recipe with what is not None."""
+    given = {"steps": steps, "rows": rows, "learning_rate": learning_rate}
+    return dataclasses.replace(recipe, **{name: x for name, x in given.items() if x is not None})
 
 
 def suggestion(word: str, known) -> str:

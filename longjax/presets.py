@@ -39,6 +39,7 @@ class Preset:
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
       remat: whether the backward pass computes the layers again, to save memory.
+      base_dir: a base that comes with us; None: there is none.
       workers: processes of a study that run methods side by side, each on its share of the cores.
 
     """
@@ -59,6 +60,7 @@ class Preset:
     tokens_a_call: int = 16_384
     softmax: Softmax = Blockwise()
     remat: bool = True
+    base_dir: str | None = None
     workers: int = 1
 
 

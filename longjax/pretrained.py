@@ -22,11 +22,9 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"--base_dir={folder}: config.json is missing or damaged") from error
 
 
-def load_config(folder: pathlib.Path) -> ModelConfig:
-    """-> the shape of the model, computing in bfloat16 unless the weights are float32."""
-    config = read_config(folder)
-    dtype = config.get("dtype", config.get("torch_dtype"))
-    return dataclasses.replace(model_of(config), dtype="float32" if dtype == "float32" else "bfloat16")
+def load_config(folder: pathlib.Path, dtype: str) -> ModelConfig:
+    """-> the shape of the model, to compute in `dtype`."""
+    return dataclasses.replace(model_of(read_config(folder)), dtype=dtype)
 
 
 def load_params(folder: pathlib.Path, cfg: ModelConfig) -> dict[str, np.ndarray]:

@@ -123,7 +123,8 @@ class Workspace:
 def open_workspace(run_dir: str, preset: Preset, text_dir: str | None, base_dir: str | None, seed: int) -> Workspace:
     """-> the workspace; with `base_dir`, of that model."""
     if base_dir:
-        preset = dataclasses.replace(preset, model=pretrained.load_config(pathlib.Path(base_dir)), base=None)
+        model = pretrained.load_config(pathlib.Path(base_dir), preset.model.dtype)
+        preset = dataclasses.replace(preset, model=model, base=None)
     return Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, seed)
 
 
