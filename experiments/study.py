@@ -10,8 +10,11 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
+import pathlib
 import threading
 from typing import Any
+
+import jax
 
 from longjax import cli, flags, launch, report
 from longjax.methods import METHODS, Method
@@ -52,27 +55,30 @@ def main() -> None:
 
 def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
     """The base on all cores, then the methods side by side."""
+    cache = (space.folder / "compiled").absolute()
     events: Any = multiprocessing.get_context("spawn").Queue()
     threading.Thread(target=follow, args=(events, board), daemon=True).start()
-    with pool(1, events) as workers:
+    with pool(1, events, cache) as workers:
         workers.submit(make_base, space).result()
-    with pool(space.preset.workers, events) as workers:
+    with pool(space.preset.workers, events, cache) as workers:
         order = sorted(methods, key=lambda name: not methods[name].trained)  # the long ones first
         waiting = [workers.submit(make_method, space, name, methods[name]) for name in order]
         for done in concurrent.futures.as_completed(waiting):
             done.result()
 
 
-def pool(workers: int, events: Any) -> concurrent.futures.ProcessPoolExecutor:
+def pool(workers: int, events: Any, cache: pathlib.Path) -> concurrent.futures.ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
-    return concurrent.futures.ProcessPoolExecutor(workers, context, begin, (events, counter, workers))
+    return concurrent.futures.ProcessPoolExecutor(workers, context, begin, (events, counter, workers, cache))
 
 
-def begin(events: Any, counter: Any, workers: int) -> None:
-    """In a new worker: takes its share of the cores, and a line to the board."""
+def begin(events: Any, counter: Any, workers: int, cache: pathlib.Path) -> None:
+    """In a new worker: takes its share of the cores, a line to the board, and what others have compiled."""
     global tell
     tell = events.put
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
     if hasattr(os, "sched_setaffinity"):

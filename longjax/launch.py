@@ -75,18 +75,18 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.restore(new_state(model, recipe, sharding.put(params, mesh) if mesh else params))
-    first, began, saved, tokens = int(state.step), time.time(), time.time(), 0
+    first, saved = int(state.step), time.time()
     with (folder / "metrics.jsonl").open("a", buffering=1) as log:
         for step in range(first, recipe.steps):
-            batch = batches(step)
+            began, batch = time.time(), batches(step)
             state, metrics = train_step(model, recipe, state, sharding.place_batch(batch, mesh) if mesh else batch)
-            tokens += batch["tokens_BT"].size
-            numbers, rate = {name: float(x) for name, x in metrics.items()}, tokens / (time.time() - began)
+            numbers = {name: float(x) for name, x in metrics.items()}
+            seconds = time.time() - began
             if not np.isfinite(numbers["loss"]):
                 raise ValueError(f"{folder.name}: loss {numbers['loss']} at step {step}: lower the learning rate")
-            log.write(json.dumps({"step": step, **numbers, "tokens_per_second": round(rate)}) + "\n")
-            doing = f"step {step + 1}/{recipe.steps}, loss {numbers['loss']:.3f}, {rate:,.0f} tokens/s"
-            report((step + 1) / recipe.steps, doing)
+            log.write(json.dumps({"step": step, **numbers, "seconds": round(seconds, 4)}) + "\n")
+            rate = f"{batch['tokens_BT'].size / seconds:,.0f} tokens/s"
+            report((step + 1) / recipe.steps, f"step {step + 1}/{recipe.steps}, loss {numbers['loss']:.3f}, {rate}")
             if time.time() - saved > SAVE_EVERY:
                 checkpoints.save(state)
                 saved = time.time()
@@ -94,6 +94,13 @@ def fit(
         checkpoints.save(state)
     checkpoints.close()
     return state
+
+
+def seconds_of_training(folder: pathlib.Path) -> float:
+    """-> those of all steps, a step that was done again counted once."""
+    path = folder / "metrics.jsonl"
+    steps = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return round(sum({m["step"]: m["seconds"] for m in steps}.values()), 1)
 
 
 def training_model(cfg: ModelConfig, method: Method, preset: Preset) -> Llama:
@@ -161,13 +168,13 @@ def evaluate(space: Workspace, method: Method, params: dict[str, Any], about: di
 def run(space: Workspace, name: str, method: Method, report: Report) -> None:
     """One method from the base to its records; what was done before is not done again."""
     share = 0.65 if method.trained else 0.0
-    began, params = time.time(), base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"))
+    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"))
     if method.trained:
         state = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing))
         params = state.params(average=True)
     about = {
         "method": name, "weights": "ema" if method.trained else "raw", "kind": kind(method),
-        "train_seconds": round(time.time() - began, 1),
+        "train_seconds": seconds_of_training(space.method_folder(name)),
     }  # fmt: skip
     evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing))
     report(1.0, "done")

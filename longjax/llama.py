@@ -15,6 +15,7 @@ from flax import linen as nn
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
 from longjax.config import ModelConfig
 from longjax.methods.base import Method, nothing
+from longjax.rope import Rope
 
 Weights = dict[str, jax.Array]  # of one layer, by the names in layer_shapes
 BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "up": "F", "down": "D"}
@@ -151,7 +152,13 @@ class Llama(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens_BT: jax.Array, where: Tokens, length: int, memory: Any = None, key: jax.Array | None = None
+        self,
+        tokens_BT: jax.Array,
+        where: Tokens,
+        length: int,
+        memory: Any = None,
+        key: jax.Array | None = None,
+        rope: Rope | None = None,
     ) -> tuple[jax.Array, Any]:
         """-> (hidden_BTD, memory). Callers make `logits` of it, and never for all T at once.
 
@@ -161,6 +168,7 @@ class Llama(nn.Module):
           length: of the whole sequence, prompt and continuation; chooses the frequencies, once a sequence.
           memory: cache of the tokens before these, from `empty_memory` or an earlier call.
           key: random numbers for training (CLEX).
+          rope: the method's, if it was asked before: a jitted caller then compiles once for many methods.
 
         """
         cfg, method = self.cfg, self.method
@@ -168,7 +176,7 @@ class Llama(nn.Module):
         stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
         layers = {name: self.param(name, initializer(name, cfg), shape) for name, shape in stacked.items()}
         own = {} if method.own is nothing else self.param("method", method.own, cfg)
-        rope = method.rope(cfg, length, own, key)
+        rope = rope or method.rope(cfg, length, own, key)
         if rope.place_BT is not None:
             where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
         attention = self.place.attention(self.attention(length))

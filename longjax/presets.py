@@ -1,6 +1,7 @@
 """All sizes of a study. What runs in miniature is what runs at 7B: only these numbers differ."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from longjax.attention import Softmax
@@ -64,17 +65,18 @@ class Preset:
     workers: int = 1
 
 
+BASES = pathlib.Path(__file__).parent.parent / "bases"
 FROZEN = (
     "base", "ntk_frozen", "dynamic_yarn", "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope",
     "leaky_rerope", "dca",
 )  # fmt: skip
 TRAINED = ("pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "longlora", "landmark")
 
-# 620 thousand parameters, context 128, extended to 1024. Recall is learned from dense rows first: short episodes,
+# 280 thousand parameters, context 128, extended to 1024. Recall is learned from dense rows first: short episodes,
 # short repeats; then as it will be asked for.
 MINI = Preset(
     model=ModelConfig(
-        vocab=512, dim=128, layers=3, heads=4, kv_heads=4, ffn=256, rope_base=500.0, trained_len=128, dtype="float32"
+        vocab=512, dim=64, layers=4, heads=2, kv_heads=2, ffn=192, rope_base=500.0, trained_len=128, dtype="float32"
     ),
     extended=1024,
     base=Recipe(steps=600, rows=16, learning_rate=3e-3, warmup=60, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.98),
@@ -94,9 +96,10 @@ MINI = Preset(
         "leaky_rerope": {"window": 64, "factor": 16.0},
     },
     windows=8,
-    samples=6,
+    samples=4,
     softmax=Blockwise(256, 256),
     remat=False,
+    base_dir=str(BASES / "mini"),
     workers=2,
 )
 

@@ -13,17 +13,20 @@ import numpy as np
 
 from longjax.attention import Tokens
 from longjax.llama import Llama, logits
+from longjax.rope import Rope
 from longjax.train import by_slices, pick
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def score_batch(model: Llama, slices: int, params: Any, tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+def score_batch(
+    model: Llama, slices: int, params: Any, rope: Rope, tokens_BT: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """-> nll_BT, hit_BT: -log p of each token given those before it, and whether it was the likeliest.
 
     The first token, which nothing predicts, has 0 and False. Logits are made for T / slices tokens at a time.
     """
     B, T = tokens_BT.shape
-    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T)
+    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T, rope=rope)
     next_BT = jnp.roll(tokens_BT, -1, axis=1)
 
     def score(_, slab):
@@ -64,7 +67,8 @@ class Scorer:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
         S = longer_BS.shape[1]
         slices = next(n for n in range(max(1, -(-S // 1024)), S + 1) if S % n == 0)
-        nll_BS, hit_BS = score_batch(self.model, slices, self.params, jnp.asarray(longer_BS, jnp.int32))
+        rope = self.model.method.rope(self.model.cfg, S, self.params.get("method", {}), None)
+        nll_BS, hit_BS = score_batch(self.model, slices, self.params, rope, jnp.asarray(longer_BS, jnp.int32))
         return np.asarray(nll_BS)[real_BS].reshape(B, T), np.asarray(hit_BS)[real_BS].reshape(B, T)
 
 
