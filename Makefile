@@ -14,7 +14,7 @@ demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer s
 	$(RUN) -m experiments.study --preset=quick --run_dir=runs/demo-quick $(ARGS)
 
 test: $(VENV)/$(EXTRAS) lint  ## every law, golden number and lint rule
-	$(RUN) -m pytest -q $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/$(EXTRAS)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright

@@ -3,12 +3,14 @@
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
+import jax
 from absl import app
 from absl import flags as absl_flags
 
-from longjax import flags, launch
+from longjax import flags, launch, sharding
 from longjax.methods import Method
 from longjax.presets import PRESETS, Preset
 from longjax.progress import plain
@@ -29,7 +31,15 @@ class Job:
     base_rows: int | None = None
     extend_steps: int | None = None  # of every method's training
     extend_learning_rate: float | None = None
+    mesh_data: int = 1  # the batch is split over so many devices
+    mesh_seq: int = 1  # the sequence
+    mesh_model: int = 1  # heads, feed-forward and vocabulary
     seed: int = 0
+
+    def mesh(self) -> jax.sharding.Mesh | None:
+        """-> None if nothing is split."""
+        sizes = (self.mesh_data, self.mesh_seq, self.mesh_model)
+        return None if sizes == (1, 1, 1) else sharding.make_mesh(*sizes)
 
     def workspace(self) -> Workspace:
         if self.preset not in PRESETS:
@@ -51,18 +61,20 @@ def altered(recipe: Recipe, steps: int | None = None, rows: int | None = None, l
     return dataclasses.replace(recipe, **{name: x for name, x in given.items() if x is not None})
 
 
-def suggestion(word: str, known) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """-> ": did you mean x?", or the list of what there is."""
     close = difflib.get_close_matches(word, known, 1)
     return f": did you mean {close[0]}?" if close else f": there are {', '.join(known)}"
 
 
-def start(main: Callable[[], None]) -> None:
+def start(
+    main: Callable[[], None], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
+) -> None:
     """Parses the flags and runs `main`. A user's mistake ends with one line and exit code 2."""
 
-    def checked(argv):
-        if len(argv) > 1:
-            fail(f"unknown argument {argv[1]}: flags begin with --")
+    def checked(rest):
+        if len(rest) > 1:
+            fail(f"unknown argument {rest[1]}: flags begin with --")
         try:
             main()
         except ValueError as error:
@@ -71,18 +83,20 @@ def start(main: Callable[[], None]) -> None:
             print("\ninterrupted: the same command goes on from here", file=sys.stderr)
             sys.exit(130)
 
-    app.run(checked, flags_parser=parse)
+    def parse(argv):
+        try:
+            return values(argv)
+        except absl_flags.Error as error:
+            fail(str(error))
+
+    if argv is not None:  # a test
+        checked(parse(argv))
+    else:
+        app.run(checked, flags_parser=parse)
 
 
-def parse(argv: list[str]) -> list[str]:
-    try:
-        return absl_flags.FLAGS(argv)
-    except absl_flags.Error as error:
-        fail(str(error))
-
-
-def fail(message: str):
-    print(f"error: {message}", file=sys.stderr)
+def fail(message: str) -> NoReturn:
+    print("error: " + " ".join(message.split("\n")), file=sys.stderr)
     sys.exit(2)
 
 
@@ -96,16 +110,18 @@ def seal_method(space: Workspace, name: str, method: Method) -> None:
     space.seal(space.method_folder(name) / "method.json", {"method": repr(method)})
 
 
-def experiment(make: Callable[..., Method]) -> None:
+def experiment(
+    make: Callable[..., Method], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
+) -> None:
     """The command `python -m experiments.<method>`: from base to records, with a flag for each parameter."""
-    method, job = flags.define(make), flags.define(Job)
+    method, job = flags.define(make, flag_values=values), flags.define(Job, flag_values=values)
 
     def main():
-        space = job().workspace()
+        space, mesh = job().workspace(), job().mesh()
         name = make.__name__
         chosen = method(space.preset.settings.get(name, {}))
         prepare(space)
         seal_method(space, name, chosen)
-        launch.run(space, name, chosen, plain(name))
+        launch.run(space, name, chosen, plain(name), mesh)
 
-    start(main)
+    start(main, values, argv)

@@ -1,5 +1,6 @@
 """The only file that knows files, devices and models together: pretrain, extend, evaluate."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -18,7 +19,7 @@ from longjax.config import ModelConfig
 from longjax.evals.passkey import Passkey
 from longjax.evals.perplexity import Perplexity, windows
 from longjax.evals.task import Records, Task
-from longjax.llama import Llama
+from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
 from longjax.presets import Preset
 from longjax.progress import Report
@@ -29,6 +30,7 @@ from longjax.vocab import grow_vocab
 from longjax.workspace import Workspace
 
 Batches = Callable[[int], dict[str, np.ndarray]]  # step -> batch
+Mesh = jax.sharding.Mesh | None  # None: one device
 SAVE_EVERY = 30.0  # seconds: what a kill may cost
 
 
@@ -69,7 +71,7 @@ def pieces(tokens_BS: np.ndarray, weights_BT: np.ndarray, size: int) -> tuple[np
 
 def fit(
     model: Llama, recipe: Recipe, params: dict[str, Any], batches: Batches, folder: pathlib.Path, report: Report,
-    mesh: jax.sharding.Mesh | None = None,
+    mesh: Mesh = None,
 ) -> State:  # fmt: skip
     """Trains to the end of the recipe, from the newest checkpoint in `folder` if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,9 +105,21 @@ def seconds_of_training(folder: pathlib.Path) -> float:
     return round(sum({m["step"]: m["seconds"] for m in steps}.values()), 1)
 
 
-def training_model(cfg: ModelConfig, method: Method, preset: Preset) -> Llama:
+def training_model(cfg: ModelConfig, method: Method, preset: Preset, mesh: Mesh = None) -> Llama:
     keep = None if preset.remat else jax.checkpoint_policies.everything_saveable
-    return Llama(cfg, method, train=True, softmax=preset.softmax, keep=keep)
+    return Llama(cfg, method, train=True, softmax=preset.softmax, place=placement(mesh), keep=keep)
+
+
+def placement(mesh: Mesh) -> Placement:
+    return sharding.OnMesh() if mesh else OneDevice()
+
+
+def on_mesh(cfg: ModelConfig, rows: int, length: int, mesh: Mesh) -> contextlib.AbstractContextManager:
+    """Checks that the work can be split, and makes the mesh current."""
+    if mesh is None:
+        return contextlib.nullcontext()
+    sharding.check(cfg, rows, length, mesh)
+    return jax.set_mesh(mesh)
 
 
 def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
@@ -114,32 +128,38 @@ def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
     return jax.jit(lambda key: Llama(cfg).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(seed))
 
 
-def base_params(space: Workspace, report: Report) -> dict[str, Any]:
+def base_params(space: Workspace, report: Report, mesh: Mesh = None) -> dict[str, Any]:
     """-> parameters of the base: given, or the average at the end of its training."""
     preset, cfg = space.preset, space.preset.model
     if space.base_dir:
         return pretrained.load_params(pathlib.Path(space.base_dir), cfg)
     if preset.base is None:
         raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
-    rows, recipe, model = space.base_rows(), preset.base, training_model(cfg, Method(), preset)
+    rows, recipe, model = space.base_rows(), preset.base, training_model(cfg, Method(), preset, mesh)
 
     def batches(step):
         return as_batch(*rows(step, recipe.rows), model.method, cfg)
 
-    return fit(model, recipe, initial(cfg, space.seed), batches, space.folder / "base", report).params(average=True)
+    with on_mesh(cfg, recipe.rows, cfg.trained_len, mesh):
+        state = fit(model, recipe, initial(cfg, space.seed), batches, space.folder / "base", report, mesh)
+    return jax.tree.map(np.asarray, state.params(average=True))
 
 
-def extend(space: Workspace, name: str, method: Method, base: dict[str, Any], report: Report) -> State:
-    """-> the method's state after training."""
+def extend(
+    space: Workspace, name: str, method: Method, base: dict[str, Any], report: Report, mesh: Mesh = None
+) -> dict[str, Any]:
+    """-> the method's parameters: the average at the end of its training."""
     recipe, cfg = space.preset.extend, grown(space.preset.model, method)
-    rows, model = space.extend_rows(), training_model(cfg, method, space.preset)
+    rows, model = space.extend_rows(), training_model(cfg, method, space.preset, mesh)
     own = method.own(jax.random.key(space.seed), cfg)
     params = {**(grow_vocab(base) if method.insert else base), **({"method": own} if own else {})}
 
     def batches(step):
         return as_batch(*rows(step, recipe.rows), method, cfg)
 
-    return fit(model, recipe, params, batches, space.method_folder(name), report)
+    with on_mesh(cfg, recipe.rows, space.preset.extended, mesh):
+        state = fit(model, recipe, params, batches, space.method_folder(name), report, mesh)
+    return jax.tree.map(np.asarray, state.params(average=True))
 
 
 def tasks(space: Workspace) -> list[Task]:
@@ -155,26 +175,30 @@ def tasks(space: Workspace) -> list[Task]:
     ]  # fmt: skip
 
 
-def evaluate(space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report) -> None:
+def evaluate(
+    space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report, mesh: Mesh = None
+) -> None:
     """Puts every task to the model, and keeps the answers in the method's records."""
     records = Records(space.method_folder(about["method"]) / "records.jsonl")
-    score = Scorer(Llama(grown(space.preset.model, method), method, softmax=space.preset.softmax), params)
+    cfg = grown(space.preset.model, method)
+    params = sharding.put(params, mesh) if mesh else jax.device_put(params)
+    score = Scorer(Llama(cfg, method, softmax=space.preset.softmax, place=placement(mesh)), params, mesh)
     jobs = records.pending(tasks(space), about)
-    for i, (task, length) in enumerate(jobs):
-        records.run(task, length, score, about)
-        report((i + 1) / len(jobs), f"{task.name} at {length}")
+    with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+        for i, (task, length) in enumerate(jobs):
+            records.run(task, length, score, about)
+            report((i + 1) / len(jobs), f"{task.name} at {length}")
 
 
-def run(space: Workspace, name: str, method: Method, report: Report) -> None:
+def run(space: Workspace, name: str, method: Method, report: Report, mesh: Mesh = None) -> None:
     """One method from the base to its records; what was done before is not done again."""
     share = 0.65 if method.trained else 0.0
-    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"))
+    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"), mesh)
     if method.trained:
-        state = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing))
-        params = state.params(average=True)
+        params = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing), mesh)
     about = {
         "method": name, "weights": "ema" if method.trained else "raw", "kind": kind(method),
         "train_seconds": seconds_of_training(space.method_folder(name)),
     }  # fmt: skip
-    evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing))
+    evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), mesh)
     report(1.0, "done")

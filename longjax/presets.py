@@ -79,18 +79,20 @@ MINI = Preset(
         vocab=512, dim=64, layers=4, heads=2, kv_heads=2, ffn=192, rope_base=500.0, trained_len=128, dtype="float32"
     ),
     extended=1024,
-    base=Recipe(steps=600, rows=16, learning_rate=3e-3, warmup=60, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.98),
-    extend=Recipe(steps=100, rows=2, learning_rate=1e-3, warmup=5, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.9),
-    base_stages=(Stage(0.3, 0.55, 0.3, 0.0, 0.1, 24), Stage(1.0, 0.45, 0.05)),
+    base=Recipe(
+        steps=5000, rows=32, learning_rate=3e-3, warmup=100, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.99
+    ),
+    extend=Recipe(steps=160, rows=2, learning_rate=2e-3, warmup=10, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.95),
+    base_stages=(Stage(0.15, 0.55, 0.3, 0.0, 0.1, 24), Stage(1.0, 0.45, 0.05)),
     extend_stages=(Stage(passkey=0.5),),
-    lengths=(64, 128, 256, 512, 1024, 2048),
+    lengths=(128, 256, 512, 1024, 2048),
     methods=(*FROZEN, *TRAINED),
     settings={
         "ntk_32k": {"reach": 1024},
         "theta": {"base": 25_000.0},
         "yarn": {"beta_fast": 8.0},
-        "dynamic_yarn": {},
-        "landmark": {"block": 16, "top_k": 4, "piece": 128},
+        "clex": {"max_factor": 16},
+        "landmark": {"block": 32, "top_k": 2, "piece": 128},
         "self_extend": {"window": 32, "group": 16},
         "rerope": {"window": 64},
         "leaky_rerope": {"window": 64, "factor": 16.0},
@@ -103,10 +105,11 @@ MINI = Preset(
     workers=2,
 )
 
+# The same, too short to learn much: shows that everything works.
 QUICK = dataclasses.replace(
     MINI,
-    base=dataclasses.replace(MINI.base or Recipe(), steps=60),
-    extend=dataclasses.replace(MINI.extend, steps=4),
+    base=dataclasses.replace(MINI.base or Recipe(), steps=60, rows=8),
+    extend=dataclasses.replace(MINI.extend, steps=8),
     characters=2_500_000,
     lengths=(128, 1024, 2048),
     methods=("base", "self_extend", "pi", "longlora", "landmark"),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from longjax import sharding
 from longjax.attention import Tokens
 from longjax.llama import Llama, logits
 from longjax.rope import Rope
@@ -19,30 +20,29 @@ from longjax.train import by_slices, pick
 
 @partial(jax.jit, static_argnums=(0, 1))
 def score_batch(
-    model: Llama, slices: int, params: Any, rope: Rope, tokens_BT: jax.Array
+    model: Llama, slices: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """-> nll_BT, hit_BT: -log p of each token given those before it, and whether it was the likeliest.
+    """-> nll_BT, hit_BT: -log p of each `next` token given the tokens up to it, and whether it was the likeliest.
 
-    The first token, which nothing predicts, has 0 and False. Logits are made for T / slices tokens at a time.
+    Logits are made for T / slices tokens at a time.
     """
     B, T = tokens_BT.shape
     hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T, rope=rope)
-    next_BT = jnp.roll(tokens_BT, -1, axis=1)
 
     def score(_, slab):
         hidden_BTD, next_BT = slab
         x_BTV = logits(params, hidden_BTD, model.place)
         nll_BT = jax.nn.logsumexp(x_BTV, axis=-1) - pick(x_BTV, next_BT)
-        return None, (nll_BT, jnp.argmax(x_BTV, axis=-1) == next_BT)
+        return None, (nll_BT, pick(x_BTV, next_BT) >= x_BTV.max(axis=-1))
 
     _, answers = jax.lax.scan(score, None, (by_slices(hidden_BTD, slices), by_slices(next_BT, slices)))
     nll_BT, hit_BT = (jnp.moveaxis(x, 0, 2).reshape(B, T) for x in answers)
-    return jnp.roll(nll_BT, 1, axis=1).at[:, 0].set(0.0), jnp.roll(hit_BT, 1, axis=1).at[:, 0].set(False)
+    return nll_BT, hit_BT
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """`score_batch` on the host, as evaluators ask it.
+    """`score_batch` on the host, as evaluators ask it; on a mesh, rows are split over it.
 
     Rows are grouped by true length, since a method may choose its frequencies by it: a row's score never
     depends on its neighbours or on padding.
@@ -50,6 +50,7 @@ class Scorer:
 
     model: Llama
     params: Any
+    mesh: jax.sharding.Mesh | None = None
 
     def __call__(self, tokens_BT: np.ndarray, length_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-> nll_BT, hit_BT; 0 and False at the first token and beyond a row's length."""
@@ -65,11 +66,26 @@ class Scorer:
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
         if self.model.method.insert:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        S = longer_BS.shape[1]
-        slices = next(n for n in range(max(1, -(-S // 1024)), S + 1) if S % n == 0)
-        rope = self.model.method.rope(self.model.cfg, S, self.params.get("method", {}), None)
-        nll_BS, hit_BS = score_batch(self.model, slices, self.params, rope, jnp.asarray(longer_BS, jnp.int32))
-        return np.asarray(nll_BS)[real_BS].reshape(B, T), np.asarray(hit_BS)[real_BS].reshape(B, T)
+        answers = (shifted(x[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32)))
+        return next(answers), next(answers)
+
+    def asked(self, tokens_BT: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """-> for each token, the score of the next; rows are repeated until the mesh can split them."""
+        T = tokens_BT.shape[1]
+        if self.mesh:
+            full = -(-len(tokens_BT) // self.mesh.shape["data"]) * self.mesh.shape["data"]
+            tokens_BT = tokens_BT[np.arange(full) % len(tokens_BT)]
+            sharding.check(self.model.cfg, full, T, self.mesh)
+        batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
+        batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
+        slices = next(n for n in range(max(1, -(-T // 1024)), T + 1) if T % n == 0)
+        rope = self.model.method.rope(self.model.cfg, T, self.params.get("method", {}), None)
+        return score_batch(self.model, slices, self.params, rope, **batch)
+
+
+def shifted(x_BT: jax.Array) -> np.ndarray:
+    """The score of the next token, laid at that token; the first, which nothing predicts, has 0."""
+    return np.pad(np.asarray(x_BT)[:, :-1], [(0, 0), (1, 0)])
 
 
 @partial(jax.jit, static_argnums=(0, 1))

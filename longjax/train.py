@@ -74,7 +74,7 @@ def decays(params: Flat) -> dict[str, bool]:
 
 def new_state(model: Llama, recipe: Recipe, params: dict[str, Any]) -> State:
     """Before the first step. Raises ValueError if nothing is trainable."""
-    flat = traverse_util.flatten_dict(params, sep="/")
+    flat: Flat = dict(traverse_util.flatten_dict(params, sep="/"))  # pyright: ignore[reportAssignmentType]
     trained = {path: x for path, x in flat.items() if model.method.trainable(path)}
     if not trained:
         raise ValueError("the method trains no parameter: it is applied as it is")

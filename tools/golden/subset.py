@@ -83,7 +83,7 @@ def main(source: Path, target: Path) -> None:
             for case in kept:
                 cut(case)
             arrays = {f"{case.fields['case_id']}/{name}": x for case in kept for name, x in case.arrays.items()}
-            np.savez_compressed(target / path.with_suffix(".npz").name, **arrays)
+            np.savez_compressed(target / path.with_suffix(".npz").name, **arrays)  # pyright: ignore[reportArgumentType]
             listing = {"cases": [case.fields for case in kept]}
         (target / path.name).write_text(json.dumps(listing, indent=1) + "\n")
     for path in source.glob("*_weights.npz"):
