@@ -12,6 +12,7 @@ demo: $(VENV)/demo  ## the controlled study in miniature: table, plots, report (
 
 demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer steps
 	$(RUN) -m experiments.study --preset=quick --run_dir=runs/demo-quick $(ARGS)
+	$(RUN) -m tools.check_report --dir=runs/demo-quick
 
 test: $(VENV)/$(EXTRAS) lint  ## every law, golden number and lint rule
 	$(RUN) -m pytest -q -n 2 --dist worksteal $(ARGS)

@@ -45,12 +45,14 @@ def main() -> None:
     space = job().workspace()
     settings = space.preset.settings
     methods = {name: METHODS[name](**settings.get(name, {})) for name in choice().names(space.preset.methods)}
+    print("text to tokens ...", flush=True)
     cli.prepare(space)
+    print(f"{space.store().manifest['tokens']:,} tokens in {space.folder}", flush=True)
     for name, method in methods.items():
         cli.seal_method(space, name, method)
-    board = Board({"base": BASE} | {name: TRAINED if m.trained else FROZEN for name, m in methods.items()})
-    run_all(space, methods, board)
-    print("\n" + report.write(space.folder) + f"\n\n{space.folder}/report.md")
+    shares = {name: TRAINED if method.trained else FROZEN for name, method in methods.items()}
+    run_all(space, methods, Board(shares if space.base_dir else {"base": BASE} | shares))
+    print(f"\n{report.write(space.folder)}\n\nreport and plots: {space.folder}/report.md")
 
 
 def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
@@ -58,8 +60,9 @@ def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
     cache = (space.folder / "compiled").absolute()
     events: Any = multiprocessing.get_context("spawn").Queue()
     threading.Thread(target=follow, args=(events, board), daemon=True).start()
-    with pool(1, events, cache) as workers:
-        workers.submit(make_base, space).result()
+    if not space.base_dir:
+        with pool(1, events, cache) as workers:
+            workers.submit(make_base, space).result()
     with pool(space.preset.workers, events, cache) as workers:
         order = sorted(methods, key=lambda name: not methods[name].trained)  # the long ones first
         waiting = [workers.submit(make_method, space, name, methods[name]) for name in order]

@@ -78,6 +78,7 @@ def fit(
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.restore(new_state(model, recipe, sharding.put(params, mesh) if mesh else params))
     first, saved = int(state.step), time.time()
+    drop_torn_line(folder / "metrics.jsonl")
     with (folder / "metrics.jsonl").open("a", buffering=1) as log:
         for step in range(first, recipe.steps):
             began, batch = time.time(), batches(step)
@@ -96,6 +97,12 @@ def fit(
         checkpoints.save(state)
     checkpoints.close()
     return state
+
+
+def drop_torn_line(path: pathlib.Path) -> None:
+    """A run that was killed may have left half a line."""
+    if path.exists() and not (said := path.read_bytes()).endswith(b"\n"):
+        path.write_bytes(said[: said.rfind(b"\n") + 1])
 
 
 def seconds_of_training(folder: pathlib.Path) -> float:

@@ -1,5 +1,6 @@
 """What must hold for every method. A method added to METHODS is held to all of it."""
 
+import copy
 import dataclasses
 
 import jax
@@ -25,12 +26,13 @@ every_method = pytest.mark.parametrize("name", ALL)
 
 
 def params(method, cfg=CFG):
-    """Weights wide enough that attention is far from uniform, the method's own included."""
+    """Queries and keys wide enough that attention is far from uniform; the method's own parameters are not zero."""
     one = jnp.zeros((1, 8), jnp.int32)
     made = jax.jit(lambda key: Llama(cfg, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     own = jax.tree.map(lambda x: 0.1 * jax.random.normal(next(keys), x.shape), made.get("method", {}))
-    return jax.tree.map(lambda x: x * 5 if x.ndim > 1 else x, made) | ({"method": own} if own else {})
+    wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
+    return wide | ({"method": own} if own else {})
 
 
 def test_small_covers_all_methods():
@@ -94,7 +96,7 @@ def test_blockwise_is_dense(name, train):
 
 
 def three_steps(method, mesh):
-    recipe = Recipe(learning_rate=1e-3, warmup=1, ema=0.9)
+    recipe = Recipe(learning_rate=1e-4, warmup=1, ema=0.9)
     model = Llama(CFG, method, train=True, place=sharding.OnMesh() if mesh else Llama.place)
     rng = np.random.default_rng(1)
     tokens_BS = rng.integers(0, CFG.vocab, (4, T + 1)).astype(np.int32)
@@ -106,11 +108,11 @@ def three_steps(method, mesh):
     p = params(method)
     if mesh:
         p, batch = sharding.put(p, mesh), sharding.place_batch(batch, mesh)
-    state, losses = new_state(model, recipe, p), []
+    state, numbers = new_state(model, recipe, p), []
     for _ in range(3):
         state, metrics = train_step(model, recipe, state, batch)
-        losses.append(float(metrics["loss"]))
-    return np.array(losses), jax.tree.map(np.asarray, state.ema)
+        numbers.append((float(metrics["loss"]), float(metrics["grad_norm"])))
+    return np.array(numbers), jax.tree.map(np.asarray, state.ema)
 
 
 @every_method
@@ -121,8 +123,9 @@ def test_sharded_is_one_device(name):
     mesh = sharding.make_mesh(2, 2, 2)
     with jax.set_mesh(mesh):
         spread, ema_spread = three_steps(method, mesh)
-    np.testing.assert_allclose(spread, alone, rtol=1e-6)
-    # Adam divides by the gradient's size, so where that is rounding noise a step may differ by the whole rate, 1e-3
+    np.testing.assert_allclose(spread[:, 0], alone[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(spread[:, 1], alone[:, 1], rtol=1e-5)  # a norm sums squares of many small numbers
+    # Adam divides by the gradient's size, so where that is rounding noise a step may differ by the whole rate, 1e-4
     for path in ema:
         assert np.abs(ema_spread[path] - ema[path]).mean() < 1e-6, path
 
@@ -147,5 +150,5 @@ def test_equal_settings_compile_once(name):
 
     once = jax.jit(traced, static_argnums=0)
     for _ in range(3):
-        once(Llama(CFG, METHODS[name]()), 1)
+        once(Llama(CFG, copy.deepcopy(SMALL[name])), 1)
     assert len(traces) == 1
