@@ -2,16 +2,17 @@
 
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import jax
 from absl import app
 from absl import flags as absl_flags
 
 from longjax import flags, launch, sharding
-from longjax.methods import Method
+from longjax.methods import Method, ds_bf16
 from longjax.presets import PRESETS, Preset
 from longjax.progress import plain
 from longjax.train import Recipe
@@ -31,6 +32,7 @@ class Job:
     base_rows: int | None = None
     extend_steps: int | None = None  # of every method's training
     extend_learning_rate: float | None = None
+    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
     mesh_data: int = 1  # the batch is split over so many devices
     mesh_seq: int = 1  # the sequence
     mesh_model: int = 1  # heads, feed-forward and vocabulary
@@ -107,7 +109,12 @@ def prepare(space: Workspace) -> None:
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
-    space.seal(space.method_folder(name) / "method.json", {"method": repr(method)})
+    space.seal(space.method_folder(name) / "method.json", {"method": described(method)})
+
+
+def described(method: Method) -> str:
+    """-> its parameters, the same in every process: functions without their addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(method))
 
 
 def experiment(
@@ -117,9 +124,10 @@ def experiment(
     method, job = flags.define(make, flag_values=values), flags.define(Job, flag_values=values)
 
     def main():
-        space, mesh = job().workspace(), job().mesh()
-        name = make.__name__
+        space, mesh, name = job().workspace(), job().mesh(), make.__name__
         chosen = method(space.preset.settings.get(name, {}))
+        if job().position_tables == "ds_bf16":
+            name, chosen = f"{name}_ds_bf16", ds_bf16(chosen)
         prepare(space)
         seal_method(space, name, chosen)
         launch.run(space, name, chosen, plain(name), mesh)

@@ -66,7 +66,7 @@ class Scorer:
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
         if self.model.method.insert:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        answers = (shifted(x[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32)))
+        answers = (shifted(np.asarray(x)[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32)))
         return next(answers), next(answers)
 
     def asked(self, tokens_BT: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -83,9 +83,9 @@ class Scorer:
         return score_batch(self.model, slices, self.params, rope, **batch)
 
 
-def shifted(x_BT: jax.Array) -> np.ndarray:
+def shifted(x_BT: np.ndarray) -> np.ndarray:
     """The score of the next token, laid at that token; the first, which nothing predicts, has 0."""
-    return np.pad(np.asarray(x_BT)[:, :-1], [(0, 0), (1, 0)])
+    return np.pad(x_BT[:, :-1], [(0, 0), (1, 0)])
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -79,6 +79,12 @@ def test_the_study_knows_its_methods(capsys):
         study.Choice("yarnn").names(())
 
 
+def test_a_method_is_described_alike_in_every_process():
+    for make in (METHODS["yarn"], METHODS["self_extend"], METHODS["longlora"], METHODS["clex"]):
+        assert "0x" not in cli.described(make())
+    assert cli.described(METHODS["yarn"](4.0)) != cli.described(METHODS["yarn"](8.0))
+
+
 def test_suggestions_or_the_whole_list():
     assert cli.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
     assert cli.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"
