@@ -7,10 +7,12 @@ It can be interrupted at any time; the same command goes on from there.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import multiprocessing
 import os
 import pathlib
+import signal
 import threading
 from typing import Any
 
@@ -62,12 +64,23 @@ def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
     threading.Thread(target=follow, args=(events, board), daemon=True).start()
     if not space.base_dir:
         with pool(1, events, cache) as workers:
-            workers.submit(make_base, space).result()
+            finish([workers.submit(make_base, space)])
     with pool(space.preset.workers, events, cache) as workers:
         order = sorted(methods, key=lambda name: not methods[name].trained)  # the long ones first
-        waiting = [workers.submit(make_method, space, name, methods[name]) for name in order]
-        for done in concurrent.futures.as_completed(waiting):
+        finish([workers.submit(make_method, space, name, methods[name]) for name in order])
+
+
+def finish(jobs: list[concurrent.futures.Future]) -> None:
+    """Waits for all; the first that fails, or Ctrl-C, ends the others, which lose at most what was not yet saved."""
+    try:
+        for done in concurrent.futures.as_completed(jobs):
             done.result()
+    except BaseException as error:
+        for child in multiprocessing.active_children():
+            child.kill()
+        if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+            raise ValueError("a worker was killed, perhaps for lack of memory; the same command goes on") from error
+        raise
 
 
 def pool(workers: int, events: Any, cache: pathlib.Path) -> concurrent.futures.ProcessPoolExecutor:
@@ -80,6 +93,7 @@ def begin(events: Any, counter: Any, workers: int, cache: pathlib.Path) -> None:
     """In a new worker: takes its share of the cores, a line to the board, and what others have compiled."""
     global tell
     tell = events.put
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     with counter.get_lock():

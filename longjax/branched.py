@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from longjax.attention import Part, Scene, Tokens
 from longjax.branches import Branch, Kept, Place
@@ -56,6 +57,8 @@ def indices(tokens: Tokens) -> jax.Array:
 def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     """What the branch brings to the softmax."""
     queries, rope = scene.queries, scene.rope
+    if branch.mask is not None:
+        logging.log_first_n(logging.INFO, "mask %s: no fast kernel knows it, dense or blockwise it is", 1, branch.mask)
     i_BT = queries.index_BT - queries.start_BT
     lo, hi = branch.sees(i_BT[:, :, None], scene.head_N)
     lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))

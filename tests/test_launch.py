@@ -1,0 +1,93 @@
+"""A whole run in small: from text to records, interrupted and resumed."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from longjax import launch, report
+from longjax.blockwise import Blockwise
+from longjax.methods import METHODS
+from longjax.presets import QUICK
+from longjax.progress import quiet
+from longjax.train import Recipe
+from longjax.workspace import open_workspace
+
+BASE = str(pathlib.Path(__file__).parent.parent / "bases" / "mini")
+PRESET = dataclasses.replace(
+    QUICK, extended=256, lengths=(128, 256), windows=2, samples=1, depths=(0.0, 1.0), characters=1_500_000,
+    extend=Recipe(steps=4, rows=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    space = open_workspace(str(tmp_path_factory.mktemp("study")), PRESET, None, BASE, 0)
+    space.prepare()
+    return space
+
+
+def copied(space, folder):
+    """-> a workspace with the same tokens."""
+    (folder / "store").mkdir(parents=True)
+    for name in ("tokenizer.model", "store/manifest.json", "store/tokens.bin"):
+        (folder / name).write_bytes((space.folder / name).read_bytes())
+    return dataclasses.replace(space, folder=folder)
+
+
+def records(space, name):
+    lines = (space.method_folder(name) / "records.jsonl").read_text().splitlines()
+    clocks = ("seconds", "train_seconds")
+    return [{key: x for key, x in json.loads(line).items() if key not in clocks} for line in lines]
+
+
+def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path, monkeypatch):
+    method = METHODS["pi"](2.0)
+    straight = copied(prepared, tmp_path / "straight")
+    launch.run(straight, "pi", method, quiet)
+    broken = copied(prepared, tmp_path / "broken")
+    monkeypatch.setattr(launch, "SAVE_EVERY", 0.0)
+
+    def interrupt(fraction, doing):
+        if "step 3/4" in doing or doing == "passkey at 128":
+            raise KeyboardInterrupt
+
+    for _ in range(2):  # once in training, once in evaluation
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(broken, "pi", method, interrupt)
+    with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')  # a line that was killed in the middle
+    launch.run(broken, "pi", method, quiet)
+    assert records(broken, "pi") == records(straight, "pi")
+    assert len(records(straight, "pi")) > 4
+
+
+def test_the_base_is_what_it_should_be(prepared):
+    base = launch.base_params(prepared, quiet)
+    launch.evaluate(prepared, METHODS["base"](), base, {"method": "base", "weights": "raw", "kind": "base"}, quiet)
+    made = records(prepared, "base")
+    ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
+    keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]
+    assert ppl[128] < 16  # uniform is 512
+    assert ppl[256] > 1.2 * ppl[128]  # it has not learned to go beyond its context
+    assert np.mean(keys) > 0.9
+    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    assert "base" in report.write(prepared.folder)
+    assert (prepared.folder / "perplexity.png").stat().st_size > 10_000
+
+
+def test_two_studies_never_share_a_folder(prepared):
+    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    other = dataclasses.replace(prepared, seed=1)
+    with pytest.raises(ValueError, match="was written with other settings"):
+        other.seal(other.folder / "settings.json", other.settings())
+
+
+def test_kinds():
+    assert launch.kind(METHODS["base"]()) == "base"
+    assert launch.kind(METHODS["yarn"]()) == "exact trained"
+    assert launch.kind(METHODS["ntk_frozen"]()) == "exact frozen"
+    assert launch.kind(METHODS["longlora"]()) == "approximate trained"
+    assert launch.kind(METHODS["self_extend"]()) == "approximate frozen"

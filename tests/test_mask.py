@@ -1,0 +1,65 @@
+"""A user's own mask: any function of the two indices narrows a branch, on every back end there is."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from test_laws import B, CFG, T, TOKENS, params
+
+from longjax.attention import Dense, Tokens
+from longjax.blockwise import Blockwise
+from longjax.branched import Branched
+from longjax.branches import Branch
+from longjax.llama import Llama
+from longjax.methods import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class SameParity:
+    """Every second key, and the query itself."""
+
+    def __call__(self, i, j):
+        return (i - j) % 2 == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dilated:
+    def __call__(self, cfg, length):
+        return Branched((Branch(mask=SameParity()),))
+
+
+METHOD = Method(attention=Dilated())
+
+
+def hidden(softmax, tokens=TOKENS):
+    model = Llama(CFG, METHOD, softmax=softmax)
+    run = jax.jit(lambda p, x: model.apply({"params": p}, x, Tokens.whole(*x.shape), T)[0])
+    return np.asarray(run(params(METHOD), tokens))
+
+
+@pytest.mark.parametrize("softmax", [Dense(), Blockwise(24, 16)])
+def test_what_is_masked_has_no_influence(softmax):
+    before = hidden(softmax)
+    changed = TOKENS.copy()
+    changed[:, 20] = (changed[:, 20] + 1) % CFG.vocab
+    moved = np.abs(hidden(softmax, changed) - before).max(axis=(0, 2)) > 1e-6
+    assert not moved[:20].any()
+    assert not moved[21::2].any()  # odd places never see an even one
+    assert moved[20]
+    assert moved[22::2].mean() > 0.9
+
+
+def test_all_back_ends_agree():
+    np.testing.assert_allclose(hidden(Blockwise(24, 16)), hidden(Dense()), atol=1e-5)
+
+
+def test_the_cache_knows_the_mask():
+    model, p = Llama(CFG, METHOD), params(METHOD)
+    run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
+    memory, got = model.empty_memory(B, T, T), []
+    for start, stop in ((0, 41), (41, T)):
+        index_BT = np.broadcast_to(np.arange(start, stop), (B, stop - start))
+        out, memory = run(p, TOKENS[:, start:stop], Tokens.at(jax.numpy.asarray(index_BT)), memory)
+        got.append(out)
+    np.testing.assert_allclose(np.concatenate(got, axis=1), hidden(Dense()), atol=3e-5)
