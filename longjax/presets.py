@@ -92,7 +92,7 @@ MINI = Preset(
         "theta": {"base": 25_000.0},
         "yarn": {"beta_fast": 8.0},
         "clex": {"max_factor": 16},
-        "landmark": {"block": 32, "top_k": 2, "piece": 128},
+        "landmark": {"block": 16, "top_k": 4, "piece": 128},
         "self_extend": {"window": 32, "group": 16},
         "rerope": {"window": 64},
         "leaky_rerope": {"window": 64, "factor": 16.0},

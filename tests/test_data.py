@@ -4,10 +4,10 @@ import sysconfig
 
 import numpy as np
 import pytest
-from shape_names import checked
 
 from longjax import data, recall, text, tokenizer
 from longjax.text import SPLITS, Document
+from shape_names import checked
 
 WORDS = "def return self value of the key in list for is not None import a b c x = 1 27 ( ) : ."
 

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shape_names import checked
-from test_data import document
 
 from longjax import data, recall, text, tokenizer
 from longjax.attention import Tokens
@@ -20,6 +18,8 @@ from longjax.evals.perplexity import Perplexity
 from longjax.evals.task import Records, in_batches, read_records
 from longjax.llama import Llama, logits
 from longjax.score import Scorer
+from shape_names import checked
+from test_data import document
 
 VOCAB = 420
 LENGTHS = (64, 128, 256)

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shape_names import checked
-from small import ALL, SMALL, T
 
 from longjax import sharding
 from longjax.attention import Dense, Tokens
@@ -17,6 +15,8 @@ from longjax.config import TINY
 from longjax.llama import Llama, logits
 from longjax.methods import METHODS
 from longjax.train import Recipe, new_state, train_step
+from shape_names import checked
+from small import ALL, SMALL, T
 
 B = 2
 CFG = dataclasses.replace(TINY, vocab=96)  # even, so that it splits

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shape_names import checked
 
 from longjax.attention import Tokens
 from longjax.config import LLAMA2_7B, TINY
@@ -15,6 +14,7 @@ from longjax.methods import Method, pi
 from longjax.methods.ntk import ntk_frozen
 from longjax.methods.yarn import yarn
 from longjax.score import Scorer, generate
+from shape_names import checked
 
 T = 64
 TOKENS = np.random.default_rng(0).integers(0, TINY.vocab, (2, T)).astype(np.int32)

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_laws import B, CFG, T, TOKENS, params
 
 from longjax.attention import Dense, Tokens
 from longjax.blockwise import Blockwise
@@ -13,6 +12,7 @@ from longjax.branched import Branched
 from longjax.branches import Branch
 from longjax.llama import Llama
 from longjax.methods import Method
+from test_laws import CFG, TOKENS, B, T, params
 
 
 @dataclasses.dataclass(frozen=True)

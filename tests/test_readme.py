@@ -7,10 +7,10 @@ import types
 
 import jax
 import numpy as np
-from test_laws import CFG, TOKENS, B, T, params
 
 from longjax.attention import Tokens
 from longjax.llama import Llama
+from test_laws import CFG, TOKENS, B, T, params
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 

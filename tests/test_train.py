@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import SMALL
-from test_laws import CFG, T, params
 
 from longjax import launch, sharding
 from longjax.checkpoint import Checkpoints
@@ -13,6 +11,8 @@ from longjax.llama import Llama
 from longjax.methods import Method
 from longjax.score import Scorer
 from longjax.train import Recipe, new_state, schedule, train_step
+from small import SMALL
+from test_laws import CFG, T, params
 
 RECIPE = Recipe(steps=6, rows=4, learning_rate=1e-3, warmup=2, ema=0.9)
 RNG = np.random.default_rng(3)
