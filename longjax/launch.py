@@ -75,11 +75,13 @@ def fit(
 ) -> State:  # fmt: skip
     """Trains to the end of the recipe, from the newest checkpoint in `folder` if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    state = checkpoints.restore(new_state(model, recipe, sharding.put(params, mesh) if mesh else params))
-    first, saved = int(state.step), time.time()
     drop_torn_line(folder / "metrics.jsonl")
-    with (folder / "metrics.jsonl").open("a", buffering=1) as log:
+    with (
+        contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
+        (folder / "metrics.jsonl").open("a", buffering=1) as log,
+    ):
+        state = checkpoints.restore(new_state(model, recipe, sharding.put(params, mesh) if mesh else params))
+        first, saved = int(state.step), time.time()
         for step in range(first, recipe.steps):
             began, batch = time.time(), batches(step)
             state, metrics = train_step(model, recipe, state, sharding.place_batch(batch, mesh) if mesh else batch)
@@ -90,12 +92,9 @@ def fit(
             log.write(json.dumps({"step": step, **numbers, "seconds": round(seconds, 4)}) + "\n")
             rate = f"{batch['tokens_BT'].size / seconds:,.0f} tokens/s"
             report((step + 1) / recipe.steps, f"step {step + 1}/{recipe.steps}, loss {numbers['loss']:.3f}, {rate}")
-            if time.time() - saved > SAVE_EVERY:
+            if time.time() - saved > SAVE_EVERY or step + 1 == recipe.steps:
                 checkpoints.save(state)
                 saved = time.time()
-    if first < recipe.steps:
-        checkpoints.save(state)
-    checkpoints.close()
     return state
 
 
