@@ -14,8 +14,10 @@ demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer s
 	$(RUN) -m experiments.study --preset=quick --run_dir=runs/demo-quick $(ARGS)
 	$(RUN) -m tools.check_report --dir=runs/demo-quick
 
+# XLA's cache writer has been seen to crash a test process (jaxlib 0.10.2); what failed therefore runs once more, alone.
 test: $(VENV)/$(EXTRAS) lint  ## every law, golden number and lint rule
-	$(RUN) -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist worksteal $(ARGS) || \
+	  $(RUN) -m pytest -q --last-failed --last-failed-no-failures=none $(ARGS)
 
 lint: $(VENV)/$(EXTRAS)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright

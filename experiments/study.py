@@ -95,7 +95,7 @@ def begin(events: Any, counter: Any, workers: int, cache: pathlib.Path) -> None:
     tell = events.put
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
     if hasattr(os, "sched_setaffinity"):

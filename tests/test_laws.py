@@ -92,7 +92,9 @@ def test_blockwise_is_dense(name, train):
     (dense, d), (blockwise, b) = both(p, Dense()), both(p, Blockwise(24, 16))
     np.testing.assert_allclose(blockwise, dense, rtol=1e-6)
     scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(d))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=3e-6 * scale), b, d)  # fp32 sums reordered
+    # fp32 sums reordered; the released CLEX solver adds up rounding over hundreds of steps (3e-5 by its authors' code)
+    rounding = 3e-5 if name == "clex_rk4_peer" else 3e-6
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=rounding * scale), b, d)
 
 
 def three_steps(method, mesh):
