@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import data, recall, text, tokenizer
+from longjax import data, recall, safetensors, text, tokenizer
 from longjax.attention import Tokens
 from longjax.config import TINY, ModelConfig
 from longjax.convert import from_hf
@@ -277,7 +277,7 @@ def test_a_model_answers_as_its_logits_say(store, passkey):
 @pytest.mark.skipif(not GOLDEN.exists(), reason="needs the golden vectors beside the repository")
 def test_losses_of_the_study_s_own_evaluator():
     """Windows, their mean losses and the loss at each position, from the study's code. Its loss is in float32."""
-    weights = pytest.importorskip("safetensors.numpy").load_file(GOLDEN / "model.safetensors")
+    weights = safetensors.read(GOLDEN / "model.safetensors")
     cfg = ModelConfig(vocab=128, dim=32, layers=2, heads=4, kv_heads=4, ffn=64, dtype="float32")
     model = Scorer(Llama(cfg), jax.tree.map(jnp.asarray, from_hf(weights, cfg)))
     want = json.loads((GOLDEN / "expected.jsonl").read_text().splitlines()[0])

@@ -39,11 +39,9 @@ def test_small_covers_all_methods():
     assert SMALL.keys() == METHODS.keys()
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ONE_CALL_IS_SPECIAL])
 def test_one_token_at_a_time_is_one_pass(name):
     """Chunks of a prefill, then single tokens; the rows of a padded batch have different true lengths."""
-    if name in ONE_CALL_IS_SPECIAL:
-        pytest.skip("its one-pass and stepwise values differ by definition; tests/test_landmark.py has its numbers")
     model, p = Llama(CFG, ALL[name]), params(ALL[name])
     run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
     whole, _ = run(p, TOKENS, Tokens.whole(B, T), None)
