@@ -1,46 +1,63 @@
 """Hugging Face weights by our names and back. NumPy only; families are tables, not code."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from longjax.config import ModelConfig
 from longjax.llama import layer_shapes, outer_shapes
 
-# our name -> (their name, their axes). Axes written together are one axis of theirs: "NH D" is [N * H, D].
+
+class Entry(NamedTuple):
+    """Where one of our tensors is in theirs.
+
+    Attributes:
+      theirs: their name; {} is the layer.
+      axes: their axes. Letters written together are one axis of theirs: "NH D" is [N * H, D].
+      part: which of `parts` equal runs of rows, where several of ours are one tensor of theirs (MPT's Wqkv).
+
+    """
+
+    theirs: str
+    axes: str
+    part: int = 0
+    parts: int = 1
+
+
 LLAMA = {
-    "embed_VD": ("model.embed_tokens.weight", "V D"),
-    "norm_D": ("model.norm.weight", "D"),
-    "unembed_DV": ("lm_head.weight", "V D"),
-    "attn_norm_D": ("model.layers.{}.input_layernorm.weight", "D"),
-    "ffn_norm_D": ("model.layers.{}.post_attention_layernorm.weight", "D"),
-    "q_DNH": ("model.layers.{}.self_attn.q_proj.weight", "NH D"),
-    "k_DKH": ("model.layers.{}.self_attn.k_proj.weight", "KH D"),
-    "v_DKH": ("model.layers.{}.self_attn.v_proj.weight", "KH D"),
-    "o_NHD": ("model.layers.{}.self_attn.o_proj.weight", "D NH"),
-    "gate_DF": ("model.layers.{}.mlp.gate_proj.weight", "F D"),
-    "up_DF": ("model.layers.{}.mlp.up_proj.weight", "F D"),
-    "down_FD": ("model.layers.{}.mlp.down_proj.weight", "D F"),
-    "q_bias_NH": ("model.layers.{}.self_attn.q_proj.bias", "NH"),
-    "k_bias_KH": ("model.layers.{}.self_attn.k_proj.bias", "KH"),
-    "v_bias_KH": ("model.layers.{}.self_attn.v_proj.bias", "KH"),
-    "o_bias_D": ("model.layers.{}.self_attn.o_proj.bias", "D"),
+    "embed_VD": Entry("model.embed_tokens.weight", "V D"),
+    "norm_D": Entry("model.norm.weight", "D"),
+    "unembed_DV": Entry("lm_head.weight", "V D"),
+    "attn_norm_D": Entry("model.layers.{}.input_layernorm.weight", "D"),
+    "ffn_norm_D": Entry("model.layers.{}.post_attention_layernorm.weight", "D"),
+    "q_DNH": Entry("model.layers.{}.self_attn.q_proj.weight", "NH D"),
+    "k_DKH": Entry("model.layers.{}.self_attn.k_proj.weight", "KH D"),
+    "v_DKH": Entry("model.layers.{}.self_attn.v_proj.weight", "KH D"),
+    "o_NHD": Entry("model.layers.{}.self_attn.o_proj.weight", "D NH"),
+    "gate_DF": Entry("model.layers.{}.mlp.gate_proj.weight", "F D"),
+    "up_DF": Entry("model.layers.{}.mlp.up_proj.weight", "F D"),
+    "down_FD": Entry("model.layers.{}.mlp.down_proj.weight", "D F"),
+    "q_bias_NH": Entry("model.layers.{}.self_attn.q_proj.bias", "NH"),
+    "k_bias_KH": Entry("model.layers.{}.self_attn.k_proj.bias", "KH"),
+    "v_bias_KH": Entry("model.layers.{}.self_attn.v_proj.bias", "KH"),
+    "o_bias_D": Entry("model.layers.{}.self_attn.o_proj.bias", "D"),
 }
 PHI = LLAMA | {
-    "norm_D": ("model.final_layernorm.weight", "D"),
-    "norm_bias_D": ("model.final_layernorm.bias", "D"),
-    "unembed_bias_V": ("lm_head.bias", "V"),
-    "attn_norm_bias_D": ("model.layers.{}.input_layernorm.bias", "D"),
-    "o_NHD": ("model.layers.{}.self_attn.dense.weight", "D NH"),
-    "o_bias_D": ("model.layers.{}.self_attn.dense.bias", "D"),
-    "up_DF": ("model.layers.{}.mlp.fc1.weight", "F D"),
-    "up_bias_F": ("model.layers.{}.mlp.fc1.bias", "F"),
-    "down_FD": ("model.layers.{}.mlp.fc2.weight", "D F"),
-    "down_bias_D": ("model.layers.{}.mlp.fc2.bias", "D"),
+    "norm_D": Entry("model.final_layernorm.weight", "D"),
+    "norm_bias_D": Entry("model.final_layernorm.bias", "D"),
+    "unembed_bias_V": Entry("lm_head.bias", "V"),
+    "attn_norm_bias_D": Entry("model.layers.{}.input_layernorm.bias", "D"),
+    "o_NHD": Entry("model.layers.{}.self_attn.dense.weight", "D NH"),
+    "o_bias_D": Entry("model.layers.{}.self_attn.dense.bias", "D"),
+    "up_DF": Entry("model.layers.{}.mlp.fc1.weight", "F D"),
+    "up_bias_F": Entry("model.layers.{}.mlp.fc1.bias", "F"),
+    "down_FD": Entry("model.layers.{}.mlp.fc2.weight", "D F"),
+    "down_bias_D": Entry("model.layers.{}.mlp.fc2.bias", "D"),
 }
 
 
-def table(cfg: ModelConfig) -> dict[str, tuple[str, str]]:
+def table(cfg: ModelConfig) -> dict[str, Entry]:
     return PHI if cfg.parallel else LLAMA
 
 
@@ -74,7 +91,7 @@ def from_hf(state: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.n
 
 
 def _one(state, name, entry, layer, cfg):
-    their_name, axes = entry[0].format(layer), entry[1]
+    their_name, axes = entry.theirs.format(layer), entry.axes
     if their_name not in state:
         raise ValueError(f"the checkpoint has no tensor {their_name}")
     try:
@@ -87,12 +104,12 @@ def to_hf(params: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.nd
     """-> Hugging Face's tensors by name; the inverse of `from_hf`."""
     state = {}
     for name in outer_shapes(cfg):
-        their_name, axes = table(cfg)[name]
-        state[their_name] = to_theirs(params[name], name, axes, cfg)
+        entry = table(cfg)[name]
+        state[entry.theirs] = to_theirs(params[name], name, entry.axes, cfg)
     for name in layer_shapes(cfg):
-        their_name, axes = table(cfg)[name]
+        entry = table(cfg)[name]
         for i in range(cfg.layers):
-            state[their_name.format(i)] = to_theirs(params[name][i], name, axes, cfg)
+            state[entry.theirs.format(i)] = to_theirs(params[name][i], name, entry.axes, cfg)
     return state
 
 

@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "flags", "progress", "text"},
+    {"config", "flags", "progress", "tensors", "text"},
     {"tokenizer"},
     {"data"},
     {"recall"},
