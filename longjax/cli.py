@@ -33,15 +33,16 @@ class Job:
     extend_steps: int | None = None  # of every method's training
     extend_learning_rate: float | None = None
     position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
-    mesh_data: int = 1  # the batch is split over so many devices
+    mesh_data: int = 1  # the batch is split over so many devices, each with a copy of the weights
+    mesh_fsdp: int = 1  # batch and weights
     mesh_seq: int = 1  # the sequence
     mesh_model: int = 1  # heads, feed-forward and vocabulary
     seed: int = 0
 
     def mesh(self) -> jax.sharding.Mesh | None:
         """-> None if nothing is split."""
-        sizes = (self.mesh_data, self.mesh_seq, self.mesh_model)
-        return None if sizes == (1, 1, 1) else sharding.make_mesh(*sizes)
+        sizes = (self.mesh_data, self.mesh_fsdp, self.mesh_seq, self.mesh_model)
+        return None if sizes == (1, 1, 1, 1) else sharding.make_mesh(*sizes)
 
     def workspace(self) -> Workspace:
         if self.preset not in PRESETS:

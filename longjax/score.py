@@ -73,7 +73,8 @@ class Scorer:
         """-> for each token, the score of the next; rows are repeated until the mesh can split them."""
         T = tokens_BT.shape[1]
         if self.mesh:
-            full = -(-len(tokens_BT) // self.mesh.shape["data"]) * self.mesh.shape["data"]
+            parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+            full = -(-len(tokens_BT) // parts) * parts
             tokens_BT = tokens_BT[np.arange(full) % len(tokens_BT)]
             sharding.check(self.model.cfg, full, T, self.mesh)
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}

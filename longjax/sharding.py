@@ -1,7 +1,8 @@
 """Where arrays live. The whole layout is one table: the axis letters of a weight's name say how it is split.
 
-Mesh axes: "data" splits the batch, "seq" the sequence, "model" heads, feed-forward and vocabulary. Weights are
-stored split over data and seq together (FSDP) and over model; one layer at a time is gathered for use.
+Mesh axes: "data" and "fsdp" split the batch, "seq" the sequence, "model" heads, feed-forward and vocabulary. Weights
+are stored split over fsdp and seq together (FSDP) and over model, with one copy a part of "data"; one layer at a time
+is gathered for use. Several hosts run the same program; each makes only the pieces that its devices hold.
 """
 
 import dataclasses
@@ -9,39 +10,39 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import P
 
 from longjax.attention import Attention, Scene
 from longjax.config import ModelConfig
 
-FSDP = ("data", "seq")
+BATCH = ("data", "fsdp")
+FSDP = ("fsdp", "seq")
 AXES = {"D": FSDP, "N": "model", "K": "model", "F": "model", "V": "model"}  # other letters are never split
-TOKENS_BT = P("data", "seq")
-ACT_BTD = P("data", "seq", None)
-HEADS_BTNH = P("data", "seq", "model", None)
-WHOLE_BSKH = P("data", None, "model", None)
+TOKENS_BT = P(BATCH, "seq")
+ACT_BTD = P(BATCH, "seq", None)
+HEADS_BTNH = P(BATCH, "seq", "model", None)
+WHOLE_BSKH = P(BATCH, None, "model", None)
 
 
-def make_mesh(data: int = 1, seq: int = 1, model: int = 1) -> jax.sharding.Mesh:
-    """Raises ValueError if the mesh does not fit the machine."""
-    devices = jax.device_count()
-    if data * seq * model != devices:
-        raise ValueError(
-            f"--mesh_data={data} x --mesh_seq={seq} x --mesh_model={model} is {data * seq * model} devices, "
-            f"but this machine has {devices}"
-        )
-    return jax.make_mesh((data, seq, model), ("data", "seq", "model"))  # axis types: Explicit
+def make_mesh(data: int = 1, fsdp: int = 1, seq: int = 1, model: int = 1) -> jax.sharding.Mesh:
+    """Over all devices of all hosts. Raises ValueError if there are more or fewer."""
+    sizes = {"data": data, "fsdp": fsdp, "seq": seq, "model": model}
+    if (asked := math.prod(sizes.values())) != jax.device_count():
+        flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in sizes.items())
+        raise ValueError(f"{flags} is {asked} devices, but there are {jax.device_count()}")
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes))  # axis types: Explicit
 
 
 def check(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError, naming the flag, if model or batch cannot be split over this mesh."""
-    for flag, size, axis in (
-        ("rows", rows, "data"), ("length", length, "seq"), ("heads", cfg.heads, "model"),
-        ("kv_heads", cfg.kv_heads, "model"), ("ffn", cfg.ffn, "model"),
+    for flag, size, axes in (
+        ("rows", rows, BATCH), ("length", length, ("seq",)), ("heads", cfg.heads, ("model",)),
+        ("kv_heads", cfg.kv_heads, ("model",)), ("ffn", cfg.ffn, ("model",)),
     ):  # fmt: skip
-        if size % mesh.shape[axis]:
-            raise ValueError(f"--{flag}={size} cannot be split over --mesh_{axis}={mesh.shape[axis]}")
+        if not fits(size, axes, mesh):
+            over = " x ".join(f"--mesh_{axis}={mesh.shape[axis]}" for axis in axes)
+            raise ValueError(f"--{flag}={size} cannot be split over {over}")
 
 
 def stored(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
@@ -68,10 +69,22 @@ def specs(params: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(spec, params)
 
 
+def layout(params: Any, mesh: jax.sharding.Mesh) -> Any:
+    """-> the same as shardings on this mesh."""
+    return jax.tree.map(lambda s: jax.NamedSharding(mesh, s), specs(params, mesh), is_leaf=lambda s: isinstance(s, P))
+
+
 def put(params: Any, mesh: jax.sharding.Mesh) -> Any:
     """Host arrays, or arrays of another mesh, into their places."""
-    where = jax.tree.map(lambda s: jax.NamedSharding(mesh, s), specs(params, mesh), is_leaf=lambda s: isinstance(s, P))
-    return jax.device_put(params, where)
+    return jax.tree.map(spread, params, layout(params, mesh))
+
+
+def spread(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
+    """An array, of which every host has the whole, in its place; a host copies what its devices hold."""
+    if isinstance(x, jax.Array) and len(x.sharding.device_set) > 1:
+        return jax.device_put(x, where)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, where, lambda piece: x[piece])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +116,7 @@ def scene_layout(scene: Scene) -> Scene:
     tokens = jax.tree.map(lambda _: TOKENS_BT, scene.queries)
     return scene.replace(
         queries=tokens,
-        keys=jax.tree.map(lambda _: P("data", None), scene.keys),
+        keys=jax.tree.map(lambda _: P(BATCH, None), scene.keys),
         rope=jax.tree.map(lambda _: P(), rope.replace(slopes_N=None)).replace(
             slopes_N=None if rope.slopes_N is None else P("model")
         ),
@@ -135,9 +148,9 @@ def gathered(x: jax.Array) -> P:
 
 def born(init: Any, mesh: jax.sharding.Mesh) -> Any:
     """`init` whose results are made in place, piece by piece; else every device first makes them whole."""
-    layout = specs(jax.eval_shape(init), mesh)
-    return jax.jit(jax.sharding.auto_axes(init, out_sharding=layout))()
+    return jax.jit(jax.sharding.auto_axes(init, out_sharding=specs(jax.eval_shape(init), mesh)))()
 
 
-def place_batch(batch: dict[str, Any], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    return {name: jax.device_put(jnp.asarray(x), jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}
+def place_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """Rows that every host has made, which costs milliseconds, to the devices that compute with them."""
+    return {name: spread(x, jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}

@@ -36,7 +36,7 @@ def run(make, *arguments):
         ("pi", ["stray"], "unknown argument stray"),
         ("pi", ["--text_dir=/nowhere"], "--text_dir=/nowhere is not a folder"),
         ("pi", ["--base_dir=/nowhere"], "--base_dir=/nowhere: config.json is missing or damaged"),
-        ("pi", ["--mesh_data=3"], "--mesh_data=3 x --mesh_seq=1 x --mesh_model=1 is 3 devices"),
+        ("pi", ["--mesh_data=3"], "--mesh_data=3 x --mesh_fsdp=1 x --mesh_seq=1 x --mesh_model=1 is 3 devices"),
         ("self_extend", ["--window=18", "--group=4"], "--window=18 must be a multiple of --group=4"),
         ("landmark", ["--top_k=0"], "--top_k=0 must be at least 1"),
         ("longrope", [], "--short_factor"),
@@ -67,8 +67,8 @@ def test_a_group_that_does_not_divide_the_row():
 
 
 def test_what_cannot_be_split_over_the_mesh():
-    mesh = sharding.make_mesh(2, 2, 2)
-    with pytest.raises(ValueError, match="--rows=3 cannot be split over --mesh_data=2"):
+    mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
+    with pytest.raises(ValueError, match="--rows=3 cannot be split over --mesh_data=1 x --mesh_fsdp=2"):
         sharding.check(TINY, 3, 64, mesh)
 
 

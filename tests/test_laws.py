@@ -117,10 +117,10 @@ def three_steps(method, mesh):
 
 @every_method
 def test_sharded_is_one_device(name):
-    """Three Adam steps on data 2 x seq 2 x model 2."""
+    """Three Adam steps on fsdp 2 x seq 2 x model 2."""
     method = dataclasses.replace(ALL[name], trainable=lambda path: True)
     alone, ema = three_steps(method, None)
-    mesh = sharding.make_mesh(2, 2, 2)
+    mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
         spread, ema_spread = three_steps(method, mesh)
     np.testing.assert_allclose(spread[:, 0], alone[:, 0], rtol=1e-6)
@@ -128,6 +128,19 @@ def test_sharded_is_one_device(name):
     # Adam divides by the gradient's size, so where that is rounding noise a step may differ by the whole rate, 1e-4
     for path in ema:
         assert np.abs(ema_spread[path] - ema[path]).mean() < 1e-6, path
+
+
+def test_weights_may_be_copied_as_well_as_split():
+    """The same on data 2 x fsdp 2 x model 2, and with fewer rows than devices."""
+    alone, _ = three_steps(ALL["pi"], None)
+    mesh = sharding.make_mesh(data=2, fsdp=2, model=2)
+    with jax.set_mesh(mesh):
+        spread, _ = three_steps(ALL["pi"], mesh)
+    np.testing.assert_allclose(spread, alone, rtol=1e-5)
+    mesh = sharding.make_mesh(data=2, seq=4)
+    with jax.set_mesh(mesh):
+        spread, _ = three_steps(ALL["pi"], mesh)
+    np.testing.assert_allclose(spread, alone, rtol=1e-5)
 
 
 @every_method

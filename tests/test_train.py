@@ -116,7 +116,7 @@ def test_scores_on_a_mesh_are_those_of_one_device(name):
     method = SMALL[name] if name != "landmark" else dataclasses.replace(SMALL[name], insert=None)
     p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices
     nll, hit = Scorer(Llama(CFG, method), p)(rows, np.full(3, T))
-    mesh = sharding.make_mesh(2, 2, 2)
+    mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
         score = Scorer(Llama(CFG, method, place=sharding.OnMesh()), sharding.put(p, mesh), mesh)
         nll_mesh, hit_mesh = score(rows, np.full(3, T))
@@ -125,8 +125,8 @@ def test_scores_on_a_mesh_are_those_of_one_device(name):
 
 
 def test_parameters_are_born_in_their_places():
-    mesh = sharding.make_mesh(2, 2, 2)
+    mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
         made = sharding.born(lambda: {"q_DNH": jnp.zeros((2, 64, 4, 16)), "norm_D": jnp.ones(64)}, mesh)
-    assert made["q_DNH"].sharding.spec == jax.P(None, ("data", "seq"), "model", None)
+    assert made["q_DNH"].sharding.spec == jax.P(None, ("fsdp", "seq"), "model", None)
     assert made["q_DNH"].addressable_shards[0].data.shape == (2, 16, 2, 16)
