@@ -4,11 +4,11 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "flags", "progress", "tensors", "text"},
+    {"config", "flags", "logs", "meter", "progress", "tensors", "text"},
     {"tokenizer"},
     {"data"},
     {"recall"},
-    {"rope", "branches"},
+    {"rope", "branches", "buckets"},
     {"attention"},
     {"cache", "blockwise"},
     {"branched"},
@@ -17,11 +17,11 @@ FLOORS = [
     {"landmark_memory"},
     {"methods", "growth"},
     {"llama", "sharding"},
-    {"convert", "hf_config", "schedules", "vocab", "train"},
-    {"score", "checkpoint"},
+    {"convert", "hf_config", "schedules", "vocab", "train", "flops"},
+    {"score", "checkpoint", "memory"},
     {"evals"},
     {"results"},
-    {"findings", "plots"},
+    {"findings", "plots", "curves"},
     {"report"},
     {"presets", "safetensors"},
     {"pretrained"},
