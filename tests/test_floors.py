@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "flags", "logs", "meter", "progress", "tensors", "text"},
+    {"config", "files", "flags", "logs", "meter", "progress", "tensors", "text"},
     {"tokenizer"},
     {"data"},
     {"recall"},
@@ -16,14 +16,14 @@ FLOORS = [
     {"lora", "landmarks"},
     {"landmark_memory"},
     {"methods", "growth"},
-    {"llama", "sharding"},
+    {"llama", "safetensors", "sharding"},
     {"convert", "hf_config", "schedules", "vocab", "train", "flops"},
-    {"score", "checkpoint", "memory"},
+    {"score", "checkpoint", "leaves", "memory"},
     {"evals"},
     {"results"},
     {"findings", "plots", "curves"},
     {"report"},
-    {"presets", "safetensors"},
+    {"presets", "hf_export", "load", "orbax_params"},
     {"pretrained"},
     {"workspace"},
     {"launch"},
