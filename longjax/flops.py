@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from longjax.attention import Attention
@@ -102,8 +103,8 @@ def visible_keys(attention: Attention, heads: int, length: int) -> float:
     if not isinstance(attention, Branched):
         return (length + 1) / 2
     count = min(length, QUERIES)
-    i_T = ((np.arange(count) + 0.5) * (length / count)).astype(np.int32)
-    head_N, seen = np.arange(heads, dtype=np.int32), 0.0
+    i_T = jnp.asarray((np.arange(count) + 0.5) * (length / count), jnp.int32)
+    head_N, seen = jnp.arange(heads, dtype=jnp.int32), 0.0
     for branch in attention.branches:  # which never overlap
         lo, hi = (np.clip(np.asarray(x), 0, length) for x in branch.sees(i_T[:, None], head_N))
         seen += np.maximum(hi - lo, 0).mean(dtype=np.float64)
