@@ -144,7 +144,7 @@ def base_params(space: Workspace, report: Report, mesh: Mesh = None) -> dict[str
     rows, recipe, model = space.base_rows(), preset.base, training_model(cfg, Method(), preset, mesh)
 
     def batches(step):
-        return as_batch(*rows(step, recipe.rows), model.method, cfg)
+        return as_batch(*rows(step * recipe.rows, recipe.rows)[:2], model.method, cfg)
 
     with on_mesh(cfg, recipe.rows, cfg.trained_len, mesh):
         state = fit(model, recipe, initial(cfg, space.seed), batches, space.folder / "base", report, mesh)
@@ -161,7 +161,7 @@ def extend(
     params = {**(grow_vocab(base) if method.insert else base), **({"method": own} if own else {})}
 
     def batches(step):
-        return as_batch(*rows(step, recipe.rows), method, cfg)
+        return as_batch(*rows(step * recipe.rows, recipe.rows)[:2], method, cfg)
 
     with on_mesh(cfg, recipe.rows, space.preset.extended, mesh):
         state = fit(model, recipe, params, batches, space.method_folder(name), report, mesh)

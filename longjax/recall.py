@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from longjax.data import Plan, fingerprint
+from longjax.data import Plan, Rows, fingerprint
 from longjax.tokenizer import Tokenizer
 
 BEFORE, BETWEEN, AFTER = "\nThe pass key is ", ". Remember it. ", " is the pass key.\n"
@@ -121,12 +121,15 @@ class Mixture:
     def sha256(self) -> str:
         return fingerprint(vars(self) | {"plan": self.plan.sha256, "phrases": dataclasses.asdict(self.phrases)})
 
-    def __call__(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """-> tokens_BS int32, weights_BT float32: weights[b, t] is that of predicting tokens[b, t + 1]."""
-        text_BS = self.plan.rows(step, batch)
-        rows = [self.turn(step * batch + b, text_BS[b]) for b in range(batch)]
+    @property
+    def length(self) -> int:
+        return self.plan.length
+
+    def __call__(self, first: int, count: int) -> Rows:
+        text_BS = self.plan(first, count).tokens_BS
+        rows = [self.turn(first + b, text_BS[b]) for b in range(count)]
         tokens_BS, weights_BS = (np.stack(x) for x in zip(*rows, strict=True))
-        return tokens_BS, weights_BS[:, 1:]
+        return Rows(tokens_BS, weights_BS[:, 1:])
 
     def turn(self, i: int, text_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-> ids_S, weights_S of row i, given its text."""

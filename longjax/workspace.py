@@ -7,27 +7,10 @@ import pathlib
 import shutil
 from typing import Any
 
-import numpy as np
-
 from longjax import data, pretrained, text, tokenizer
 from longjax.presets import Preset, Stage
 from longjax.recall import SENTENCES, Mixture, Phrases
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The training rows of a run: its stages one after the other, on one plan."""
-
-    stages: tuple[tuple[int, Mixture], ...]  # (first step that is not of this stage, its rows)
-
-    def __call__(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """-> tokens_BS, weights_BT, as Mixture."""
-        mixture = next(mixture for end, mixture in self.stages if step < end)
-        return mixture(step, batch)
-
-    @property
-    def sha256(self) -> str:
-        return data.fingerprint([(end, mixture.sha256) for end, mixture in self.stages])
+from longjax.train import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +54,20 @@ class Workspace:
     def store(self) -> data.Store:
         return data.open_store(self.folder / "store", self.tokenizer())
 
-    def base_rows(self) -> Rows:
+    def base_rows(self) -> data.Stages:
         assert self.preset.base
-        return self.rows(self.preset.model.trained_len, self.preset.base.steps, self.preset.base_stages)
+        return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages)
 
-    def extend_rows(self) -> Rows:
+    def extend_rows(self) -> data.Stages:
         """The same for every method."""
-        return self.rows(self.preset.extended, self.preset.extend.steps, self.preset.extend_stages)
+        return self.rows(self.preset.extended, self.preset.extend, self.preset.extend_stages)
 
-    def rows(self, length: int, steps: int, stages: tuple[Stage, ...]) -> Rows:
+    def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...]) -> data.Stages:
         plan, phrases = data.Plan(self.store(), length, "train", self.seed), Phrases.of(self.tokenizer())
-        return Rows(tuple((round(stage.until * steps), self.mixture(plan, phrases, stage)) for stage in stages))
+        ends = (round(stage.until * recipe.steps) * recipe.rows for stage in stages)
+        return data.Stages(
+            tuple((end, self.mixture(plan, phrases, stage)) for end, stage in zip(ends, stages, strict=True))
+        )
 
     def mixture(self, plan: data.Plan, phrases: Phrases, stage: Stage) -> Mixture:
         return Mixture(

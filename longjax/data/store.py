@@ -1,11 +1,6 @@
-"""Tokens in a file, and plans: which rows of them are trained on, in which order.
-
-A plan is index arithmetic: nothing is stored but its settings, and resuming needs one integer, the step.
-Letters: T tokens of a row, S = T + 1 with the last target, B rows, I any number of indices.
-"""
+"""Tokens in a file, memory-mapped, with the list of their documents."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -90,81 +85,3 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer) -> Store:
 def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Rows of `length` tokens and their last target, cut from a split's stream one after the other.
-
-    The order is a keyed permutation, another one every epoch. A plan of longer rows covers the same stream:
-    row r of 8 T tokens is rows 8 r to 8 r + 7 of T.
-    """
-
-    store: Store
-    length: int
-    split: str = "train"
-    seed: int = 0
-
-    def __post_init__(self):
-        if not len(self):
-            raise ValueError(
-                f"--length={self.length} is too long: the {self.split} split has {len(self.stream)} tokens"
-            )
-
-    def __len__(self) -> int:
-        return max(0, len(self.stream) - 1) // self.length
-
-    @functools.cached_property
-    def stream(self) -> np.ndarray:
-        return self.store.stream(self.split)
-
-    @property
-    def sha256(self) -> str:
-        return fingerprint({"store": self.store.sha256, "split": self.split, "length": self.length, "seed": self.seed})
-
-    def row(self, r: int) -> np.ndarray:
-        """-> tokens_S, int32: row r of the stream, in its order."""
-        return self.stream[r * self.length : (r + 1) * self.length + 1].astype(np.int32)
-
-    def order(self, i_I: np.ndarray) -> np.ndarray:
-        """-> r_I: which row comes i-th in training; i may exceed the number of rows."""
-        epoch_I, place_I = np.divmod(i_I, len(self))
-        r_I = np.zeros_like(i_I)
-        for epoch in np.unique(epoch_I):
-            now_I = epoch_I == epoch
-            r_I[now_I] = permute(place_I[now_I], len(self), (self.seed, int(epoch)))
-        return r_I
-
-    def rows(self, step: int, batch: int) -> np.ndarray:
-        """-> tokens_BS: the rows of one step."""
-        return np.stack([self.row(r) for r in self.order(np.arange(step * batch, (step + 1) * batch))])
-
-
-def fingerprint(settings: Any) -> str:
-    """-> sha256 of anything that JSON can say."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def permute(i_I: np.ndarray, n: int, key: tuple[int, ...], rounds: int = 4) -> np.ndarray:
-    """A keyed bijection of 0 .. n - 1: a Feistel network over the next power of four, walked until inside."""
-    half = max(1, ((n - 1).bit_length() + 1) // 2)
-    keys = np.random.SeedSequence(key).generate_state(rounds, np.uint64)
-    x_I = _feistel(i_I.astype(np.uint64), np.uint64(half), keys)
-    while (outside_I := x_I >= n).any():
-        x_I = np.where(outside_I, _feistel(x_I, np.uint64(half), keys), x_I)
-    return x_I.astype(np.int64)
-
-
-def _feistel(x_I: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarray:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left_I, right_I = x_I >> half, x_I & mask
-    for key in keys:
-        left_I, right_I = right_I, left_I ^ (_mix(right_I ^ key) & mask)
-    return left_I << half | right_I
-
-
-def _mix(x_I: np.ndarray) -> np.ndarray:
-    """The finaliser of MurmurHash3: every bit of the input changes half of those of the output."""
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        x_I = (x_I ^ x_I >> np.uint64(33)) * np.uint64(factor)
-    return x_I ^ x_I >> np.uint64(33)
