@@ -8,8 +8,8 @@ from typing import Literal
 class ModelConfig:
     """Shape of a LLaMA-family decoder. The defaults are LLaMA-2 7B.
 
-    What a family has beside LLaMA (biases, LayerNorm, a parallel block, partial rotation) is data here and
-    in `llama.layer_shapes`; the arithmetic follows from which weights exist.
+    What a family has beside LLaMA (biases, LayerNorm, a parallel block, partial rotation) is data here and in
+    `llama.layer_shapes`; the arithmetic follows from which weights exist.
     """
 
     vocab: int = 32_000
@@ -20,13 +20,14 @@ class ModelConfig:
     ffn: int = 11_008
     head_width: int | None = None  # None: dim / heads
     rope_base: float = 10_000.0
-    rotary_fraction: float = 1.0  # of each head, from its start; Phi-2: 0.4
+    rotary_fraction: float = 1.0  # of each head, from its start; Phi-2: 0.4, MPT: 0
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-5
-    act: Literal["silu", "gelu"] = "silu"
+    act: Literal["silu", "gelu", "gelu_tanh"] = "silu"
     gated: bool = True  # feed-forward act(gate) * up; False: act(up)
     parallel: bool = False  # attention and feed-forward both read one norm (Phi)
-    biases: tuple[str, ...] = ()  # of these projections: q k v o up down unembed
+    biases: tuple[str, ...] = ()  # of these: q k v o gate up down norm (all of them) unembed
+    clip_qkv: float | None = None  # queries, keys and values are clipped to +- this (MPT)
     tied: bool = False  # logits from the embedding
     trained_len: int = 4096  # context of the base model: C in the papers
     dtype: str = "bfloat16"  # of activations; parameters are float32

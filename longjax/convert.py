@@ -1,68 +1,104 @@
-"""Hugging Face weights by our names and back. NumPy only; families are tables, not code."""
+"""Hugging Face weights by our names and back. NumPy only; what differs between families is in families.py."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from longjax.config import ModelConfig
+from longjax.families import HEAD, MPT, MPT_BIASES, Entry, ignored, table
 from longjax.llama import layer_shapes, outer_shapes
+from longjax.tensors import Tensors
 
 
-class Entry(NamedTuple):
-    """Where one of our tensors is in theirs.
+class Piece(NamedTuple):
+    """One of our tensors, or one layer of it, and where it is in theirs."""
 
-    Attributes:
-      theirs: their name; {} is the layer.
-      axes: their axes. Letters written together are one axis of theirs: "NH D" is [N * H, D].
-      part: which of `parts` equal runs of rows, where several of ours are one tensor of theirs (MPT's Wqkv).
+    name: str
+    layer: int | None
+    entry: Entry
 
+
+def pieces(cfg: ModelConfig) -> dict[str, list[Piece]]:
+    """-> each tensor of theirs: what of ours it is made of, in the order of its rows."""
+    made: dict[str, list[Piece]] = {}
+    for name in outer_shapes(cfg):
+        made.setdefault(table(cfg)[name].theirs, []).append(Piece(name, None, table(cfg)[name]))
+    for name in layer_shapes(cfg):
+        entry = table(cfg)[name]
+        for layer in range(cfg.layers):
+            made.setdefault(entry.theirs.format(layer), []).append(Piece(name, layer, entry))
+    return {theirs: sorted(members, key=lambda piece: piece.entry.part) for theirs, members in made.items()}
+
+
+def their_shape(members: list[Piece], cfg: ModelConfig) -> tuple[int, ...]:
+    """-> shape of the tensor of theirs that is made of these."""
+    size = sizes(cfg)
+    shapes = [[int(np.prod([size[a] for a in group])) for group in piece.entry.axes.split()] for piece in members]
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def stored_names(names: Iterable[str], cfg: ModelConfig) -> dict[str, str]:
+    """-> name in our tables: name in the checkpoint. Buffers are left out; base models are saved without prefix."""
+    prefix = table(cfg)["embed_VD"].theirs.split(".")[0] + "."
+    weights = [name for name in names if not ignored(name)]
+    whole = any(name.startswith(prefix) for name in weights)
+    return {name if whole or name.startswith(HEAD) else prefix + name: name for name in weights}
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Tensors by the names of our tables: the prefix is there, buffers are not."""
+
+    inner: Tensors
+    cfg: ModelConfig
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = self.inner.shapes()
+        return {name: tuple(shapes[stored]) for name, stored in stored_names(shapes, self.cfg).items()}
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        return self.inner.read(stored_names(self.inner.shapes(), self.cfg)[name], rows)
+
+
+def fitted(cfg: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    """The model as its tensors are: as many tokens as the embedding has rows, whatever tokenizer and config.json say.
+
+    MPT's configurations are wrong in more: transformers writes no biases whatever `no_bias` says, and four times
+    the width whatever `expansion_ratio` says; llm-foundry does what they say.
     """
-
-    theirs: str
-    axes: str
-    part: int = 0
-    parts: int = 1
-
-
-LLAMA = {
-    "embed_VD": Entry("model.embed_tokens.weight", "V D"),
-    "norm_D": Entry("model.norm.weight", "D"),
-    "unembed_DV": Entry("lm_head.weight", "V D"),
-    "attn_norm_D": Entry("model.layers.{}.input_layernorm.weight", "D"),
-    "ffn_norm_D": Entry("model.layers.{}.post_attention_layernorm.weight", "D"),
-    "q_DNH": Entry("model.layers.{}.self_attn.q_proj.weight", "NH D"),
-    "k_DKH": Entry("model.layers.{}.self_attn.k_proj.weight", "KH D"),
-    "v_DKH": Entry("model.layers.{}.self_attn.v_proj.weight", "KH D"),
-    "o_NHD": Entry("model.layers.{}.self_attn.o_proj.weight", "D NH"),
-    "gate_DF": Entry("model.layers.{}.mlp.gate_proj.weight", "F D"),
-    "up_DF": Entry("model.layers.{}.mlp.up_proj.weight", "F D"),
-    "down_FD": Entry("model.layers.{}.mlp.down_proj.weight", "D F"),
-    "q_bias_NH": Entry("model.layers.{}.self_attn.q_proj.bias", "NH"),
-    "k_bias_KH": Entry("model.layers.{}.self_attn.k_proj.bias", "KH"),
-    "v_bias_KH": Entry("model.layers.{}.self_attn.v_proj.bias", "KH"),
-    "o_bias_D": Entry("model.layers.{}.self_attn.o_proj.bias", "D"),
-}
-PHI = LLAMA | {
-    "norm_D": Entry("model.final_layernorm.weight", "D"),
-    "norm_bias_D": Entry("model.final_layernorm.bias", "D"),
-    "unembed_bias_V": Entry("lm_head.bias", "V"),
-    "attn_norm_bias_D": Entry("model.layers.{}.input_layernorm.bias", "D"),
-    "o_NHD": Entry("model.layers.{}.self_attn.dense.weight", "D NH"),
-    "o_bias_D": Entry("model.layers.{}.self_attn.dense.bias", "D"),
-    "up_DF": Entry("model.layers.{}.mlp.fc1.weight", "F D"),
-    "up_bias_F": Entry("model.layers.{}.mlp.fc1.bias", "F"),
-    "down_FD": Entry("model.layers.{}.mlp.fc2.weight", "D F"),
-    "down_bias_D": Entry("model.layers.{}.mlp.fc2.bias", "D"),
-}
+    have = {name: shapes[stored] for name, stored in stored_names(shapes, cfg).items()}
+    embed = have.get(table(cfg)["embed_VD"].theirs)
+    cfg = cfg if embed is None else dataclasses.replace(cfg, vocab=embed[0])
+    if table(cfg) is not MPT:
+        return cfg
+    biases = tuple(name for name in MPT_BIASES if MPT[MPT_BIASES[name]].theirs.format(0) in have)
+    wide = have.get(MPT["up_DF"].theirs.format(0), (cfg.ffn,))
+    return dataclasses.replace(cfg, biases=biases, ffn=wide[0])
 
 
-def table(cfg: ModelConfig) -> dict[str, Entry]:
-    return PHI if cfg.parallel else LLAMA
+def check_names(shapes: Mapping[str, tuple[int, ...]], cfg: ModelConfig) -> None:
+    """Raises one ValueError that lists all unknown and missing tensors, and those of another shape than the model's."""
+    have = {name: tuple(shapes[stored]) for name, stored in stored_names(shapes, cfg).items()}
+    want = {theirs: their_shape(members, cfg) for theirs, members in pieces(cfg).items()}
+    if cfg.tied:
+        have.pop(HEAD + "weight", None)
+    faults = [f"tensor {name} is missing" for name in want.keys() - have.keys()]
+    faults += [f"tensor {name} is unknown" for name in have.keys() - want.keys()]
+    both = want.keys() & have.keys()
+    faults += [f"tensor {n} has shape {have[n]}, not {want[n]}" for n in both if have[n] != want[n]]
+    if faults:
+        raise ValueError("the checkpoint does not fit its configuration: " + "; ".join(sorted(faults)))
 
 
 def sizes(cfg: ModelConfig) -> dict[str, int]:
     return {"V": cfg.vocab, "D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
+
+
+def rows_of(entry: Entry, rows: int) -> slice:
+    """-> which of the `rows` rows of their tensor are ours."""
+    return slice(entry.part * rows // entry.parts, (entry.part + 1) * rows // entry.parts)
 
 
 def to_ours(x: np.ndarray, name: str, theirs: str, cfg: ModelConfig) -> np.ndarray:
@@ -80,37 +116,28 @@ def to_theirs(x: np.ndarray, name: str, theirs: str, cfg: ModelConfig) -> np.nda
 def from_hf(state: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.ndarray]:
     """-> params, without the method's own. `state` holds Hugging Face's tensors by name.
 
-    Raises ValueError naming the tensor that is missing or has another shape.
+    Raises ValueError naming the tensors that are missing, unknown or of another shape.
     """
-    params = {}
-    for name in outer_shapes(cfg):
-        params[name] = _one(state, name, table(cfg)[name], None, cfg)
-    for name in layer_shapes(cfg):
-        params[name] = np.stack([_one(state, name, table(cfg)[name], i, cfg) for i in range(cfg.layers)])
-    return params
+    check_names({name: np.shape(x) for name, x in state.items()}, cfg)
+    stored = stored_names(state, cfg)
 
+    def one(name: str, layer: int | None) -> np.ndarray:
+        entry = table(cfg)[name]
+        x = state[stored[entry.theirs.format(layer)]]
+        return to_ours(x[rows_of(entry, len(x))], name, entry.axes, cfg)
 
-def _one(state, name, entry, layer, cfg):
-    their_name, axes = entry.theirs.format(layer), entry.axes
-    if their_name not in state:
-        raise ValueError(f"the checkpoint has no tensor {their_name}")
-    try:
-        return to_ours(state[their_name], name, axes, cfg)
-    except ValueError as error:
-        raise ValueError(f"{their_name} has shape {np.shape(state[their_name])}, not that of {cfg}") from error
+    outer = {name: one(name, None) for name in outer_shapes(cfg)}
+    return outer | {name: np.stack([one(name, layer) for layer in range(cfg.layers)]) for name in layer_shapes(cfg)}
 
 
 def to_hf(params: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.ndarray]:
     """-> Hugging Face's tensors by name; the inverse of `from_hf`."""
-    state = {}
-    for name in outer_shapes(cfg):
-        entry = table(cfg)[name]
-        state[entry.theirs] = to_theirs(params[name], name, entry.axes, cfg)
-    for name in layer_shapes(cfg):
-        entry = table(cfg)[name]
-        for i in range(cfg.layers):
-            state[entry.theirs.format(i)] = to_theirs(params[name][i], name, entry.axes, cfg)
-    return state
+
+    def one(piece: Piece) -> np.ndarray:
+        x = params[piece.name] if piece.layer is None else params[piece.name][piece.layer]
+        return to_theirs(x, piece.name, piece.entry.axes, cfg)
+
+    return {theirs: np.concatenate([one(piece) for piece in members]) for theirs, members in pieces(cfg).items()}
 
 
 def meta_to_hf(w: np.ndarray, heads: int, rotary_dim: int | None = None) -> np.ndarray:

@@ -111,8 +111,8 @@ def _llama(config: Config) -> dict[str, Any]:
 
 def _phi(config: Config) -> dict[str, Any]:
     return {
-        "norm": "layer", "norm_eps": config.get("layer_norm_eps", 1e-5), "act": "gelu", "gated": False,
-        "parallel": True, "biases": ("q", "k", "v", "o", "up", "down", "unembed"),
+        "norm": "layer", "norm_eps": config.get("layer_norm_eps", 1e-5), "act": "gelu_tanh", "gated": False,
+        "parallel": True, "biases": ("q", "k", "v", "o", "up", "down", "norm", "unembed"),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from longjax.methods.base import Method, nothing
 from longjax.rope import Rope
 
 Weights = dict[str, jax.Array]  # of one layer, by the names in layer_shapes
-BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "up": "F", "down": "D"}
+BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "gate": "F", "up": "F", "down": "D"}
 
 
 class Placement(Protocol):
@@ -54,7 +54,7 @@ def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
     names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD", "up_DF", "down_FD"]
     names += ["gate_DF"] * cfg.gated + ["ffn_norm_D"] * (not cfg.parallel)
-    if cfg.norm == "layer":
+    if "norm" in cfg.biases:
         names += ["attn_norm_bias_D"] + ["ffn_norm_bias_D"] * (not cfg.parallel)
     names += [f"{name}_bias_{BIAS_AXES[name]}" for name in cfg.biases if name in BIAS_AXES]
     return {name: tuple(size[axis] for axis in name.rsplit("_", 1)[1]) for name in names}
@@ -67,7 +67,7 @@ def outer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes["unembed_DV"] = (cfg.dim, cfg.vocab)
     if "unembed" in cfg.biases:
         shapes["unembed_bias_V"] = (cfg.vocab,)
-    if cfg.norm == "layer":
+    if "norm" in cfg.biases:
         shapes["norm_bias_D"] = (cfg.dim,)
     return shapes
 
@@ -83,13 +83,13 @@ def initializer(name: str, cfg: ModelConfig) -> Callable[..., jax.Array]:
     return nn.initializers.normal((inputs.get(name, cfg.dim) * sums) ** -0.5)
 
 
-def norm(x_BTD: jax.Array, w: Weights, name: str, eps: float) -> jax.Array:
-    """RMSNorm, or LayerNorm where there is a bias; float32 inside."""
+def norm(x_BTD: jax.Array, w: Weights, name: str, cfg: ModelConfig) -> jax.Array:
+    """RMSNorm or LayerNorm, plus its bias if there is one; float32 inside."""
     x, scale = x_BTD.astype(jnp.float32), w[f"{name}_D"].astype(jnp.float32)
     bias = w.get(f"{name}_bias_D")
-    if bias is not None:
+    if cfg.norm == "layer":
         x = x - jnp.mean(x, -1, keepdims=True)
-    y = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + eps) * scale
+    y = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + cfg.norm_eps) * scale
     return (y if bias is None else y + bias.astype(jnp.float32)).astype(x_BTD.dtype)
 
 
@@ -101,23 +101,32 @@ def project(x: jax.Array, w: Weights, name: str, axes: str, act: Any = None) -> 
     return y if bias is None else y + bias
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact one; jax.nn's default is the approximation by tanh."""
+    return jax.nn.gelu(x, approximate=False)
+
+
 def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> jax.Array:
-    squash = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}[cfg.act]
+    squash = {"silu": jax.nn.silu, "gelu": gelu, "gelu_tanh": jax.nn.gelu}[cfg.act]
     h_BTF = project(h_BTD, w, "up", "BTD,DF->BTF")
     h_BTF = squash(project(h_BTD, w, "gate", "BTD,DF->BTF")) * h_BTF if cfg.gated else squash(h_BTF)
     return project(h_BTF, w, "down", "BTF,FD->BTD", act)
 
 
+def clip(x: jax.Array, most: float | None) -> jax.Array:
+    return x if most is None else jnp.clip(x, -most, most)
+
+
 def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
     """One layer -> (x_BTD, memory). `w` is in compute form."""
-    h_BTD = norm(x_BTD, w, "attn_norm", cfg.norm_eps)
-    q_BTNH = project(h_BTD, w, "q", "BTD,DNH->BTNH")
-    k_BTKH = project(h_BTD, w, "k", "BTD,DKH->BTKH")
-    v_BTKH = project(h_BTD, w, "v", "BTD,DKH->BTKH")
+    h_BTD = norm(x_BTD, w, "attn_norm", cfg)
+    q_BTNH = clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
+    k_BTKH = clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    v_BTKH = clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
     out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
     y_BTD = x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act)
     if not cfg.parallel:
-        h_BTD = norm(y_BTD, w, "ffn_norm", cfg.norm_eps)
+        h_BTD = norm(y_BTD, w, "ffn_norm", cfg)
     return y_BTD + feed_forward(h_BTD, w, cfg, act), memory
 
 
@@ -191,7 +200,7 @@ class Llama(nn.Module):
         x_BTD = embed(outer["embed_VD"], tokens_BT, self.place.act).astype(cfg.dtype)
         stack = (layers, own.get("layers", {}), memory, jnp.arange(cfg.layers))
         x_BTD, memory = jax.lax.scan(jax.checkpoint(body, policy=self.keep), x_BTD, stack)
-        return norm(x_BTD, outer, "norm", cfg.norm_eps), memory
+        return norm(x_BTD, outer, "norm", cfg), memory
 
 
 def embed(embed_VD: jax.Array, tokens_BT: jax.Array, act: Any) -> jax.Array:

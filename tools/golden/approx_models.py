@@ -57,8 +57,8 @@ def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
         trained_len=trained_len(case.meta, ModelConfig.trained_len),
     )  # fmt: skip
     if phi:
-        biases = ("q", "k", "v", "o", "up", "down", "unembed")
-        cfg = dataclasses.replace(cfg, norm="layer", act="gelu", gated=False, parallel=True, biases=biases)
+        biases = ("q", "k", "v", "o", "up", "down", "norm", "unembed")
+        cfg = dataclasses.replace(cfg, norm="layer", act="gelu_tanh", gated=False, parallel=True, biases=biases)
     return cfg, from_hf(state, cfg) | {"method": {}}
 
 
