@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "files", "flags", "logs", "meter", "progress", "tensors", "text"},
+    {"config", "engines", "files", "flags", "meter", "progress", "tensors", "text"},
     {"families", "tokenizer"},
     {"data"},
     {"recall"},
