@@ -107,7 +107,8 @@ class TensorBoard:
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
         for name, x in numbers.items():
-            self.writer.add_scalar(name, x, step)
+            if math.isfinite(x):  # others it would complain of, for every one
+                self.writer.add_scalar(name, x, step)
 
     def close(self) -> None:
         self.writer.close()

@@ -5,7 +5,7 @@ import pathlib
 
 FLOORS = [
     {"config", "engines", "files", "flags", "meter", "progress", "tensors", "text"},
-    {"families", "tokenizer"},
+    {"families", "logs", "tokenizer"},
     {"data"},
     {"recall"},
     {"rope", "branches", "buckets", "guard", "schedules"},
