@@ -153,7 +153,8 @@ def read_folder(folder: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def write_header(file: BinaryIO, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
     """The header of tensors that follow in this order."""
-    said, place = {"__metadata__": {"format": "pt"}}, 0
+    said: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
     for name, (dtype, shape) in tensors.items():
         end = place + dtype.itemsize * math.prod(shape)
         said[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [place, end]}
