@@ -1,141 +1,205 @@
-"""Hugging Face configurations (a dict from config.json) as our ModelConfig and Method.
+"""Hugging Face configurations (a dict from config.json) as our ModelConfig and Method: what the families are.
 
-Three dialects: `rope_theta` + `rope_scaling` of transformers 4 with "type" or "rope_type", and `rope_parameters`
-of transformers 5. Where both are there `rope_scaling` wins, as in transformers 5.23.
+Where a key is missing, its value is the one that transformers 5.23 takes.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from absl import logging
 
 from longjax.config import ModelConfig
-from longjax.methods.base import Method
-from longjax.methods.clex import clex
-from longjax.methods.llama3 import llama3
-from longjax.methods.longrope import LongRope
-from longjax.methods.ntk import NtkRope
-from longjax.methods.pi import pi
-from longjax.methods.yarn import DynamicYarnRope, yarn
+from longjax.hf_rope import rope_of, rope_parameters, trained_len
+from longjax.methods.alibi import AlibiRope, no_rope
+from longjax.methods.base import Method, full_attention, plain_rope
+from longjax.methods.sliding_window import SlidingWindow
 
 Config = Mapping[str, Any]
-SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
-PHI_PARTIAL = 0.5  # transformers' default where the configuration has no partial_rotary_factor
-
-
-def rope_parameters(config: Config) -> dict[str, Any]:
-    """-> the one dialect we read: transformers 5's, with `rope_type` and `rope_theta` always there."""
-    rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
-    kind = rope.get("rope_type", rope.get("type"))
-    rope["rope_type"] = SYNONYMS.get(kind, kind)
-    older = config.get("rope_parameters") or {}
-    theta = rope.get("rope_theta", config.get("rope_theta", older.get("rope_theta")))
-    rope["rope_theta"] = 10_000.0 if theta is None else float(theta)
-    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if partial is None and config.get("model_type") == "phi":
-        partial = PHI_PARTIAL
-    if partial is not None:
-        rope["partial_rotary_factor"] = float(partial)
-    return rope
-
-
-def trained_len(config: Config) -> int:
-    """C: the original length where the configuration tells it, else max_position_embeddings."""
-    own = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
-    original = own or rope_parameters(config).get("original_max_position_embeddings")
-    return int(original or config.get("max_position_embeddings", 2048))
-
-
-def _yarn(rope: Config, config: Config) -> Method:
-    factor = rope.get("factor") or config["max_position_embeddings"] / trained_len(config)
-    return yarn(
-        factor, rope.get("beta_fast") or 32.0, rope.get("beta_slow") or 1.0, rope.get("truncate", True),
-        rope.get("attention_factor"), rope.get("mscale"), rope.get("mscale_all_dim"),
-    )  # fmt: skip
-
-
-def _dynamic_yarn(rope: Config, config: Config) -> Method:
-    """LCEG's file: everything relative to max_position_embeddings."""
-    most = int(config["max_position_embeddings"])
-    factor = most / trained_len(config) if rope.get("finetuned") else 1.0
-    return Method(rope=DynamicYarnRope(most, most, factor))
-
-
-def _longrope(rope: Config, config: Config) -> Method:
-    factor = rope.get("factor") or config["max_position_embeddings"] / trained_len(config)
-    short, long = tuple(map(float, rope["short_factor"])), tuple(map(float, rope["long_factor"]))
-    return Method(rope=LongRope(short, long, factor, rope.get("attention_factor")))
-
-
-def _llama3(rope: Config, config: Config) -> Method:
-    return llama3(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"])
-
-
-def _clex(rope: Config, config: Config) -> Method:
-    log_scale = bool(config.get("log_scale", True))  # CLEXLlamaConfig's default
-    return clex(rope.get("max_factor", 16), rope.get("act", "tanh"), rope.get("param_factor", 1), log_scale)
-
-
-def _base(rope: Config, config: Config) -> Method:
-    return Method()
-
-
-def _pi(rope: Config, config: Config) -> Method:
-    return pi(rope["factor"])
-
-
-def _dynamic(rope: Config, config: Config) -> Method:
-    return Method(rope=NtkRope(rope["factor"]))
-
-
-ROPES: dict[str, Callable[[Config, Config], Method]] = {
-    "default": _base, "linear": _pi, "dynamic": _dynamic, "yarn": _yarn, "dynamic-yarn": _dynamic_yarn,
-    "longrope": _longrope, "llama3": _llama3, "clex": _clex,
+ACTS = {
+    "silu": "silu", "swish": "silu", "gelu": "gelu",
+    "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
 }  # fmt: skip
 
 
-def method_of(config: Config) -> Method:
-    """The positions that the configuration asks for; goes with `model_of` of the same configuration."""
-    rope = rope_parameters(config)
-    kind = rope["rope_type"]
-    if kind not in ROPES:
-        raise ValueError(f"unknown rope type {kind!r}: we know {', '.join(ROPES)}")
-    try:
-        return ROPES[kind](rope, config)
-    except KeyError as missing:
-        raise ValueError(f"rope type {kind!r} needs {missing}") from missing
+def only(config: Config, key: str, *known: Any) -> None:
+    """Raises ValueError if the configuration asks for what we have not; the first of `known` is the default."""
+    value = config.get(key, known[0])
+    if value not in known:
+        raise ValueError(f"config.json: {key}={value!r} is not supported, only {', '.join(map(repr, known))}")
 
 
 def _llama(config: Config) -> dict[str, Any]:
-    biases = ("q", "k", "v", "o") if config.get("attention_bias") else ()
-    return {"norm_eps": config.get("rms_norm_eps", 1e-6), "biases": biases}
+    biases = ("q", "k", "v", "o") if config["attention_bias"] else ()
+    return {"biases": biases + (("gate", "up", "down") if config["mlp_bias"] else ())}
+
+
+def _mistral(config: Config) -> dict[str, Any]:
+    return {}
+
+
+def _qwen2(config: Config) -> dict[str, Any]:
+    return {"biases": ("q", "k", "v")}
 
 
 def _phi(config: Config) -> dict[str, Any]:
+    only(config, "qk_layernorm", False, None)
     return {
-        "norm": "layer", "norm_eps": config.get("layer_norm_eps", 1e-5), "act": "gelu_tanh", "gated": False,
-        "parallel": True, "biases": ("q", "k", "v", "o", "up", "down", "norm", "unembed"),
+        "norm": "layer", "norm_eps": config["layer_norm_eps"], "gated": False, "parallel": True,
+        "biases": ("q", "k", "v", "o", "up", "down", "norm", "unembed"),
     }  # fmt: skip
 
 
-FAMILIES: dict[str, Callable[[Config], dict[str, Any]]] = {"llama": _llama, "phi": _phi}
+def _mpt(config: Config) -> dict[str, Any]:
+    """Width and biases may be others in the checkpoint: `convert.fitted` sees to it."""
+    attention = config["attn_config"]
+    only(attention, "alibi", True)
+    only(attention, "attn_type", "multihead_attention")
+    only(attention, "qk_ln", False, None)
+    only(attention, "prefix_lm", False, None)
+    only(config, "logit_scale", None)
+    only(config, "norm_type", "low_precision_layernorm", "layernorm")
+    return {
+        "norm": "layer", "norm_eps": config["layer_norm_epsilon"], "gated": False, "rotary_fraction": 0.0,
+        "biases": () if config["no_bias"] else ("q", "k", "v", "o", "up", "down", "norm"),
+        "clip_qkv": attention.get("clip_qkv") or None,
+    }  # fmt: skip
+
+
+def _no_window(config: Config) -> int | None:
+    return None
+
+
+def _mistral_window(config: Config) -> int | None:
+    return config["sliding_window"]
+
+
+def _qwen2_window(config: Config) -> int | None:
+    if not config["use_sliding_window"] or config["sliding_window"] is None:
+        return None
+    layers, full = config["num_hidden_layers"], config["max_window_layers"]
+    kinds = config.get("layer_types") or ["sliding_attention" if i >= full else "full_attention" for i in range(layers)]
+    if len(set(kinds)) > 1:
+        raise ValueError("config.json: a sliding window in some layers only (max_window_layers) is not supported")
+    return config["sliding_window"] if kinds[0] == "sliding_attention" else None
+
+
+class Family(NamedTuple):
+    """A model_type.
+
+    Attributes:
+      fields: those of ModelConfig that only this family has.
+      window: how many tokens a query sees; None: all.
+      defaults: of the keys that config.json may lack.
+
+    """
+
+    fields: Callable[[Config], dict[str, Any]]
+    window: Callable[[Config], int | None]
+    defaults: dict[str, Any]
+
+
+COMMON = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+FAMILIES = {
+    "llama": Family(_llama, _no_window, COMMON | {"attention_bias": False, "mlp_bias": False}),
+    "mistral": Family(
+        _mistral, _mistral_window,
+        COMMON | {"sliding_window": 4096, "num_key_value_heads": 8, "max_position_embeddings": 131_072},
+    ),
+    "qwen2": Family(
+        _qwen2, _qwen2_window,
+        COMMON | {
+            "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "num_key_value_heads": 32,
+            "max_position_embeddings": 32_768,
+        },
+    ),
+    "phi": Family(_phi, _no_window, COMMON | {"hidden_act": "gelu_new", "layer_norm_eps": 1e-5}),
+    "mpt": Family(
+        _mpt, _no_window,
+        COMMON | {
+            "hidden_act": "gelu", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "no_bias": True,
+            "expansion_ratio": 4, "attn_config": {},
+        },
+    ),
+}  # fmt: skip
+MPT_KEYS = {
+    "d_model": "hidden_size", "n_heads": "num_attention_heads", "n_layers": "num_hidden_layers",
+    "max_seq_len": "max_position_embeddings",
+}  # fmt: skip
+
+
+def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
+    """-> the family, and the configuration by LLaMA's keys with nothing missing that has a default."""
+    kind = config.get("model_type", "llama")
+    if kind not in FAMILIES:
+        raise ValueError(f"config.json: unknown model_type {kind!r}: we know {', '.join(FAMILIES)}")
+    family = FAMILIES[kind]
+    whole = family.defaults | {MPT_KEYS.get(key, key): value for key, value in config.items()}
+    if "expansion_ratio" in family.defaults:
+        whole["intermediate_size"] = int(whole["expansion_ratio"] * whole["hidden_size"])
+    return family, whole
 
 
 def model_of(config: Config) -> ModelConfig:
-    """The shape of the model. `trained_len` and `rope_base` are those of the base model."""
-    family = config.get("model_type", "llama")
-    if family not in FAMILIES:
-        raise ValueError(f"unknown model_type {family!r}: we know {', '.join(FAMILIES)}")
+    """The shape of the model. `trained_len` and `rope_base` are those of the base model.
+
+    The checkpoint may have more tokens than config.json says: `convert.fitted` sees to it.
+    """
+    try:
+        return _model_of(*family_of(config))
+    except KeyError as missing:
+        raise ValueError(f"config.json has no {missing}") from missing
+
+
+def _model_of(family: Family, config: Config) -> ModelConfig:
     rope, heads = rope_parameters(config), config["num_attention_heads"]
-    return ModelConfig(
-        vocab=config["vocab_size"],
-        dim=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        ffn=config["intermediate_size"],
-        head_width=config.get("head_dim"),
-        rope_base=rope["rope_theta"],
-        rotary_fraction=rope.get("partial_rotary_factor", 1.0),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        trained_len=trained_len(config),
-        **FAMILIES[family](config),
+    only(config, "hidden_act", *ACTS)
+    shared = {
+        "vocab": config["vocab_size"],
+        "dim": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "ffn": config["intermediate_size"],
+        "head_width": config.get("head_dim"),
+        "rope_base": rope["rope_theta"],
+        "rotary_fraction": rope.get("partial_rotary_factor", 1.0),
+        "norm_eps": config["rms_norm_eps"],
+        "act": ACTS[config["hidden_act"]],
+        "tied": bool(config["tie_word_embeddings"]),
+        "trained_len": trained_len(config),
+    }
+    return ModelConfig(**shared | family.fields(config))
+
+
+def method_of(config: Config) -> Method:
+    """The base as the configuration describes it: rotation or ALiBi, and a sliding window where there is one.
+
+    Goes with `model_of` of the same configuration.
+    """
+    family, whole = family_of(config)
+    if "attn_config" in whole:
+        attention = whole["attn_config"]
+        bias_max = float(attention.get("alibi_bias_max", 8))
+        if bias_max != 8:
+            logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
+        return Method(rope=AlibiRope(bias_max, attention.get("softmax_scale")))
+    method, window = rope_of(whole), family.window(whole)
+    return method if window is None else dataclasses.replace(method, attention=SlidingWindow(window))
+
+
+def on_base(method: Method, base: Method) -> Method:
+    """The method applied to the checkpoint whose own is `base` (`method_of` its configuration).
+
+    What the method leaves as it is stays the checkpoint's: PI on Mistral keeps the sliding window, LM-Infinite on
+    MPT keeps ALiBi. What it changes replaces the checkpoint's: PI on Llama 3.1 has PI's frequencies and not
+    llama3's, StreamingLLM on Mistral its own window and sinks.
+    """
+    rotates = not (method.rope in (plain_rope, no_rope) or isinstance(method.rope, AlibiRope))
+    if isinstance(base.rope, AlibiRope) and rotates:
+        raise ValueError("--method rescales rotation, but this checkpoint has none: it was trained with ALiBi (MPT)")
+    return dataclasses.replace(
+        method,
+        rope=base.rope if method.rope is plain_rope else method.rope,
+        attention=base.attention if method.attention is full_attention else method.attention,
     )

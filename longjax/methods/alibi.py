@@ -1,9 +1,10 @@
 """No rotation: ALiBi, a bias that grows with distance; NoPE, nothing at all; T5's buckets of distances.
 
-ALiBi: Press et al. 2022, arXiv:2108.12409. NoPE: Kazemnejad et al. 2023, arXiv:2305.19466. T5: Raffel et al.
-2020, arXiv:1910.10683, section 2.1.
+ALiBi: Press et al. 2022, arXiv:2108.12409; MPT's checkpoints have it. NoPE: Kazemnejad et al. 2023,
+arXiv:2305.19466. T5: Raffel et al. 2020, arXiv:1910.10683, section 2.1.
 """
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -13,26 +14,35 @@ from longjax.methods.base import Method
 from longjax.rope import Rope
 
 
-def alibi_slopes(heads: int) -> np.ndarray:
-    """-> slopes_N. For heads beyond a power of two, every other slope of the next power.
+def alibi_slopes(heads: int, bias_max: float = 8.0) -> np.ndarray:
+    """-> slopes_N, the least 2 ** -bias_max. For heads beyond a power of two, every other slope of the next power.
 
     The rules of the authors, BLOOM and MPT are written differently and are the same.
     """
     power = 2 ** int(math.log2(heads))
-    first = 2.0 ** (-8 * np.arange(1, power + 1) / power)
-    return np.concatenate([first, 2.0 ** (-4 * np.arange(1, 2 * (heads - power), 2) / power)])
+    first = 2.0 ** (-bias_max * np.arange(1, power + 1) / power)
+    return np.concatenate([first, 2.0 ** (-bias_max / 2 * np.arange(1, 2 * (heads - power), 2) / power)])
 
 
-def alibi_rope(cfg, length, own, key):
-    return Rope(jnp.zeros(0, jnp.float32), slopes_N=jnp.asarray(alibi_slopes(cfg.heads), jnp.float32))
+@dataclasses.dataclass(frozen=True)
+class AlibiRope:
+    """`softmax_scale` None: scores are divided by sqrt(H) as everywhere; MPT may have another."""
+
+    bias_max: float = 8.0
+    softmax_scale: float | None = None
+
+    def __call__(self, cfg, length, own, key):
+        slopes_N = jnp.asarray(alibi_slopes(cfg.heads, self.bias_max), jnp.float32)
+        query_scale = 1.0 if self.softmax_scale is None else self.softmax_scale * math.sqrt(cfg.head_dim)
+        return Rope(jnp.zeros(0, jnp.float32), query_scale=query_scale, slopes_N=slopes_N)
 
 
 def no_rope(cfg, length, own, key):
     return Rope(jnp.zeros(0, jnp.float32))
 
 
-def alibi() -> Method:
-    return Method(rope=alibi_rope)
+def alibi(bias_max: float = 8.0) -> Method:
+    return Method(rope=AlibiRope(bias_max))
 
 
 def nope() -> Method:
