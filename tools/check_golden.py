@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.golden import approx, exact
+from tools.golden import approx, convert, exact
 from tools.golden.common import Result
 
 
@@ -30,7 +30,7 @@ def has_meta(folder: Path) -> bool:
     return False
 
 
-KINDS = (Kind(exact.is_exact, exact.results), Kind(has_meta, approx.results))
+KINDS = (Kind(convert.is_convert, convert.results), Kind(exact.is_exact, exact.results), Kind(has_meta, approx.results))
 
 
 def passed(result: Result) -> bool:

@@ -1,0 +1,97 @@
+"""Files that torch.save wrote (.bin, .pth), read tensor by tensor; torch is needed for nothing else.
+
+They are pickles: only tensors are let out of them (`weights_only`), and they are mapped, not read. A file is mapped
+anew for every tensor, so that what was read does not stay in memory.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import pickle
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+INDEX = "pytorch_model.bin.index.json"
+AGAIN = "copy or download it again"
+
+
+class TorchFile:
+    """The tensors of one file: a `Tensors`. Raises ValueError naming the file if it is missing or torn."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path)
+        self._shapes = {name: tuple(x.shape) for name, x in mapped(self.path).items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        return to_numpy(mapped(self.path)[name][rows])
+
+
+class TorchFolder:
+    """The tensors of a directory with pytorch_model.bin, or several and their index: a `Tensors`."""
+
+    def __init__(self, folder: str | os.PathLike):
+        folder = pathlib.Path(folder)
+        index = folder / INDEX
+        where = read_index(index) if index.exists() else dict.fromkeys([folder / "pytorch_model.bin"], None)
+        self.files = {name: file for path, names in where.items() for name, file in held(path, names).items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: file.shapes()[name] for name, file in self.files.items()}
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        return self.files[name].read(name, rows)
+
+
+def read_index(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+    """-> the tensors that each file of the index holds."""
+    try:
+        where = dict(json.loads(index.read_text())["weight_map"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{index} is damaged: {AGAIN}") from error
+    files: dict[pathlib.Path, list[str]] = {}
+    for name, file in where.items():
+        files.setdefault(index.parent / file, []).append(name)
+    return files
+
+
+def held(path: pathlib.Path, names: list[str] | None) -> dict[str, TorchFile]:
+    """-> these tensors of a file, or all. Raises ValueError if it lacks one that the index says it has."""
+    file = TorchFile(path)
+    for name in names or ():
+        if name not in file.shapes():
+            raise ValueError(f"{path.parent / INDEX} says that {name} is in {path.name}, but it is not: {AGAIN}")
+    return dict.fromkeys(names or file.shapes(), file)
+
+
+def mapped(path: pathlib.Path) -> dict[str, Any]:
+    """-> torch's tensors by name, backed by the file."""
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError(f"{path} needs torch to be read: pip install torch, or take a *.safetensors checkpoint")
+    import torch
+
+    if not path.exists():
+        raise ValueError(f"{path} is missing: {AGAIN}")
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is torn, or holds more than tensors: {AGAIN}") from error
+    except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is torn or no torch file (of torch >= 1.6): {AGAIN}") from error
+    if not isinstance(tensors, dict) or not all(torch.is_tensor(x) for x in tensors.values()):
+        raise ValueError(f"{path} does not hold tensors by name, but a {type(tensors).__name__}")
+    return tensors
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A copy, that needs neither torch nor the file."""
+    import torch
+
+    if x.dtype == torch.bfloat16:  # NumPy has none of its own
+        return x.contiguous().view(torch.int16).numpy().view(jnp.bfloat16).copy()
+    return x.numpy().copy()
