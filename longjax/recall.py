@@ -180,7 +180,7 @@ class Mixture:
             count = int(rng.integers(4, most + 1))
             start = int(rng.integers(0, len(text_S) - count + 1))
             random = rng.random() < 0.5
-            vocab = self.plan.store.manifest["vocab"]
+            vocab = self.plan.store.vocab
             segment = rng.integers(4, vocab, count) if random else rng.permutation(text_S[start : start + count])
             times = int(rng.integers(1, 4)) if self.segment else left // count
             yield segment, 0.0

@@ -52,8 +52,13 @@ class Document:
 
     @property
     def split(self) -> str:
-        u = int(hashlib.sha256(pathlib.PurePath(self.name).name.encode()).hexdigest()[:15], 16) / 16**15
-        return "train" if u < SHARES[0] else "validation" if u < SHARES[0] + SHARES[1] else "test"
+        return split_of(self.name)
+
+
+def split_of(name: str, shares: tuple[float, float, float] = SHARES) -> str:
+    """-> the split of the document of this name; folders do not count."""
+    u = int(hashlib.sha256(pathlib.PurePath(name).name.encode()).hexdigest()[:15], 16) / 16**15
+    return "train" if u < shares[0] else "validation" if u < shares[0] + shares[1] else "test"
 
 
 def collect(text_dir: str | None = None, characters: int = 8_000_000) -> list[Document]:

@@ -52,7 +52,7 @@ class Workspace:
         return tokenizer.Tokenizer(self.folder / "tokenizer.model")
 
     def store(self) -> data.Store:
-        return data.open_store(self.folder / "store", self.tokenizer())
+        return data.open_store(self.folder / "store", self.tokenizer(), verify=True)
 
     def base_rows(self) -> data.Stages:
         assert self.preset.base
@@ -63,7 +63,8 @@ class Workspace:
         return self.rows(self.preset.extended, self.preset.extend, self.preset.extend_stages)
 
     def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...]) -> data.Stages:
-        plan, phrases = data.Plan(self.store(), length, "train", self.seed), Phrases.of(self.tokenizer())
+        store, phrases = self.store(), Phrases.of(self.tokenizer())
+        plan = data.pack(store, data.whole(store), data.Concat(), length, seed=self.seed)
         ends = (round(stage.until * recipe.steps) * recipe.rows for stage in stages)
         return data.Stages(
             tuple((end, self.mixture(plan, phrases, stage)) for end, stage in zip(ends, stages, strict=True))

@@ -149,6 +149,10 @@ def test_user_mistakes_with_tokenizers_are_named(documents, tmp_path):
 # Store and plans.
 
 
+def concat(store, length, split="train", seed=0):
+    return data.pack(store, data.whole(store, split), data.Concat(), length, seed=seed)
+
+
 def test_the_store_holds_the_documents_by_split(store, documents, tokens):
     for split in SPLITS:
         mine = [d for d in documents if d.split == split]
@@ -162,7 +166,7 @@ def test_the_store_holds_the_documents_by_split(store, documents, tokens):
 @pytest.mark.parametrize("harm", ["torn", "flipped", "no tokens", "no manifest", "torn manifest", "other tokenizer"])
 def test_a_damaged_store_is_named(harm, documents, tokens, tmp_path):
     data.write_store(tmp_path, documents[:4], tokens)
-    bin_, manifest = tmp_path / "tokens.bin", tmp_path / "manifest.json"
+    bin_, manifest = tmp_path / "tokens-00000.bin", tmp_path / "manifest.json"
     content = bin_.read_bytes()
     if harm == "torn":
         bin_.write_bytes(content[:-2])
@@ -176,8 +180,10 @@ def test_a_damaged_store_is_named(harm, documents, tokens, tmp_path):
         manifest.write_text(manifest.read_text()[:-9])
     else:
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"tokenizer": "0"}))
-    with pytest.raises(ValueError, match="manifest.json" if "manifest" in harm or "other" in harm else "tokens.bin"):
-        data.open_store(tmp_path, tokens)
+    with pytest.raises(
+        ValueError, match="manifest.json" if "manifest" in harm or "other" in harm else "tokens-00000.bin"
+    ):
+        data.open_store(tmp_path, tokens, verify=True)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 100, 1023, 7629])
@@ -190,7 +196,7 @@ def test_permute_is_a_bijection(n):
 
 
 def test_an_epoch_shows_every_row_once(store):
-    plan = data.Plan(store, 64, seed=5)
+    plan = concat(store, 64, seed=5)
     order = plan.order(np.arange(2 * len(plan)))
     first, second = order[: len(plan)], order[len(plan) :]
     assert sorted(first) == sorted(second) == list(range(len(plan)))
@@ -198,7 +204,7 @@ def test_an_epoch_shows_every_row_once(store):
 
 
 def test_rows_do_not_depend_on_the_batch(store):
-    plan = data.Plan(store, 64, seed=5)
+    plan = concat(store, 64, seed=5)
     many = np.concatenate([plan(12 * step, 12).tokens_BS for step in range(4)])
     few = np.concatenate([plan(3 * step, 3).tokens_BS for step in range(16)])
     np.testing.assert_array_equal(many, few)
@@ -208,32 +214,36 @@ def test_rows_do_not_depend_on_the_batch(store):
     np.testing.assert_array_equal(far, np.concatenate([plan(12_000 + 3 * i, 3).tokens_BS for i in range(4)]))
 
 
+def row_of(plan, r):
+    return plan.rows(np.array([r])).tokens_BS[0]
+
+
 def test_longer_rows_cover_the_same_stream(store):
-    short, long = data.Plan(store, 64), data.Plan(store, 512)
+    short, long = concat(store, 64), concat(store, 512)
     assert len(long) == (len(store.stream("train")) - 1) // 512
     for r in range(len(long)):
-        row = long.row(r)
-        parts = [short.row(8 * r + i) for i in range(8)]
+        row = row_of(long, r)
+        parts = [row_of(short, 8 * r + i) for i in range(8)]
         np.testing.assert_array_equal(row[:-1], np.concatenate([p[:-1] for p in parts]))
         assert row[-1] == parts[-1][-1]  # the target of the last token too
 
 
 def test_the_hash_of_a_plan_sees_all_settings(store):
-    plans = [data.Plan(store, *x) for x in [(64,), (32,), (64, "test"), (64, "train", 1)]]
+    plans = [concat(store, *x) for x in [(64,), (32,), (64, "test"), (64, "train", 1)]]
     assert len({p.sha256 for p in plans}) == 4
-    assert data.Plan(store, 64).sha256 == plans[0].sha256
+    assert concat(store, 64).sha256 == plans[0].sha256
 
 
 def test_a_plan_needs_a_row(store):
     with pytest.raises(ValueError, match="--length=9999999 is too long: the test split has"):
-        data.Plan(store, 9_999_999, "test")
+        concat(store, 9_999_999, "test")
 
 
 # Recall.
 
 
 def mixture(store, phrases, length=128, **settings):
-    return recall.Mixture(data.Plan(store, length), phrases, **settings)
+    return recall.Mixture(concat(store, length), phrases, **settings)
 
 
 def test_rows_of_the_mixture_depend_on_seed_and_number_alone(store, phrases):
@@ -307,7 +317,7 @@ def test_filler_is_the_text_of_the_plan(store, phrases):
 def test_repeated_rows_repeat(store, phrases):
     m = mixture(store, phrases, passkey=0.0, repeat=1.0)
     tokens_BS, weights_BT, _ = m(0, 32)
-    assert tokens_BS.max() < store.manifest["vocab"]
+    assert tokens_BS.max() < store.vocab
     for row, weights in zip(tokens_BS, weights_BT, strict=True):
         count = int(np.flatnonzero(weights)[0])  # the first weighed target, and so the second of the second copy
         assert 4 <= count <= 64

@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
 def copied(space, folder):
     """-> a workspace with the same tokens."""
     (folder / "store").mkdir(parents=True)
-    for name in ("tokenizer.model", "store/manifest.json", "store/tokens.bin"):
+    for name in ("tokenizer.model", "store/manifest.json", "store/docs.npy", "store/tokens-00000.bin"):
         (folder / name).write_bytes((space.folder / name).read_bytes())
     return dataclasses.replace(space, folder=folder)
 

@@ -1,52 +1,83 @@
-"""Which rows of a store are trained on, in which order.
+"""Which spans of a store make a training row, and in which order the rows come.
 
-A plan is index arithmetic: nothing is stored but its settings. Letters: T tokens of a row, S = T + 1 with the last
-target, B rows, I any number of indices.
+Letters: T tokens of a row, S = T + 1 with the last target, B rows, J spans of a row, I any number of indices.
 """
 
 import dataclasses
 import functools
+import hashlib
+import io
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from longjax import files
 from longjax.data.permute import permute
 from longjax.data.rows import Rows, fingerprint
-from longjax.data.store import Store
+from longjax.data.store import Store, open_store, read_json
+from longjax.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
+class Spans(NamedTuple):
+    """Row r is spans row_ptr[r] to row_ptr[r + 1], one after the other; what is missing at its end is padding.
+
+    Attributes:
+      row_ptr: uint64, one more than there are rows.
+      doc: uint32, the number of the span's document in the store.
+      start: uint64, address of its first token.
+      size: uint32, its tokens.
+
+    """
+
+    row_ptr: np.ndarray
+    doc: np.ndarray
+    start: np.ndarray
+    size: np.ndarray
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for array in self:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """Rows of `length` tokens and their last target, cut from a split's stream one after the other.
+    """Rows of `length` tokens and their last target. Their order is a keyed permutation, another one every epoch.
 
-    The order is a keyed permutation, another one every epoch. A plan of longer rows covers the same stream:
-    row r of 8 T tokens is rows 8 r to 8 r + 7 of T.
+    Attributes:
+      store: the tokens.
+      length: T.
+      spans: of all rows.
+      doc_mask: whether documents in a row do not see each other; then nobody predicts a document's first token.
+      seed: of the order.
+      about: how it was made.
+
     """
 
     store: Store
     length: int
-    split: str = "train"
+    spans: Spans
+    doc_mask: bool = False
     seed: int = 0
-
-    def __post_init__(self):
-        if not len(self):
-            raise ValueError(
-                f"--length={self.length} is too long: the {self.split} split has {len(self.stream)} tokens"
-            )
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
-        return max(0, len(self.stream) - 1) // self.length
+        return len(self.spans.row_ptr) - 1
 
     @functools.cached_property
-    def stream(self) -> np.ndarray:
-        return self.store.stream(self.split)
+    def content(self) -> str:
+        """-> sha256 of the rows, in whatever order."""
+        about = {"store": self.store.sha256, "length": self.length, "doc_mask": self.doc_mask}
+        return fingerprint(about | {"spans": self.spans.sha256})
 
     @property
     def sha256(self) -> str:
-        return fingerprint({"store": self.store.sha256, "split": self.split, "length": self.length, "seed": self.seed})
-
-    def row(self, r: int) -> np.ndarray:
-        """-> tokens_S, int32: row r of the stream, in its order."""
-        return self.stream[r * self.length : (r + 1) * self.length + 1].astype(np.int32)
+        return fingerprint([self.content, self.seed])
 
     def order(self, i_I: np.ndarray) -> np.ndarray:
         """-> r_I: which row comes i-th in training; i may exceed the number of rows."""
@@ -58,5 +89,74 @@ class Plan:
         return r_I
 
     def __call__(self, first: int, count: int) -> Rows:
-        tokens_BS = np.stack([self.row(r) for r in self.order(np.arange(first, first + count))])
-        return Rows(tokens_BS, np.ones((count, self.length), np.float32))
+        return self.rows(self.order(np.arange(first, first + count)))
+
+    def rows(self, r_B: np.ndarray) -> Rows:
+        """-> rows by their number in the plan."""
+        tokens_BS = np.zeros((len(r_B), self.length + 1), np.int32)
+        weights_BS = np.ones(tokens_BS.shape, np.float32)
+        start_BS = np.zeros(tokens_BS.shape, np.int32) if self.doc_mask else None
+        for b, r in enumerate(r_B):
+            self._fill(int(r), tokens_BS[b], weights_BS[b], None if start_BS is None else start_BS[b])
+        return Rows(tokens_BS, weights_BS[:, 1:], None if start_BS is None else start_BS[:, :-1])
+
+    def _fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
+        span = slice(*self.spans.row_ptr[r : r + 2].tolist())
+        start_J, size_J = self.spans.start[span].astype(np.int64), self.spans.size[span].astype(np.int64)
+        shard_J, end_J = self.store.shard(start_J), np.cumsum(size_J)
+        local_J = start_J - self.store.bases[shard_J]
+        begin, masks = 0, self.store.masks
+        for k, at, end in zip(shard_J.tolist(), local_J.tolist(), end_J.tolist(), strict=True):
+            tokens_S[begin:end] = self.store.shards[k][at : at + end - begin]
+            if masks:
+                weights_S[begin:end] = masks[k][at : at + end - begin]
+            begin = end
+        weights_S[begin:] = 0.0
+        if start_S is not None:
+            weights_S[end_J[:-1]] = 0.0
+            start_S[: end_J[-1]] = np.repeat(end_J - size_J, size_J)
+            start_S[begin:] = begin  # padding is a document of its own: nobody sees it, and it sees nobody
+
+    def documents(self, first: int, count: int) -> list[str]:
+        """-> the names of the documents in these rows of the training order."""
+        parts = [self.spans.row_ptr[r : r + 2].tolist() for r in self.order(np.arange(first, first + count))]
+        return list(dict.fromkeys(self.store.name(int(doc)) for a, b in parts for doc in self.spans.doc[a:b]))
+
+
+def save_plan(plan: Plan, path: str | os.PathLike) -> None:
+    """Writes plan.npz and plan.json into the folder; where the store lies is noted beside its hash."""
+    folder, file = pathlib.Path(path), io.BytesIO()
+    np.savez(file, **plan.spans._asdict())
+    about = plan.about | {
+        "kind": "plan", "length": plan.length, "rows": len(plan), "doc_mask": plan.doc_mask,
+        "store": os.path.relpath(plan.store.folder.resolve(), folder.resolve()), "store_sha256": plan.store.sha256,
+        "sha256": plan.content,
+    }  # fmt: skip
+    with files.together(folder) as create:
+        create("plan.npz").write(file.getvalue())
+        create("plan.json").write((json.dumps(about, indent=1) + "\n").encode())
+
+
+def open_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | None = None) -> Plan:
+    """-> the plan in a folder, after comparing it with its hash and that of its store.
+
+    Args:
+      path: the folder.
+      seed: of the order of its rows.
+      tokenizer: that its store must have been written with; None: any.
+
+    """
+    folder = pathlib.Path(path)
+    about = read_json(folder / "plan.json", "pack it again")
+    store = open_store(folder / about["store"], tokenizer)
+    if store.sha256 != about["store_sha256"]:
+        raise ValueError(f"{folder / 'plan.json'} was made for another store than {store.folder}: pack it again")
+    try:
+        with np.load(folder / "plan.npz") as arrays:
+            spans = Spans(*(arrays[name] for name in Spans._fields))
+    except Exception as error:  # numpy and zipfile have many ways to say that a file is torn
+        raise ValueError(f"{folder / 'plan.npz'} is missing or damaged: pack it again") from error
+    plan = Plan(store, about["length"], spans, about["doc_mask"], seed, about)
+    if plan.content != about["sha256"]:
+        raise ValueError(f"{folder / 'plan.npz'} does not match plan.json: pack it again")
+    return plan

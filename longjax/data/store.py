@@ -1,87 +1,159 @@
-"""Tokens in a file, memory-mapped, with the list of their documents."""
+"""Tokens in files, memory-mapped, with the list of their documents: what a tokeniser made, once.
+
+A store is a folder: manifest.json (hashes, vocabulary, counts), docs.npy (a `DOC` a document), tokens-00000.bin and
+on (little-endian ids), and mask-00000.bin beside them where some tokens are not to be learned. An address is the
+number of a token in all shards together; no document lies in two of them.
+"""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from longjax.text import SPLITS, Document
+from longjax.data.rows import fingerprint
+from longjax.text import SPLITS
 from longjax.tokenizer import Tokenizer
+
+DOC = np.dtype(
+    [
+        ("start", "<u8"),  # address of its first token
+        ("length", "<u4"),
+        ("characters", "<u4"),  # of its text; 0: it came as tokens
+        ("source", "<u2"),  # its place in the manifest's list
+        ("split", "u1"),  # its place in SPLITS
+        ("file", "<u4"),  # its place in the manifest's list
+        ("row", "<u8"),  # which document of the file
+        ("id", "<u8"),  # of its name: what random choices depend on
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Store:
-    """All tokens, memory-mapped; the documents of a split lie together, each closed by the end token.
+    """All tokens and where their documents are.
 
     Attributes:
-      tokens: ids, one after the other.
-      manifest: hashes, vocabulary, and the documents in order: name, sha256, split, start, length.
+      manifest: hashes, vocabulary, counts.
+      docs: a DOC a document.
+      shards: ids, an array a file.
+      masks: 1 where a token is learned, 0 where it is only read; empty: all are learned.
+      folder: where it lies.
 
     """
 
-    tokens: np.ndarray
     manifest: dict[str, Any]
+    docs: np.ndarray
+    shards: tuple[np.ndarray, ...]
+    masks: tuple[np.ndarray, ...] = ()
+    folder: pathlib.Path = pathlib.Path()
 
     @property
     def sha256(self) -> str:
-        return self.manifest["sha256"]
+        return fingerprint([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
+
+    @property
+    def vocab(self) -> int:
+        return self.manifest["vocab"]
+
+    @functools.cached_property
+    def bases(self) -> np.ndarray:
+        """-> the address of each shard's first token."""
+        return np.cumsum([0, *(len(shard) for shard in self.shards[:-1])])
+
+    def shard(self, address: np.ndarray) -> np.ndarray:
+        """-> which shard each address lies in."""
+        return np.searchsorted(self.bases, address, side="right") - 1
+
+    def read(self, address: int, length: int) -> np.ndarray:
+        """-> ids of a span within one document."""
+        k = int(self.shard(np.asarray(address)))
+        return self.shards[k][address - self.bases[k] :][:length]
 
     def documents(self, split: str) -> list[np.ndarray]:
-        mine = [d for d in self.manifest["documents"] if d["split"] == split]
-        return [self.tokens[d["start"] : d["start"] + d["length"]] for d in mine]
+        mine = self.docs[self.docs["split"] == SPLITS.index(split)]
+        return [self.read(int(doc["start"]), int(doc["length"])) for doc in mine]
 
     def stream(self, split: str) -> np.ndarray:
-        """-> the tokens of all documents of the split."""
-        mine = [d for d in self.manifest["documents"] if d["split"] == split]
-        return self.tokens[mine[0]["start"] : mine[-1]["start"] + mine[-1]["length"]] if mine else self.tokens[:0]
+        """-> the tokens of all documents of the split, one after the other."""
+        parts = self.documents(split)
+        return np.concatenate(parts) if parts else self.shards[0][:0]
+
+    def name(self, doc: int) -> str:
+        """-> where document number `doc` came from."""
+        return f"{self.manifest['files'][self.docs['file'][doc]]}:{self.docs['row'][doc]}"
 
 
-def write_store(path: str | os.PathLike, documents: Iterable[Document], tokenizer: Tokenizer) -> Store:
-    """Tokenises into the folder `path`. What is there is replaced; the manifest comes last, and seals it."""
+def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, verify: bool = False) -> Store:
+    """-> the store in the folder `path`, after comparing its files' sizes with the manifest.
+
+    Args:
+      path: the folder.
+      tokenizer: that it must have been written with; None: any.
+      verify: whether all bytes are compared with their hashes.
+
+    """
     folder = pathlib.Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    dtype = "<u2" if tokenizer.vocab <= 2**16 else "<u4"
-    entries, digest, start = [], hashlib.sha256(), 0
-    with (folder / "tokens.bin").open("wb") as file:
-        for document in sorted(documents, key=lambda d: SPLITS.index(d.split)):
-            data = np.append(tokenizer.encode(document.text), tokenizer.end).astype(dtype)
-            file.write(data.tobytes())
-            digest.update(data.tobytes())
-            about = {"name": document.name, "sha256": document.sha256, "split": document.split}
-            entries.append(about | {"start": start, "length": len(data)})
-            start += len(data)
-        file.flush()
-        os.fsync(file.fileno())
-    manifest = {"dtype": dtype, "tokens": start, "sha256": digest.hexdigest(), "vocab": tokenizer.vocab}
-    new = folder / "manifest.json.new"
-    new.write_text(json.dumps(manifest | {"tokenizer": tokenizer.sha256, "documents": entries}, indent=1) + "\n")
-    new.replace(folder / "manifest.json")
-    return open_store(path, tokenizer)
+    manifest = read_json(folder / "manifest.json", f"delete {folder} and start again")
+    if tokenizer and manifest["tokenizer"] != tokenizer.sha256:
+        raise ValueError(f"{folder / 'manifest.json'} was written with another tokenizer than {tokenizer.path}")
+    size = np.dtype(manifest["dtype"]).itemsize
+    for k, shard in enumerate(manifest["shards"]):
+        _compare(folder / f"tokens-{k:05}.bin", shard["tokens"] * size, shard["sha256"] if verify else None)
+        if manifest["masks"]:
+            _compare(folder / f"mask-{k:05}.bin", shard["tokens"], shard["mask_sha256"] if verify else None)
+    _compare(folder / "docs.npy", None, manifest["docs"] if verify else None)
+    return Store(
+        manifest,
+        _docs(folder / "docs.npy", manifest["documents"]),
+        tuple(_map(folder / f"tokens-{k:05}.bin", manifest["dtype"]) for k in range(len(manifest["shards"]))),
+        tuple(_map(folder / f"mask-{k:05}.bin", "u1") for k in range(len(manifest["shards"])) if manifest["masks"]),
+        folder,
+    )
 
 
-def open_store(path: str | os.PathLike, tokenizer: Tokenizer) -> Store:
-    """-> the store in the folder `path`, after comparing it with its hashes."""
-    folder, tokens = pathlib.Path(path), pathlib.Path(path, "tokens.bin")
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+def check_vocab(store: Store, vocab: int, flag: str) -> None:
+    """Raises ValueError if the store, which `flag` names, has ids that a model does not have."""
+    if store.vocab > vocab:
         raise ValueError(
-            f"{folder / 'manifest.json'} is missing or damaged: delete {folder} and start again"
-        ) from error
-    if manifest["tokenizer"] != tokenizer.sha256:
-        raise ValueError(f"{folder / 'manifest.json'} was written with another tokenizer: delete {folder}")
-    if not tokens.is_file() or _sha256(tokens) != manifest["sha256"]:
-        raise ValueError(f"{tokens} does not match its manifest: delete {folder} and start again")
-    data = np.memmap(tokens, manifest["dtype"], "r")
-    return Store(data, manifest)
+            f"{flag} was tokenised with a vocabulary of {store.vocab} but the model has {vocab}: "
+            "tokenise with the model's tokenizer, or choose another model"
+        )
 
 
-def _sha256(path: pathlib.Path) -> str:
+def read_json(path: pathlib.Path, advice: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is missing or damaged: {advice}") from error
+
+
+def sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compare(path: pathlib.Path, size: int | None, expected: str | None) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: copy it again, or delete {path.parent} and start again")
+    if (size is not None and path.stat().st_size != size) or (expected is not None and sha256(path) != expected):
+        raise ValueError(f"{path} does not match its manifest: copy it again, or delete {path.parent} and start again")
+
+
+def _docs(path: pathlib.Path, count: int) -> np.ndarray:
+    try:
+        docs = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged: copy it again, or delete {path.parent} and start again") from error
+    if docs.dtype != DOC or len(docs) != count:
+        raise ValueError(f"{path} does not match its manifest: copy it again, or delete {path.parent} and start again")
+    return docs
+
+
+def _map(path: pathlib.Path, dtype: str) -> np.ndarray:
+    """-> the file's numbers; a plain array, whose slices cost less than a memmap's."""
+    return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
