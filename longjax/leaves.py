@@ -34,6 +34,11 @@ def shape(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
     return (outer_shapes(cfg) | layer_shapes(cfg))[leaf.name]
 
 
+def theirs(leaf: Leaf, cfg: ModelConfig) -> str:
+    """-> the tensor that it is in."""
+    return table(cfg)[leaf.name].theirs.format(leaf.layer)
+
+
 def outermost(leaf: Leaf, cfg: ModelConfig) -> tuple[int, int]:
     """-> which of our axes changes slowest in their file, and how many rows of theirs one step of it is."""
     first, size = table(cfg)[leaf.name].axes.split()[0], convert.sizes(cfg)
@@ -46,7 +51,7 @@ def read(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(Non
     count = shape(leaf, cfg)[axis]
     start, stop, _ = some.indices(count)
     first = entry.part * count
-    x = tensors.read(entry.theirs.format(leaf.layer), slice((first + start) * rows, (first + stop) * rows))
+    x = tensors.read(theirs(leaf, cfg), slice((first + start) * rows, (first + stop) * rows))
     ours, flat, size = leaf.name.rsplit("_", 1)[1], entry.axes.replace(" ", ""), convert.sizes(cfg)
     return x.reshape([stop - start, *(size[a] for a in flat[1:])]).transpose([flat.index(a) for a in ours])
 
@@ -57,11 +62,13 @@ class Theirs:
 
     Attributes:
       leaf: one of our parameters with our axes.
+      dtype: its type, without reading it.
       cfg: their model.
 
     """
 
     leaf: Callable[[Leaf], np.ndarray]
+    dtype: Callable[[Leaf], np.dtype]
     cfg: ModelConfig
 
     @functools.cached_property
@@ -72,8 +79,8 @@ class Theirs:
         return {name: convert.their_shape(members, self.cfg) for name, members in self.pieces.items()}
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        members = [
-            convert.to_theirs(self.leaf(Leaf(piece.name, piece.layer)), piece.name, piece.entry.axes, self.cfg)
-            for piece in self.pieces[name]
-        ]
-        return (members[0] if len(members) == 1 else np.concatenate(members))[rows]
+        pieces = [(Leaf(piece.name, piece.layer), piece.entry) for piece in self.pieces[name]]
+        if rows == slice(0, 0):  # asks for the type alone
+            return np.empty((0, *convert.their_shape(self.pieces[name], self.cfg)[1:]), self.dtype(pieces[0][0]))
+        parts = [convert.to_theirs(self.leaf(leaf), leaf.name, entry.axes, self.cfg) for leaf, entry in pieces]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[rows]

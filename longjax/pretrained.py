@@ -1,52 +1,198 @@
-"""A base model in a Hugging Face directory: config.json, *.safetensors, tokenizer.model."""
+"""Models on disk: any directory is opened by what lies in it, loaded in place, and written for Hugging Face's tools."""
 
 import dataclasses
+import io
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from longjax import safetensors
+from longjax import convert, hf_folder, orbax_params, safetensors
+from longjax.adapters import Merged
 from longjax.config import ModelConfig
-from longjax.convert import from_hf, to_hf
-from longjax.hf_config import model_of
+from longjax.hf_config import method_of, model_of
+from longjax.hf_export import Source, Style, described, export_config
+from longjax.hf_words import Asked
+from longjax.loader import OnHost, load
+from longjax.lora import Lora
+from longjax.meta_files import MetaFolder
+from longjax.methods.base import Method, unchanged
+from longjax.orbax_params import OrbaxFolder
+from longjax.progress import Report, quiet
+from longjax.tensors import Tensors
+from longjax.torch_files import TorchFolder
+
+DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
+OURS = "longjax.json"  # beside a model that stock transformers cannot run
+OWN = "longjax.safetensors"  # parameters that only the method has
 
 
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk; nothing of it is in memory.
+
+    Attributes:
+      cfg: as the tensors are, where config.json says otherwise.
+      method: positions and attention that config.json asks for.
+      tensors: by Hugging Face's names.
+      config: config.json, or what it would be.
+
+    """
+
+    folder: pathlib.Path
+    cfg: ModelConfig
+    method: Method
+    tensors: Tensors
+    config: dict[str, Any]
+
+
+def read_config(folder: pathlib.Path, flag: str) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"--base_dir={folder}: config.json is missing or damaged") from error
+        raise ValueError(f"--{flag}={folder}: config.json is missing or damaged") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it holds no settings by name")
+    return config
+
+
+def open_checkpoint(
+    folder: str | pathlib.Path, adapter: str | None = None, dtype: str = "bfloat16", flag: str = "base_dir"
+) -> Checkpoint:
+    """A directory of Hugging Face (*.safetensors or *.bin), of Meta (*.pth) or of `orbax_params`; to compute in
+    `dtype`. The adapter, if one is named, is merged in float32. `flag` is the one that named the folder.
+
+    Raises ValueError naming the file that is missing or torn.
+    """
+    folder = pathlib.Path(folder)
+    tensors, config = opened(folder, flag)
+    merged = Merged(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
+    cfg = dataclasses.replace(convert.fitted(model_of(config), merged.shapes()), dtype=dtype)
+    return Checkpoint(folder, cfg, method_of(config), merged, config)
+
+
+def opened(folder: pathlib.Path, flag: str) -> tuple[Tensors, dict[str, Any]]:
+    if (folder / orbax_params.META).exists():
+        params = OrbaxFolder.open(folder)
+        return params.tensors(), params.config
+    if (folder / "params.json").exists() and not (folder / "config.json").exists():
+        meta = MetaFolder(folder)
+        return meta, meta.config()
+    config = read_config(folder, flag)
+    if any(folder.glob("*.safetensors*")) or not any(folder.glob("*.bin*")):
+        return safetensors.SafetensorsFolder(folder), config
+    return TorchFolder(folder), config
+
+
+@dataclasses.dataclass(frozen=True)
+class Tidy:
+    """The tensors that a model of this configuration has: no buffers, no second copy of a tied embedding."""
+
+    inner: Tensors
+    cfg: ModelConfig
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: convert.their_shape(members, self.cfg) for name, members in convert.pieces(self.cfg).items()}
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        return convert.Named(self.inner, self.cfg).read(name, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a model is written.
+
+    Attributes:
+      dtype: bfloat16, float32, float16, or source: each tensor as it was.
+      style: of config.json: both dialects, or "4.36" for old releases of transformers alone.
+      length: what the model is for; None: what the method says. CLEX and its like are frozen at it.
+      most_bytes: of one file.
+
+    """
+
+    dtype: str = "bfloat16"
+    style: Style = "both"
+    length: int | None = None
+    most_bytes: int = hf_folder.MOST_BYTES
+
+
+def export(
+    folder: str | pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, method: Method,
+    source: Checkpoint | None = None, dtype: str = "bfloat16", style: Style = "both", length: int | None = None,
+    report: Report = quiet,
+) -> list[str]:  # fmt: skip
+    """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `How` and `write`.
+
+    `source` is what was extended: its configuration and its files for text are taken over.
+    """
+    how = How(dtype, style, length)
+    if not (method.adapt is unchanged or isinstance(method.adapt, Lora)):
+        raise ValueError(f"{described(method.adapt)} cannot be merged into the weights")
+    own = own_parameters(params)
+    return write(folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, own, how, report)
+
+
+def write(
+    folder: str | pathlib.Path, tensors: Tensors, cfg: ModelConfig, method: Method, source: Checkpoint | None,
+    own: Mapping[str, Any], how: How = How(), report: Report = quiet,
+) -> list[str]:  # fmt: skip
+    """-> warnings, which are also logged: where stock transformers cannot run the method, the weights are there all
+    the same, and longjax.json says what the model is.
+    """
+    if how.dtype not in DTYPES:
+        raise ValueError(f"--dtype={how.dtype} is not known: choose {', '.join(DTYPES)}")
+    tensors = hf_folder.Cast(tensors, DTYPES[how.dtype])
+    name = str(tensors.dtype_of(next(iter(tensors.shapes()))))
+    given = Source(source.config, source.method) if source else None
+    config, notes = export_config(Asked(cfg, how.length, own), method, given, how.style, name)
+    extra = hf_folder.copied(source.folder) if source else {}
+    if notes:
+        extra[OURS] = hf_folder.as_json({"method": described(method), "model": dataclasses.asdict(cfg), "stock": notes})
+    if own:
+        extra[OWN] = in_bytes(flat(own))
+    hf_folder.write(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)
+    for note in notes:
+        logging.warning("%s: stock transformers %s", folder, note)
+    return notes
+
+
+def own_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """-> the method's, without the adapters, which are merged; on the host."""
+    own = dict(params.get("method", {}))
+    rest = {name: x for name, x in own.pop("layers", {}).items() if not name.startswith("lora_")}
+    return jax.tree.map(np.asarray, own | ({"layers": rest} if rest else {}))
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {"/".join(str(key.key) for key in path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def in_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """-> a small safetensors file."""
+    file = io.BytesIO()
+    safetensors.write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
+    for x in tensors.values():
+        safetensors.write_data(file, x)
+    return file.getvalue()
 
 
 def load_config(folder: pathlib.Path, dtype: str) -> ModelConfig:
     """-> the shape of the model, to compute in `dtype`."""
-    return dataclasses.replace(model_of(read_config(folder)), dtype=dtype)
+    return open_checkpoint(folder, dtype=dtype).cfg
 
 
-def load_params(folder: pathlib.Path, cfg: ModelConfig) -> dict[str, np.ndarray]:
+def load_params(folder: pathlib.Path, cfg: ModelConfig) -> dict[str, jax.Array]:
     """-> float32 parameters."""
-    state = safetensors.read_folder(folder)
-    return {name: x.astype(np.float32) for name, x in from_hf(state, cfg).items()}
+    return load(open_checkpoint(folder).tensors, cfg)
 
 
-def save(folder: pathlib.Path, params: dict[str, Any], cfg: ModelConfig, tokenizer: bytes) -> None:
-    """Writes a LLaMA as bfloat16, in both dialects of config.json (transformers 4 and 5)."""
-    if cfg.parallel or cfg.norm != "rms" or not cfg.gated:
-        raise ValueError("only the LLaMA family is written so far")
-    folder.mkdir(parents=True, exist_ok=True)
-    state = to_hf({name: np.asarray(x) for name, x in params.items()}, cfg)
-    safetensors.write(folder / "model.safetensors", {name: x.astype(jnp.bfloat16) for name, x in state.items()})
+def save(folder: pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, tokenizer: bytes) -> None:
+    """Writes a base model that was pretrained here."""
+    export(folder, params, cfg, Method())
     (folder / "tokenizer.model").write_bytes(tokenizer)
-    config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": cfg.vocab, "hidden_size": cfg.dim,
-        "num_hidden_layers": cfg.layers, "num_attention_heads": cfg.heads, "num_key_value_heads": cfg.kv_heads,
-        "head_dim": cfg.head_dim, "intermediate_size": cfg.ffn, "hidden_act": "silu", "rms_norm_eps": cfg.norm_eps,
-        "max_position_embeddings": cfg.trained_len, "rope_theta": cfg.rope_base, "rope_scaling": None,
-        "rope_parameters": {"rope_type": "default", "rope_theta": cfg.rope_base}, "tie_word_embeddings": cfg.tied,
-        "torch_dtype": "bfloat16", "dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -54,7 +54,7 @@ def pread(path: pathlib.Path, at: int, count: int) -> np.ndarray:
         raise ValueError(f"{path}: {error.strerror}") from error
     try:
         while got < count:
-            more = os.preadv(handle, [memoryview(data)[got:]], at + got)
+            more = os.preadv(handle, [data.data[got:]], at + got)
             if not more:
                 raise ValueError(f"{path} is torn: it ends at byte {at + got}; copy or download it again")
             got += more

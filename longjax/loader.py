@@ -1,16 +1,23 @@
-"""A checkpoint's tensors into arrays that are born in their places, however large the model: every byte is read once,
-and one tensor at a time is in the memory of the host.
+"""A checkpoint's tensors into arrays that are born in their places, however large the model, and back: every byte is
+read once, and one tensor at a time is in the memory of the host.
 """
 
+import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.typing import DTypeLike
 
 from longjax import convert, leaves, sharding
 from longjax.config import ModelConfig
-from longjax.leaves import Leaf
+from longjax.leaves import Leaf, Theirs
+from longjax.lora import Lora, factor_names, weight_name
+from longjax.methods.base import Adapt
 from longjax.progress import Report, quiet
 from longjax.tensors import Tensors
 
@@ -56,7 +63,8 @@ def one(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, mesh: Mesh, dtype: DType
     """A leaf, of which this process reads only the rows that its devices hold."""
     shape, (axis, _) = leaves.shape(leaf, cfg), leaves.outermost(leaf, cfg)
     where = place(leaf.name, shape, mesh)
-    held = [index[axis].indices(shape[axis]) for index in where.addressable_devices_indices_map(shape).values()]
+    indices = where.addressable_devices_indices_map(shape).values()
+    held = [index[axis].indices(shape[axis]) for index in indices if index is not None]
     first, last = min(start for start, _, _ in held), max(stop for _, stop, _ in held)
     x = leaves.read(tensors, leaf, cfg, slice(first, last))
 
@@ -65,3 +73,46 @@ def one(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, mesh: Mesh, dtype: DType
         return x[(*index[:axis], slice(start - first, stop - first), *index[axis + 1 :])].astype(dtype)
 
     return jax.make_array_from_callback(shape, where, piece)
+
+
+@jax.jit
+def layer_of(stack: jax.Array, layer: jax.Array | int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnHost:
+    """A model's parameters, one leaf on the host at a time, adapters added. All processes ask for the same."""
+
+    params: Mapping[str, Any]
+    adapt: Adapt
+
+    def tensors(self, cfg: ModelConfig) -> Theirs:
+        """-> them by Hugging Face's names."""
+        return Theirs(self, self.dtype, cfg)
+
+    def __call__(self, leaf: Leaf) -> np.ndarray:
+        x = on_host(self.params[leaf.name], leaf.layer)
+        if isinstance(self.adapt, Lora):
+            x = self.merged(x, self.adapt, leaf)
+        return x
+
+    def merged(self, x: np.ndarray, lora: Lora, leaf: Leaf) -> np.ndarray:
+        """The product is added in float32, if the leaf has one."""
+        for name in lora.names:
+            if weight_name(name) == leaf.name:
+                own = self.params["method"]["layers"]
+                factors = {factor: jnp.asarray(on_host(own[factor], leaf.layer)) for factor in factor_names(name)}
+                x = x.astype(np.float32) + np.asarray(lora.delta(name, factors))
+        return x
+
+    def dtype(self, leaf: Leaf) -> np.dtype:
+        return np.dtype(self.params[leaf.name].dtype)
+
+
+def on_host(x: Any, layer: int | None) -> np.ndarray:
+    """-> an array, or one layer of it, whole in every process."""
+    if isinstance(x, jax.Array):
+        x = x if layer is None else layer_of(x, layer)
+        return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x if layer is None else x[layer])
