@@ -124,14 +124,12 @@ class How:
 
 def export(
     folder: str | pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, method: Method,
-    source: Checkpoint | None = None, dtype: str = "bfloat16", style: Style = "both", length: int | None = None,
-    report: Report = quiet,
+    source: Checkpoint | None = None, how: How = How(), report: Report = quiet,
 ) -> list[str]:  # fmt: skip
-    """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `How` and `write`.
+    """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `write`.
 
     `source` is what was extended: its configuration and its files for text are taken over.
     """
-    how = How(dtype, style, length)
     if not (method.adapt is unchanged or isinstance(method.adapt, Lora)):
         raise ValueError(f"{described(method.adapt)} cannot be merged into the weights")
     own = own_parameters(params)
