@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longjax import files
-from longjax.data.permute import permute
+from longjax.data.permutation import permute
 from longjax.data.rows import Rows, fingerprint
 from longjax.data.store import Store, open_store, read_json
 from longjax.tokenizer import Tokenizer
@@ -137,7 +137,7 @@ def save_plan(plan: Plan, path: str | os.PathLike) -> None:
         create("plan.json").write((json.dumps(about, indent=1) + "\n").encode())
 
 
-def open_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | None = None) -> Plan:
+def load_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | None = None) -> Plan:
     """-> the plan in a folder, after comparing it with its hash and that of its store.
 
     Args:

@@ -7,6 +7,7 @@ size and any number of hosts read the same rows. Letters: B rows, T tokens, S = 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +55,9 @@ class Stages:
 
     stages: tuple[tuple[int, Source], ...]
 
+    def __post_init__(self):
+        check_lengths([source for _, source in self.stages])
+
     @property
     def length(self) -> int:
         return self.stages[0][1].length
@@ -70,6 +74,30 @@ class Stages:
                 parts.append(source(start, stop - start))
                 start = stop
         return join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifted:
+    """A source that begins with its first row at row number `by` of the training."""
+
+    source: Source
+    by: int
+
+    @property
+    def length(self) -> int:
+        return self.source.length
+
+    @property
+    def sha256(self) -> str:
+        return fingerprint([self.source.sha256, self.by])
+
+    def __call__(self, first: int, count: int) -> Rows:
+        return self.source(first - self.by, count)
+
+
+def check_lengths(sources: Sequence[Source]) -> None:
+    if len(lengths := {source.length for source in sources}) > 1:
+        raise ValueError(f"--plan: rows of {' and '.join(map(str, sorted(lengths)))} tokens cannot be mixed")
 
 
 def join(parts: list[Rows]) -> Rows:

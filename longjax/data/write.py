@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,8 +15,7 @@ import numpy as np
 
 from longjax import files
 from longjax.data.store import DOC, Store, open_store, read_json, sha256
-from longjax.text import SPLITS, Document, split_of
-from longjax.tokenizer import Tokenizer
+from longjax.text import SPLITS, split_of
 
 SHARD = 2**27  # tokens: a kill costs the work on one shard
 
@@ -73,6 +71,15 @@ class Layout:
     def dtype(self) -> str:
         return "<u2" if self.vocab <= 2**16 else "<u4"
 
+    def same(self, other: dict[str, Any]) -> bool:
+        """Whether a manifest is of a store of this layout."""
+        return all(other.get(key) == value for key, value in self.said.items())
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """-> this, as JSON gives it back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
     def split(self, name: str) -> int:
         half = self.held_out / 2
         return SPLITS.index(split_of(name, (1 - self.held_out, half, half)))
@@ -82,14 +89,13 @@ class Ledger:
     """The finished shards of a folder, checked against what lies in it."""
 
     def __init__(self, folder: pathlib.Path, layout: Layout):
-        self.path, self.layout = folder / "ledger.json", layout
-        self.said = json.loads(json.dumps(dataclasses.asdict(layout)))
+        self.path, self.layout, said = folder / "ledger.json", layout, layout.said
         self.shards: list[dict[str, Any]] = []
         if (folder / "manifest.json").exists():
             raise ValueError(f"{folder} holds a finished store: choose another folder, or delete it")
         if self.path.exists():
             old = read_json(self.path, f"delete {folder} and start again")
-            if differ := [key for key in self.said if old["layout"].get(key) != self.said[key]]:
+            if differ := [key for key in said if old["layout"].get(key) != said[key]]:
                 raise ValueError(f"{folder} was begun with other {', '.join(differ)}: delete it, or run as before")
             self.shards = old["shards"]
         for k, shard in enumerate(self.shards):
@@ -105,7 +111,7 @@ class Ledger:
 
     def add(self, shard: dict[str, Any]) -> None:
         self.shards.append(shard)
-        files.write(self.path, json.dumps({"layout": self.said, "shards": self.shards}, indent=1).encode())
+        files.write(self.path, json.dumps({"layout": self.layout.said, "shards": self.shards}, indent=1).encode())
 
 
 def _whole(path: pathlib.Path, size: int) -> bool:
@@ -229,20 +235,3 @@ def _total(shards: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def _why(shards: list[dict[str, Any]]) -> str:
     said = [f"{count} {reason}, the first {first}" for reason, (count, first) in _total(shards).items()]
     return f" ({'; '.join(said)})" if said else ""
-
-
-def write_store(path: str | os.PathLike, documents: Iterable[Document], tokenizer: Tokenizer) -> Store:
-    """Tokenises into the folder `path`, split by split, each document closed by the end token.
-
-    What is there is replaced.
-    """
-    folder, ordered = pathlib.Path(path), sorted(documents, key=lambda d: SPLITS.index(d.split))
-    for name in ("manifest.json", "ledger.json"):
-        (folder / name).unlink(missing_ok=True)
-    about = {"documents": [d.sha256 for d in ordered], "add_bos": False, "add_eos": True}
-    layout = Layout(tuple(d.name for d in ordered), tokenizer.sha256, tokenizer.vocab, settings=about)
-    items = (
-        Item(d.name, "text", i, 0, np.append(tokenizer.encode(d.text), tokenizer.end), len(d.text))
-        for i, d in enumerate(ordered)
-    )
-    return write(folder, Ledger(folder, layout), items)

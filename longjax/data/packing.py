@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from longjax.data.plan import Plan, Spans
-from longjax.data.select import Selection
+from longjax.data.selection import Selection
 from longjax.data.store import Store
 
 

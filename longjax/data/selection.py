@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from longjax import files
-from longjax.data.permute import mix, permute
+from longjax.data.permutation import mix, permute
 from longjax.data.rows import fingerprint
 from longjax.data.store import Store, read_json
 from longjax.text import SPLITS
@@ -76,6 +76,7 @@ class Rule:
       repeat: whether a source that runs out is gone through again.
       split: that documents are taken from.
       seed: of all choices.
+      sources: that documents are taken from; empty: all.
 
     """
 
@@ -88,6 +89,7 @@ class Rule:
     repeat: bool = False
     split: str = "train"
     seed: int = 0
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not 0 <= self.keep <= 1:
@@ -122,7 +124,9 @@ def boosted(shares: Mapping[str, float], sources: list[str], share: float = 0.6)
 
 def select(store: Store, rule: Rule) -> Selection:
     """-> the chosen documents, in a keyed random order."""
-    found = np.flatnonzero((store.docs["split"] == SPLITS.index(rule.split)) & (store.docs["length"] > 0))
+    found = whole(store, rule.split).docs
+    if rule.sources:
+        found = found[np.isin(store.docs["source"][found], [_number(store, source) for source in rule.sources])]
     if not len(found):
         raise ValueError(f"--split={rule.split}: {store.folder} has no documents in it")
     docs = found[permute(np.arange(len(found)), len(found), (rule.seed, 1))]
@@ -137,6 +141,13 @@ def select(store: Store, rule: Rule) -> Selection:
     settings = dataclasses.asdict(rule) | {"shares": dict(rule.shares) if rule.shares else None}
     order = docs[chosen % len(docs)]
     return Selection(order, {"store": store.sha256, "rule": settings, "repeated": repeated})
+
+
+def _number(store: Store, source: str) -> int:
+    names = store.manifest["sources"]
+    if source not in names:
+        raise ValueError(f"--shares, --sources: there is no source {source}; the store has {', '.join(names)}")
+    return names.index(source)
 
 
 def _sizes(store: Store, docs: np.ndarray, estimate: bool) -> np.ndarray:
@@ -156,16 +167,13 @@ def _chance(store: Store, docs: np.ndarray, rule: Rule) -> np.ndarray:
 def _fill(store: Store, docs: np.ndarray, size: np.ndarray, fits: np.ndarray, rule: Rule):
     """-> places in the order, of the second time around beyond its end, and {source: how often it was gone through}."""
     assert rule.tokens
-    names = store.manifest["sources"]
     shares = rule.shares or {"all sources": 1.0}
-    if unknown := [source for source in shares if shares[source] and source not in names] if rule.shares else []:
-        raise ValueError(f"--shares names {', '.join(unknown)}: the store's sources are {', '.join(names)}")
     places, repeated = [], {}
     for source, share in shares.items():
-        mine = fits[store.docs["source"][docs[fits]] == names.index(source)] if rule.shares and share else fits
-        budget = rule.tokens * share / sum(shares.values())
         if share == 0:
             continue
+        mine = fits[store.docs["source"][docs[fits]] == _number(store, source)] if rule.shares else fits
+        budget = rule.tokens * share / sum(shares.values())
         times = _times(int(size[mine].sum()), budget, source, rule)
         passes = np.concatenate([mine + k * len(docs) for k in range(times)])
         used = np.cumsum(np.tile(size[mine], times))

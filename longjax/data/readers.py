@@ -1,0 +1,133 @@
+"""What users keep documents in, read as records one after the other: text files, JSON lines, parquet, datasets.
+
+A reader yields (record, share of the file that is read). pyarrow reads parquet, arrow and zst; it comes with the
+package datasets. A damaged file raises ValueError with its name; a bad document in a good file is None.
+"""
+
+import gzip
+import io
+import json
+import pathlib
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+Record = dict[str, Any]
+Records = Iterator[tuple[Record | None, float]]
+
+TEXT = (".md", ".py", ".rst", ".txt")
+LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
+SUFFIXES = (*TEXT, *LINES, ".parquet", ".arrow")
+
+
+def readable(path: pathlib.Path) -> bool:
+    return path.name.endswith(SUFFIXES)
+
+
+def read(path: pathlib.Path) -> Records:
+    """-> the records of a file, by its suffix."""
+    if path.name.endswith(TEXT):
+        return text(path)
+    if path.name.endswith(LINES):
+        return lines(path)
+    if path.suffix == ".parquet":
+        return parquet(path)
+    if path.suffix == ".arrow":
+        return arrow(path)
+    raise ValueError(f"--input: {path} is of no known kind: {' '.join(SUFFIXES)}, or a folder of them")
+
+
+def text(path: pathlib.Path) -> Records:
+    """-> the file as one document."""
+    try:
+        yield {"text": path.read_text("utf-8")}, 1.0
+    except UnicodeDecodeError:
+        yield None, 1.0
+
+
+def lines(path: pathlib.Path) -> Records:
+    """-> a record a line; or the members of a list, if the file is one."""
+    size = max(1, path.stat().st_size)
+    try:
+        with path.open("rb") as raw, _unpacked(raw, path) as file:
+            head = file.peek(1)[:1]
+            if head == b"[":
+                yield from ((_record(x), 1.0) for x in json.load(file))
+                return
+            for line in file:
+                if line.strip():
+                    yield _parsed(line), min(1.0, raw.tell() / size)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is torn or damaged ({error}): fetch it again") from error
+    except ValueError as error:  # of json.load
+        raise ValueError(f"{path} is neither JSON lines nor a JSON list: {error}") from error
+
+
+def _unpacked(raw: Any, path: pathlib.Path) -> io.BufferedReader:
+    if path.suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))  # pyright: ignore
+    if path.suffix == ".zst":
+        return io.BufferedReader(_pyarrow(path).CompressedInputStream(raw, "zstd"))
+    return raw
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        return _record(json.loads(line))
+    except ValueError:
+        return None
+
+
+def _record(x: Any) -> Record | None:
+    return x if isinstance(x, dict) else None
+
+
+def parquet(path: pathlib.Path) -> Records:
+    pa = _pyarrow(path)
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        done, total = 0, max(1, file.metadata.num_rows)
+        for batch in file.iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                done += 1
+                yield row, done / total
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is torn or damaged ({_first(error)}): fetch it again") from error
+
+
+def arrow(path: pathlib.Path) -> Records:
+    """-> records of a file that `datasets` saved."""
+    pa, size = _pyarrow(path), max(1, path.stat().st_size)
+    try:
+        with path.open("rb") as raw, pa.ipc.open_stream(raw) as file:
+            for batch in file:
+                at = min(1.0, raw.tell() / size)
+                yield from ((row, at) for row in batch.to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is torn or damaged ({_first(error)}): save it again") from error
+
+
+def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
+    """-> the files of a folder that `datasets` saved, in its order; None: it is none."""
+    if (folder / "dataset_dict.json").is_file():
+        raise ValueError(f"--input: {folder} holds several splits: name one of the folders in it")
+    if not (folder / "state.json").is_file():
+        return None
+    try:
+        return [folder / x["filename"] for x in json.loads((folder / "state.json").read_text())["_data_files"]]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{folder / 'state.json'} is damaged: save the dataset again") from error
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _pyarrow(path: pathlib.Path) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ValueError(f"{path} needs the package pyarrow: pip install pyarrow") from error
+    return pyarrow
