@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from longjax import cli, flags, launch, report
+from longjax.launch import Place
 from longjax.methods import METHODS, Method
 from longjax.progress import Board, Report
 from longjax.workspace import Workspace
@@ -40,11 +41,13 @@ class Choice:
         return names
 
 
-job, choice = flags.define(cli.Job), flags.define(Choice)
+asked, choice = cli.define(), flags.define(Choice)
 
 
 def main() -> None:
-    space = job().workspace()
+    _, space, at = asked()
+    if at.mesh or at.export_dir or at.init_from:
+        raise ValueError("the study runs methods side by side on one device: for a mesh, run experiments.<method>")
     settings = space.preset.settings
     methods = {name: METHODS[name](**settings.get(name, {})) for name in choice().names(space.preset.methods)}
     print("text to tokens ...", flush=True)
@@ -53,21 +56,21 @@ def main() -> None:
     for name, method in methods.items():
         cli.seal_method(space, name, method)
     shares = {name: TRAINED if method.trained else FROZEN for name, method in methods.items()}
-    run_all(space, methods, Board(shares if space.base_dir else {"base": BASE} | shares))
+    run_all(space, methods, at, Board(shares if space.base_dir else {"base": BASE} | shares))
     print(f"\n{report.write(space.folder)}\n\nreport and plots: {space.folder}/report.md")
 
 
-def run_all(space: Workspace, methods: dict[str, Method], board: Board) -> None:
+def run_all(space: Workspace, methods: dict[str, Method], at: Place, board: Board) -> None:
     """The base on all cores, then the methods side by side."""
     cache = (space.folder / "compiled").absolute()
     events: Any = multiprocessing.get_context("spawn").Queue()
     threading.Thread(target=follow, args=(events, board), daemon=True).start()
     if not space.base_dir:
         with pool(1, events, cache) as workers:
-            finish([workers.submit(make_base, space)])
+            finish([workers.submit(make_base, space, at)])
     with pool(space.preset.workers, events, cache) as workers:
         order = sorted(methods, key=lambda name: not methods[name].trained)  # the long ones first
-        finish([workers.submit(make_method, space, name, methods[name]) for name in order])
+        finish([workers.submit(make_method, space, name, methods[name], at) for name in order])
 
 
 def finish(jobs: list[concurrent.futures.Future]) -> None:
@@ -107,12 +110,12 @@ def teller(name: str) -> Report:
     return lambda fraction, doing: tell((name, fraction, doing))
 
 
-def make_base(space: Workspace) -> None:
-    launch.base_params(space, teller("base"))
+def make_base(space: Workspace, at: Place) -> None:
+    launch.base_params(space, teller("base"), at)
 
 
-def make_method(space: Workspace, name: str, method: Method) -> None:
-    launch.run(space, name, method, teller(name))
+def make_method(space: Workspace, name: str, method: Method, at: Place) -> None:
+    launch.run(space, name, method, teller(name), at)
 
 
 def follow(events: Any, board: Board) -> None:

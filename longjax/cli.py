@@ -5,63 +5,158 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import jax
-from absl import app
+from absl import app, logging
 from absl import flags as absl_flags
 
 from longjax import flags, launch, sharding
-from longjax.methods import Method, ds_bf16
+from longjax.fit import Loop, PreemptedError
+from longjax.launch import Place
+from longjax.methods import Method, ds_bf16, with_lora
 from longjax.presets import PRESETS, Preset
-from longjax.progress import plain
+from longjax.progress import Plain, quiet
 from longjax.train import Recipe
 from longjax.workspace import Workspace, open_workspace
+
+absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
+
+REQUEUE = 75  # exit code of a run that saved and made room (EX_TEMPFAIL): schedulers may start it again
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What every experiment can be told."""
+    """What every experiment can be told, beside the recipe and the loop."""
 
     preset: str = "mini"
     run_dir: str = "runs/mini"
     text_dir: str | None = None
-    base_dir: str | None = None  # a Hugging Face directory with the base
+    base_dir: str | None = None  # a checkpoint with the base: Hugging Face's, Meta's, or converted
+    adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of the base
+    plan_dir: str | None = None  # rows that tools.prepare_data has planned, instead of --text_dir
+    length: int | None = None  # tokens of a row; None: the preset's
     from_scratch: bool = False  # pretrain the base, even if the preset has one
     base_steps: int | None = None  # of the pretraining; None: the preset's
     base_rows: int | None = None
-    extend_steps: int | None = None  # of every method's training
-    extend_learning_rate: float | None = None
     position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
+    trainable: str | None = None  # train only parameters whose path has this regular expression in it
+    lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
+    lora_alpha: float = 16.0
+    remat: Literal["full", "dots", "offload", "none"] | None = None  # what the backward pass computes again
+    dtype: Literal["bfloat16", "float32"] | None = None  # of activations; None: the preset's
+
+    def workspace(self, recipe: Recipe) -> Workspace:
+        """-> the folder with the preset as the flags change it."""
+        preset = self.changed(preset_of(self.preset), recipe)
+        base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
+        return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
+
+    def changed(self, preset: Preset, recipe: Recipe) -> Preset:
+        model = dataclasses.replace(preset.model, dtype=self.dtype or preset.model.dtype)
+        return dataclasses.replace(
+            preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
+            extended=self.length or preset.extended, remat=self.remat or preset.remat,
+        )  # fmt: skip
+
+    def base(self, recipe: Recipe, seed: int) -> Recipe:
+        """-> how the base is pretrained."""
+        return dataclasses.replace(
+            recipe, steps=self.base_steps or recipe.steps, rows=self.base_rows or recipe.rows, seed=seed
+        )
+
+    def method(self, name: str, method: Method) -> tuple[str, Method]:
+        """-> the method as these flags change it, and its name in folders and tables."""
+        if self.position_tables == "ds_bf16":
+            name, method = f"{name}_ds_bf16", ds_bf16(method)
+        if self.lora_rank:
+            name, method = f"{name}_lora{self.lora_rank}", with_lora(method, self.lora_rank, self.lora_alpha)
+        if self.trainable:
+            method = dataclasses.replace(method, trainable=Matching(self.trainable))
+        return name, method
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Parameters whose path (names joined by "/") has the pattern in it: a `Method.trainable`."""
+
+    pattern: str
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"--trainable={self.pattern} is no regular expression: {error}") from error
+
+    def __call__(self, path: str) -> bool:
+        return re.search(self.pattern, path) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Over which devices the work is spread. On several hosts, each runs the same command."""
+
     mesh_data: int = 1  # the batch is split over so many devices, each with a copy of the weights
     mesh_fsdp: int = 1  # batch and weights
     mesh_seq: int = 1  # the sequence
     mesh_model: int = 1  # heads, feed-forward and vocabulary
-    seed: int = 0
+    distributed: bool = False  # several hosts, which find each other by themselves (TPU pods, Slurm)
+    coordinator: str | None = None  # host:port of the first of them, where they do not
+    processes: int | None = None  # so many hosts
+    process: int | None = None  # this one's number, from 0
+
+    def start(self) -> None:
+        """Before anything else of JAX is used."""
+        if not (self.distributed or self.coordinator):
+            return
+        try:
+            jax.distributed.initialize(self.coordinator, self.processes, self.process)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--coordinator={self.coordinator}: the hosts did not find each other: {error}") from error
 
     def mesh(self) -> jax.sharding.Mesh | None:
         """-> None if nothing is split."""
         sizes = (self.mesh_data, self.mesh_fsdp, self.mesh_seq, self.mesh_model)
         return None if sizes == (1, 1, 1, 1) else sharding.make_mesh(*sizes)
 
-    def workspace(self) -> Workspace:
-        if self.preset not in PRESETS:
-            raise ValueError(f"--preset={self.preset} is unknown{suggestion(self.preset, PRESETS)}")
-        preset = self.changed(PRESETS[self.preset])
-        base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
-        return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.seed)
 
-    def changed(self, preset: Preset) -> Preset:
-        """The preset with what the flags say otherwise."""
-        extend = altered(preset.extend, steps=self.extend_steps, learning_rate=self.extend_learning_rate)
-        base = preset.base and altered(preset.base, steps=self.base_steps, rows=self.base_rows)
-        return dataclasses.replace(preset, base=base, extend=extend)
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """Where a training begins, beside the base, and what is made of its result."""
+
+    init_from: str | None = None  # folder of an earlier training (RUN_DIR/methods/NAME): begin with its weights
+    moments: bool = False  # and with its optimiser's moments
+    weights: Literal["ema", "raw"] = "ema"  # evaluate and export the average of the weights, or the last ones
+    export_dir: str | None = None  # write the result as a Hugging Face directory
 
 
-def altered(recipe: Recipe, steps: int | None = None, rows: int | None = None, learning_rate: float | None = None):
-    """-> the recipe with what is not None."""
-    given = {"steps": steps, "rows": rows, "learning_rate": learning_rate}
-    return dataclasses.replace(recipe, **{name: x for name, x in given.items() if x is not None})
+class Asked(NamedTuple):
+    """All that the command line says."""
+
+    job: Job
+    space: Workspace
+    at: Place
+
+
+def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Asked]:
+    """Defines the flags that all experiments have; what it returns is called inside main."""
+    job, recipe = flags.define(Job, flag_values=values), flags.define(Recipe, flag_values=values)
+    loop, ends = flags.define(Loop, flag_values=values), flags.define(Ends, flag_values=values)
+    machine = flags.define(Machine, flag_values=values)
+
+    def asked() -> Asked:
+        machine().start()
+        end, chosen = ends(), job()
+        at = Place(machine().mesh(), loop(), end.init_from, end.moments, end.weights == "ema", end.export_dir)
+        return Asked(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
+
+    return asked
+
+
+def preset_of(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"--preset={name} is unknown{suggestion(name, PRESETS)}")
+    return PRESETS[name]
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -78,10 +173,15 @@ def start(
     def checked(rest):
         if len(rest) > 1:
             fail(f"unknown argument {rest[1]}: flags begin with --")
+        if "verbosity" not in values or not values["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries tell of every file that they write
         try:
             main()
         except ValueError as error:
             fail(str(error))
+        except PreemptedError as told:
+            print(f"{told}: the same command goes on from here", file=sys.stderr)
+            sys.exit(REQUEUE)
         except KeyboardInterrupt:
             print("\ninterrupted: the same command goes on from here", file=sys.stderr)
             sys.exit(130)
@@ -104,33 +204,29 @@ def fail(message: str) -> NoReturn:
 
 
 def prepare(space: Workspace) -> None:
-    """Tokens and settings, or a clear error if the folder holds another study."""
-    space.prepare()
-    space.seal(space.folder / "settings.json", space.settings())
+    """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
+    if jax.process_index() == 0:
+        space.prepare()
+        space.seal(space.folder / "settings.json", space.settings())
+    launch.together("the folder is prepared")
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
-    space.seal(space.method_folder(name) / "method.json", {"method": described(method)})
-
-
-def described(method: Method) -> str:
-    """-> its parameters, the same in every process: functions without their addresses."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(method))
+    if jax.process_index() == 0:
+        space.seal(space.method_folder(name) / "method.json", {"method": launch.described(method)})
 
 
 def experiment(
     make: Callable[..., Method], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
 ) -> None:
     """The command `python -m experiments.<method>`: from base to records, with a flag for each parameter."""
-    method, job = flags.define(make, flag_values=values), flags.define(Job, flag_values=values)
+    method, define_rest = flags.define(make, flag_values=values), define(values)
 
     def main():
-        space, mesh, name = job().workspace(), job().mesh(), make.__name__
-        chosen = method(space.preset.settings.get(name, {}))
-        if job().position_tables == "ds_bf16":
-            name, chosen = f"{name}_ds_bf16", ds_bf16(chosen)
+        job, space, at = define_rest()
+        name, chosen = job.method(make.__name__, method(space.preset.settings.get(make.__name__, {})))
         prepare(space)
         seal_method(space, name, chosen)
-        launch.run(space, name, chosen, plain(name), mesh)
+        launch.run(space, name, chosen, Plain(name) if jax.process_index() == 0 else quiet, at)
 
     start(main, values, argv)

@@ -1,37 +1,79 @@
-"""The only file that knows files, devices and models together: pretrain, extend, evaluate."""
+"""The only file that knows files, devices and models together: pretrain, extend, evaluate, export."""
 
 import contextlib
 import dataclasses
-import json
+import functools
 import pathlib
-import time
-from collections.abc import Callable
+import re
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
-from longjax import pretrained, sharding
+from longjax import logs, pretrained, sharding
 from longjax.attention import Tokens
-from longjax.checkpoint import Checkpoints
 from longjax.config import ModelConfig
+from longjax.data import Source
 from longjax.evals.passkey import Passkey
 from longjax.evals.perplexity import Perplexity, windows
 from longjax.evals.task import Records, Task
+from longjax.fit import Loop, Mesh, Run, fit
+from longjax.hf_config import on_base
 from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
 from longjax.presets import Preset
 from longjax.progress import Report
 from longjax.recall import Phrases
 from longjax.score import Scorer
-from longjax.train import Recipe, State, new_state, train_step
+from longjax.train import Recipe, State
 from longjax.vocab import grow_vocab
 from longjax.workspace import Workspace
 
-Batches = Callable[[int], dict[str, np.ndarray]]  # step -> batch
-Mesh = jax.sharding.Mesh | None  # None: one device
-SAVE_EVERY = 30.0  # seconds: what a kill may cost
+POLICIES = jax.checkpoint_policies
+REMAT = {  # what the backward pass finds of a layer's forward pass; the rest it computes again
+    "full": None,  # nothing but the layer's input
+    "dots": POLICIES.dots_with_no_batch_dims_saveable,  # products with weights
+    "offload": POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host"),  # the same, in the host's memory
+    "none": POLICIES.everything_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where and how a job runs, which does not change its result.
+
+    Attributes:
+      mesh: the devices; None: one.
+      loop: saving, watching, logging of a training.
+      init_from: folder of an earlier training, whose last weights are the first of this one.
+      moments: whether the optimiser's moments are taken from there as well.
+      average: whether the average of the weights is evaluated and exported, or the last ones.
+      export_dir: a Hugging Face directory to write the result into.
+
+    """
+
+    mesh: Mesh = None
+    loop: Loop = Loop()
+    init_from: str | None = None
+    moments: bool = False
+    average: bool = True
+    export_dir: str | None = None
+
+    def scope(self, cfg: ModelConfig, rows: int, length: int) -> contextlib.AbstractContextManager:
+        """Checks that the work can be split, and makes the mesh current."""
+        if self.mesh is None:
+            return contextlib.nullcontext()
+        sharding.check(cfg, rows, length, self.mesh)
+        return jax.set_mesh(self.mesh)
+
+    def placement(self) -> Placement:
+        return sharding.OnMesh() if self.mesh else OneDevice()
+
+
+ALONE = Place()
 
 
 def kind(method: Method) -> str:
@@ -41,91 +83,29 @@ def kind(method: Method) -> str:
     return f"{'exact' if method.exact else 'approximate'} {'trained' if method.trained else 'frozen'}"
 
 
+def described(method: Method) -> str:
+    """-> its parameters, the same in every process: functions without their addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(method))
+
+
 def grown(cfg: ModelConfig, method: Method) -> ModelConfig:
     """The model with a token more, if the method inserts one."""
     return dataclasses.replace(cfg, vocab=cfg.vocab + (method.insert is not None))
 
 
-def as_batch(tokens_BS: np.ndarray, weights_BT: np.ndarray, method: Method, cfg: ModelConfig) -> dict[str, np.ndarray]:
-    """Rows and the weights of their targets, as the method trains on them: in pieces, with its own tokens."""
-    if method.piece:
-        tokens_BS, weights_BT = pieces(tokens_BS, weights_BT, method.piece)
-    if method.insert:
-        longer_BS, real_BS = method.insert(tokens_BS, cfg.vocab - 1)
-        weights = np.ones(longer_BS.shape, np.float32)
-        weights[real_BS] = np.pad(weights_BT, [(0, 0), (1, 0)]).ravel()
-        tokens_BS, weights_BT = longer_BS, weights[:, 1:]
-    index_BT = np.broadcast_to(np.arange(weights_BT.shape[1], dtype=np.int32), weights_BT.shape)
-    tokens_BT, targets_BT = tokens_BS[:, :-1].astype(np.int32), tokens_BS[:, 1:].astype(np.int32)
-    return {"tokens_BT": tokens_BT, "targets_BT": targets_BT, "index_BT": index_BT, "weights_BT": weights_BT}
-
-
-def pieces(tokens_BS: np.ndarray, weights_BT: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each row of T tokens and a last target as T / size shorter rows."""
-    if weights_BT.shape[1] % size:
-        raise ValueError(f"--piece={size} must divide the rows of {weights_BT.shape[1]} tokens")
-    starts = range(0, weights_BT.shape[1], size)
-    tokens = np.concatenate([tokens_BS[:, at : at + size + 1] for at in starts])
-    return tokens, np.concatenate([weights_BT[:, at : at + size] for at in starts])
-
-
-def fit(
-    model: Llama, recipe: Recipe, params: dict[str, Any], batches: Batches, folder: pathlib.Path, report: Report,
-    mesh: Mesh = None,
-) -> State:  # fmt: skip
-    """Trains to the end of the recipe, from the newest checkpoint in `folder` if there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drop_torn_line(folder / "metrics.jsonl")
-    with (
-        contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
-        (folder / "metrics.jsonl").open("a", buffering=1) as log,
-    ):
-        state = checkpoints.restore(new_state(model, recipe, sharding.put(params, mesh) if mesh else params))
-        first, saved = int(state.step), time.time()
-        for step in range(first, recipe.steps):
-            began, batch = time.time(), batches(step)
-            state, metrics = train_step(model, recipe, state, sharding.place_batch(batch, mesh) if mesh else batch)
-            numbers = {name: float(x) for name, x in metrics.items()}
-            seconds = time.time() - began
-            if not np.isfinite(numbers["loss"]):
-                raise ValueError(f"{folder.name}: loss {numbers['loss']} at step {step}: lower the learning rate")
-            log.write(json.dumps({"step": step, **numbers, "seconds": round(seconds, 4)}) + "\n")
-            rate = f"{batch['tokens_BT'].size / seconds:,.0f} tokens/s"
-            report((step + 1) / recipe.steps, f"step {step + 1}/{recipe.steps}, loss {numbers['loss']:.3f}, {rate}")
-            if time.time() - saved > SAVE_EVERY or step + 1 == recipe.steps:
-                checkpoints.save(state)
-                saved = time.time()
-    return state
-
-
-def drop_torn_line(path: pathlib.Path) -> None:
-    """A run that was killed may have left half a line."""
-    if path.exists() and not (said := path.read_bytes()).endswith(b"\n"):
-        path.write_bytes(said[: said.rfind(b"\n") + 1])
-
-
 def seconds_of_training(folder: pathlib.Path) -> float:
-    """-> those of all steps, a step that was done again counted once."""
-    path = folder / "metrics.jsonl"
-    steps = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return round(sum({m["step"]: m["seconds"] for m in steps}.values()), 1)
+    """-> of all steps."""
+    return round(sum(m["seconds"] for m in logs.read(folder)), 1) if (folder / logs.NAME).exists() else 0.0
 
 
-def training_model(cfg: ModelConfig, method: Method, preset: Preset, mesh: Mesh = None) -> Llama:
-    keep = None if preset.remat else jax.checkpoint_policies.everything_saveable
-    return Llama(cfg, method, train=True, softmax=preset.softmax, place=placement(mesh), keep=keep)
-
-
-def placement(mesh: Mesh) -> Placement:
-    return sharding.OnMesh() if mesh else OneDevice()
-
-
-def on_mesh(cfg: ModelConfig, rows: int, length: int, mesh: Mesh) -> contextlib.AbstractContextManager:
-    """Checks that the work can be split, and makes the mesh current."""
-    if mesh is None:
-        return contextlib.nullcontext()
-    sharding.check(cfg, rows, length, mesh)
-    return jax.set_mesh(mesh)
+def training(
+    cfg: ModelConfig, method: Method, preset: Preset, recipe: Recipe, rows: Source, folder: pathlib.Path, at: Place
+) -> Run:
+    model = Llama(
+        cfg, method, train=True, softmax=preset.softmax, place=at.placement(), keep=REMAT[preset.remat]
+    )  # fmt: skip
+    what = {"model": dataclasses.asdict(cfg), "method": described(method)}
+    return Run(model, recipe, rows, folder, what, at.mesh, at.loop)
 
 
 def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
@@ -134,38 +114,31 @@ def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
     return jax.jit(lambda key: Llama(cfg).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(seed))
 
 
-def base_params(space: Workspace, report: Report, mesh: Mesh = None) -> dict[str, Any]:
+def base_params(space: Workspace, report: Report, at: Place = ALONE) -> dict[str, Any]:
     """-> parameters of the base: given, or the average at the end of its training."""
     preset, cfg = space.preset, space.preset.model
-    if space.base_dir:
-        return pretrained.load_params(pathlib.Path(space.base_dir), cfg)
+    if given := space.given():
+        return pretrained.load(given.tensors, cfg, at.mesh, report=report)
     if preset.base is None:
         raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
-    rows, recipe, model = space.base_rows(), preset.base, training_model(cfg, Method(), preset, mesh)
-
-    def batches(step):
-        return as_batch(*rows(step * recipe.rows, recipe.rows)[:2], model.method, cfg)
-
-    with on_mesh(cfg, recipe.rows, cfg.trained_len, mesh):
-        state = fit(model, recipe, initial(cfg, space.seed), batches, space.folder / "base", report, mesh)
-    return jax.tree.map(np.asarray, state.params(average=True))
+    rows, recipe = space.base_rows(), preset.base
+    with at.scope(cfg, recipe.rows, cfg.trained_len):
+        run = training(cfg, Method(), preset, recipe, rows, space.folder / "base", at)
+        return fit(run, initial(cfg, recipe.seed), report).params(average=True)
 
 
 def extend(
-    space: Workspace, name: str, method: Method, base: dict[str, Any], report: Report, mesh: Mesh = None
-) -> dict[str, Any]:
-    """-> the method's parameters: the average at the end of its training."""
-    recipe, cfg = space.preset.extend, grown(space.preset.model, method)
-    rows, model = space.extend_rows(), training_model(cfg, method, space.preset, mesh)
-    own = method.own(jax.random.key(space.seed), cfg)
+    space: Workspace, name: str, method: Method, base: dict[str, Any], report: Report, at: Place = ALONE
+) -> State:
+    """Trains the method, which starts with `base` and gives its memory away."""
+    preset, recipe, cfg = space.preset, space.preset.extend, grown(space.preset.model, method)
+    own = method.own(jax.random.key(recipe.seed), cfg)
     params = {**(grow_vocab(base) if method.insert else base), **({"method": own} if own else {})}
-
-    def batches(step):
-        return as_batch(*rows(step * recipe.rows, recipe.rows)[:2], method, cfg)
-
-    with on_mesh(cfg, recipe.rows, space.preset.extended, mesh):
-        state = fit(model, recipe, params, batches, space.method_folder(name), report, mesh)
-    return jax.tree.map(np.asarray, state.params(average=True))
+    rows = space.extend_rows()
+    with at.scope(cfg, recipe.rows, rows.length):
+        run = training(cfg, method, preset, recipe, rows, space.method_folder(name), at)
+        run = dataclasses.replace(run, init_from=at.init_from, moments=at.moments)
+        return fit(run, params, report, functools.partial(probed, space, run.model, at))
 
 
 def tasks(space: Workspace) -> list[Task]:
@@ -175,36 +148,60 @@ def tasks(space: Workspace) -> list[Task]:
     return [
         Perplexity(windows(store, preset.lengths, preset.windows), preset.lengths, most=preset.tokens_a_call),
         Passkey(
-            store.stream("test"), Phrases.of(space.tokenizer()), keyed, preset.depths, preset.samples, space.seed,
-            preset.tokens_a_call,
+            store.stream("test"), Phrases.of(space.tokenizer()), keyed, preset.depths, preset.samples,
+            preset.extend.seed, preset.tokens_a_call,
         ),
     ]  # fmt: skip
 
 
+def probed(space: Workspace, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
+    """-> perplexity and pass keys at the length of training, in the middle of it."""
+    score = Scorer(dataclasses.replace(model, train=False), params, at.mesh)
+    found = [record for task in tasks(space) for record in task(score, space.preset.extended)]
+    ppl = [r["value"] for r in found if r["task"] == "perplexity"]
+    keys = [r["value"] for r in found if r["task"] == "passkey"]
+    return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
+
+
 def evaluate(
-    space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report, mesh: Mesh = None
+    space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report, at: Place = ALONE
 ) -> None:
-    """Puts every task to the model, and keeps the answers in the method's records."""
-    records = Records(space.method_folder(about["method"]) / "records.jsonl")
+    """Puts every task to the model, and keeps the answers in the method's records; the first host writes them."""
+    records = Records(space.method_folder(about["method"]) / "records.jsonl", writes=jax.process_index() == 0)
     cfg = grown(space.preset.model, method)
-    params = sharding.put(params, mesh) if mesh else jax.device_put(params)
-    score = Scorer(Llama(cfg, method, softmax=space.preset.softmax, place=placement(mesh)), params, mesh)
+    params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
+    model = Llama(cfg, method, softmax=space.preset.softmax, place=at.placement())
     jobs = records.pending(tasks(space), about)
-    with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+    together("records are read")
+    with jax.set_mesh(at.mesh) if at.mesh else contextlib.nullcontext():
+        score = Scorer(model, params, at.mesh)
         for i, (task, length) in enumerate(jobs):
             records.run(task, length, score, about)
             report((i + 1) / len(jobs), f"{task.name} at {length}")
 
 
-def run(space: Workspace, name: str, method: Method, report: Report, mesh: Mesh = None) -> None:
+def run(space: Workspace, name: str, method: Method, report: Report, at: Place = ALONE) -> None:
     """One method from the base to its records; what was done before is not done again."""
-    share = 0.65 if method.trained else 0.0
-    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"), mesh)
+    given = space.given()
+    method = on_base(method, given.method) if given else method
+    share, weights = 0.65 if method.trained else 0.0, "raw"
+    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"), at)
     if method.trained:
-        params = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing), mesh)
+        state = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing), at)
+        params, weights = state.params(at.average), "ema" if at.average and state.ema else "raw"
     about = {
-        "method": name, "weights": "ema" if method.trained else "raw", "kind": kind(method),
+        "method": name, "weights": weights, "kind": kind(method),
         "train_seconds": seconds_of_training(space.method_folder(name)),
     }  # fmt: skip
-    evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), mesh)
+    evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), at)
+    if at.export_dir:
+        how = pretrained.How(length=space.preset.extended)
+        for warning in pretrained.export(at.export_dir, params, grown(space.preset.model, method), method, given, how):
+            print(f"warning: {warning}", file=sys.stderr)
     report(1.0, "done")
+
+
+def together(what: str) -> None:
+    """All hosts wait here for each other."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 from longjax.attention import Softmax
 from longjax.blockwise import Blockwise
@@ -39,7 +39,7 @@ class Preset:
       tokens_a_call: of the evaluators.
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
-      remat: whether the backward pass computes the layers again, to save memory.
+      remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
       base_dir: a base that comes with us; None: there is none.
       workers: processes of a study that run methods side by side, each on its share of the cores.
 
@@ -60,7 +60,7 @@ class Preset:
     depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     tokens_a_call: int = 16_384
     softmax: Softmax = Blockwise()
-    remat: bool = True
+    remat: Literal["full", "dots", "offload", "none"] = "full"
     base_dir: str | None = None
     workers: int = 1
 
@@ -80,9 +80,27 @@ MINI = Preset(
     ),
     extended=1024,
     base=Recipe(
-        steps=5000, rows=32, learning_rate=3e-3, warmup=100, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.99
+        steps=5000,
+        rows=32,
+        learning_rate=3e-3,
+        warmup=100,
+        schedule="cosine",
+        decay_to=0.02,
+        weight_decay=0.1,
+        b2=0.95,
+        ema=0.99,
     ),
-    extend=Recipe(steps=160, rows=2, learning_rate=2e-3, warmup=10, decay_to=0.02, weight_decay=0.1, b2=0.95, ema=0.95),
+    extend=Recipe(
+        steps=160,
+        rows=2,
+        learning_rate=2e-3,
+        warmup=10,
+        schedule="cosine",
+        decay_to=0.02,
+        weight_decay=0.1,
+        b2=0.95,
+        ema=0.95,
+    ),
     base_stages=(Stage(0.15, 0.55, 0.3, 0.0, 0.1, 24), Stage(1.0, 0.45, 0.05)),
     extend_stages=(Stage(passkey=0.5),),
     lengths=(128, 256, 512, 1024, 2048),
@@ -100,7 +118,7 @@ MINI = Preset(
     windows=8,
     samples=4,
     softmax=Blockwise(256, 256),
-    remat=False,
+    remat="none",
     base_dir=str(BASES / "mini"),
     workers=2,
 )
@@ -117,7 +135,8 @@ QUICK = dataclasses.replace(
     samples=2,
 )
 
-LLAMA2 = Preset(
+# What the paper says: 1 B tokens in rows of 32K, 32 rows an update, EMA (arXiv:2409.12181, section 4, table 7).
+PAPER = Preset(
     model=LLAMA2_7B,
     extended=32_768,
     base=None,
@@ -131,4 +150,45 @@ LLAMA2 = Preset(
     tokens_a_call=65_536,
 )
 
-PRESETS = {"mini": MINI, "quick": QUICK, "llama2_7b": LLAMA2}
+
+def changed(preset: Preset, extended: int, settings: dict[str, dict[str, Any]], **recipe: Any) -> Preset:
+    """-> the preset at another length, with a recipe that differs in some fields."""
+    lengths = tuple(2**n for n in range(11, max(extended, 32_768).bit_length() + 1))  # twice as long at the end
+    extend = dataclasses.replace(preset.extend, **recipe)
+    return dataclasses.replace(preset, extended=extended, lengths=lengths, settings=settings, extend=extend)
+
+
+# What the released script of the paper runs: 256 rows an update, so 120 updates; DeepSpeed's schedule; no EMA.
+LCEG_SCRIPT = changed(PAPER, 32_768, {}, steps=120, rows=256, schedule="ds_log_decay", ema=0.0)
+
+# LongLoRA's README (arXiv:2309.12307): 64 rows, 1000 updates.
+LONGLORA = changed(PAPER, 32_768, {}, steps=1000, rows=64, ema=0.0, from_zero=True)
+
+# Landmark's script (arXiv:2305.16300): pieces of 512 tokens with a landmark after every 63.
+LANDMARK = changed(
+    PAPER, 32_768, {"landmark": {"piece": 512}},
+    steps=15_000, rows=2, schedule="cosine", decay_to=0.0, warmup=450, weight_decay=0.1, ema=0.0, from_zero=True,
+)  # fmt: skip
+
+# CLEX's script (arXiv:2310.16450): trained at 4K on random factors, 512 rows, log warm-up then constant.
+CLEX = changed(PAPER, 4096, {"clex": {"max_factor": 32}}, steps=480, rows=512, schedule="ds_log", warmup=15, ema=0.0)
+
+# ProLong (arXiv:2410.02660): LLaMA-3 8B at 64K, then 512K with the first stage's moments. Rows keep documents apart.
+PROLONG_64K = changed(
+    PAPER, 65_536, {"theta": {"base": 8e6}},
+    steps=5000, rows=64, learning_rate=1e-5, schedule="cosine", warmup=500, weight_decay=0.1, b2=0.95, ema=0.0,
+)  # fmt: skip
+PROLONG_512K = changed(
+    PROLONG_64K, 524_288, {"theta": {"base": 1.28e8}}, steps=2500, rows=16, learning_rate=5e-6, warmup=250
+)
+
+# Phi-2 by the same recipe (context 2048, so twice the factors; the released code cannot run it).
+PHI2 = changed(
+    PAPER, 32_768,
+    {"pi": {"factor": 16.0}, "yarn": {"factor": 16.0}, "longlora": {"factor": 16.0}, "ntk_64k": {"alpha": 497.0}},
+)  # fmt: skip
+
+PRESETS = {
+    "mini": MINI, "quick": QUICK, "paper": PAPER, "lceg_script": LCEG_SCRIPT, "longlora": LONGLORA,
+    "landmark": LANDMARK, "clex": CLEX, "prolong_64k": PROLONG_64K, "prolong_512k": PROLONG_512K, "phi2": PHI2,
+}  # fmt: skip

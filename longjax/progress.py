@@ -61,6 +61,13 @@ def quiet(fraction: float, doing: str) -> None:
     """A Report that nobody reads."""
 
 
-def plain(name: str) -> Report:
-    """-> a Report for one job alone."""
-    return lambda fraction, doing: print(f"[{fraction:4.0%}]  {name}: {doing}", file=sys.stdout, flush=True)
+class Plain:
+    """A Report for one job alone: at most a line a second, and the last one."""
+
+    def __init__(self, name: str, period: float = 1.0):
+        self.name, self.period, self.printed = name, period, 0.0
+
+    def __call__(self, fraction: float, doing: str) -> None:
+        if (now := time.time()) - self.printed >= self.period or fraction >= 1:
+            self.printed = now
+            print(f"[{fraction:4.0%}]  {self.name}: {doing}", flush=True)

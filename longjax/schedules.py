@@ -1,6 +1,7 @@
 """Learning rates: step -> lr, with optax's signature. Steps count updates from 0 and may be traced.
 
-`peak` is the highest rate, `warmup` and `total` numbers of updates.
+`peak` is the highest rate, `warmup` and `total` numbers of updates. `first`: 0, and the first update has rate 0, as
+Hugging Face's and optax's; 1, and it has peak / warmup.
 """
 
 from collections.abc import Callable
@@ -8,38 +9,38 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Schedule = Callable[[jax.Array], jax.Array]
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
 
 def _float(step: jax.Array) -> jax.Array:
     return jnp.asarray(step).astype(jnp.float32)
 
 
-def constant(peak: float, warmup: int = 0) -> Schedule:
-    """Linear warm-up from 0, then `peak` (the recipe of arXiv:2409.12181)."""
+def constant(peak: float, warmup: int = 0, first: int = 0) -> Schedule:
+    """Linear warm-up, then `peak` (the recipe of arXiv:2409.12181)."""
 
     def schedule(step):
-        return peak * jnp.minimum(_float(step) / max(warmup, 1) if warmup else 1.0, 1.0)
+        return peak * jnp.minimum((_float(step) + first) / max(warmup, 1) if warmup else 1.0, 1.0)
 
     return schedule
 
 
-def cosine(peak: float, total: int, warmup: int = 0, floor: float = 0.1) -> Schedule:
+def cosine(peak: float, total: int, warmup: int = 0, floor: float = 0.1, first: int = 0) -> Schedule:
     """Linear warm-up, then half a cosine down to `floor` * peak (ProLong: 0.1)."""
 
     def schedule(step):
         done = jnp.clip((_float(step) - warmup) / max(total - warmup, 1), 0.0, 1.0)
-        return constant(peak, warmup)(step) * (floor + (1 - floor) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+        return constant(peak, warmup, first)(step) * (floor + (1 - floor) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
 
     return schedule
 
 
-def linear(peak: float, total: int, warmup: int = 0) -> Schedule:
+def linear(peak: float, total: int, warmup: int = 0, first: int = 0) -> Schedule:
     """Linear warm-up, then linearly to 0 (Hugging Face's default; YaRN)."""
 
     def schedule(step):
         left = jnp.clip((total - _float(step)) / max(total - warmup, 1), 0.0, 1.0)
-        return jnp.where(_float(step) < warmup, constant(peak, warmup)(step), peak * left)
+        return jnp.where(_float(step) < warmup, constant(peak, warmup, first)(step), peak * left)
 
     return schedule
 

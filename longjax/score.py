@@ -66,7 +66,9 @@ class Scorer:
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
         if self.model.method.insert:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        answers = (shifted(np.asarray(x)[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32)))
+        answers = (
+            shifted(sharding.whole(x)[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32))
+        )
         return next(answers), next(answers)
 
     def asked(self, tokens_BT: np.ndarray) -> tuple[jax.Array, jax.Array]:

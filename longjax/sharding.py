@@ -87,6 +87,13 @@ def spread(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, where, lambda piece: x[piece])
 
 
+def whole(x: jax.Array) -> np.ndarray:
+    """-> all of an array, on every host; a collective, if there are several."""
+    if not x.is_fully_addressable and not x.is_fully_replicated:
+        x = jax.reshard(x, P())
+    return np.asarray(x)
+
+
 @dataclasses.dataclass(frozen=True)
 class ContextParallel:
     """Any attention with the queries split over "seq": keys and values are gathered first (as LLaMA-3 does)."""

@@ -2,14 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct, traverse_util
 
+from longjax import schedules
 from longjax.attention import Tokens
+from longjax.buckets import by_position, edges
+from longjax.guard import Guard
 from longjax.llama import Llama, logits
 
 Flat = dict[str, jax.Array]  # parameters by path, names joined by "/"
@@ -26,61 +29,72 @@ class Recipe:
     rows: int = 32  # sequences an update
     micro_rows: int | None = None  # sequences at a time; None: all
     learning_rate: float = 2e-5
+    schedule: Literal["constant", "cosine", "linear", "ds_log", "ds_log_decay"] = "constant"  # after the warm-up
     warmup: int = 20
-    decay_to: float = 1.0  # share of the rate left at the end, by a cosine; 1: constant
+    decay_to: float = 0.1  # share of the rate left at the end of a cosine
+    from_zero: bool = False  # the first update has rate 0, as Hugging Face's, instead of rate / warmup
     weight_decay: float = 0.0
     b1: float = 0.9
     b2: float = 0.999
+    eps: float = 1e-8
+    mu_dtype: Literal["float32", "bfloat16"] = "float32"  # of Adam's first moment
     clip: float = 1.0
-    ema: float = 0.99
-    seed: int = 0
+    ema: float = 0.99  # 0: no average is kept
+    spike_sigmas: float = 0.0  # steps so far above the recent mean are left out; 0: only those that are no number
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"  # of weights that are not trained
+    seed: int = 0  # of data order, new weights and CLEX's factors
 
 
 class State(struct.PyTreeNode):
-    """`trained` has moments and an average; `frozen` has neither. Everything is float32."""
+    """`trained` has moments and an average; `frozen` has neither. Master weights and averages are float32."""
 
     step: jax.Array
     trained: Flat
     frozen: Flat
-    ema: Flat
+    ema: Flat  # empty if the recipe keeps none
     opt: optax.OptState
+    guard: Guard
 
     def params(self, average: bool = False) -> dict[str, Any]:
-        """-> the parameter tree, of the raw weights or of their average."""
-        return traverse_util.unflatten_dict((self.ema if average else self.trained) | self.frozen, sep="/")
+        """-> the parameter tree, of the raw weights or of their average if there is one."""
+        chosen = self.ema if average and self.ema else self.trained
+        return traverse_util.unflatten_dict(chosen | self.frozen, sep="/")
 
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """AdamW after clipping; norms and biases do not decay."""
-    return optax.chain(
-        optax.clip_by_global_norm(recipe.clip),
-        optax.adamw(
-            schedule(recipe), b1=recipe.b1, b2=recipe.b2, weight_decay=recipe.weight_decay, mask=decays,
-            mu_dtype=jnp.float32,
-        ),
+    adamw = optax.adamw(
+        schedule(recipe), b1=recipe.b1, b2=recipe.b2, eps=recipe.eps, weight_decay=recipe.weight_decay, mask=decays,
+        mu_dtype=recipe.mu_dtype,
     )  # fmt: skip
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), adamw)
 
 
-def schedule(recipe: Recipe) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to `decay_to` of the rate. The first update already moves."""
-    peak, last = recipe.learning_rate, max(recipe.steps - recipe.warmup, 1)
-    warm = optax.linear_schedule(peak / max(recipe.warmup, 1), peak, max(recipe.warmup - 1, 1))
-    return optax.join_schedules([warm, optax.cosine_decay_schedule(peak, last, recipe.decay_to)], [recipe.warmup])
+def schedule(recipe: Recipe) -> schedules.Schedule:
+    peak, total, warmup, first = recipe.learning_rate, recipe.steps, recipe.warmup, int(not recipe.from_zero)
+    return {
+        "constant": schedules.constant(peak, warmup, first),
+        "cosine": schedules.cosine(peak, total, warmup, recipe.decay_to, first),
+        "linear": schedules.linear(peak, total, warmup, first),
+        "ds_log": schedules.log_warmup(peak, warmup),
+        "ds_log_decay": schedules.log_warmup_decay(peak, total, warmup),
+    }[recipe.schedule]
 
 
 def decays(params: Flat) -> dict[str, bool]:
     return {path: not any(word in path for word in ("norm", "bias", "embed_VD")) for path in params}
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def new_state(model: Llama, recipe: Recipe, params: dict[str, Any]) -> State:
     """Before the first step. Raises ValueError if nothing is trainable."""
     flat: Flat = dict(traverse_util.flatten_dict(params, sep="/"))  # pyright: ignore[reportAssignmentType]
-    trained = {path: x for path, x in flat.items() if model.method.trainable(path)}
+    trained = {path: x.astype(jnp.float32) for path, x in flat.items() if model.method.trainable(path)}
     if not trained:
         raise ValueError("the method trains no parameter: it is applied as it is")
-    frozen = {path: x for path, x in flat.items() if path not in trained}
-    ema = jax.tree.map(jnp.copy, trained)
-    return State(jnp.int32(0), trained, frozen, ema, optimizer(recipe).init(trained))
+    frozen = {path: x.astype(recipe.frozen_dtype) for path, x in flat.items() if path not in trained}
+    ema = jax.tree.map(jnp.copy, trained) if recipe.ema else {}
+    return State(jnp.int32(0), trained, frozen, ema, optimizer(recipe).init(trained), Guard.new())
 
 
 def pick(x_BTV: jax.Array, index_BT: jax.Array) -> jax.Array:
@@ -94,33 +108,65 @@ def by_slices(x: jax.Array, slices: int) -> jax.Array:
     return jnp.moveaxis(x.reshape(x.shape[0], -1, slices, *x.shape[2:]), 2, 0)
 
 
-def loss_sum(model: Llama, params: dict[str, Any], hidden_BTD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
-    """Weighted sum of -log p(target). The logits of a slice of tokens at a time, made again for the backward pass."""
+class Sums(struct.PyTreeNode):
+    """Weighted sums of -log p(target), and of the weights, in all and by position."""
+
+    loss: jax.Array
+    loss_P: jax.Array
+    weight_P: jax.Array  # P as in buckets.py
+
+    @classmethod
+    def zero(cls, buckets: int) -> "Sums":
+        return cls(jnp.float32(0), jnp.zeros(buckets, jnp.float32), jnp.zeros(buckets, jnp.float32))
+
+
+def loss_sums(model: Llama, params: dict[str, Any], hidden_BTD: jax.Array, batch: dict[str, jax.Array]) -> Sums:
+    """The logits of a slice of tokens at a time, made again for the backward pass."""
     T, V = hidden_BTD.shape[1], model.cfg.vocab
     slices = next(n for n in range(max(1, -(-T * V // 2**24)), T + 1) if T % n == 0)  # at most 2^24 logits a row
+    bounds = edges(T)
 
     @jax.checkpoint
-    def add(total, slab):
-        hidden_BTD, target_BT, weight_BT = slab
+    def add(sums, slab):
+        hidden_BTD, target_BT, weight_BT, index_BT = slab
         x_BTV = logits(params, hidden_BTD, model.place)
         nll_BT = jax.nn.logsumexp(x_BTV, axis=-1) - pick(x_BTV, target_BT)
-        return total + (nll_BT * weight_BT).sum(), None
+        here = Sums((nll_BT * weight_BT).sum(), *by_position(nll_BT, weight_BT, index_BT, bounds))
+        return jax.tree.map(jnp.add, sums, here), None
 
-    slabs = tuple(by_slices(x, slices) for x in (hidden_BTD, batch["targets_BT"], batch["weights_BT"]))
-    return jax.lax.scan(add, jnp.float32(0), slabs)[0]
+    names = ("targets_BT", "weights_BT", "index_BT")
+    slabs = tuple(by_slices(x, slices) for x in (hidden_BTD, *(batch[name] for name in names)))
+    return jax.lax.scan(add, Sums.zero(len(bounds) - 1), slabs)[0]
 
 
-def gradients(model: Llama, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[jax.Array, Flat]:
-    """-> weighted loss sum of one micro-batch, and its gradient."""
+def gradients(model: Llama, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[Sums, Flat]:
+    """-> the sums of one micro-batch, and the gradient of its loss."""
 
     def loss(trained):
         params = state.replace(trained=trained).params()
         T = batch["tokens_BT"].shape[1]
         where = Tokens.at(batch["index_BT"], batch.get("start_BT"))
         hidden_BTD, _ = model.apply({"params": params}, batch["tokens_BT"], where, T, key=key)
-        return loss_sum(model, params, hidden_BTD, batch)
+        sums = loss_sums(model, params, hidden_BTD, batch)
+        return sums.loss, sums
 
-    return jax.value_and_grad(loss)(state.trained)
+    (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.trained)
+    return sums, grads
+
+
+def over_micro_batches(
+    model: Llama, state: State, batch: dict[str, jax.Array], key: jax.Array, count: int
+) -> tuple[Sums, Flat]:
+    """-> sums and gradient of the whole batch, `count` parts one after the other."""
+    if count == 1:
+        return gradients(model, state, batch, key)
+
+    def add(sums, part):
+        return jax.tree.map(jnp.add, sums, gradients(model, state, *part)), None
+
+    zero = (Sums.zero(len(edges(batch["tokens_BT"].shape[1])) - 1), jax.tree.map(jnp.zeros_like, state.trained))
+    parts = {name: by_micro(x, count) for name, x in batch.items()}
+    return jax.lax.scan(add, zero, (parts, jax.random.split(key, count)))[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
@@ -129,6 +175,8 @@ def train_step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update. The loss is the mean over all weighted tokens of the global batch, whatever the micro-batches.
 
+    A step that `guard` does not allow changes nothing but the step number and the guard's own memory.
+
     Args:
       model: with train=True.
       recipe: static.
@@ -136,27 +184,31 @@ def train_step(
       batch: tokens_BT, targets_BT, index_BT (int32), weights_BT (float32), and start_BT for packed documents.
 
     """
-    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     rows = batch["tokens_BT"].shape[0]
-    count = rows // (recipe.micro_rows or rows)
-    if count == 1:
-        total, grads = gradients(model, state, batch, key)
-    else:
-        micro = {name: by_micro(x, count) for name, x in batch.items()}
+    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    sums, grads = over_micro_batches(model, state, batch, key, rows // (recipe.micro_rows or rows))
+    weight = batch["weights_BT"].sum()
+    loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, grads)
+    norm = optax.tree.norm(grads)
+    taken = state.guard.allows(loss, norm, recipe.spike_sigmas)
+    moved = update(recipe, state, grads)
+    before = (state.trained, state.opt, state.ema)
+    trained, opt, ema = jax.tree.map(partial(jnp.where, taken), moved, before)
+    guard = state.guard.after(taken, state.step, loss, norm)
+    metrics = {
+        "loss": loss, "weight": weight, "grad_norm": norm, "skipped": guard.skipped, "streak": guard.streak,
+        "learning_rate": schedule(recipe)(state.step - state.guard.skipped),
+        "loss_P": sums.loss_P, "weight_P": sums.weight_P,
+    }  # fmt: skip
+    return state.replace(step=state.step + 1, trained=trained, ema=ema, opt=opt, guard=guard), metrics
 
-        def accumulate(sums, micro):
-            return jax.tree.map(jnp.add, sums, gradients(model, state, *micro)), None
 
-        zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.trained))
-        (total, grads), _ = jax.lax.scan(accumulate, zero, (micro, jax.random.split(key, count)))
-    tokens = batch["weights_BT"].sum()
-    grads = jax.tree.map(lambda g: g / tokens, grads)
+def update(recipe: Recipe, state: State, grads: Flat) -> tuple[Any, optax.OptState, Any]:
+    """-> weights, optimiser state and average after one step."""
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its int32 step count
         updates, opt = optimizer(recipe).update(grads, state.opt, state.trained)
     trained = optax.apply_updates(state.trained, updates)
-    ema = optax.incremental_update(trained, state.ema, 1 - recipe.ema)
-    metrics = {"loss": total / tokens, "tokens": tokens, "grad_norm": optax.global_norm(grads)}
-    return state.replace(step=state.step + 1, trained=trained, ema=ema, opt=opt), metrics
+    return trained, opt, optax.incremental_update(trained, state.ema, 1 - recipe.ema) if state.ema else {}
 
 
 def by_micro(x: jax.Array, count: int) -> jax.Array:

@@ -12,6 +12,8 @@ from longjax.presets import Preset, Stage
 from longjax.recall import SENTENCES, Mixture, Phrases
 from longjax.train import Recipe
 
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
+
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
@@ -21,8 +23,9 @@ class Workspace:
       folder: everything of this study lies here.
       preset: the sizes.
       text_dir: the user's own text; None: the installed Python packages.
-      base_dir: a Hugging Face directory with the base model; None: it is pretrained here.
-      seed: of data order and initial weights.
+      base_dir: a checkpoint with the base model; None: it is pretrained here.
+      adapter: PEFT adapters or LongLoRA's release on top of it.
+      plan_dir: rows that `tools.prepare_data pack` has planned; None: those of this folder's text.
 
     """
 
@@ -30,37 +33,79 @@ class Workspace:
     preset: Preset
     text_dir: str | None = None
     base_dir: str | None = None
-    seed: int = 0
+    adapter: str | None = None
+    plan_dir: str | None = None
+
+    @property
+    def seed(self) -> int:
+        return self.preset.extend.seed
 
     def method_folder(self, name: str) -> pathlib.Path:
         return self.folder / "methods" / name
 
+    def given(self) -> pretrained.Checkpoint | None:
+        """-> the base that is not pretrained here, unread."""
+        return pretrained.open_checkpoint(self.base_dir, self.adapter) if self.base_dir else None
+
     def prepare(self) -> None:
         """Text to tokens, once."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.plan_dir:
+            self.copy_tokenizer()
+            data.check_vocab(self.plan().store, self.preset.model.vocab, f"--plan_dir={self.plan_dir}")
+            return
         if (self.folder / "store" / "manifest.json").exists():
             return
-        documents, path = text.collect(self.text_dir, self.preset.characters), self.folder / "tokenizer.model"
+        documents = text.collect(self.text_dir, self.preset.characters)
         if self.base_dir:
-            shutil.copyfile(pathlib.Path(self.base_dir) / "tokenizer.model", path)
+            self.copy_tokenizer()
         else:
             train = [d for d in documents if d.split == "train"]
-            tokenizer.train(train, path, self.preset.model.vocab, SENTENCES)
+            tokenizer.train(train, self.folder / "tokenizer.model", self.preset.model.vocab, SENTENCES)
         data.write_store(self.folder / "store", documents, self.tokenizer())
 
+    def copy_tokenizer(self) -> None:
+        """The base's, of either kind."""
+        if not self.base_dir:
+            raise ValueError("--plan_dir holds a tokenizer's ids: name the base they are for with --base_dir")
+        found = [pathlib.Path(self.base_dir) / name for name in TOKENIZERS]
+        found = [path for path in found if path.is_file()]
+        if not found:
+            raise ValueError(f"--base_dir={self.base_dir} has no {' or '.join(TOKENIZERS)}")
+        shutil.copyfile(found[0], self.folder / found[0].name)
+
     def tokenizer(self) -> tokenizer.Tokenizer:
-        return tokenizer.Tokenizer(self.folder / "tokenizer.model")
+        return tokenizer.Tokenizer(
+            next((p for n in TOKENIZERS if (p := self.folder / n).exists()), self.folder / "tokenizer.model")
+        )
 
     def store(self) -> data.Store:
-        return data.open_store(self.folder / "store", self.tokenizer(), verify=True)
+        """The tokens that are trained and evaluated on."""
+        return (
+            self.plan().store
+            if self.plan_dir
+            else data.open_store(self.folder / "store", self.tokenizer(), verify=True)
+        )
+
+    def plan(self) -> data.AnyPlan:
+        """The one of --plan_dir."""
+        assert self.plan_dir
+        return data.open_plan(self.plan_dir, self.seed, self.tokenizer())
 
     def base_rows(self) -> data.Stages:
         assert self.preset.base
         return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages)
 
-    def extend_rows(self) -> data.Stages:
+    def extend_rows(self) -> data.Source:
         """The same for every method."""
-        return self.rows(self.preset.extended, self.preset.extend, self.preset.extend_stages)
+        if not self.plan_dir:
+            return self.rows(self.preset.extended, self.preset.extend, self.preset.extend_stages)
+        plan = self.plan()
+        if plan.length != self.preset.extended:
+            raise ValueError(
+                f"--plan_dir={self.plan_dir} has rows of {plan.length} tokens, not --length={self.preset.extended}"
+            )
+        return plan
 
     def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...]) -> data.Stages:
         store, phrases = self.store(), Phrases.of(self.tokenizer())
@@ -86,6 +131,8 @@ class Workspace:
             "seed": self.seed,
             "text_dir": self.text_dir,
             "base_dir": self.base_dir,
+            "adapter": self.adapter,
+            "plan_dir": self.plan_dir,
             "preset": dataclasses.asdict(self.preset) | {"softmax": repr(self.preset.softmax)},
             "sha256": hashes | {"extension rows": self.extend_rows().sha256},
         }
@@ -107,12 +154,16 @@ class Workspace:
             )
 
 
-def open_workspace(run_dir: str, preset: Preset, text_dir: str | None, base_dir: str | None, seed: int) -> Workspace:
+def open_workspace(
+    run_dir: str, preset: Preset, text_dir: str | None = None, base_dir: str | None = None,
+    adapter: str | None = None, plan_dir: str | None = None,
+) -> Workspace:  # fmt: skip
     """-> the workspace; with `base_dir`, of that model."""
-    if base_dir:
-        model = pretrained.load_config(pathlib.Path(base_dir), preset.model.dtype)
-        preset = dataclasses.replace(preset, model=model, base=None)
-    return Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, seed)
+    space = Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, adapter, plan_dir)
+    if not (given := space.given()):
+        return space
+    model = dataclasses.replace(given.cfg, dtype=preset.model.dtype)
+    return dataclasses.replace(space, preset=dataclasses.replace(preset, model=model, base=None))
 
 
 def write_atomically(path: pathlib.Path, content: str) -> None:

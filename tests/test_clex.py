@@ -41,7 +41,7 @@ def test_untrained_clex_is_dynamic_ntk(make):
 
 @pytest.mark.parametrize("act", ["silu", "tanh"])
 def test_clex_solvers_agree(act):
-    few, many, peer = clex(8, act, 2, steps=64), clex(8, act, 2), clex_rk4_peer(8, act, 2)
+    few, many, peer = clex(8, act, 2, ode_steps=64), clex(8, act, 2), clex_rk4_peer(8, act, 2)
     own = own_of(few, PHI)
     a, b, c = (rope_of(method, 8 * 2048, PHI, own).inv_freq_R for method in (few, many, peer))
     assert np.max(np.abs(a / ntk_inv_freq(PHI, 15) - 1)) > 0.01  # the network does something
@@ -95,7 +95,7 @@ def test_training_places(t):
 
 def test_clex_trains_in_one_compiled_step():
     """t and the places come from the key inside jit; every t is drawn, and gradients reach the network."""
-    method, cfg = clex(4, steps=16), TINY
+    method, cfg = clex(4, ode_steps=16), TINY
     assert isinstance(method.rope, ClexRope)
     ropes = jax.jit(jax.vmap(lambda key: method.rope(cfg, 64, own_of(method, cfg), key)))(
         jax.random.split(jax.random.key(0), 64)

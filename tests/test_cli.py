@@ -3,7 +3,7 @@
 import pytest
 from absl import flags as absl_flags
 
-from longjax import cli, sharding
+from longjax import cli, launch, sharding
 from longjax.config import TINY
 from longjax.methods import METHODS
 
@@ -81,8 +81,8 @@ def test_the_study_knows_its_methods(capsys):
 
 def test_a_method_is_described_alike_in_every_process():
     for make in (METHODS["yarn"], METHODS["self_extend"], METHODS["longlora"], METHODS["clex"]):
-        assert "0x" not in cli.described(make())
-    assert cli.described(METHODS["yarn"](4.0)) != cli.described(METHODS["yarn"](8.0))
+        assert "0x" not in launch.described(make())
+    assert launch.described(METHODS["yarn"](4.0)) != cli.described(METHODS["yarn"](8.0))
 
 
 def test_suggestions_or_the_whole_list():

@@ -24,7 +24,7 @@ PRESET = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    space = open_workspace(str(tmp_path_factory.mktemp("study")), PRESET, None, BASE, 0)
+    space = open_workspace(str(tmp_path_factory.mktemp("study")), PRESET, None, BASE)
     space.prepare()
     return space
 
@@ -43,12 +43,12 @@ def records(space, name):
     return [{key: x for key, x in json.loads(line).items() if key not in clocks} for line in lines]
 
 
-def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
     method = METHODS["pi"](2.0)
     straight = copied(prepared, tmp_path / "straight")
     launch.run(straight, "pi", method, quiet)
     broken = copied(prepared, tmp_path / "broken")
-    monkeypatch.setattr(launch, "SAVE_EVERY", 0.0)
+    often = launch.Place(loop=launch.Loop(save_every=1))
 
     def interrupt(fraction, doing):
         if "step 3/4" in doing or doing == "passkey at 128":
@@ -56,7 +56,7 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path, monke
 
     for _ in range(2):  # once in training, once in evaluation
         with pytest.raises(KeyboardInterrupt):
-            launch.run(broken, "pi", method, interrupt)
+            launch.run(broken, "pi", method, interrupt, often)
     with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')  # a line that was killed in the middle
     launch.run(broken, "pi", method, quiet)
@@ -80,7 +80,8 @@ def test_the_base_is_what_it_should_be(prepared):
 
 def test_two_studies_never_share_a_folder(prepared):
     prepared.seal(prepared.folder / "settings.json", prepared.settings())
-    other = dataclasses.replace(prepared, seed=1)
+    extend = dataclasses.replace(PRESET.extend, seed=1)
+    other = dataclasses.replace(prepared, preset=dataclasses.replace(prepared.preset, extend=extend))
     with pytest.raises(ValueError, match="was written with other settings"):
         other.seal(other.folder / "settings.json", other.settings())
 

@@ -1,4 +1,10 @@
+import contextlib
 import dataclasses
+import json
+import os
+import resource
+import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +12,12 @@ import numpy as np
 import pytest
 
 from longjax import launch, sharding
-from longjax.checkpoint import Checkpoints
+from longjax.batch import ahead, as_batch
+from longjax.checkpoint import About, Checkpoints, begun_from
+from longjax.data import Rows
+from longjax.guard import Guard
 from longjax.llama import Llama
-from longjax.methods import Method
+from longjax.methods import Method, with_lora
 from longjax.score import Scorer
 from longjax.train import Recipe, new_state, schedule, train_step
 from small import SMALL
@@ -21,7 +30,7 @@ WEIGHTS = (RNG.uniform(size=(8, 4, T)) < RNG.uniform(size=(8, 4, 1))).astype(np.
 
 
 def batch(step, method=Method()):
-    return launch.as_batch(TOKENS[step], WEIGHTS[step], method, CFG)
+    return as_batch(Rows(TOKENS[step], WEIGHTS[step]), method, CFG)
 
 
 def trained(recipe, steps, method=Method(), start=None):
@@ -54,7 +63,7 @@ def test_the_average_follows_its_formula():
 
 
 def test_the_rate_warms_up_and_decays():
-    rate = schedule(Recipe(steps=100, warmup=10, learning_rate=1.0, decay_to=0.1))
+    rate = schedule(Recipe(steps=100, warmup=10, learning_rate=1.0, schedule="cosine", decay_to=0.1))
     got = np.array([float(rate(step)) for step in range(101)])
     np.testing.assert_allclose(got[:10], np.arange(1, 11) / 10, rtol=1e-6)
     assert (np.diff(got[10:]) <= 0).all()
@@ -83,26 +92,196 @@ def test_a_frozen_method_is_not_trained():
         new_state(Llama(CFG, SMALL["self_extend"]), RECIPE, params(Method()))
 
 
+def saves(folder, what="pi", plan="abc", keep=2):
+    return Checkpoints(folder, About({"method": what}, plan, RECIPE.rows), keep)
+
+
+def fresh():
+    return new_state(Llama(CFG, train=True), RECIPE, params(Method()))
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
 def test_resuming_is_exact(tmp_path):
     straight, _ = trained(RECIPE, 4)
     half, _ = trained(RECIPE, 2)
-    first = Checkpoints(tmp_path)
-    first.save(half)
-    first.close()
+    with saves(tmp_path) as first:
+        first.save(half)
     (tmp_path / "9.orbax-checkpoint-tmp").mkdir()  # a save that was killed
-    second = Checkpoints(tmp_path)
-    restored = second.restore(new_state(Llama(CFG, train=True), RECIPE, params(Method())))
-    second.close()
+    with saves(tmp_path) as second:
+        restored = second.restore(fresh())
     assert int(restored.step) == 2
     again, _ = trained(RECIPE, 4, start=restored)
-    for path, x in straight.ema.items():
-        np.testing.assert_array_equal(again.ema[path], x)
+    equal((again.ema, again.opt, again.guard), (straight.ema, straight.opt, straight.guard))
+    data = json.loads((tmp_path / "2" / "data" / "metadata").read_text())
+    assert data == {"plan": "abc", "rows_seen": 2 * RECIPE.rows}
+
+
+@pytest.mark.parametrize("harm", ["empty", "no_meta", "truncated", "no_params"])
+def test_a_torn_newest_checkpoint_is_left_out(tmp_path, capsys, harm):
+    folder = tmp_path / "checkpoints"
+    with saves(folder) as checkpoints:
+        for steps in (1, 2):
+            checkpoints.save(trained(RECIPE, steps)[0])
+    torn = folder / "2"
+    if harm == "empty":
+        shutil.rmtree(torn)
+        torn.mkdir()
+    elif harm == "no_meta":
+        (torn / "meta" / "metadata").unlink()
+    elif harm == "no_params":
+        shutil.rmtree(torn / "params")
+    else:
+        for path in (torn / "params").rglob("*"):
+            if path.is_file() and path.stat().st_size > 2000:
+                os.truncate(path, 1000)
+    with saves(folder) as checkpoints:
+        state = checkpoints.restore(fresh())
+        assert int(state.step) == 1
+        state, _ = train_step(Llama(CFG, train=True), RECIPE, state, batch(1))
+        checkpoints.save(state)  # the step that was torn, once more
+    assert "checkpoints/2 is torn and left out" in capsys.readouterr().err
+    with saves(folder) as checkpoints:
+        equal(checkpoints.restore(fresh()).ema, trained(RECIPE, 2)[0].ema)
+
+
+def test_a_checkpoint_goes_on_only_in_its_own_run(tmp_path):
+    with saves(tmp_path) as checkpoints:
+        checkpoints.save(trained(RECIPE, 1)[0])
+    for other, said in ((saves(tmp_path, what="yarn"), "another method"), (saves(tmp_path, plan="x"), "another plan")):
+        with other as checkpoints, pytest.raises(ValueError, match=said):
+            checkpoints.restore(fresh())
+
+
+@contextlib.contextmanager
+def no_file_beyond(size):
+    """A disk that takes no more: the kernel refuses to write beyond `size` bytes of any file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def save_two(folder):
+    with saves(folder) as checkpoints:
+        checkpoints.save(trained(RECIPE, 2)[0])
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_older_ones(tmp_path):
+    trained(RECIPE, 2)  # compile before the disk is full
+    with saves(tmp_path) as checkpoints:
+        checkpoints.save(trained(RECIPE, 1)[0])
+    with no_file_beyond(10_000), pytest.raises(ValueError, match="cannot be written, earlier checkpoints are whole"):
+        save_two(tmp_path)
+    with saves(tmp_path) as checkpoints:
+        assert int(checkpoints.restore(fresh()).step) == 1
+
+
+def test_another_run_begins_with_weights_and_moments(tmp_path):
+    old, _ = trained(RECIPE, 3)
+    with saves(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(old)
+    plain = begun_from(tmp_path, fresh(), moments=False)
+    equal(plain.trained, old.trained)
+    equal(plain.ema, old.trained)
+    equal(plain.opt, fresh().opt)
+    warm = begun_from(tmp_path, fresh(), moments=True)
+    adam, schedule_state = warm.opt[1][0], warm.opt[1][2]
+    equal(adam.mu, old.opt[1][0].mu)
+    assert (int(warm.step), int(adam.count), int(schedule_state.count)) == (0, 3, 0)
+    with pytest.raises(ValueError, match="has no checkpoints"):
+        begun_from(tmp_path / "nowhere", fresh(), moments=False)
+
+
+def test_a_step_that_is_no_number_changes_nothing():
+    model, state = Llama(CFG, train=True), fresh()
+    state, _ = train_step(model, RECIPE, state, batch(0))
+    before = jax.tree.map(np.asarray, state)
+    bad = batch(1) | {"weights_BT": np.full_like(WEIGHTS[1], np.nan)}
+    state, numbers = train_step(model, RECIPE, state, bad)
+    equal((state.trained, state.ema, state.opt), (before.trained, before.ema, before.opt))
+    assert (int(state.step), int(numbers["skipped"]), int(numbers["streak"])) == (2, 1, 1)
+    state, numbers = train_step(model, RECIPE, state, batch(2))
+    assert (int(numbers["skipped"]), int(numbers["streak"])) == (1, 0)
+    # the rate goes on where it was: warm-up's second step, though this is the third batch
+    np.testing.assert_allclose(numbers["learning_rate"], schedule(RECIPE)(1), rtol=1e-6)
+
+
+def test_a_spike_is_left_out():
+    guard, calm = Guard.new(), jnp.float32(2.0)
+    for step in range(40):
+        loss = calm + 0.01 * (step % 5)
+        assert bool(guard.allows(loss, calm, 6.0))
+        guard = guard.after(jnp.bool_(True), jnp.int32(step), loss, calm + 0.01 * (step % 3))
+    assert not bool(guard.allows(calm + 1, calm, 6.0))
+    assert not bool(guard.allows(calm, calm + 1, 6.0))
+    assert bool(guard.allows(calm + 1, calm, 0.0))  # it was not asked for
+    assert bool(Guard.new().allows(calm + 100, calm, 6.0))  # nothing is known yet
+
+
+def test_the_first_moment_may_be_short():
+    recipe = dataclasses.replace(RECIPE, mu_dtype="bfloat16")
+    state = new_state(Llama(CFG, train=True), recipe, params(Method()))
+    adam = state.opt[1][0]
+    assert {x.dtype for x in adam.mu.values()} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in adam.nu.values()} == {jnp.dtype("float32")}
+    short, long = trained(recipe, 3)[1], trained(RECIPE, 3)[1]
+    np.testing.assert_allclose(short["loss"], long["loss"], rtol=1e-3)  # 8 bits of a rate of 1e-3
+
+
+def test_no_average_is_kept_if_none_is_asked_for():
+    state, _ = trained(dataclasses.replace(RECIPE, ema=0.0), 2)
+    assert state.ema == {}
+    equal(state.params(average=True), state.params())
+
+
+def test_loss_by_position_adds_up():
+    _, numbers = trained(RECIPE, 1)
+    np.testing.assert_allclose(numbers["loss_P"].sum() / numbers["weight_P"].sum(), numbers["loss"], rtol=1e-6)
+
+
+def test_any_method_may_train_adapters_alone():
+    method = with_lora(SMALL["yarn"], rank=2)
+    model, recipe = Llama(CFG, method, train=True), dataclasses.replace(RECIPE, frozen_dtype="bfloat16")
+    state = new_state(model, recipe, params(method))
+    assert all("lora_" in path for path in state.trained)
+    assert {x.dtype for x in state.frozen.values()} == {jnp.dtype("bfloat16")}
+    start = {path: np.asarray(x) for path, x in state.trained.items()}
+    state, numbers = train_step(model, recipe, state, batch(0, method))
+    assert np.isfinite(numbers["loss"])
+    assert all(np.abs(np.asarray(x) - start[path]).max() > 0 for path, x in state.trained.items() if "_b_" in path)
+    with pytest.raises(ValueError, match="adapters of its own"):
+        with_lora(SMALL["longlora"])
+
+
+def test_documents_stay_apart_through_pieces_and_landmarks():
+    start_BT = np.zeros((1, T), np.int32)
+    start_BT[:, 20:] = 20
+    rows = Rows(TOKENS[0][:1], WEIGHTS[0][:1], start_BT)
+    made = as_batch(rows, dataclasses.replace(SMALL["landmark"], piece=None), launch.grown(CFG, SMALL["landmark"]))
+    first = int(np.flatnonzero(made["start_BT"][0])[0])
+    assert made["tokens_BT"][0, first] == TOKENS[0][0, 20]
+    assert set(made["start_BT"][0]) == {0, first}
+    cut = as_batch(rows, dataclasses.replace(Method(), piece=32), CFG)
+    assert cut["start_BT"].tolist() == [[0] * 20 + [20] * 12, [0] * 32]
+
+
+def test_batches_come_in_order_and_errors_come_through():
+    assert list(ahead(lambda step: step * step, range(3, 10))) == [step * step for step in range(3, 10)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda step: 1 // (5 - step), range(10)))
 
 
 def test_landmarks_are_inserted_and_predicted():
     method = dataclasses.replace(SMALL["landmark"], piece=32)
     cfg = launch.grown(CFG, method)
-    made = launch.as_batch(TOKENS[0], WEIGHTS[0], method, cfg)
+    made = as_batch(Rows(TOKENS[0], WEIGHTS[0]), method, cfg)
     assert made["tokens_BT"].shape == (8, 36)  # 33 tokens with their target, a landmark after each seventh
     assert (made["tokens_BT"][:, 7] == CFG.vocab).all()
     assert (made["targets_BT"][:, 6] == CFG.vocab).all()

@@ -20,6 +20,7 @@ from longjax.methods.self_extend import self_extend, self_extend_auto
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import streaming_llm
 from longjax.methods.theta import theta
+from longjax.methods.with_lora import with_lora
 from longjax.methods.yarn import dynamic_yarn, yarn
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -88,5 +89,6 @@ __all__ = [
     "sliding_window",
     "streaming_llm",
     "theta",
+    "with_lora",
     "yarn",
 ]

@@ -200,10 +200,10 @@ def clex(
     act: Literal["silu", "tanh"] = "silu",
     param_factor: int = 1,
     log_scale: bool = True,
-    steps: int = 256,
+    ode_steps: int = 256,
 ) -> Method:
     """`log_scale` multiplies queries by ln(length) / ln(trained_len) in evaluation, never in training."""
-    return Method(rope=ClexRope(max_factor, act, log_scale, Departure(steps)), own=ClexOwn(param_factor))
+    return Method(rope=ClexRope(max_factor, act, log_scale, Departure(ode_steps)), own=ClexOwn(param_factor))
 
 
 def clex_rk4_peer(
