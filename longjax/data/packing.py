@@ -152,8 +152,8 @@ def pack(
     if pieces is None or not len(pieces.count_N):
         raise ValueError(f"--length={length} is too long: {selection.name} has {size_I.sum()} tokens that no row fits")
     doc = docs[pieces.doc_J]
-    row_ptr = np.concatenate([[0], np.cumsum(pieces.count_N)]).astype(np.uint64)
-    start = store.docs["start"][doc] + pieces.begin_J.astype(np.uint64)
+    row_ptr = np.concatenate([[0], np.cumsum(pieces.count_N)])
+    start = store.docs["start"][doc] + pieces.begin_J
     spans = Spans(row_ptr, doc.astype(np.uint32), start, pieces.size_J.astype(np.uint32))
     rows, trained = len(pieces.count_N), int(pieces.size_J.sum())
     about = {

@@ -25,9 +25,9 @@ class Spans(NamedTuple):
     """Row r is spans row_ptr[r] to row_ptr[r + 1], one after the other; what is missing at its end is padding.
 
     Attributes:
-      row_ptr: uint64, one more than there are rows.
+      row_ptr: int64, one more than there are rows.
       doc: uint32, the number of the span's document in the store.
-      start: uint64, address of its first token.
+      start: int64, address of its first token.
       size: uint32, its tokens.
 
     """
@@ -102,7 +102,7 @@ class Plan:
 
     def _fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
         span = slice(*self.spans.row_ptr[r : r + 2].tolist())
-        start_J, size_J = self.spans.start[span].astype(np.int64), self.spans.size[span].astype(np.int64)
+        start_J, size_J = self.spans.start[span], self.spans.size[span].astype(np.int64)
         shard_J, end_J = self.store.shard(start_J), np.cumsum(size_J)
         local_J = start_J - self.store.bases[shard_J]
         begin, masks = 0, self.store.masks

@@ -21,13 +21,13 @@ from longjax.tokenizer import Tokenizer
 
 DOC = np.dtype(
     [
-        ("start", "<u8"),  # address of its first token
+        ("start", "<i8"),  # address of its first token
         ("length", "<u4"),
         ("characters", "<u4"),  # of its text; 0: it came as tokens
         ("source", "<u2"),  # its place in the manifest's list
         ("split", "u1"),  # its place in SPLITS
         ("file", "<u4"),  # its place in the manifest's list
-        ("row", "<u8"),  # which document of the file
+        ("row", "<i8"),  # which document of the file
         ("id", "<u8"),  # of its name: what random choices depend on
     ]
 )

@@ -153,7 +153,7 @@ def _write_shard(folder: pathlib.Path, number: int, group: list[Item], layout: L
     kept = [item for item in group if not item.skipped]
     docs = np.zeros(len(kept), DOC)
     docs["length"] = [len(item.ids) for item in kept]
-    docs["start"] = np.cumsum(docs["length"], dtype=np.uint64) - docs["length"]
+    docs["start"] = np.cumsum(docs["length"], dtype=np.int64) - docs["length"]
     docs["characters"] = [item.characters for item in kept]
     docs["split"] = [layout.split(item.name) for item in kept]
     docs["file"], docs["row"] = [item.file for item in kept], [item.row for item in kept]
@@ -200,7 +200,7 @@ def _seal(folder: pathlib.Path, ledger: Ledger) -> Store:
     parts, base = [], 0
     for k, shard in enumerate(shards):
         docs = np.load(folder / f"docs-{k:05}.npy")
-        docs["start"] += np.uint64(base)
+        docs["start"] += base
         if shard["sources"]:
             docs["source"] = np.array([labels.index(label) for label in shard["sources"]])[docs["source"]]
         parts.append(docs)
