@@ -66,8 +66,11 @@ def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
     return tree
 
 
-def handler(*more: tuple[Any, type_handlers.TypeHandler]) -> ocp.Checkpointer:
-    registry = type_handlers.create_type_handler_registry((np.ndarray, type_handlers.NumpyHandler()), *more)
+@functools.cache
+def checkpointer() -> ocp.Checkpointer:
+    registry = type_handlers.create_type_handler_registry(
+        (Later, LaterHandler()), (np.ndarray, type_handlers.NumpyHandler()), (jax.Array, type_handlers.ArrayHandler())
+    )
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry))
 
 
@@ -91,7 +94,7 @@ def write(
         return Later(make, leaves.shape(leaf, cfg), named.read(leaves.theirs(leaf, cfg), slice(0, 0)).dtype)
 
     try:
-        handler((Later, LaterHandler())).save(path, nested({keys(leaf): later(leaf) for leaf in every}))
+        checkpointer().save(path, nested({keys(leaf): later(leaf) for leaf in every}))
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror or error}") from error
     about = {"layout": LAYOUT, "model": dataclasses.asdict(cfg), "config": config}
@@ -135,7 +138,7 @@ class OrbaxFolder:
             partial_restore=True,
         )
         try:
-            return jax.tree.leaves(handler().restore(self.path, args=asked))[0]
+            return jax.tree.leaves(checkpointer().restore(self.path, args=asked))[0]
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} is torn: {str(error).splitlines()[0]}; convert it again") from error
 
@@ -144,7 +147,7 @@ class OrbaxFolder:
 
     @functools.cached_property
     def dtypes(self) -> dict[tuple[str, ...], Any]:
-        about = handler().metadata(self.path).item_metadata
+        about = checkpointer().metadata(self.path).item_metadata
         assert about is not None
         held = jax.tree_util.tree_leaves_with_path(about.tree)
         return {tuple(str(key.key) for key in path): x.dtype for path, x in held}

@@ -1,0 +1,40 @@
+"""What a Hugging Face directory computes, here and in stock transformers."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+
+from longjax import pretrained
+from longjax.attention import Tokens
+from longjax.llama import Llama, logits
+from longjax.pretrained import Checkpoint
+
+
+def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
+    """-> logits_BTV. The checkpoint is opened in float32."""
+    model, (B, T) = Llama(checkpoint.cfg, checkpoint.method), tokens_BT.shape
+    params = pretrained.load(checkpoint.tensors, checkpoint.cfg)
+
+    @jax.jit
+    def run(params, tokens_BT):
+        hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T)
+        return logits(params, hidden_BTD)
+
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(run(params, tokens_BT.astype(np.int32)))
+
+
+def theirs(folder: pathlib.Path, tokens_BT: np.ndarray) -> np.ndarray | None:
+    """-> logits_BTV in float32; None: torch or transformers is not installed."""
+    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
+        return None
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
+    with torch.no_grad():
+        return model.eval()(torch.tensor(tokens_BT.astype(np.int64))).logits.numpy()
