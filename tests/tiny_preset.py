@@ -1,0 +1,39 @@
+"""The smallest preset that runs everything, `tiny`; as a program, an experiment with it: python tests/tiny_preset.py pi ..."""
+
+import dataclasses
+import sys
+
+from longjax.blockwise import Blockwise
+from longjax.presets import PRESETS, QUICK
+from longjax.train import Recipe
+
+SETTINGS = {
+    "pi": {"factor": 2.0}, "ntk_static": {"factor": 2.0}, "ntk_32k": {"reach": 256}, "ntk_64k_code": {"reach": 256},
+    "yarn": {"factor": 2.0}, "clex": {"max_factor": 4, "ode_steps": 16}, "clex_rk4_peer": {"max_factor": 4},
+    "llama3": {"factor": 2.0}, "lm_infinite": {"window": 32, "first": 4},
+    "longrope": {"long_factor": ",".join(["2"] * 16), "short_factor": ",".join(["1"] * 16)},
+    "lm_infinite_topk": {"window": 32, "first": 4, "top_k": 2, "insert_at": 8, "from_layer": 1},
+    "streaming_llm": {"sinks": 4, "recent": 28}, "sliding_window": {"window": 32},
+    "self_extend": {"window": 32, "group": 4}, "self_extend_auto": {"window": 32}, "rerope": {"window": 32},
+    "leaky_rerope": {"window": 32, "factor": 4.0}, "landmark": {"block": 16, "top_k": 2, "piece": 64},
+    "longlora": {"factor": 2.0}, "longlora_sft": {"factor": 2.0, "group": 64},
+}  # fmt: skip
+PRESETS["tiny"] = dataclasses.replace(
+    QUICK,
+    extended=256,
+    extend=Recipe(steps=3, rows=2, learning_rate=1e-3, warmup=1, schedule="cosine", ema=0.5),
+    lengths=(256,),
+    windows=1,
+    samples=1,
+    depths=(0.5,),
+    characters=1_500_000,
+    softmax=Blockwise(64, 64),
+    settings=SETTINGS,
+)
+
+if __name__ == "__main__":
+    from longjax.cli import experiment
+    from longjax.methods import METHODS
+
+    name = sys.argv.pop(1)
+    experiment(METHODS[name])
