@@ -60,7 +60,8 @@ def _mpt(config: Config) -> dict[str, Any]:
     only(config, "logit_scale", None)
     only(config, "norm_type", "low_precision_layernorm", "layernorm")
     return {
-        "norm": "layer", "norm_eps": config["layer_norm_epsilon"], "gated": False, "rotary_fraction": 0.0,
+        "norm": "layer", "norm_eps": config["layer_norm_epsilon"], "act": "gelu", "gated": False,
+        "rotary_fraction": 0.0,
         "biases": () if config["no_bias"] else ("q", "k", "v", "o", "up", "down", "norm"),
         "clip_qkv": attention.get("clip_qkv") or None,
     }  # fmt: skip
@@ -117,8 +118,8 @@ FAMILIES = {
     "mpt": Family(
         _mpt, _no_window,
         COMMON | {
-            "hidden_act": "gelu", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "no_bias": True,
-            "expansion_ratio": 4, "attn_config": {},
+            "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "no_bias": True, "expansion_ratio": 4,
+            "attn_config": {},
         },
     ),
 }  # fmt: skip

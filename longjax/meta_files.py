@@ -42,10 +42,25 @@ class MetaFolder:
         return {name: self._shape(name) for name in self.names}
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        axis, heads = self._axis(name), self._heads(name)
-        parts = [shard.read(self.names[name]) for shard in (self.shards if axis is not None else self.shards[:1])]
-        x = parts[0] if axis is None else np.concatenate(parts, axis)
-        return (x if heads is None else meta_to_hf(x, heads))[rows]
+        shape, axis, stored = self._shape(name), self._axis(name), self.names[name]
+        if axis != 0:
+            parts = [shard.read(stored, rows) for shard in (self.shards if axis else self.shards[:1])]
+            return np.concatenate(parts, -1)
+        start, stop, _ = rows.indices(shape[0])
+        heads = self._heads(name)
+        if heads is None or start == stop:
+            return self._rows(stored, start, stop)
+        width = shape[0] // heads
+        first, last = start // width, -(-stop // width)  # whole heads
+        x = meta_to_hf(self._rows(stored, first * width, last * width), last - first)
+        return x[start - first * width : stop - first * width]
+
+    def _rows(self, stored: str, start: int, stop: int) -> np.ndarray:
+        """Rows of a tensor whose rows are spread over the files, from those files that have them."""
+        size = self.shards[0].shapes()[stored][0]
+        runs = [(max(start - i * size, 0), min(stop - i * size, size)) for i in range(len(self.shards))]
+        held = [(shard, lo, hi) for shard, (lo, hi) in zip(self.shards, runs, strict=True) if lo < hi]
+        return np.concatenate([shard.read(stored, slice(lo, hi)) for shard, lo, hi in held or [(self.shards[0], 0, 0)]])
 
     def config(self) -> dict[str, Any]:
         """-> config.json as Hugging Face would have it."""

@@ -3,39 +3,27 @@
 A case is hf/ or meta/, perhaps with adapter/, and logits.npz: input_ids_T, logits_T, nll_T for each length T.
 """
 
-import dataclasses
 import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from longjax import convert
-from longjax.adapters import Merged
 from longjax.attention import Tokens
-from longjax.config import ModelConfig
-from longjax.hf_config import method_of, model_of
 from longjax.llama import Llama, logits
-from longjax.meta_files import MetaFolder
-from longjax.methods import Method
-from longjax.safetensors import NAMES, SafetensorsFolder
+from longjax.pretrained import Checkpoint, open_checkpoint
+from longjax.safetensors import NAMES
 from longjax.tensors import Tensors
-from longjax.torch_files import TorchFolder
 from tools.golden.common import Result
 from tools.golden.exact_case import Check, failure
 
 LOGITS = "logits.npz"
 LOGITS_TOLERANCE = 1e-4  # float32 sums in another order; a correct reader has 4e-5
 NLL_TOLERANCE = 2e-4  # a logit and the log of a sum of logits, each within the above
-
-
-class Checkpoint(NamedTuple):
-    cfg: ModelConfig
-    method: Method
-    tensors: Tensors
 
 
 def is_convert(folder: Path) -> bool:
@@ -72,19 +60,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def open_case(case: Path) -> Checkpoint:
-    if (case / "meta").exists():
-        tensors: Tensors = MetaFolder(case / "meta")
-        config = tensors.config()
-    else:
-        config = read_json(case / "hf" / "config.json")
-        single = any((case / "hf").glob("*.safetensors"))
-        tensors = SafetensorsFolder(case / "hf") if single else TorchFolder(case / "hf")
-    cfg = dataclasses.replace(model_of(config), dtype="float32")
-    if (case / "adapter").exists():
-        tensors = Merged(convert.Named(tensors, cfg), case / "adapter")
-    cfg = convert.fitted(cfg, tensors.shapes())
-    convert.check_names(tensors.shapes(), cfg)
-    return Checkpoint(cfg, method_of(config), tensors)
+    """Raises ValueError for what does not fit."""
+    folder = next(path for path in (case / "meta", case / "hf") if path.exists())
+    adapter = case / "adapter"
+    checkpoint = open_checkpoint(folder, str(adapter) if adapter.exists() else None, dtype="float32")
+    convert.check_names(checkpoint.tensors.shapes(), checkpoint.cfg)
+    return checkpoint
 
 
 def state_of(tensors: Tensors) -> dict[str, np.ndarray]:
