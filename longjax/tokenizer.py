@@ -52,7 +52,8 @@ class Tokenizer:
         return self.engine.end
 
     def encode(self, text: str) -> np.ndarray:
-        """-> ids, int32: those of the whole text."""
+        """-> ids, int32: those of the whole text. Raises UnicodeError for halves of surrogate pairs."""
+        text.encode()
         extra = self._extra
         groups = self.engine.encode([text] if extra is None else lines(text))
         parts = [np.asarray(ids[extra if i else 0 :], np.int32) for i, ids in enumerate(groups)]

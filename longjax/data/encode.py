@@ -52,10 +52,10 @@ def check_marks(tokenizer: Tokenizer, add_bos: bool, add_eos: bool) -> None:
 
 
 def _checked(ids: np.ndarray, vocab: int) -> np.ndarray:
+    if not ids.size:
+        raise ValueError("empty")
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError("not a list of ids")
-    if not len(ids):
-        raise ValueError("empty")
     if ids.min() < 0 or ids.max() >= vocab:
         raise ValueError(f"with ids beyond the tokenizer's {vocab}")
     return ids.astype(np.int32)
