@@ -173,8 +173,9 @@ def is_other(name: str) -> bool:
 
 def saved_name(name: str) -> str:
     """base_model.model.lm_head.modules_to_save.default.weight (older PEFT) -> lm_head.weight."""
-    match = SAVED.fullmatch(name.removeprefix(PREFIX))
-    return match[1] + match[4] if match else name
+    bare = name.removeprefix(PREFIX)
+    match = SAVED.fullmatch(bare)
+    return match[1] + match[4] if match else bare
 
 
 def with_mean(x: np.ndarray, more: int) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""Adapters are merged as PEFT merges them, row by row; what cannot be merged is refused."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from longjax import safetensors
+from longjax.adapters import Merged, saved_name
+from longjax.config import TINY
+from longjax.convert import to_hf
+from longjax.tensors import InMemory
+from test_convert import params_of
+
+Q, UP, EMBED, NORM = (
+    "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj", "model.embed_tokens", "model.norm",
+)  # fmt: skip
+RNG = np.random.default_rng(1)
+
+
+def factors(module, outputs, inputs, rank=4, embedding=""):
+    names = [f"base_model.model.{module}.lora_{embedding}{x}{'' if embedding else '.weight'}" for x in "AB"]
+    shapes = [(rank, inputs), (outputs, rank)]
+    return {name: RNG.standard_normal(s, np.float32) for name, s in zip(names, shapes, strict=True)}
+
+
+def base(dtype=np.float32):
+    return InMemory({name: x.astype(dtype) for name, x in to_hf(params_of(TINY), TINY).items()})
+
+
+def write(folder, tensors, **config):
+    folder.mkdir(exist_ok=True)
+    said = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none"} | config
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    safetensors.write(folder / "adapter_model.safetensors", tensors)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({}, 2.0),
+        ({"use_rslora": True}, 4.0),
+        ({"r": 64}, 2.0),  # the rank is the tensor's: rank_pattern may have changed it
+        ({"alpha_pattern": {"q_proj": 6}}, 1.5),
+        ({"alpha_pattern": {"layers.0.self_attn.q_proj": 6, "k_proj": 3}}, 2.0),
+        ({"alpha_pattern": {r"^model\.layers\.1\..*": 1}}, 0.25),
+    ],
+)
+def test_scale(tmp_path, config, scale):
+    held = factors(Q, 64, 64)
+    a, b = held.values()
+    want = base()[f"{Q}.weight"] + np.float32(scale) * (b @ a)
+    np.testing.assert_allclose(
+        Merged(base(), write(tmp_path, held, **config)).read(f"{Q}.weight"), want, atol=1e-5
+    )  # fp32 sums in another order, of magnitude 10
+
+
+def test_every_row_range_is_part_of_the_whole(tmp_path):
+    held = factors(Q, 64, 64) | factors(UP, 96, 64) | factors(EMBED, 64, 97, embedding="embedding_")
+    held[f"base_model.model.{NORM}.weight"] = np.full(64, 3.0, np.float32)
+    merged = Merged(base(), write(tmp_path, held))
+    assert merged.shapes() == base().shapes()
+    changed = set()
+    for name, before in base().items():
+        whole = merged.read(name)
+        changed |= {name} if not np.array_equal(whole, before) else set()
+        for rows in (slice(0, 0), slice(3, 9), slice(60, 64)):
+            # a product of fewer rows may be summed in another order
+            np.testing.assert_allclose(merged.read(name, rows), whole[rows], atol=1e-5, err_msg=name)
+    assert changed == {f"{module}.weight" for module in (Q, UP, EMBED, NORM)}
+
+
+def test_embeddings_are_the_other_way_around(tmp_path):
+    held = factors(EMBED, 64, 97, embedding="embedding_")
+    a, b = held.values()
+    got = Merged(base(), write(tmp_path, held)).read(f"{EMBED}.weight")
+    np.testing.assert_allclose(got, base()[f"{EMBED}.weight"] + 2 * (b @ a).T, atol=1e-5)
+
+
+def test_added_in_float32_and_rounded_once(tmp_path):
+    held, low = factors(Q, 64, 64), base(jnp.bfloat16)
+    folder = write(tmp_path, held | {f"base_model.model.{NORM}.weight": np.full(64, 0.1, np.float32)})
+    a, b = held.values()
+    exact = low[f"{Q}.weight"].astype(np.float32) + np.float32(2) * (b @ a)
+    got = Merged(low, folder).read(f"{Q}.weight")
+    assert got.dtype == jnp.bfloat16
+    assert (got == exact.astype(jnp.bfloat16)).mean() > 0.99  # the rest is a sum in another order, at a tie
+    assert Merged(low, folder).read(f"{NORM}.weight").dtype == jnp.bfloat16
+    full = Merged(low, folder, np.dtype(np.float32))
+    np.testing.assert_allclose(full.read(f"{Q}.weight"), exact, atol=1e-5)
+    assert {full.read(name).dtype for name in low} == {np.dtype(np.float32)}
+
+
+def test_names_of_all_ages():
+    for name in (f"base_model.model.{Q}.weight", f"{Q}.modules_to_save.default.weight", f"{Q}.modules_to_save.weight"):
+        assert saved_name(name) == f"{Q}.weight"
+    assert saved_name("base_model.model.lm_head.modules_to_save.bias") == "lm_head.bias"
+
+
+def test_the_base_s_own_copy_is_not_used(tmp_path):
+    ours, copy = np.full(64, 3.0, np.float32), np.full(64, 4.0, np.float32)
+    held = {f"{NORM}.modules_to_save.default.weight": ours, f"{NORM}.original_module.weight": copy}
+    merged = Merged(base(), write(tmp_path, {f"base_model.model.{name}": x for name, x in held.items()}))
+    np.testing.assert_array_equal(merged.read(f"{NORM}.weight"), ours)
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"bias": "all"}, "only peft_type LORA with bias none"),
+        ({"peft_type": "IA3"}, "only peft_type LORA"),
+        ({"init_lora_weights": "pissa_niter_4"}, "'pissa_niter_4' changes the base"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out=True"),
+    ],
+)
+def test_what_is_no_sum_of_products_is_refused(tmp_path, config, match):
+    with pytest.raises(ValueError, match=match):
+        Merged(base(), write(tmp_path, factors(Q, 64, 64), **config))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "match"),
+    [
+        (factors(Q, 64, 64) | {f"base_model.model.{Q}.lora_magnitude_vector.weight": np.ones(64)}, "magnitude_vector"),
+        (dict(list(factors(Q, 64, 64).items())[:1]), "the adapter lacks 'B'"),
+        (factors(Q, 64, 32), r"adapter of model.layers.1.self_attn.q_proj.weight is of shape \(64, 32\), not \(64, 64"),
+        (factors("model.layers.9.mlp.up_proj", 96, 64), r"does not have: model.layers.9.mlp.up_proj.weight"),
+        ({"base_model.model.lm_head.vectors": np.ones(3)}, "does not have: lm_head.vectors"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, tensors, match):
+    with pytest.raises(ValueError, match=match):
+        Merged(base(), write(tmp_path, tensors))
+
+
+def test_missing_files_are_named(tmp_path):
+    folder = write(tmp_path, factors(Q, 64, 64))
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(ValueError, match=r"adapter_config\.json is missing or damaged"):
+        Merged(base(), folder)
+    with pytest.raises(ValueError, match=r"no-such-folder"):
+        Merged(base(), tmp_path / "no-such-folder")
+
+
+def test_longlora_s_release_grows_the_vocabulary(tmp_path):
+    torch = pytest.importorskip("torch", reason="trainable_params.bin is a pickle, which torch reads")
+    folder = write(tmp_path, factors(Q, 64, 64))
+    trained = {f"{EMBED}.weight": torch.ones(98, 64), f"{NORM}.weight": torch.full((64,), 2.0)}
+    torch.save(trained, folder / "trainable_params.bin")
+    merged, head = Merged(base(), folder), base()["lm_head.weight"]
+    assert merged.shapes() == base().shapes() | {f"{EMBED}.weight": (98, 64), "lm_head.weight": (98, 64)}
+    np.testing.assert_array_equal(merged.read("lm_head.weight")[:97], head)
+    np.testing.assert_allclose(merged.read("lm_head.weight", slice(97, 98)), head.mean(0, keepdims=True), atol=1e-7)
+    np.testing.assert_array_equal(merged.read(f"{EMBED}.weight"), trained[f"{EMBED}.weight"].numpy())
+    np.testing.assert_array_equal(merged.read(f"{NORM}.weight"), np.full(64, 2.0))
