@@ -39,21 +39,26 @@ def theirs(leaf: Leaf, cfg: ModelConfig) -> str:
     return table(cfg)[leaf.name].theirs.format(leaf.layer)
 
 
-def outermost(leaf: Leaf, cfg: ModelConfig) -> tuple[int, int]:
-    """-> which of our axes changes slowest in their file, and how many rows of theirs one step of it is."""
-    first, size = table(cfg)[leaf.name].axes.split()[0], convert.sizes(cfg)
-    return leaf.name.rsplit("_", 1)[1].index(first[0]), math.prod(size[a] for a in first[1:])
+def order(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
+    """-> for each of our axes, which one it is in the file, where all axes are apart."""
+    flat = table(cfg)[leaf.name].axes.replace(" ", "")
+    return tuple(flat.index(axis) for axis in leaf.name.rsplit("_", 1)[1])
 
 
-def read(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(None)) -> np.ndarray:
-    """-> the leaf with our axes; `some` of its outermost axis. `tensors` are by the names of our tables."""
-    entry, (axis, rows) = table(cfg)[leaf.name], outermost(leaf, cfg)
-    count = shape(leaf, cfg)[axis]
+def stored(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(None)) -> np.ndarray:
+    """-> the leaf with all axes apart, in the order of the file; `some` of the first. Names are those of our tables."""
+    entry, size = table(cfg)[leaf.name], convert.sizes(cfg)
+    count, *rest = (size[axis] for axis in entry.axes.replace(" ", ""))
+    rows = math.prod(size[axis] for axis in entry.axes.split()[0][1:])  # of theirs for one step of the first axis
     start, stop, _ = some.indices(count)
     first = entry.part * count
     x = tensors.read(theirs(leaf, cfg), slice((first + start) * rows, (first + stop) * rows))
-    ours, flat, size = leaf.name.rsplit("_", 1)[1], entry.axes.replace(" ", ""), convert.sizes(cfg)
-    return x.reshape([stop - start, *(size[a] for a in flat[1:])]).transpose([flat.index(a) for a in ours])
+    return x.reshape([stop - start, *rest])
+
+
+def read(tensors: Tensors, leaf: Leaf, cfg: ModelConfig) -> np.ndarray:
+    """-> the leaf with our axes."""
+    return stored(tensors, leaf, cfg).transpose(order(leaf, cfg))
 
 
 @dataclasses.dataclass(frozen=True)
