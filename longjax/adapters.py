@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,9 @@ CONFIG, TRAINED = "adapter_config.json", "trainable_params.bin"
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"(.*)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?")
 SAVED = re.compile(r"(.*?)(\.modules_to_save)?(\.default)?(\.weight|\.bias)")
-VOCAB = ("embed_tokens.weight", "wte.weight", "lm_head.weight", "lm_head.bias")  # grow with the vocabulary
+EMBEDS, HEAD = ("embed_tokens.weight", "wte.weight"), "lm_head.weight"
+VOCAB = (*EMBEDS, HEAD, "lm_head.bias")  # grow with the vocabulary
+T = TypeVar("T")
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base's weights as well
 UNKNOWN = (
     "use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora", "use_bdlora", "kasa_config",
@@ -51,11 +53,12 @@ class Merged:
         self.base, self.dtype = base, dtype
         self.adapter = open_adapter(folder)
         config = read_config(folder / CONFIG)
-        self.factors = factors_of(self.adapter.shapes(), config, folder)
-        self.replaced: dict[str, tuple[Tensors, str]] = {
-            saved_name(name): (self.adapter, name) for name in self.adapter.shapes() if not is_other(name)
-        }
+        self.factors = self._in_base(factors_of(self.adapter.shapes(), config, folder))
+        self.replaced = self._in_base(
+            {saved_name(name): (self.adapter, name) for name in self.adapter.shapes() if not is_other(name)}
+        )
         self.grown: dict[str, int] = {}
+        self._keep_tied(folder)
         if (folder / TRAINED).exists():
             self._add_trained(TorchFile(folder / TRAINED))
         missing = (self.factors.keys() | self.replaced.keys()) - base.shapes().keys()
@@ -95,13 +98,26 @@ class Merged:
         product = a.T[rows] @ b.T if factors.transposed else b[rows] @ a
         return np.float32(factors.scale) * product
 
+    def _in_base(self, changes: dict[str, T]) -> dict[str, T]:
+        """By the base's names, which may be without the prefix that PEFT saw."""
+        names = self.base.shapes()
+        short = {name: name.partition(".")[2] for name in changes}
+        return {short[n] if n not in names and short[n] in names else n: change for n, change in changes.items()}
+
+    def _keep_tied(self, folder: pathlib.Path) -> None:
+        """Where the base has no head of its own, PEFT makes one unless it was told to tie it again."""
+        if HEAD not in self.base.shapes() and any(name.endswith(EMBEDS) for name in self.replaced):
+            if HEAD not in self.replaced:
+                raise ValueError(f"{folder} unties the embedding, which it replaces, from the head: merge it with PEFT")
+            del self.replaced[HEAD]
+
     def _add_trained(self, trained: Tensors) -> None:
         """LongLoRA adds a [PAD] token: as many rows as its embedding has more, everywhere."""
         shapes = self.base.shapes()
         for name, shape in trained.shapes().items():
             if ignored(name):
                 continue
-            self.replaced[name.removeprefix(PREFIX)] = (trained, name)
+            self.replaced |= self._in_base({name.removeprefix(PREFIX): (trained, name)})
             if name.endswith(VOCAB) and name in shapes:
                 more = shape[0] - shapes[name][0]
                 self.grown |= {other: more for other in shapes if more > 0 and other.endswith(VOCAB)}

@@ -35,7 +35,7 @@ class MetaFolder:
         self.params = read_params(folder / "params.json")
         paths = sorted(folder.glob("consolidated.*.pth"))
         self.shards = [TorchFile(path) for path in paths or [folder / "consolidated.00.pth"]]
-        self.names = {hf_name(name): name for name in self.shards[0].shapes() if name != "rope.freqs"}
+        self.names = {hf_name(name): name for name in weights(self.shards[0])}
         check_shards(folder, self.shards, self.params["dim"])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -119,10 +119,14 @@ def hf_name(name: str) -> str:
     return f"model.layers.{number}.{LAYER[rest]}.{kind}" if start == "layers" and rest in LAYER else name
 
 
+def weights(shard: TorchFile) -> dict[str, tuple[int, ...]]:
+    """-> shapes; frequencies are not read."""
+    return {name: shape for name, shape in shard.shapes().items() if name != "rope.freqs"}
+
+
 def check_shards(folder: pathlib.Path, shards: list[TorchFile], dim: int) -> None:
     """Raises ValueError if a file is not there, or of another model."""
-    first = shards[0].shapes()
-    rows = first.get("layers.0.attention.wq.weight", (dim,))[0]
+    rows = shards[0].shapes().get("layers.0.attention.wq.weight", (dim,))[0]
     count = max(dim // rows, 1)
     for number in range(max(count, len(shards))):
         path = folder / f"consolidated.{number:02}.pth"
@@ -131,7 +135,7 @@ def check_shards(folder: pathlib.Path, shards: list[TorchFile], dim: int) -> Non
     if len(shards) != count:
         raise ValueError(f"{folder} has {len(shards)} consolidated.*.pth files, but the model is in {count}")
     for shard in shards:
-        if shard.shapes() != first:
+        if weights(shard) != weights(shards[0]):
             raise ValueError(f"{shard.path} does not hold the same tensors as {shards[0].path}: {AGAIN}")
 
 

@@ -156,3 +156,23 @@ def test_longlora_s_release_grows_the_vocabulary(tmp_path):
     np.testing.assert_allclose(merged.read("lm_head.weight", slice(97, 98)), head.mean(0, keepdims=True), atol=1e-7)
     np.testing.assert_array_equal(merged.read(f"{EMBED}.weight"), trained[f"{EMBED}.weight"].numpy())
     np.testing.assert_array_equal(merged.read(f"{NORM}.weight"), np.full(64, 2.0))
+
+
+def test_a_base_without_prefix_is_changed_all_the_same(tmp_path):
+    held = factors(Q, 64, 64) | {f"base_model.model.{NORM}.weight": np.full(64, 3.0, np.float32)}
+    folder = write(tmp_path, held)
+    bare = InMemory({name.removeprefix("model."): x for name, x in base().items()})
+    want, got = Merged(base(), folder), Merged(bare, folder)
+    for name, shape in want.shapes().items():
+        assert got.shapes()[name.removeprefix("model.")] == shape
+        np.testing.assert_array_equal(got.read(name.removeprefix("model.")), want.read(name))
+
+
+def test_a_tied_embedding_is_replaced_only_where_it_stays_tied(tmp_path):
+    tied = InMemory({name: x for name, x in base().items() if name != "lm_head.weight"})
+    held = {f"base_model.model.{EMBED}.weight": np.ones((97, 64), np.float32)}
+    with pytest.raises(ValueError, match="unties the embedding"):
+        Merged(tied, write(tmp_path, held))
+    both = Merged(tied, write(tmp_path, held | {"base_model.model.lm_head.weight": np.ones((97, 64), np.float32)}))
+    assert both.shapes() == tied.shapes()
+    assert (both.read(f"{EMBED}.weight") == 1).all()

@@ -37,7 +37,7 @@ def meta_state(state):
 def write(folder, state, shards, llama3=False, params=PARAMS):
     """As Meta splits: matrices over rows, wo and w2 over columns, embeddings over columns until Llama-3."""
     for i in range(shards):
-        part = {"rope.freqs": torch.ones(4)}
+        part = {"rope.freqs": torch.ones(4)} if i == 0 else {}
         for name, x in meta_state(state).items():
             short = name.split(".")[-2]
             axis = 1 if short in COLUMNS or (short == "tok_embeddings" and not llama3) else 0

@@ -113,6 +113,8 @@ def same_logits(case: Path, checkpoint: Checkpoint) -> Iterator[Check]:
     lengths = sorted(int(name.rpartition("_")[2]) for name in arrays if name.startswith("input_ids_"))
     if not lengths or {f"{kind}_{T}" for T in lengths for kind in ("input_ids", "logits", "nll")} != arrays.keys():
         raise ValueError(f"{LOGITS} holds {sorted(arrays)}, not input_ids_T, logits_T and nll_T")
+    if (case / "meta.json").exists() and sorted(read_json(case / "meta.json").get("lens", lengths)) != lengths:
+        raise ValueError(f"{LOGITS} has lengths {lengths}, not those of meta.json")
     for T in lengths:
         ids_BT = arrays[f"input_ids_{T}"]
         got_BTV = np.asarray(forward(model, params, ids_BT), np.float64)
