@@ -1,7 +1,10 @@
-"""Dual chunk attention (ChunkLlama). Frozen.
+r"""Dual chunk attention (ChunkLlama). Frozen.
 
 python -m experiments.dca --preset=mini
-python -m experiments.dca --preset=llama2_7b --base_dir=... --text_dir=...
+python -m experiments.dca --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/dca
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

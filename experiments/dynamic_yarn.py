@@ -1,7 +1,10 @@
-"""YaRN without training, its factor following the length.
+r"""YaRN without training, its factor following the length.
 
 python -m experiments.dynamic_yarn --preset=mini
-python -m experiments.dynamic_yarn --preset=llama2_7b --base_dir=... --text_dir=...
+python -m experiments.dynamic_yarn --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/dynamic_yarn
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

@@ -1,7 +1,10 @@
-"""Leaky ReRoPE: far distances squeezed by a factor. Frozen.
+r"""Leaky ReRoPE: far distances squeezed by a factor. Frozen.
 
 python -m experiments.leaky_rerope --preset=mini
-python -m experiments.leaky_rerope --preset=llama2_7b --base_dir=... --text_dir=... --window=1024 --factor=8
+python -m experiments.leaky_rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/leaky_rerope
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

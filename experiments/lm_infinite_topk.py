@@ -1,7 +1,10 @@
-"""LM-Infinite whose last query also sees the best middle keys (its authors' downstream runs). Frozen.
+r"""LM-Infinite whose last query also sees the best middle keys (its authors' downstream runs). Frozen.
 
 python -m experiments.lm_infinite_topk --preset=mini
-python -m experiments.lm_infinite_topk --preset=llama2_7b --base_dir=... --text_dir=... --top_k=5
+python -m experiments.lm_infinite_topk --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/lm_infinite_topk
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

@@ -1,7 +1,10 @@
-"""ReRoPE: all far tokens at one distance. Frozen.
+r"""ReRoPE: all far tokens at one distance. Frozen.
 
 python -m experiments.rerope --preset=mini
-python -m experiments.rerope --preset=llama2_7b --base_dir=... --text_dir=... --window=1024
+python -m experiments.rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/rerope
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

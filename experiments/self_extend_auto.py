@@ -1,7 +1,10 @@
-"""Self-Extend with the smallest group that the length needs. Frozen.
+r"""Self-Extend with the smallest group that the length needs. Frozen.
 
 python -m experiments.self_extend_auto --preset=mini
-python -m experiments.self_extend_auto --preset=llama2_7b --base_dir=... --text_dir=... --window=1024
+python -m experiments.self_extend_auto --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/self_extend_auto
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

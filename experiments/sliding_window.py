@@ -1,7 +1,10 @@
-"""A sliding window and nothing else: LM-Infinite's ablation. Frozen.
+r"""A sliding window and nothing else: LM-Infinite's ablation. Frozen.
 
 python -m experiments.sliding_window --preset=mini
-python -m experiments.sliding_window --preset=llama2_7b --base_dir=... --text_dir=...
+python -m experiments.sliding_window --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/sliding_window
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

@@ -1,7 +1,10 @@
-"""StreamingLLM: a recent window and attention sinks. Frozen.
+r"""StreamingLLM: a recent window and attention sinks. Frozen.
 
 python -m experiments.streaming_llm --preset=mini
-python -m experiments.streaming_llm --preset=llama2_7b --base_dir=... --text_dir=... --sinks=4
+python -m experiments.streaming_llm --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
+    --mesh_model=8 --run_dir=runs/streaming_llm
+
+Nothing is trained.
 """
 
 from longjax.cli import experiment

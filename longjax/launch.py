@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import pathlib
 import re
-import sys
 from typing import Any
 
 import jax
@@ -196,8 +195,7 @@ def run(space: Workspace, name: str, method: Method, report: Report, at: Place =
     evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), at)
     if at.export_dir:
         how = pretrained.How(length=space.preset.extended)
-        for warning in pretrained.export(at.export_dir, params, grown(space.preset.model, method), method, given, how):
-            print(f"warning: {warning}", file=sys.stderr)
+        pretrained.export(at.export_dir, params, grown(space.preset.model, method), method, given, how)
     report(1.0, "done")
 
 

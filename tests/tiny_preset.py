@@ -8,7 +8,7 @@ from longjax.presets import PRESETS, QUICK
 from longjax.train import Recipe
 
 SETTINGS = {
-    "pi": {"factor": 2.0}, "ntk_static": {"factor": 2.0}, "ntk_32k": {"reach": 256}, "ntk_64k_code": {"reach": 256},
+    "pi": {"factor": 2.0}, "ntk_static": {"alpha": 3.0}, "ntk_32k": {"reach": 256}, "ntk_64k_code": {"reach": 256},
     "yarn": {"factor": 2.0}, "clex": {"max_factor": 4, "ode_steps": 16}, "clex_rk4_peer": {"max_factor": 4},
     "llama3": {"factor": 2.0}, "lm_infinite": {"window": 32, "first": 4},
     "longrope": {"long_factor": ",".join(["2"] * 16), "short_factor": ",".join(["1"] * 16)},

@@ -1,0 +1,64 @@
+"""Every experiment from a converted checkpoint to its records, on eight devices, told to end on the way."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+import tiny_preset
+from longjax import cli, hf_folder, orbax_params, pretrained
+from longjax.checkpoint import Checkpoints
+from longjax.methods import METHODS
+from longjax.progress import quiet
+from longjax.workspace import open_workspace
+
+MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]
+
+
+def experiment(name, *arguments):
+    """-> the exit code of python -m experiments.<name> in this process."""
+    try:
+        cli.experiment(METHODS[name], absl_flags.FlagValues(), ["program", "--preset=tiny", *arguments])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """-> a checkpoint in our own layout, converted from Hugging Face's, and a workspace with tokens."""
+    folder = tmp_path_factory.mktemp("given")
+    source = pretrained.open_checkpoint(MINI)
+    tensors = pretrained.Tidy(source.tensors, source.cfg)
+    orbax_params.write(folder / "base", tensors, source.cfg, source.config, hf_folder.copied(MINI), quiet)
+    space = open_workspace(str(folder / "run"), tiny_preset.PRESETS["tiny"], base_dir=str(folder / "base"))
+    space.prepare()
+    return folder
+
+
+def lines(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_experiment_trains_and_goes_on(given, tmp_path, monkeypatch, name):
+    run = tmp_path / "run"
+    shutil.copytree(given / "run", run)
+    flags = [f"--run_dir={run}", f"--base_dir={given / 'base'}", "--save_every=1", *MESH]
+    folder = run / "methods" / name
+    method = METHODS[name](**tiny_preset.SETTINGS.get(name, {}))
+    if method.trained:
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "preempted", lambda self, step: step == 1)
+            assert experiment(name, *flags) == cli.REQUEUE
+        assert [m["step"] for m in lines(folder, "metrics.jsonl")] == [0, 1]
+    assert experiment(name, *flags) == 0
+    if method.trained:
+        steps = lines(folder, "metrics.jsonl")
+        assert [m["step"] for m in steps] == [0, 1, 2]
+        assert all(np.isfinite(m["loss"]) and m["loss"] < np.log(512) + 1 for m in steps)
+    assert {r["task"] for r in lines(folder, "records.jsonl")} == {"perplexity", "position_nll", "passkey"}
