@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from longjax import sharding
+from longjax import files, memory, sharding
 from longjax.batch import ahead, as_batch
 from longjax.checkpoint import About, Checkpoints, begun_from
 from longjax.data import Source
@@ -134,8 +134,37 @@ def fit(run: Run, params: dict[str, Any], report: Report, probe: Probe | None = 
 
 
 def compiled(run: Run, state: State, batch: dict[str, Any], report: Report) -> Callable[..., Any]:
-    """-> train_step for these shapes."""
-    return train_step.lower(run.model, run.recipe, state, batch).compile()
+    """-> train_step for these shapes. Says what memory it will take before it is compiled, and what the compiler
+    says, beside each other in memory.txt.
+    """
+    traced = train_step.trace(run.model, run.recipe, state, batch)
+    expected, limit = memory.estimate(traced, state, batch), memory.limit_bytes(jax.local_devices()[0])
+    report(0.0, memory.sentence(expected, limit))
+    with explained(expected, limit):
+        step_once = traced.lower().compile()
+    if jax.process_index() == 0:
+        table = memory.table(expected, memory.compiled_bytes(step_once), limit)
+        files.write(run.folder / "memory.txt", f"{table}\n".encode())
+
+    def step(state: State, batch: dict[str, Any]) -> Any:
+        with explained(expected, limit):
+            return step_once(state, batch)
+
+    return step
+
+
+@contextlib.contextmanager
+def explained(expected: memory.Memory, limit: int | None) -> Iterator[None]:
+    """Running out of memory is a mistake in the flags: what would help?"""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ValueError(
+            f"out of memory: {memory.sentence(expected, limit)}; less with --micro_rows, --remat=full, more devices in "
+            "--mesh_fsdp or --mesh_seq, --mu_dtype=bfloat16, --ema=0, or --lora_rank"
+        ) from error
 
 
 @contextlib.contextmanager

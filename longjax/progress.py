@@ -1,6 +1,5 @@
 """One line that says how far a long job is, how fast it goes, and when it will be done."""
 
-import sys
 import time
 from typing import Protocol
 
