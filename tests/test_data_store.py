@@ -342,7 +342,7 @@ def command(store, source):
 
 def test_kill_9(tmp_path):
     """Of the process that writes: its workers end too, and the store is finished to the byte."""
-    (tmp_path / "x.jsonl").write_bytes(jsonl(records([text(i, 2000) for i in range(24)])))
+    (tmp_path / "x.jsonl").write_bytes(jsonl(records([text(i, 1500) for i in range(16)])))
     process = subprocess.Popen(command(tmp_path / "broken", tmp_path / "x.jsonl"), cwd=ROOT, start_new_session=True)
     while not (tmp_path / "broken" / "ledger.json").exists():
         assert process.poll() is None

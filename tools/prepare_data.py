@@ -23,10 +23,11 @@ a folder that `datasets` saved; parquet with input_ids is taken as it is. The se
 """
 
 import pathlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from longjax import data
 from longjax.data import documents, encode, sft, survey
@@ -35,44 +36,77 @@ from longjax.data.write import SHARD
 from longjax.progress import Board
 from longjax.tokenizer import Tokenizer
 
-INPUT = flags.DEFINE_multi_string("input", [], "tokenise: label:path, several times.")
-TOKENIZER = flags.DEFINE_string("tokenizer", None, "tokenise: a sentencepiece .model, tokenizer.json, or their folder.")
-STORE = flags.DEFINE_string("store", None, "tokenise: folder of the store to make. select, verify: its folder.")
-ADD_BOS = flags.DEFINE_bool("add_bos", False, "tokenise: open each document with the tokenizer's first token.")
-ADD_EOS = flags.DEFINE_bool("add_eos", True, "tokenise: close each document with the tokenizer's last token.")
-TEXT_FIELD = flags.DEFINE_string("text_field", "text", "tokenise: the field of a record that holds the text.")
-SOURCE_FIELD = flags.DEFINE_string("source_field", None, "tokenise: the field with the source; none: the label.")
-TEMPLATE = flags.DEFINE_enum("template", None, [*sft.TEMPLATES], "tokenise: records are conversations, written so.")
-HELD_OUT = flags.DEFINE_float("held_out", 0.02, "tokenise: share of documents for validation and test.", 0.0, 1.0)
-SHARD_TOKENS = flags.DEFINE_integer("shard_tokens", SHARD, "tokenise: tokens of a file, at most.", 1)
-WORKERS = flags.DEFINE_integer("workers", None, "tokenise: processes; none: one a core.", 1)
-
-SELECTION = flags.DEFINE_string("selection", None, "select: folder to make. pack: its folder.")
-TOKENS = flags.DEFINE_float("tokens", None, "select: how many; none: all.")
-SHARES = flags.DEFINE_string(
-    "shares", None, f"select: of the tokens: {', '.join(choosing.SHARES)}, store (as in it), or source=share,..."
+VALUES = flags.FlagValues()  # the tool's own
+INPUT = flags.DEFINE_multi_string("input", [], "tokenise: label:path, several times.", flag_values=VALUES)
+TOKENIZER = flags.DEFINE_string(
+    "tokenizer", None, "tokenise: a sentencepiece .model, tokenizer.json, or their folder.", flag_values=VALUES
 )
-BOOST = flags.DEFINE_list("boost", [], "select: sources whose share is set to --boost_to.")
-BOOST_TO = flags.DEFINE_float("boost_to", 0.6, "select: share of the boosted sources, before all are normalised.")
-KEEP = flags.DEFINE_float("keep", 1.0, "select: share of short documents that stay; 0.1 upsamples long ones.")
-SHORT = flags.DEFINE_integer("short", 4096, "select: documents with fewer tokens are short.")
-SOURCES = flags.DEFINE_list("sources", [], "select: only documents of these.")
-MIN_LENGTH = flags.DEFINE_integer("min_length", 0, "select: tokens of a document; pack: of a tail that is kept.")
-ESTIMATE = flags.DEFINE_bool("estimate", False, "select: count characters / 3.68 instead of tokens.")
-REPEAT = flags.DEFINE_bool("repeat", False, "select: go through a source again that has run out.")
-SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "select: where documents are taken from.")
-SEED = flags.DEFINE_integer("seed", 0, "select: of the choice and the order of documents.")
+STORE = flags.DEFINE_string(
+    "store", None, "tokenise: folder of the store to make. select, verify: its folder.", flag_values=VALUES
+)
+ADD_BOS = flags.DEFINE_bool(
+    "add_bos", False, "tokenise: open each document with the tokenizer's first token.", flag_values=VALUES
+)
+ADD_EOS = flags.DEFINE_bool(
+    "add_eos", True, "tokenise: close each document with the tokenizer's last token.", flag_values=VALUES
+)
+TEXT_FIELD = flags.DEFINE_string(
+    "text_field", "text", "tokenise: the field of a record that holds the text.", flag_values=VALUES
+)
+SOURCE_FIELD = flags.DEFINE_string(
+    "source_field", None, "tokenise: the field with the source; none: the label.", flag_values=VALUES
+)
+TEMPLATE = flags.DEFINE_enum(
+    "template", None, [*sft.TEMPLATES], "tokenise: records are conversations, written so.", flag_values=VALUES
+)
+HELD_OUT = flags.DEFINE_float(
+    "held_out", 0.02, "tokenise: share of documents for validation and test.", 0.0, 1.0, flag_values=VALUES
+)
+SHARD_TOKENS = flags.DEFINE_integer(
+    "shard_tokens", SHARD, "tokenise: tokens of a file, at most.", 1, flag_values=VALUES
+)
+WORKERS = flags.DEFINE_integer("workers", None, "tokenise: processes; none: one a core.", 1, flag_values=VALUES)
 
-PLAN = flags.DEFINE_string("plan", None, "pack, mix, stages: folder to make.")
-LENGTH = flags.DEFINE_integer("length", 32_768, "pack: tokens of a row.", 1)
+SELECTION = flags.DEFINE_string("selection", None, "select: folder to make. pack: its folder.", flag_values=VALUES)
+TOKENS = flags.DEFINE_float("tokens", None, "select: how many; none: all.", flag_values=VALUES)
+SHARES = flags.DEFINE_string(
+    "shares",
+    None,
+    f"select: of the tokens: {', '.join(choosing.SHARES)}, store (as in it), or source=share,...",
+    flag_values=VALUES,
+)
+BOOST = flags.DEFINE_list("boost", [], "select: sources whose share is set to --boost_to.", flag_values=VALUES)
+BOOST_TO = flags.DEFINE_float(
+    "boost_to", 0.6, "select: share of the boosted sources, before all are normalised.", flag_values=VALUES
+)
+KEEP = flags.DEFINE_float(
+    "keep", 1.0, "select: share of short documents that stay; 0.1 upsamples long ones.", flag_values=VALUES
+)
+SHORT = flags.DEFINE_integer("short", 4096, "select: documents with fewer tokens are short.", flag_values=VALUES)
+SOURCES = flags.DEFINE_list("sources", [], "select: only documents of these.", flag_values=VALUES)
+MIN_LENGTH = flags.DEFINE_integer(
+    "min_length", 0, "select: tokens of a document; pack: of a tail that is kept.", flag_values=VALUES
+)
+ESTIMATE = flags.DEFINE_bool(
+    "estimate", False, "select: count characters / 3.68 instead of tokens.", flag_values=VALUES
+)
+REPEAT = flags.DEFINE_bool("repeat", False, "select: go through a source again that has run out.", flag_values=VALUES)
+SPLIT = flags.DEFINE_enum(
+    "split", "train", ["train", "validation", "test"], "select: where documents are taken from.", flag_values=VALUES
+)
+SEED = flags.DEFINE_integer("seed", 0, "select: of the choice and the order of documents.", flag_values=VALUES)
+
+PLAN = flags.DEFINE_string("plan", None, "pack, mix, stages: folder to make.", flag_values=VALUES)
+LENGTH = flags.DEFINE_integer("length", 32_768, "pack: tokens of a row.", 1, flag_values=VALUES)
 ALGORITHM = flags.DEFINE_enum(
     "algorithm", "concat", ["concat", "tails", "single", "best_fit", "intact", "whole"],
     "pack: one stream cut into rows; the same with short tails dropped; rows within a document; best-fit decreasing; "
     "documents at the beginning of rows; conversations that are never cut.",
+    flag_values=VALUES,
 )  # fmt: skip
-DOC_MASK = flags.DEFINE_bool("doc_mask", False, "pack: documents in a row do not see each other.")
-PART = flags.DEFINE_multi_string("part", [], "mix: plan:share, stages: plan:rows; several times.")
-BLOCK = flags.DEFINE_integer("block", 100, "mix: rows in which the shares are met exactly.", 1)
+DOC_MASK = flags.DEFINE_bool("doc_mask", False, "pack: documents in a row do not see each other.", flag_values=VALUES)
+PART = flags.DEFINE_multi_string("part", [], "mix: plan:share, stages: plan:rows; several times.", flag_values=VALUES)
+BLOCK = flags.DEFINE_integer("block", 100, "mix: rows in which the shares are met exactly.", 1, flag_values=VALUES)
 
 
 def needed(flag: flags.FlagHolder) -> str:
@@ -184,13 +218,22 @@ COMMANDS: dict[str, Callable[[], None]] = {
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in COMMANDS:
-        raise SystemExit(f"say one of: {', '.join(COMMANDS)}; --help shows examples")
+    """A user's mistake ends with one line and exit code 2."""
+    if {"-h", "--help"} & {*argv}:
+        print(__doc__, VALUES.get_help(), sep="\n")
+        return
     try:
-        COMMANDS[argv[1]]()
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from error
+        words = VALUES(argv)
+        if len(words) != 2 or words[1] not in COMMANDS:
+            raise ValueError(f"say one of {', '.join(COMMANDS)}; --help shows examples")
+        COMMANDS[words[1]]()
+    except (flags.Error, ValueError) as error:
+        print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv)

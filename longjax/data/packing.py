@@ -155,11 +155,12 @@ def pack(
     row_ptr = np.concatenate([[0], np.cumsum(pieces.count_N)])
     start = store.docs["start"][doc] + pieces.begin_J
     spans = Spans(row_ptr, doc.astype(np.uint32), start, pieces.size_J.astype(np.uint32))
-    rows, trained = len(pieces.count_N), int(pieces.size_J.sum())
+    rows, filled = len(pieces.count_N), int(pieces.size_J.sum())
+    used = int(np.count_nonzero(np.bincount(doc)))
     about = {
         "algorithm": dataclasses.asdict(algorithm) | {"name": type(algorithm).__name__},  # pyright: ignore
-        "selection": selection.about, "selection_sha256": selection.sha256, "documents": len(np.unique(doc)),
-        "dropped_documents": len(np.unique(docs)) - len(np.unique(doc)),
-        "padding": round(1 - trained / (rows * (length + 1)), 6),
+        "selection": selection.about, "selection_sha256": selection.sha256, "documents": used,
+        "dropped_documents": int(np.count_nonzero(np.bincount(docs))) - used,
+        "padding": round(1 - filled / (rows * (length + 1)), 6),
     }  # fmt: skip
     return Plan(store, length, spans, doc_mask, seed, about)

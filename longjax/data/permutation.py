@@ -11,8 +11,8 @@ def permute(i_I: np.ndarray, n: int, key: tuple[int, ...], rounds: int = 4) -> n
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     keys = np.random.SeedSequence(key).generate_state(rounds, np.uint64)
     x_I = _feistel(i_I.astype(np.uint64), np.uint64(half), keys)
-    while (outside_I := x_I >= n).any():
-        x_I = np.where(outside_I, _feistel(x_I, np.uint64(half), keys), x_I)
+    while len(outside := np.flatnonzero(x_I >= n)):
+        x_I[outside] = _feistel(x_I[outside], np.uint64(half), keys)
     return x_I.astype(np.int64)
 
 
