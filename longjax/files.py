@@ -10,7 +10,10 @@ from typing import BinaryIO
 @contextlib.contextmanager
 def together(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     """Gives `create(name)`, which opens a new file. When the block ends well, the new ones take the places of older
-    ones, in the order of their creation; else nothing has changed. Raises ValueError if the disk is full.
+    ones, the last one made last; else nothing has changed. Raises ValueError if the disk is full.
+
+    What would read the folder needs that last one (config.json). It goes first, so that nobody can take new files
+    for old ones even if the process is killed in that moment.
     """
     made: dict[pathlib.Path, BinaryIO] = {}
 
@@ -24,6 +27,8 @@ def together(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
         for file in made.values():
             file.flush()
             os.fsync(file.fileno())
+        if len(made) > 1:
+            list(made)[-1].unlink(missing_ok=True)
         for path in made:
             path.with_name(path.name + ".new").replace(path)
     except OSError as error:

@@ -29,26 +29,27 @@ WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 @dataclasses.dataclass(frozen=True)
 class Cast:
-    """Tensors in another type, rounded to the nearest: a `Tensors`. `dtype` None: as they are."""
+    """Tensors in another type, rounded to the nearest: a `Tensors`. `dtype` None: those of `like`, or as they are."""
 
     inner: Tensors
     dtype: np.dtype | None
+    like: Tensors | None = None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self.inner.shapes()
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        x = self.inner.read(name, rows)
-        if self.dtype is None or x.dtype == self.dtype:
+        x, dtype = self.inner.read(name, rows), self.dtype_of(name)
+        if x.dtype == dtype:
             return x
         with np.errstate(over="ignore"):
-            y = x.astype(self.dtype)
-        if self.dtype == np.float16 and not np.array_equal(np.isfinite(x), np.isfinite(y)):
+            y = x.astype(dtype)
+        if dtype == np.float16 and not np.array_equal(np.isfinite(x), np.isfinite(y)):
             raise ValueError(f"--dtype=float16 cannot hold {name}, which goes to {np.abs(x).max():g}: use bfloat16")
         return y
 
     def dtype_of(self, name: str) -> np.dtype:
-        return self.dtype or self.inner.read(name, slice(0, 0)).dtype
+        return self.dtype or (self.like or self.inner).read(name, slice(0, 0)).dtype
 
 
 def split(sizes: Mapping[str, int], most: int) -> list[list[str]]:
@@ -95,8 +96,8 @@ def write(
         for name, content in said.items():
             create(name).write(content)
     if jax.process_index() == 0:
-        for path in folder.iterdir():  # of an earlier export into this folder
-            if WEIGHTS.fullmatch(path.name) and path.name not in (written | said):
+        for path in folder.iterdir():  # of an earlier export into this folder, or a killed one
+            if WEIGHTS.fullmatch(path.name.removesuffix(".new")) and path.name not in (written | said):
                 path.unlink()
 
 

@@ -145,7 +145,7 @@ def write(
     """
     if how.dtype not in DTYPES:
         raise ValueError(f"--dtype={how.dtype} is not known: choose {', '.join(DTYPES)}")
-    tensors = hf_folder.Cast(tensors, DTYPES[how.dtype])
+    tensors = hf_folder.Cast(tensors, DTYPES[how.dtype], Tidy(source.tensors, cfg) if source else None)
     name = str(tensors.dtype_of(next(iter(tensors.shapes()))))
     given = Source(source.config, source.method) if source else None
     config, notes = export_config(Asked(cfg, how.length, own), method, given, how.style, name)
