@@ -21,7 +21,7 @@ from longjax.torch_files import AGAIN, TorchFile
 CONFIG, TRAINED = "adapter_config.json", "trainable_params.bin"
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"(.*)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?")
-SAVED = re.compile(r"(.*?)(\.modules_to_save)?(\.default)?(\.weight|\.bias)")
+SAVED = re.compile(r"(.*?)(\.modules_to_save|\.base_layer)?(\.default)?(\.weight|\.bias)")
 EMBEDS, HEAD = ("embed_tokens.weight", "wte.weight"), "lm_head.weight"
 VOCAB = (*EMBEDS, HEAD, "lm_head.bias")  # grow with the vocabulary
 T = TypeVar("T")
@@ -106,7 +106,8 @@ class Merged:
 
     def _keep_tied(self, folder: pathlib.Path) -> None:
         """Where the base has no head of its own, PEFT makes one unless it was told to tie it again."""
-        if HEAD not in self.base.shapes() and any(name.endswith(EMBEDS) for name in self.replaced):
+        saved = [name for name, (_, stored) in self.replaced.items() if ".base_layer." not in stored]
+        if HEAD not in self.base.shapes() and any(name.endswith(EMBEDS) for name in saved):
             if HEAD not in self.replaced:
                 raise ValueError(f"{folder} unties the embedding, which it replaces, from the head: merge it with PEFT")
             del self.replaced[HEAD]

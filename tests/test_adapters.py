@@ -97,6 +97,7 @@ def test_names_of_all_ages():
     for name in (f"base_model.model.{Q}.weight", f"{Q}.modules_to_save.default.weight", f"{Q}.modules_to_save.weight"):
         assert saved_name(name) == f"{Q}.weight"
     assert saved_name("base_model.model.lm_head.modules_to_save.bias") == "lm_head.bias"
+    assert saved_name(f"base_model.model.{EMBED}.base_layer.weight") == f"{EMBED}.weight"  # of an adapted embedding
 
 
 def test_the_base_s_own_copy_is_not_used(tmp_path):
