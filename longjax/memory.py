@@ -88,7 +88,7 @@ def compiled_bytes(step: Compiled) -> int | None:
     return arguments + results - analysis.alias_size_in_bytes + analysis.temp_size_in_bytes
 
 
-def limit_bytes(device: jax.Device) -> int | None:
+def limit_bytes(device: Any) -> int | None:
     """-> what the device may hold; None if it does not say (CPUs)."""
     return (device.memory_stats() or {}).get("bytes_limit")
 
@@ -136,7 +136,7 @@ def size(x: Any) -> int:
 
 def peak(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
     """-> bytes by kind, when the arrays born in this program are most. Its arguments and results are the caller's."""
-    until = lifetimes(program)
+    until = lifetimes(program, again=kind != "work")
     ends: dict[int, list[Any]] = {}
     for x, i in until.items():
         ends.setdefault(i, []).append(x)
@@ -176,8 +176,11 @@ def written_over(gone: list[Any], new: list[Any]) -> list[Any]:
     return taken
 
 
-def lifetimes(program: Any) -> dict[Any, int]:
-    """-> for all arrays that are born here and not returned, the equation that uses them last."""
+def lifetimes(program: Any, again: bool) -> dict[Any, int]:
+    """-> for all arrays that are born here and not returned, the equation that uses them last.
+
+    `again`: an element-wise result with several users is made for each, as in the optimiser; else it is stored.
+    """
     made_of: dict[Any, frozenset[Any]] = {}  # the arrays that must live for this one to be read
     until: dict[Any, int] = {}
     users, returned = consumers(program), {x for x in program.outvars if not isinstance(x, Literal)}
@@ -189,9 +192,7 @@ def lifetimes(program: Any) -> dict[Any, int]:
         inputs = needed(eqn.invars)
         if eqn.primitive.name in VIEWS:
             made_of |= {out: needed([x]) for x, out in zip(eqn.invars, eqn.outvars, strict=True)}
-        elif eqn.primitive.name in ELEMENTWISE and not any(
-            x in returned or not users[x] <= {True} for x in eqn.outvars
-        ):
+        elif eqn.primitive.name in ELEMENTWISE and not returned & {*eqn.outvars} and unseen(users, eqn, again):
             made_of |= dict.fromkeys(eqn.outvars, inputs)
         else:
             made_of |= {out: frozenset((out,)) for out in eqn.outvars}
@@ -199,15 +200,28 @@ def lifetimes(program: Any) -> dict[Any, int]:
     return {x: i for x, i in until.items() if x not in needed(returned)}
 
 
-def consumers(program: Any) -> dict[Any, set[bool]]:
-    """-> for every variable, whether those who use it can make it themselves."""
-    users: dict[Any, set[bool]] = {x: set() for eqn in program.eqns for x in eqn.outvars}
+def unseen(users: dict[Any, list[bool]], eqn: Any, again: bool) -> bool:
+    """Whether its result need not be stored, as those who use it can make it themselves."""
+    able = users.get(eqn.outvars[0], [])
+    return all(able) and (again or len(able) <= 1)
+
+
+def consumers(program: Any) -> dict[Any, list[bool]]:
+    """-> for every variable, of each equation that uses it, whether it can make it itself."""
+    users: dict[Any, list[bool]] = {}
     for eqn in program.eqns:
-        able = eqn.primitive.name in ELEMENTWISE | REDUCTIONS
+        able = elementwise(eqn) or eqn.primitive.name in REDUCTIONS
         for x in eqn.invars:
             if not isinstance(x, Literal):
-                users.setdefault(x, set()).add(able)
+                users.setdefault(x, []).append(able)
     return users
+
+
+def elementwise(eqn: Any) -> bool:
+    """Also of small programs, such as jnp.where."""
+    if eqn.primitive.name != "jit":
+        return eqn.primitive.name in ELEMENTWISE | VIEWS
+    return all(map(elementwise, eqn.params["jaxpr"].eqns))
 
 
 def programs(eqn: Any) -> Iterator[Any]:
