@@ -73,7 +73,7 @@ def mapped(path: pathlib.Path) -> dict[str, Any]:
     """-> torch's tensors by name, backed by the file."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError(f"{path} needs torch to be read: pip install torch, or take a *.safetensors checkpoint")
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if not path.exists():
         raise ValueError(f"{path} is missing: {AGAIN}")
@@ -90,7 +90,7 @@ def mapped(path: pathlib.Path) -> dict[str, Any]:
 
 def to_numpy(x: Any) -> np.ndarray:
     """A copy, that needs neither torch nor the file."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if x.dtype == torch.bfloat16:  # NumPy has none of its own
         return x.contiguous().view(torch.int16).numpy().view(jnp.bfloat16).copy()

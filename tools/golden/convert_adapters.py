@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import peft  # pyright: ignore[reportMissingImports]
-import torch
-from safetensors import safe_open
+import torch  # pyright: ignore[reportMissingImports]
+from safetensors import safe_open  # pyright: ignore[reportMissingImports]
 
 from tools.golden.convert_cases import LLAMA, Case, make_model, write, write_logits
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import transformers
-from safetensors import safe_open
+import torch  # pyright: ignore[reportMissingImports]
+import transformers  # pyright: ignore[reportMissingImports]
+from safetensors import safe_open  # pyright: ignore[reportMissingImports]
 
 SIZES = {"vocab_size": 29, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SIZES | {"intermediate_size": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 32}
