@@ -15,8 +15,8 @@ import numpy as np
 
 from longjax import files
 from longjax.data.permutation import permute
-from longjax.data.plan import Plan, load_plan
-from longjax.data.rows import Rows, Shifted, Stages, check_lengths, fingerprint, join
+from longjax.data.plan import Plan, gather, load_plan
+from longjax.data.rows import Rows, Shifted, Stages, check_lengths, fingerprint
 from longjax.data.store import Store, read_json
 from longjax.tokenizer import Tokenizer
 
@@ -87,7 +87,10 @@ class Mixed:
 
     def __call__(self, first: int, count: int) -> Rows:
         plan_B, row_B = self.where(np.arange(first, first + count))
-        return join([self.plans[n](int(row), 1) for n, row in zip(plan_B, row_B, strict=True)])
+        for n, plan in enumerate(self.plans):
+            row_B[plan_B == n] = plan.order(row_B[plan_B == n])
+        masked = any(plan.doc_mask for plan in self.plans)  # whether these rows need it or not: one kind of batch
+        return gather([self.plans[n] for n in plan_B], row_B, masked)
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,14 +94,10 @@ class Plan:
 
     def rows(self, r_B: np.ndarray) -> Rows:
         """-> rows by their number in the plan."""
-        tokens_BS = np.zeros((len(r_B), self.length + 1), np.int32)
-        weights_BS = np.ones(tokens_BS.shape, np.float32)
-        start_BS = np.zeros(tokens_BS.shape, np.int32) if self.doc_mask else None
-        for b, r in enumerate(r_B):
-            self._fill(int(r), tokens_BS[b], weights_BS[b], None if start_BS is None else start_BS[b])
-        return Rows(tokens_BS, weights_BS[:, 1:], None if start_BS is None else start_BS[:, :-1])
+        return gather([self] * len(r_B), r_B, self.doc_mask)
 
-    def _fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
+    def fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
+        """Writes row r over tokens that are 0, weights that are 1, and starts that are 0."""
         span = slice(*self.spans.row_ptr[r : r + 2].tolist())
         start_J, size_J = self.spans.start[span], self.spans.size[span].astype(np.int64)
         shard_J, end_J = self.store.shard(start_J), np.cumsum(size_J)
@@ -112,15 +109,25 @@ class Plan:
                 weights_S[begin:end] = masks[k][at : at + end - begin]
             begin = end
         weights_S[begin:] = 0.0
-        if start_S is not None:
+        if self.doc_mask and start_S is not None:
             weights_S[end_J[:-1]] = 0.0
-            start_S[: end_J[-1]] = np.repeat(end_J - size_J, size_J)
+            start_S[: end_J[-1]] = np.repeat((end_J - size_J).astype(np.int32), size_J)
             start_S[begin:] = begin  # padding is a document of its own: nobody sees it, and it sees nobody
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""
         parts = [self.spans.row_ptr[r : r + 2].tolist() for r in self.order(np.arange(first, first + count))]
         return list(dict.fromkeys(self.store.name(int(doc)) for a, b in parts for doc in self.spans.doc[a:b]))
+
+
+def gather(plans: Sequence[Plan], r_B: np.ndarray, doc_mask: bool) -> Rows:
+    """-> row r[b] of plan number b; with `doc_mask` each knows its documents, or is one."""
+    tokens_BS = np.zeros((len(r_B), plans[0].length + 1), np.int32)
+    weights_BS = np.ones(tokens_BS.shape, np.float32)
+    start_BS = np.zeros(tokens_BS.shape, np.int32) if doc_mask else None
+    for b, (plan, r) in enumerate(zip(plans, r_B.tolist(), strict=True)):
+        plan.fill(r, tokens_BS[b], weights_BS[b], None if start_BS is None else start_BS[b])
+    return Rows(tokens_BS, weights_BS[:, 1:], None if start_BS is None else start_BS[:, :-1])
 
 
 def save_plan(plan: Plan, path: str | os.PathLike) -> None:
