@@ -89,7 +89,7 @@ def write(
     def later(leaf: Leaf) -> Later:
         def make() -> np.ndarray:
             report(next(count) / len(every), f"writing {'/'.join(keys(leaf))}")
-            return np.ascontiguousarray(leaves.read(named, leaf, cfg))
+            return leaves.read(named, leaf, cfg)
 
         return Later(make, leaves.shape(leaf, cfg), named.read(leaves.theirs(leaf, cfg), slice(0, 0)).dtype)
 
