@@ -82,9 +82,10 @@ def make_gz(folder):
 
 def make_zst(folder):
     pa = pytest.importorskip("pyarrow")
-    for name, part in (("1.jsonl.zst", records()[:25]), ("2.jsonl.zst", records()[25:])):
-        with pa.CompressedOutputStream(str(folder / name), "zstd") as file:
-            file.write(jsonl(part))
+    codec = pa.Codec("zstd")
+    frames = [codec.compress(jsonl(x), asbytes=True) for x in (records()[:9], records()[9:25], records()[25:])]
+    (folder / "1.jsonl.zst").write_bytes(frames[0] + frames[1])  # as pzstd writes it
+    (folder / "2.jsonl.zst").write_bytes(frames[2])
     return folder
 
 
@@ -393,6 +394,23 @@ def test_ids_have_room(tmp_path):
         ValueError, match="--plan_dir=x was tokenised with a vocabulary of 65537 but the model has 32000"
     ):
         data.check_vocab(store, 32_000, "--plan_dir=x")
+
+
+def made(folder, items, **settings):
+    layout = Layout(("made",), "none", 100, held_out=0.0, **settings)
+    return write(folder, Ledger(folder, layout), items)
+
+
+def test_a_document_longer_than_a_shard_has_its_own(tmp_path):
+    sizes = (3, 12, 4, 6, 1, 30)
+    store = made(tmp_path, [Item(str(i), "x", 0, i, np.full(n, i)) for i, n in enumerate(sizes)], shard=10)
+    assert [len(x) for x in store.shards] == [3, 12, 10, 1, 30]
+    assert ids(store) == [[i] * n for i, n in enumerate(sizes)]
+
+
+def test_a_source_is_not_a_name(tmp_path):
+    with pytest.raises(ValueError, match="--source_field gives 65537 sources, like 0: a store has at most 65536"):
+        made(tmp_path, (Item("x", str(i), 0, i, np.ones(1)) for i in range(2**16 + 1)))
 
 
 # Stores and plans on disk.

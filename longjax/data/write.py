@@ -128,7 +128,8 @@ def write(folder: pathlib.Path, ledger: Ledger, items: Iterable[Item]) -> Store:
 
     """
     layout = ledger.layout
-    for group in _groups(items, layout.shard):
+    small = (item._replace(ids=item.ids.astype(layout.dtype)) for item in items)  # a shard waits in memory
+    for group in _groups(small, layout.shard):
         ledger.add(_write_shard(folder, len(ledger.shards), group, layout))
     if not sum(shard["documents"] for shard in ledger.shards):
         raise ValueError(f"{folder}: the inputs hold no document{_why(ledger.shards)}")
@@ -158,24 +159,31 @@ def _write_shard(folder: pathlib.Path, number: int, group: list[Item], layout: L
     docs["split"] = [layout.split(item.name) for item in kept]
     docs["file"], docs["row"] = [item.file for item in kept], [item.row for item in kept]
     docs["id"] = [int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "little") for item in kept]
-    labels = list(dict.fromkeys(item.source for item in kept))
-    docs["source"] = [labels.index(item.source) for item in kept]
-    none = [np.zeros(0, layout.dtype)]
-    parts = {f"tokens-{number:05}.bin": np.concatenate(none + [item.ids for item in kept]).astype(layout.dtype)}
+    labels = {label: i for i, label in enumerate(_few(item.source for item in kept))}
+    docs["source"] = [labels[item.source] for item in kept]
+    parts = {f"tokens-{number:05}.bin": np.concatenate([np.zeros(0, layout.dtype), *(item.ids for item in kept)])}
     if layout.masks:
         masks = [np.ones(len(i.ids), np.uint8) if i.mask is None else i.mask.astype(np.uint8) for i in kept]
         parts[f"mask-{number:05}.bin"] = np.concatenate([np.zeros(0, np.uint8), *masks])
-    contents = {name: part.tobytes() for name, part in parts.items()} | {f"docs-{number:05}.npy": _npy(docs)}
+    contents = {name: part.data.cast("B") for name, part in parts.items()} | {f"docs-{number:05}.npy": _npy(docs)}
     with files.together(folder) as create:
         for name, content in contents.items():
             create(name).write(content)
     hashes = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     return {
         "tokens": len(parts[f"tokens-{number:05}.bin"]), "documents": len(kept), "sha256": hashes[0],
-        "mask_sha256": hashes[1] if layout.masks else None, "sources": labels, "skipped": _skipped(group),
+        "mask_sha256": hashes[1] if layout.masks else None, "sources": [*labels], "skipped": _skipped(group),
         "files": {name: len(content) for name, content in contents.items()},
         "next": [group[-1].file, group[-1].row + 1],
     }  # fmt: skip
+
+
+def _few(labels: Iterable[str]) -> list[str]:
+    """-> the different ones, in the order in which they come first."""
+    found = list(dict.fromkeys(labels))
+    if len(found) > 2**16:
+        raise ValueError(f"--source_field gives {len(found)} sources, like {found[0]}: a store has at most {2**16}")
+    return found
 
 
 def _skipped(group: list[Item]) -> dict[str, list[Any]]:
@@ -196,7 +204,7 @@ def _npy(docs: np.ndarray) -> bytes:
 def _seal(folder: pathlib.Path, ledger: Ledger) -> Store:
     """Joins the shards' lists of documents, and writes the manifest."""
     shards, layout = ledger.shards, ledger.layout
-    labels = list(dict.fromkeys(label for shard in shards for label in shard["sources"]))
+    labels = _few(label for shard in shards for label in shard["sources"])
     parts, base = [], 0
     for k, shard in enumerate(shards):
         docs = np.load(folder / f"docs-{k:05}.npy")
