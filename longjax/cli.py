@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +23,9 @@ from longjax.workspace import Workspace, open_workspace
 
 absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
 
+SAME_BITS = (
+    "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice of kernels by the clock
+)
 REQUEUE = 75  # exit code of a run that saved and made room (EX_TEMPFAIL): schedulers may start it again
 
 
@@ -36,6 +40,7 @@ class Job:
     adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of the base
     plan_dir: str | None = None  # rows that tools.prepare_data has planned, instead of --text_dir
     length: int | None = None  # tokens of a row; None: the preset's
+    lengths: str | None = None  # to evaluate at, joined by commas; None: the preset's
     from_scratch: bool = False  # pretrain the base, even if the preset has one
     base_steps: int | None = None  # of the pretraining; None: the preset's
     base_rows: int | None = None
@@ -57,6 +62,7 @@ class Job:
         return dataclasses.replace(
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
+            lengths=integers(self.lengths, "lengths") or preset.lengths,
         )  # fmt: skip
 
     def base(self, recipe: Recipe, seed: int) -> Recipe:
@@ -100,6 +106,9 @@ class Machine:
     mesh_fsdp: int = 1  # batch and weights
     mesh_seq: int = 1  # the sequence
     mesh_model: int = 1  # heads, feed-forward and vocabulary
+    deterministic: bool = (
+        False  # GPUs: the same bits every time, so that a run that was killed ends as if it had not been
+    )
     distributed: bool = False  # several hosts, which find each other by themselves (TPU pods, Slurm)
     coordinator: str | None = None  # host:port of the first of them, where they do not
     processes: int | None = None  # so many hosts
@@ -107,6 +116,8 @@ class Machine:
 
     def start(self) -> None:
         """Before anything else of JAX is used."""
+        if self.deterministic:
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SAME_BITS}"
         if not (self.distributed or self.coordinator):
             return
         try:
@@ -151,6 +162,13 @@ def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Ask
         return Asked(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
 
     return asked
+
+
+def integers(words: str | None, flag: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, words.split(","))) if words else ()
+    except ValueError as error:
+        raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
 
 
 def preset_of(name: str) -> Preset:

@@ -140,12 +140,12 @@ def extend(
         return fit(run, params, report, functools.partial(probed, space, run.model, at))
 
 
-def tasks(space: Workspace) -> list[Task]:
+def tasks(space: Workspace, lengths: tuple[int, ...]) -> list[Task]:
     """The evaluators of the study, on its test split."""
     preset, store = space.preset, space.store()
-    keyed = [length for length in preset.lengths if length >= preset.model.trained_len]
+    keyed = [length for length in lengths if length >= preset.model.trained_len]
     return [
-        Perplexity(windows(store, preset.lengths, preset.windows), preset.lengths, most=preset.tokens_a_call),
+        Perplexity(windows(store, lengths, preset.windows), lengths, most=preset.tokens_a_call),
         Passkey(
             store.stream("test"), Phrases.of(space.tokenizer()), keyed, preset.depths, preset.samples,
             preset.extend.seed, preset.tokens_a_call,
@@ -156,7 +156,8 @@ def tasks(space: Workspace) -> list[Task]:
 def probed(space: Workspace, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
     """-> perplexity and pass keys at the length of training, in the middle of it."""
     score = Scorer(dataclasses.replace(model, train=False), params, at.mesh)
-    found = [record for task in tasks(space) for record in task(score, space.preset.extended)]
+    length = space.preset.extended
+    found = [record for task in tasks(space, (length,)) for record in task(score, length)]
     ppl = [r["value"] for r in found if r["task"] == "perplexity"]
     keys = [r["value"] for r in found if r["task"] == "passkey"]
     return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
@@ -170,7 +171,7 @@ def evaluate(
     cfg = grown(space.preset.model, method)
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, softmax=space.preset.softmax, place=at.placement())
-    jobs = records.pending(tasks(space), about)
+    jobs = records.pending(tasks(space, space.preset.lengths), about)
     together("records are read")
     with jax.set_mesh(at.mesh) if at.mesh else contextlib.nullcontext():
         score = Scorer(model, params, at.mesh)
