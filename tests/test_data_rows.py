@@ -261,4 +261,4 @@ def test_array_names_tell_the_truth():
         parts["curriculum"](0, 30)
         for algorithm in ALGORITHMS.values():
             planned(store_of(sizes_of(60)), algorithm)
-    assert {name for _, name in seen} >= {"tokens_BS", "start_BS", "weights_S", "size_J", "count_N", "plan_B", "end_I"}
+    assert {name for _, name in seen} >= {"tokens_BS", "start_BS", "weights_S", "local_J", "count_N", "plan_B", "end_I"}

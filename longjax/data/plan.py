@@ -99,20 +99,21 @@ class Plan:
     def fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
         """Writes row r over tokens that are 0, weights that are 1, and starts that are 0."""
         span = slice(*self.spans.row_ptr[r : r + 2].tolist())
-        start_J, size_J = self.spans.start[span], self.spans.size[span].astype(np.int64)
-        shard_J, end_J = self.store.shard(start_J), np.cumsum(size_J)
-        local_J = start_J - self.store.bases[shard_J]
-        begin, masks = 0, self.store.masks
-        for k, at, end in zip(shard_J.tolist(), local_J.tolist(), end_J.tolist(), strict=True):
-            tokens_S[begin:end] = self.store.shards[k][at : at + end - begin]
+        shard_J = self.store.shard(self.spans.start[span])
+        local_J = self.spans.start[span] - self.store.bases[shard_J]
+        begin, masks, starts = 0, self.store.masks, start_S if self.doc_mask else None
+        for k, at, size in zip(shard_J.tolist(), local_J.tolist(), self.spans.size[span].tolist(), strict=True):
+            end = begin + size
+            tokens_S[begin:end] = self.store.shards[k][at : at + size]
             if masks:
-                weights_S[begin:end] = masks[k][at : at + end - begin]
+                weights_S[begin:end] = masks[k][at : at + size]
+            if starts is not None:
+                weights_S[begin] = 0.0
+                starts[begin:end] = begin
             begin = end
         weights_S[begin:] = 0.0
-        if self.doc_mask and start_S is not None:
-            weights_S[end_J[:-1]] = 0.0
-            start_S[: end_J[-1]] = np.repeat((end_J - size_J).astype(np.int32), size_J)
-            start_S[begin:] = begin  # padding is a document of its own: nobody sees it, and it sees nobody
+        if starts is not None:
+            starts[begin:] = begin  # padding is a document of its own: nobody sees it, and it sees nobody
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""
