@@ -2,17 +2,22 @@
 params/ with {"embed_VD": ..., "layers": {"00": {"q_DNH": ...}}}, and meta.json with the Hugging Face configuration.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import itertools
 import json
+import os
 import pathlib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import type_handlers
 
 from longjax import convert, files, leaves
@@ -23,6 +28,7 @@ from longjax.tensors import Tensors
 
 LAYOUT = "per_layer"
 META = "meta.json"
+FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +99,30 @@ def write(
 
         return Later(make, leaves.shape(leaf, cfg), named.read(leaves.theirs(leaf, cfg), slice(0, 0)).dtype)
 
-    try:
+    with undone_if_full(path):
         checkpointer().save(path, nested({keys(leaf): later(leaf) for leaf in every}))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from error
     about = {"layout": LAYOUT, "model": dataclasses.asdict(cfg), "config": config}
     with files.together(folder) as create:
         for name, content in extra.items():
             create(name).write(content)
         create(META).write((json.dumps(about, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def undone_if_full(path: pathlib.Path) -> Iterator[None]:
+    """One line for a full disk, where orbax would log its threads; what was written until then is removed."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        for unfinished in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if FULL in str(error):
+            raise ValueError(f"{path} cannot be written: {FULL}") from error
+        raise
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+import errno
 import json
+import os
 import pathlib
 import shutil
 
@@ -198,6 +200,7 @@ def test_files_for_text_are_copied_and_older_weights_go(tmp_path):
     assert_same_bits(pretrained.open_checkpoint(out).tensors, tensors)
     for name in hf_folder.COPIED:
         assert (out / name).read_bytes() == name.encode()
+    (out / "model-00001-of-00009.safetensors.new").touch()  # of an export that was killed
     pretrained.write(out, tensors, given.cfg, given.method, given, {})
     assert [path.name for path in out.glob("*.safetensors*")] == ["model.safetensors"]
     assert_same_bits(pretrained.open_checkpoint(out).tensors, tensors)
@@ -256,6 +259,37 @@ def test_torn_orbax_parameters_are_named(tmp_path):
     again = pretrained.open_checkpoint(tmp_path)
     with pytest.raises(ValueError, match=r"params is torn: .*; convert it again"):
         pretrained.load(again.tensors, again.cfg)
+
+
+@dataclasses.dataclass
+class Failing:
+    """Tensors of which one cannot be read."""
+
+    inner: object
+    error: Exception
+
+    def shapes(self):
+        return self.inner.shapes()
+
+    def read(self, name, rows=slice(None)):
+        if "layers.1.mlp" in name and rows != slice(0, 0):
+            raise self.error
+        return self.inner.read(name, rows)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), r"orbax/params cannot be written: No space left on device$"),
+        (ValueError("x.safetensors is torn"), r"^x\.safetensors is torn$"),
+    ],
+    ids=["full", "torn"],
+)
+def test_orbax_parameters_are_there_whole_or_not_at_all(error, said, tmp_path):
+    given = opened("llama")
+    with pytest.raises(ValueError, match=said):
+        orbax_params.write(tmp_path / "orbax", Failing(given.tensors, error), given.cfg, given.config, {}, quiet)
+    assert not list((tmp_path / "orbax").iterdir())
 
 
 def test_only_a_llama_needs_no_source(tmp_path):
