@@ -174,7 +174,7 @@ def test_tokens_are_taken_as_they_are(tmp_path):
 def test_what_cannot_be_used_is_counted(tmp_path):
     lines = [
         '{"text": "good"}', '{"text": NaN}', '{"text": 3}', '{"text": "  \\n"}', '{"text": "\\ud800"}', '{"te', "[1]",
-        "", '{"text": null}', '{"text": "good"}',
+        "", '{"text": null}', '{"txt": "another field"}', '{"text": "good"}',
     ]  # fmt: skip
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00words")
@@ -182,7 +182,7 @@ def test_what_cannot_be_used_is_counted(tmp_path):
     store = tokenised(tmp_path / "store", tmp_path)
     assert [TOKENIZER.decode(x[:-1]) for x in ids(store)] == ["good"] * 3
     assert {why: count for why, (count, _) in store.manifest["skipped"].items()} == {
-        "not text": 6, "empty": 1, "not Unicode": 1
+        "not text": 7, "empty": 1, "not Unicode": 1
     }  # fmt: skip
     assert store.manifest["skipped"]["not text"][1] == "label/a.jsonl:1"
     with pytest.raises(ValueError, match=r"hold no document \(1 not text, the first label/b.txt\)"):
@@ -475,6 +475,12 @@ def test_a_plan_that_does_not_fit_is_named(harm, planned, tmp_path):
     with pytest.raises(ValueError, match=words.get(harm, "plan.npz")) as said:
         data.open_plan(tmp_path / "plan")
     assert "\n" not in str(said.value)
+
+
+def test_a_store_of_an_earlier_version_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"tokens": 5, "documents": []}')
+    with pytest.raises(ValueError, match=r"manifest\.json is of an earlier version: delete"):
+        data.open_store(tmp_path)
 
 
 def test_a_plan_of_another_tokenizer_is_named(planned, tmp_path):

@@ -137,9 +137,13 @@ def documents(inputs: Sequence[Input], fields: Fields, start: tuple[int, int] = 
 
 
 def _contents(one: Input, fields: Fields) -> Iterator[tuple[str, Any, float]]:
+    """-> (source, content, share of the file). Only a file's first record can be a mistake with the flags."""
     for row, (record, share) in enumerate(readers.read(one.path)):
-        if record is None:
-            yield one.label, None, share
-        else:
-            for source, content in fields(record, f"{one.path}, record {row}", one.label):
-                yield source, content, share
+        try:
+            found = [(one.label, None)] if record is None else list(fields(record, f"{one.path}, record 0", one.label))
+        except ValueError:
+            if row == 0:
+                raise
+            found = [(one.label, None)]
+        for source, content in found:
+            yield source, content, share

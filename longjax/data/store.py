@@ -99,6 +99,8 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
     """
     folder = pathlib.Path(path)
     manifest = read_json(folder / "manifest.json", f"delete {folder} and start again")
+    if "shards" not in manifest:
+        raise ValueError(f"{folder / 'manifest.json'} is of an earlier version: delete {folder} and start again")
     if tokenizer and manifest["tokenizer"] != tokenizer.sha256:
         raise ValueError(f"{folder / 'manifest.json'} was written with another tokenizer than {tokenizer.path}")
     size = np.dtype(manifest["dtype"]).itemsize
