@@ -38,10 +38,10 @@ CLOCKS = ("second", "_per_s", "mfu", "data_wait", "memory")  # in the names of n
 
 
 class Moment(NamedTuple):
-    """Something younger than the start that matches `glob` in the run's folder, and some seconds more."""
+    """For each of `globs` something in the run's folder that is younger than the start, and some seconds more."""
 
     name: str
-    glob: str
+    globs: tuple[str, ...]
     more: float
 
 
@@ -49,15 +49,15 @@ def moment(rng: random.Random) -> Moment:
     """Half of them in a save; of the others, most in training."""
     kind = rng.random()
     if kind < 0.5:
-        return Moment("in a save", "*.orbax-checkpoint-tmp*", rng.uniform(0, 0.06))
+        return Moment("in a save", (logs.NAME, "*.orbax-checkpoint-tmp*"), rng.uniform(0, 0.06))
     if kind < 0.9:
-        return Moment("in training", logs.NAME, rng.uniform(0, 2))
-    return Moment("at its start", ".", rng.uniform(0, 8))
+        return Moment("in training", (logs.NAME,), rng.uniform(0, 2))
+    return Moment("at its start", (), rng.uniform(0, 8))
 
 
-def reached(folder: pathlib.Path, glob: str, since: float) -> bool:
+def reached(folder: pathlib.Path, globs: tuple[str, ...], since: float) -> bool:
     try:
-        return glob == "." or any(path.stat().st_mtime > since for path in folder.rglob(glob))
+        return all(any(path.stat().st_mtime > since for path in folder.rglob(glob)) for glob in globs)
     except FileNotFoundError:  # it was there a moment ago
         return False
 
@@ -74,7 +74,7 @@ def killed(folder: pathlib.Path, when: Moment | None) -> bool:
     since = time.time()
     run = start(folder)
     try:
-        while run.poll() is None and when and not reached(folder, when.glob, since):
+        while run.poll() is None and when and not reached(folder, when.globs, since):
             if time.time() - since > PATIENCE:
                 raise SystemExit(f"{folder}: not {when.name} for {PATIENCE:.0f} seconds")
             time.sleep(0.002)
