@@ -6,6 +6,7 @@ The parts are joined, the names become Hugging Face's, and the rows of q and k t
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,11 @@ class MetaFolder:
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         shape, axis, stored = self._shape(name), self._axis(name), self.names[name]
-        if axis != 0:
-            parts = [shard.read(stored, rows) for shard in (self.shards if axis else self.shards[:1])]
-            return np.concatenate(parts, -1)
+        if axis is None:
+            return self.shards[0].read(stored, rows)
         start, stop, _ = rows.indices(shape[0])
+        if axis == 1:
+            return joined((shard.view(stored, rows) for shard in self.shards), (stop - start, shape[1]), 1)
         heads = self._heads(name)
         if heads is None or start == stop:
             return self._rows(stored, start, stop)
@@ -60,7 +62,8 @@ class MetaFolder:
         size = self.shards[0].shapes()[stored][0]
         runs = [(max(start - i * size, 0), min(stop - i * size, size)) for i in range(len(self.shards))]
         held = [(shard, lo, hi) for shard, (lo, hi) in zip(self.shards, runs, strict=True) if lo < hi]
-        return np.concatenate([shard.read(stored, slice(lo, hi)) for shard, lo, hi in held or [(self.shards[0], 0, 0)]])
+        parts = (shard.view(stored, slice(lo, hi)) for shard, lo, hi in held or [(self.shards[0], 0, 0)])
+        return joined(parts, (stop - start, *self.shards[0].shapes()[stored][1:]), 0)
 
     def config(self) -> dict[str, Any]:
         """-> config.json as Hugging Face would have it."""
@@ -117,6 +120,18 @@ def hf_name(name: str) -> str:
         return f"{OUTER[module]}.{kind}"
     start, number, rest = [*module.split(".", 2), "", ""][:3]
     return f"model.layers.{number}.{LAYER[rest]}.{kind}" if start == "layers" and rest in LAYER else name
+
+
+def joined(parts: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The parts along an axis, in one array; of their files only one at a time is in memory."""
+    whole, place = np.empty(0), 0
+    for part in parts:
+        whole = whole if place else np.empty(shape, part.dtype)
+        np.moveaxis(whole, axis, 0)[place : place + part.shape[axis]] = np.moveaxis(part, axis, 0)
+        place += part.shape[axis]
+        del part  # before the next is mapped
+    assert place == shape[axis], (place, shape)
+    return whole
 
 
 def weights(shard: TorchFile) -> dict[str, tuple[int, ...]]:

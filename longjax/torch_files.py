@@ -29,6 +29,10 @@ class TorchFile:
         return self._shapes
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        return self.view(name, rows).copy()
+
+    def view(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """The same, of which nothing is in memory until it is used; the file stays mapped while it lives."""
         return to_numpy(mapped(self.path)[name][rows])
 
 
@@ -89,9 +93,9 @@ def mapped(path: pathlib.Path) -> dict[str, Any]:
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """A copy, that needs neither torch nor the file."""
+    """Of the same memory."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if x.dtype == torch.bfloat16:  # NumPy has none of its own
-        return x.contiguous().view(torch.int16).numpy().view(jnp.bfloat16).copy()
-    return x.numpy().copy()
+        return x.contiguous().view(torch.int16).numpy().view(jnp.bfloat16)
+    return x.numpy()
