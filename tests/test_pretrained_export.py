@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,17 @@ import pytest
 from longjax import pretrained
 from longjax.attention import Tokens
 from longjax.config import TINY
+from longjax.hf_config import on_base
 from longjax.llama import Llama, logits
 from longjax.methods import ds_bf16, yarn
 from longjax.methods.base import Method, everything, plain_rope
 from longjax.methods.pi import dynamic_pi
 from longjax.methods.yarn import part_ntk
-from longjax.pretrained import How
+from longjax.pretrained import How, Tidy
 from small import ALL, T
+from tools import stock_logits
 
+CASES = pathlib.Path(__file__).parent / "golden" / "convert"
 METHODS = ALL | {"dynamic_pi": dynamic_pi(), "part_ntk": part_ntk(4.0)}
 SAME = {  # the same in stock transformers, at every length
     "base", "pi", "ntk_static", "ntk_frozen", "ntk_32k", "ntk_64k", "ntk_64k_code", "yarn", "longrope", "llama3",
@@ -105,6 +109,29 @@ def test_stock_transformers_computes_the_same(name, exported):
             got = model.eval()(torch.tensor(TOKENS[:, :length].astype(np.int64))).logits.numpy()
         assert np.std(want) > 0.3
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [
+        ("phi", METHODS["yarn"]), ("phi", METHODS["ntk_32k"]), ("qwen2", METHODS["pi"]),
+        ("mistral_window", METHODS["yarn"]), ("llama_llama3", METHODS["theta"]), ("mpt", METHODS["lm_infinite"]),
+    ],
+    ids=["phi yarn", "phi ntk", "qwen2 pi", "mistral yarn", "llama3 theta", "mpt"],
+)  # fmt: skip
+def test_families_keep_what_is_theirs(case, method, tmp_path):
+    """Partial rotation, biases, windows; on MPT a method that transformers lacks, which leaves the base as it was."""
+    pytest.importorskip("transformers", reason="live parity needs the extra `parity`")
+    given = pretrained.open_checkpoint(CASES / case / "hf")
+    method = on_base(method, given.method)
+    notes = pretrained.write(tmp_path, Tidy(given.tensors, given.cfg), given.cfg, method, given, {}, How("float32"))
+    assert bool(notes) == (case == "mpt")
+    want = method if not notes else given.method
+    assert pretrained.open_checkpoint(tmp_path).method.attention == want.attention
+    float32 = dataclasses.replace(given.cfg, dtype="float32")
+    tokens = np.random.default_rng(0).integers(0, given.cfg.vocab, (2, 64))
+    ours = stock_logits.ours(dataclasses.replace(given, cfg=float32, method=want), tokens)
+    np.testing.assert_allclose(stock_logits.theirs(tmp_path, tokens), ours, atol=1e-4)
 
 
 def test_own_parameters_are_not_lost(exported):
