@@ -38,11 +38,11 @@ class Phrases:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Phrases":
-        texts = (BEFORE, BETWEEN, AFTER, QUESTION, "0123456789")
-        phrases = cls(*(tuple(int(i) for i in tokenizer.encode(text)) for text in texts))
-        if len(phrases.digits) != 10:
-            raise ValueError("the tokenizer joins digits, so that keys cannot be scored digit by digit")
-        return phrases
+        digits = [inside(tokenizer, digit) for digit in "0123456789"]
+        if any(len(ids) != 1 for ids in digits):
+            raise ValueError(f"{tokenizer.path} has no tokens for single digits, so that keys cannot be scored by them")
+        before, between, after, question = (inside(tokenizer, text) for text in (BEFORE, BETWEEN, AFTER, QUESTION))
+        return cls(before, between, after, question, tuple(i for (i,) in digits))
 
     def key(self, rng: np.random.Generator, held_out: bool) -> list[int]:
         """-> ids of a key of different digits, so that each points to its successor. Every 7th key is held out."""
@@ -76,6 +76,16 @@ class Phrases:
         start = int(rng.integers(0, len(source) - filler + 1))
         text, cut = source[start : start + filler], round(depth * filler)
         return lay([(text[:cut], 1.0), *self.needle(key), (text[cut:], 1.0), *self.ask(key)], length)[0]
+
+
+def inside(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """-> its ids within a longer text: without the space that LLaMA's tokenizers put before every text."""
+    for before in ("\n", "7", ""):  # after which a tokenizer may not stop, as Llama-3's does not between line ends
+        head = tokenizer.encode(before).tolist()
+        ids = tokenizer.encode(before + text).tolist()
+        if ids[: len(head)] == head:
+            return tuple(ids[len(head) :])
+    raise AssertionError("nothing is before")
 
 
 def lay(spans: Sequence[Span], size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from longjax import data
+from longjax import data, recall
 from longjax.data import documents
 from longjax.data.documents import Fields
 from longjax.data.sft import TEMPLATES, Chat, Message, messages_of
@@ -154,6 +154,7 @@ def spaces(tmp_path_factory):
         sentence_iterator=iter(["the model said that a user asked who they are , and why ."] * 50),
         model_prefix=str(path), model_type="bpe", vocab_size=330, byte_fallback=True, minloglevel=2,
         normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
+        split_digits=True, required_chars="0123456789",
     )  # fmt: skip
     return Tokenizer(path.with_suffix(".model"))
 
@@ -171,6 +172,28 @@ def test_groups_of_lines_are_the_whole_text(spaces, make):
         for text in (TEXT, TEXT * 4, "\n" + TEXT, "", "\n", "one line"):
             assert tokenizer.encode(text).tolist() == tokenizer.engine.encode([text])[0]
     assert sum(map(len, crossing.engine.encode(lines(TEXT, 0)))) != len(crossing.encode(TEXT))  # why it is not grouped
+
+
+@pytest.mark.parametrize("kind", ["mini", "spaces", "crossing"])
+def test_phrases_are_built_as_they_are_read(kind, spaces, make):
+    """Sentences with a key, put together from pieces, are the ids of the whole text."""
+    made = {"mini": lambda: Tokenizer(MODEL), "spaces": lambda: spaces, "crossing": lambda: Tokenizer(make(["<s>"]))}
+    tokenizer, text = made[kind](), f"{recall.BEFORE}492{recall.BETWEEN}492{recall.AFTER}{recall.QUESTION}492"
+    phrases = recall.Phrases.of(tokenizer)
+    key = [phrases.digits[d] for d in (4, 9, 2)]
+    ids = [i for part, _ in [*phrases.needle(key), *phrases.ask(key)] for i in part]
+    assert tokenizer.decode(ids) == text
+    if kind != "crossing":  # which reads the two line ends between AFTER and QUESTION as one token
+        assert tokenizer.encode("words" + text)[-len(ids) :].tolist() == ids
+
+
+def test_keys_need_digits(make):
+    class Joined(Tokenizer):
+        def encode(self, text):
+            return np.append(super().encode(text), super().encode(text[-1:] if text[-1:].isdigit() else ""))
+
+    with pytest.raises(ValueError, match=r"tokenizer\.model has no tokens for single digits"):
+        recall.Phrases.of(Joined(MODEL))
 
 
 def test_both_kinds_of_tokenizers(make, tmp_path):
