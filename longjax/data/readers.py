@@ -9,8 +9,10 @@ import io
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 Record = dict[str, Any]
 Records = Iterator[tuple[Record | None, float]]
@@ -89,8 +91,8 @@ def parquet(path: pathlib.Path) -> Records:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         done, total = 0, max(1, file.metadata.num_rows)
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
+        for batch in file.iter_batches(batch_size=64):
+            for row in _rows(pa, batch):
                 done += 1
                 yield row, done / total
     except (OSError, pa.ArrowException) as error:
@@ -104,9 +106,24 @@ def arrow(path: pathlib.Path) -> Records:
         with path.open("rb") as raw, pa.ipc.open_stream(raw) as file:
             for batch in file:
                 at = min(1.0, raw.tell() / size)
-                yield from ((row, at) for row in batch.to_pylist())
+                yield from ((row, at) for row in _rows(pa, batch))
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} is torn or damaged ({_first(error)}): save it again") from error
+
+
+def _rows(pa: Any, batch: Any) -> Iterator[Record]:
+    columns = [_cells(pa, column) for column in batch.columns] if batch.num_rows else []
+    for cells in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, cells, strict=True))
+
+
+def _cells(pa: Any, column: Any) -> Sequence[Any]:
+    """-> the column's values; lists of integers as arrays, of which long rows of tokens would make many objects."""
+    listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if not listed or not pa.types.is_integer(column.type.value_type) or column.null_count:
+        return column.to_pylist()
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
+    return np.split(column.flatten().to_numpy(zero_copy_only=False), ends[:-1])
 
 
 def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
