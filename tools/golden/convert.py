@@ -27,12 +27,13 @@ NLL_TOLERANCE = 2e-4  # a logit and the log of a sum of logits, each within the 
 
 
 def is_convert(folder: Path) -> bool:
-    return bool(case_folders(folder))
+    return any((case / LOGITS).exists() for case in case_folders(folder))
 
 
 def case_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those in it."""
-    return sorted({path.parent for path in (folder / LOGITS, *folder.glob(f"*/{LOGITS}")) if path.exists()})
+    """The folder itself, or those in it; one that has lost its logits is a case too."""
+    parts = ("hf", "meta", LOGITS)
+    return [path for path in (folder, *sorted(folder.iterdir())) if any((path / part).exists() for part in parts)]
 
 
 def results(folder: Path) -> Iterator[Result]:
