@@ -18,7 +18,8 @@ from longjax.config import ModelConfig
 from longjax.hf_config import method_of, model_of
 from longjax.hf_export import Source, Style, described, export_config
 from longjax.hf_words import Asked
-from longjax.loader import OnHost, load
+from longjax.loader import OnHost
+from longjax.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
 from longjax.lora import Lora
 from longjax.meta_files import MetaFolder
 from longjax.methods.base import Method, unchanged
@@ -178,19 +179,3 @@ def in_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
     for x in tensors.values():
         safetensors.write_data(file, x)
     return file.getvalue()
-
-
-def load_config(folder: pathlib.Path, dtype: str) -> ModelConfig:
-    """-> the shape of the model, to compute in `dtype`."""
-    return open_checkpoint(folder, dtype=dtype).cfg
-
-
-def load_params(folder: pathlib.Path, cfg: ModelConfig) -> dict[str, jax.Array]:
-    """-> float32 parameters."""
-    return load(open_checkpoint(folder).tensors, cfg)
-
-
-def save(folder: pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, tokenizer: bytes) -> None:
-    """Writes a base model that was pretrained here."""
-    export(folder, params, cfg, Method())
-    (folder / "tokenizer.model").write_bytes(tokenizer)

@@ -146,11 +146,6 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {name: x.read() for name, x in header(pathlib.Path(path)).items()}
 
 
-def read_folder(folder: str | os.PathLike) -> dict[str, np.ndarray]:
-    """-> all tensors of a checkpoint, in one file or several."""
-    return {name: x.read() for name, x in SafetensorsFolder(folder).stored.items()}
-
-
 def write_header(file: BinaryIO, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
     """The header of tensors that follow in this order."""
     said: dict[str, Any] = {"__metadata__": {"format": "pt"}}

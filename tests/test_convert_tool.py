@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from longjax import cli, pretrained, safetensors
@@ -15,11 +14,16 @@ from tools import convert_checkpoint, stock_logits
 
 CASES = pathlib.Path(__file__).parent / "golden" / "convert"
 LLAMA = CASES / "llama_bf16_sharded" / "hf"
+VALUES = convert_checkpoint.VALUES
+VALUES.mark_as_parsed()
 
 
 def convert(*arguments):
-    with flagsaver.flagsaver():
-        cli.start(convert_checkpoint.main, flags.FLAGS, ["convert_checkpoint", *arguments])
+    saved = flagsaver.save_flag_values(VALUES)
+    try:
+        cli.start(convert_checkpoint.main, VALUES, ["convert_checkpoint", *arguments])
+    finally:
+        flagsaver.restore_flag_values(saved, VALUES)
 
 
 def refused(capsys, *arguments):

@@ -26,21 +26,39 @@ from longjax.pretrained import DTYPES, Checkpoint, How, Tidy
 from longjax.progress import Board, Report
 from longjax.tensors import Tensors
 
-FROM = flags.DEFINE_string("from", "", "The checkpoint to read.")
-TO = flags.DEFINE_enum("to", "hf", ["hf", "orbax"], "The format to write.")
-OUT = flags.DEFINE_string("out", "", "The directory to write.")
-ADAPTER = flags.DEFINE_string("adapter", "", "Adapters of PEFT, or LongLoRA's release, that change --from.")
-MERGE_LORA = flags.DEFINE_bool("merge_lora", True, "Adds --adapter to the weights. Nothing else can be written.")
-METHOD = flags.DEFINE_string("method", "", "The model is for this method of longjax; none: as --from says.")
-METHOD_CONFIG = flags.DEFINE_string("method_config", "", 'Its parameters, with spaces: "factor=8 beta_fast=32".')
-LENGTH = flags.DEFINE_integer("length", None, "Tokens that the model is for; none: what the method says.", 1)
-DTYPE = flags.DEFINE_enum("dtype", None, [*DTYPES], "None: bfloat16 for hf, and source, as it is, for orbax.")
-STYLE = flags.DEFINE_enum("hf_config_style", "both", ["both", "4.36"], "4.36: for transformers up to 4.44 alone.")
-FILE_BYTES = flags.DEFINE_integer("file_bytes", hf_folder.MOST_BYTES, "Of one file with weights, at most.", 1)
+VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
+
+FROM = flags.DEFINE_string("from", "", "The checkpoint to read.", flag_values=VALUES)
+TO = flags.DEFINE_enum("to", "hf", ["hf", "orbax"], "The format to write.", flag_values=VALUES)
+OUT = flags.DEFINE_string("out", "", "The directory to write.", flag_values=VALUES)
+ADAPTER = flags.DEFINE_string(
+    "adapter", "", "Adapters of PEFT, or LongLoRA's release, that change --from.", flag_values=VALUES
+)
+MERGE_LORA = flags.DEFINE_bool(
+    "merge_lora", True, "Adds --adapter to the weights. Nothing else can be written.", flag_values=VALUES
+)
+METHOD = flags.DEFINE_string(
+    "method", "", "The model is for this method of longjax; none: as --from says.", flag_values=VALUES
+)
+METHOD_CONFIG = flags.DEFINE_string(
+    "method_config", "", 'Its parameters, with spaces: "factor=8 beta_fast=32".', flag_values=VALUES
+)
+LENGTH = flags.DEFINE_integer(
+    "length", None, "Tokens that the model is for; none: what the method says.", 1, flag_values=VALUES
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, [*DTYPES], "None: bfloat16 for hf, and source, as it is, for orbax.", flag_values=VALUES
+)
+STYLE = flags.DEFINE_enum(
+    "hf_config_style", "both", ["both", "4.36"], "4.36: for transformers up to 4.44 alone.", flag_values=VALUES
+)
+FILE_BYTES = flags.DEFINE_integer(
+    "file_bytes", hf_folder.MOST_BYTES, "Of one file with weights, at most.", 1, flag_values=VALUES
+)
 VERIFY = flags.DEFINE_bool(
     "verify", False,
     "Reads all tensors again, and compares logits with transformers' if that and torch are installed; the latter "
-    "takes memory for the model in float32, twice.",
+    "takes memory for the model in float32, twice.", flag_values=VALUES,
 )  # fmt: skip
 SAME_LOGITS = 1e-4  # of the largest: float32 sums in another order
 
@@ -156,4 +174,4 @@ def progress(name: str, count: int) -> Report:
 
 
 if __name__ == "__main__":
-    cli.start(main)
+    cli.start(main, VALUES)
