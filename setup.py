@@ -19,7 +19,7 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "tokenizers>=0.20"],
         "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],

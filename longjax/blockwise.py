@@ -81,6 +81,8 @@ def query_side(tiles: list[Tiled]) -> list[tuple]:
 
 def forward(blocks: tuple[int, int], arrays: tuple, rest: tuple[Part, ...]) -> tuple[jax.Array, jax.Array]:
     """-> out_BTNH, lse_BTN (float32): the log of each row's summed weights."""
+    # Tiles' masks depend on positions alone. Without this they are hoisted out of the scan over layers, all at once.
+    arrays, rest = jax.lax.optimization_barrier((arrays, rest))
     tiles = tiles_of(arrays, rest, blocks)
     B, T, N, H = arrays[0][0].shape
     K = arrays[0][1].shape[2]

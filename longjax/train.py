@@ -213,4 +213,6 @@ def update(recipe: Recipe, state: State, grads: Flat) -> tuple[Any, optax.OptSta
 
 def by_micro(x: jax.Array, count: int) -> jax.Array:
     """[B, ...] -> [count, B / count, ...], strided, so that a split of B stays one."""
-    return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+    spec, mesh = jax.typeof(x).sharding.spec, jax.typeof(x).sharding.mesh
+    split = None if mesh.empty else jax.P(spec[0], None, *spec[1:])
+    return jnp.moveaxis(jnp.reshape(x, (-1, count, *x.shape[1:]), out_sharding=split), 1, 0)

@@ -95,8 +95,8 @@ def test_blockwise_is_dense(name, train):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=rounding * scale), b, d)
 
 
-def three_steps(method, mesh):
-    recipe = Recipe(learning_rate=1e-4, warmup=1, ema=0.9)
+def three_steps(method, mesh, micro_rows=None):
+    recipe = Recipe(learning_rate=1e-4, warmup=1, ema=0.9, micro_rows=micro_rows)
     model = Llama(CFG, method, train=True, place=sharding.OnMesh() if mesh else Llama.place)
     rng = np.random.default_rng(1)
     tokens_BS = rng.integers(0, CFG.vocab, (4, T + 1)).astype(np.int32)
@@ -131,16 +131,16 @@ def test_sharded_is_one_device(name):
 
 
 def test_weights_may_be_copied_as_well_as_split():
-    """The same on data 2 x fsdp 2 x model 2, and with fewer rows than devices."""
+    """The same on data 2 x fsdp 2 x model 2, with fewer rows than devices, and with one row at a time over eight."""
     alone, _ = three_steps(ALL["pi"], None)
     mesh = sharding.make_mesh(data=2, fsdp=2, model=2)
     with jax.set_mesh(mesh):
         spread, _ = three_steps(ALL["pi"], mesh)
     np.testing.assert_allclose(spread, alone, rtol=1e-5)
-    mesh = sharding.make_mesh(data=2, seq=4)
-    with jax.set_mesh(mesh):
-        spread, _ = three_steps(ALL["pi"], mesh)
-    np.testing.assert_allclose(spread, alone, rtol=1e-5)
+    for mesh, rows in ((sharding.make_mesh(data=2, seq=4), 2), (sharding.make_mesh(seq=8), 1)):
+        with jax.set_mesh(mesh):
+            spread, _ = three_steps(ALL["pi"], mesh, micro_rows=rows)
+        np.testing.assert_allclose(spread, alone, rtol=1e-5)
 
 
 @every_method

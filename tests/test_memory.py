@@ -9,6 +9,7 @@ import pytest
 
 from longjax import memory, sharding
 from longjax.attention import Dense, Tokens
+from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.llama import Llama
 from longjax.methods import Method
@@ -55,8 +56,9 @@ def on(axes):
         (TINY, Dense(), 4, None, 64, None),
         (MINI, Dense(), 2, 1, 1024, EVERYTHING),
         (MID, Dense(), 4, 1, 1024, None),
+        (MID, Blockwise(256, 256), 4, 1, 1024, None),
     ],
-    ids=["tiny", "mini", "mid"],
+    ids=["tiny", "mini", "mid", "blockwise"],
 )
 def test_estimate_is_near_what_the_compiler_says(cfg, softmax, rows, micro_rows, length, keep):
     model, recipe = Llama(cfg, train=True, softmax=softmax, keep=keep), Recipe(rows=rows, micro_rows=micro_rows)
@@ -64,6 +66,12 @@ def test_estimate_is_near_what_the_compiler_says(cfg, softmax, rows, micro_rows,
     found = memory.estimate(step, state, batch)
     compiled = memory.compiled_bytes(step.lower().compile())
     assert sum(found) == pytest.approx(compiled, rel=0.25)
+
+
+def test_blockwise_memory_is_linear_in_length():
+    model, recipe = Llama(TINY, train=True, softmax=Blockwise(128, 128)), Recipe(rows=1)
+    short, long = (memory.compiled_bytes(traced(model, recipe, 1, T)[0].lower().compile()) for T in (1024, 4096))
+    assert long < 4.5 * short  # 16 times for whatever is kept of every pair of tiles
 
 
 def test_state_and_batch_are_exact():
