@@ -35,11 +35,12 @@ def load(
         x, order = raw(named, leaf, cfg, mesh), leaves.order(leaf, cfg)
         if leaf.layer is None:
             params[leaf.name] = turned(x, order, dtype)
-            continue
-        if leaf.layer == 0:
-            shape = (cfg.layers, *leaves.shape(leaf, cfg))
-            params[leaf.name] = jnp.zeros(shape, dtype, device=place(spec(leaf.name, shape, mesh), mesh))
-        params[leaf.name] = stacked(params[leaf.name], x, leaf.layer, order)
+        else:
+            if leaf.layer == 0:
+                shape = (cfg.layers, *leaves.shape(leaf, cfg))
+                params[leaf.name] = jnp.zeros(shape, dtype, device=place(spec(leaf.name, shape, mesh), mesh))
+            params[leaf.name] = stacked(params[leaf.name], x, leaf.layer, order)
+        jax.block_until_ready(params[leaf.name])  # else reading runs ahead, and fills the host's memory
     report(1.0, "read")
     return params
 
