@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from longjax import cli, flags, launch, report
+from longjax import cli, flags, job, launch, report
 from longjax.launch import Place
 from longjax.methods import METHODS, Method
 from longjax.progress import Board, Report
@@ -37,11 +37,11 @@ class Choice:
         names = preset_methods if self.methods == "all" else tuple(self.methods.split(","))
         for name in names:
             if name not in METHODS:
-                raise ValueError(f"--methods={self.methods}: {name} is unknown{cli.suggestion(name, METHODS)}")
+                raise ValueError(f"--methods={self.methods}: {name} is unknown{job.suggestion(name, METHODS)}")
         return names
 
 
-asked, choice = cli.define(), flags.define(Choice)
+asked, choice = job.define(), flags.define(Choice)
 
 
 def main() -> None:

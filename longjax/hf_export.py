@@ -5,14 +5,13 @@ The dialects: `rope_parameters` and `dtype` of transformers 5; `rope_theta`, `ro
 transformers 4, which up to 4.44 reads no more than `type` and `factor`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from longjax.config import ModelConfig
 from longjax.hf_rope import rope_parameters
 from longjax.hf_words import Asked, say, say_plain
-from longjax.methods.base import Method, full_attention
+from longjax.methods.base import Method, described, full_attention
 from longjax.methods.sliding_window import SlidingWindow
 
 Style = Literal["both", "4.36"]
@@ -112,8 +111,3 @@ def llama(cfg: ModelConfig) -> dict[str, Any]:
 def provenance(asked: Asked, method: Method) -> dict[str, Any]:
     """Transformers keeps it and does not read it."""
     return {"method": described(method), "trained_len": asked.cfg.trained_len, "length": asked.length}
-
-
-def described(plug_in: Any) -> str:
-    """-> the same in every process: functions without their addresses."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(plug_in))

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import re
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from longjax.fit import Loop, Mesh, Run, fit
 from longjax.hf_config import on_base
 from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
+from longjax.methods.base import described
 from longjax.presets import Preset
 from longjax.progress import Report
 from longjax.recall import Phrases
@@ -80,11 +80,6 @@ def kind(method: Method) -> str:
     if method == Method(trainable=method.trainable):
         return "base"
     return f"{'exact' if method.exact else 'approximate'} {'trained' if method.trained else 'frozen'}"
-
-
-def described(method: Method) -> str:
-    """-> its parameters, the same in every process: functions without their addresses."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(method))
 
 
 def grown(cfg: ModelConfig, method: Method) -> ModelConfig:

@@ -204,9 +204,15 @@ class Llama(nn.Module):
 
 
 def embed(embed_VD: jax.Array, tokens_BT: jax.Array, act: Any) -> jax.Array:
-    if act is not None:
-        embed_VD = jax.reshard(embed_VD, jax.P(None, None))
-    return embed_VD.at[tokens_BT].get(out_sharding=act)
+    """-> x_BTD in the sharding `act`: every device looks up its own tokens in the whole table."""
+    if act is None:
+        return embed_VD[tokens_BT]
+    table_VD = jax.reshard(embed_VD, jax.P(None, None))
+    return jax.shard_map(look_up, in_specs=(jax.P(), jax.P(*act[:2])), out_specs=act)(table_VD, tokens_BT)
+
+
+def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    return table_VD[tokens_BT]
 
 
 def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = OneDevice()) -> jax.Array:

@@ -16,13 +16,13 @@ from longjax import convert, hf_folder, orbax_params, safetensors
 from longjax.adapters import Merged
 from longjax.config import ModelConfig
 from longjax.hf_config import method_of, model_of
-from longjax.hf_export import Source, Style, described, export_config
+from longjax.hf_export import Source, Style, export_config
 from longjax.hf_words import Asked
 from longjax.loader import OnHost
 from longjax.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
 from longjax.lora import Lora
 from longjax.meta_files import MetaFolder
-from longjax.methods.base import Method, unchanged
+from longjax.methods.base import Method, described, unchanged
 from longjax.orbax_params import OrbaxFolder
 from longjax.progress import Report, quiet
 from longjax.tensors import Tensors

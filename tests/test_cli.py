@@ -3,9 +3,10 @@
 import pytest
 from absl import flags as absl_flags
 
-from longjax import cli, launch, sharding
+from longjax import cli, job, sharding
 from longjax.config import TINY
 from longjax.methods import METHODS
+from longjax.methods.base import described
 
 
 def fails(capsys, main, *arguments):
@@ -81,10 +82,10 @@ def test_the_study_knows_its_methods(capsys):
 
 def test_a_method_is_described_alike_in_every_process():
     for make in (METHODS["yarn"], METHODS["self_extend"], METHODS["longlora"], METHODS["clex"]):
-        assert "0x" not in launch.described(make())
-    assert launch.described(METHODS["yarn"](4.0)) != cli.described(METHODS["yarn"](8.0))
+        assert "0x" not in described(make())
+    assert described(METHODS["yarn"](4.0)) != described(METHODS["yarn"](8.0))
 
 
 def test_suggestions_or_the_whole_list():
-    assert cli.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
-    assert cli.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"
+    assert job.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
+    assert job.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"

@@ -27,6 +27,7 @@ FLOORS = [
     {"pretrained"},
     {"workspace"},
     {"launch"},
+    {"job"},
     {"cli"},
 ]
 ROOT = pathlib.Path(__file__).parent.parent / "longjax"

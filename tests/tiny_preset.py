@@ -1,4 +1,4 @@
-"""The smallest preset that runs everything, `tiny`; as a program, an experiment with it: python tests/tiny_preset.py pi ..."""
+"""The smallest preset that runs everything, `tiny`. As a program: an experiment, python tests/tiny_preset.py pi ..."""
 
 import dataclasses
 import sys

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import flags, logging
 
-from longjax import cli, hf_folder, orbax_params, pretrained
+from longjax import cli, hf_folder, job, orbax_params, pretrained
 from longjax import flags as by_signature
 from longjax.hf_config import on_base
 from longjax.methods import METHODS, Method
@@ -100,7 +100,7 @@ def method_of(source: Checkpoint) -> Method:
     if not METHOD.value:
         return source.method
     if METHOD.value not in METHODS:
-        raise ValueError(f"--method={METHOD.value} is unknown{cli.suggestion(METHOD.value, METHODS)}")
+        raise ValueError(f"--method={METHOD.value} is unknown{job.suggestion(METHOD.value, METHODS)}")
     values = flags.FlagValues()
     made = by_signature.define(METHODS[METHOD.value], flag_values=values)
     try:

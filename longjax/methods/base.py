@@ -1,6 +1,7 @@
 """What a context-extension method may change about a LLaMA."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -105,6 +106,11 @@ class Method:
     def exact(self) -> bool:
         """Whether every query sees all keys at their places, in training and after."""
         return self.attention is full_attention and self.attention_train is None
+
+
+def described(plug_in: Any) -> str:
+    """-> a method, or a part of one, with its parameters; the same in every process: functions have no addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(plug_in))
 
 
 def base() -> Method:

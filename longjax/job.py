@@ -1,0 +1,175 @@
+"""What every experiment can be told: flags from the fields of a few dataclasses."""
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import jax
+from absl import flags as absl_flags
+
+from longjax import flags, sharding
+from longjax.fit import Loop
+from longjax.launch import Place
+from longjax.methods import Method, ds_bf16, with_lora
+from longjax.presets import PRESETS, Preset
+from longjax.train import Recipe
+from longjax.workspace import Workspace, open_workspace
+
+absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
+
+SAME_BITS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice by the clock
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What every experiment can be told, beside the recipe and the loop."""
+
+    preset: str = "mini"
+    run_dir: str = "runs/mini"
+    text_dir: str | None = None
+    base_dir: str | None = None  # a checkpoint with the base: Hugging Face's, Meta's, or converted
+    adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of the base
+    plan_dir: str | None = None  # rows that tools.prepare_data has planned, instead of --text_dir
+    length: int | None = None  # tokens of a row; None: the preset's
+    lengths: str | None = None  # to evaluate at, joined by commas; None: the preset's
+    from_scratch: bool = False  # pretrain the base, even if the preset has one
+    base_steps: int | None = None  # of the pretraining; None: the preset's
+    base_rows: int | None = None
+    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
+    trainable: str | None = None  # train only parameters whose path has this regular expression in it
+    lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
+    lora_alpha: float = 16.0
+    remat: Literal["full", "dots", "offload", "none"] | None = None  # what the backward pass computes again
+    dtype: Literal["bfloat16", "float32"] | None = None  # of activations; None: the preset's
+
+    def workspace(self, recipe: Recipe) -> Workspace:
+        """-> the folder with the preset as the flags change it."""
+        preset = self.changed(preset_of(self.preset), recipe)
+        base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
+        return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
+
+    def changed(self, preset: Preset, recipe: Recipe) -> Preset:
+        model = dataclasses.replace(preset.model, dtype=self.dtype or preset.model.dtype)
+        return dataclasses.replace(
+            preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
+            extended=self.length or preset.extended, remat=self.remat or preset.remat,
+            lengths=integers(self.lengths, "lengths") or preset.lengths,
+        )  # fmt: skip
+
+    def base(self, recipe: Recipe, seed: int) -> Recipe:
+        """-> how the base is pretrained."""
+        return dataclasses.replace(
+            recipe, steps=self.base_steps or recipe.steps, rows=self.base_rows or recipe.rows, seed=seed
+        )
+
+    def method(self, name: str, method: Method) -> tuple[str, Method]:
+        """-> the method as these flags change it, and its name in folders and tables."""
+        if self.position_tables == "ds_bf16":
+            name, method = f"{name}_ds_bf16", ds_bf16(method)
+        if self.lora_rank:
+            name, method = f"{name}_lora{self.lora_rank}", with_lora(method, self.lora_rank, self.lora_alpha)
+        if self.trainable:
+            method = dataclasses.replace(method, trainable=Matching(self.trainable))
+        return name, method
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Parameters whose path (names joined by "/") has the pattern in it: a `Method.trainable`."""
+
+    pattern: str
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"--trainable={self.pattern} is no regular expression: {error}") from error
+
+    def __call__(self, path: str) -> bool:
+        return re.search(self.pattern, path) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Over which devices the work is spread. On several hosts, each runs the same command."""
+
+    mesh_data: int = 1  # the batch is split over so many devices, each with a copy of the weights
+    mesh_fsdp: int = 1  # batch and weights
+    mesh_seq: int = 1  # the sequence
+    mesh_model: int = 1  # heads, feed-forward and vocabulary
+    deterministic: bool = False  # on GPUs: the same bits every time, so that a kill leaves no trace in the result
+    distributed: bool = False  # several hosts, which find each other by themselves (TPU pods, Slurm)
+    coordinator: str | None = None  # host:port of the first of them, where they do not
+    processes: int | None = None  # so many hosts
+    process: int | None = None  # this one's number, from 0
+
+    def start(self) -> None:
+        """Before anything else of JAX is used."""
+        if self.deterministic:
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SAME_BITS}"
+        if not (self.distributed or self.coordinator):
+            return
+        try:
+            jax.distributed.initialize(self.coordinator, self.processes, self.process)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--coordinator={self.coordinator}: the hosts did not find each other: {error}") from error
+
+    def mesh(self) -> jax.sharding.Mesh | None:
+        """-> None if nothing is split."""
+        sizes = (self.mesh_data, self.mesh_fsdp, self.mesh_seq, self.mesh_model)
+        return None if sizes == (1, 1, 1, 1) else sharding.make_mesh(*sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """Where a training begins, beside the base, and what is made of its result."""
+
+    init_from: str | None = None  # folder of an earlier training (RUN_DIR/methods/NAME): begin with its weights
+    moments: bool = False  # and with its optimiser's moments
+    weights: Literal["ema", "raw"] = "ema"  # evaluate and export the average of the weights, or the last ones
+    export_dir: str | None = None  # write the result as a Hugging Face directory
+
+
+class Asked(NamedTuple):
+    """All that the command line says."""
+
+    job: Job
+    space: Workspace
+    at: Place
+
+
+def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Asked]:
+    """Defines the flags that all experiments have; what it returns is called inside main."""
+    job, recipe = flags.define(Job, flag_values=values), flags.define(Recipe, flag_values=values)
+    loop, ends = flags.define(Loop, flag_values=values), flags.define(Ends, flag_values=values)
+    machine = flags.define(Machine, flag_values=values)
+
+    def asked() -> Asked:
+        machine().start()
+        end, chosen = ends(), job()
+        at = Place(machine().mesh(), loop(), end.init_from, end.moments, end.weights == "ema", end.export_dir)
+        return Asked(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
+
+    return asked
+
+
+def integers(words: str | None, flag: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, words.split(","))) if words else ()
+    except ValueError as error:
+        raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
+
+
+def preset_of(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"--preset={name} is unknown{suggestion(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """-> ": did you mean x?", or the list of what there is."""
+    close = difflib.get_close_matches(word, known, 1)
+    return f": did you mean {close[0]}?" if close else f": there are {', '.join(known)}"

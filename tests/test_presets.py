@@ -1,0 +1,60 @@
+"""Every preset at its real size, on a mesh without devices: the training step is traced and its memory foretold."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from longjax import launch, memory, sharding
+from longjax.attention import Tokens
+from longjax.llama import Llama
+from longjax.methods import METHODS
+from longjax.presets import PRESETS
+from longjax.train import new_state, schedule, train_step
+
+H200 = 139.0  # GiB
+REAL = {  # preset -> (method, devices: fsdp, seq)
+    "paper": ("yarn", 8, 1),
+    "lceg_script": ("pi", 8, 1),
+    "longlora": ("longlora", 8, 1),
+    "landmark": ("landmark", 8, 1),
+    "clex": ("clex", 8, 1),
+    "prolong_64k": ("theta", 8, 1),
+    "prolong_512k": ("theta", 8, 8),
+    "phi2": ("ntk_64k", 8, 1),
+}
+
+
+def placed(shapes, mesh):
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, sharding.layout(shapes, mesh)
+    )
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_preset_traces_and_fits(name):
+    preset, (method_name, fsdp, seq) = PRESETS[name], REAL[name]
+    method = METHODS[method_name](**preset.settings.get(method_name, {}))
+    cfg, recipe = launch.grown(preset.model, method), dataclasses.replace(preset.extend, micro_rows=fsdp)
+    axes = {"data": 1, "fsdp": fsdp, "seq": seq, "model": 1}
+    explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
+    mesh = jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes), explicit)
+    model = Llama(cfg, method, train=True, softmax=preset.softmax, place=sharding.OnMesh())
+    start = Tokens.whole(1, 8)
+    shapes = jax.eval_shape(lambda: model.clone(place=Llama.place, train=False).init(
+        jax.random.key(0), jnp.zeros((1, 8), jnp.int32), start, 8))["params"]  # fmt: skip
+    rows, length = recipe.rows, preset.extended
+    if method.piece:
+        rows, length = rows * length // method.piece, method.piece * 65 // 64
+    with jax.sharding.use_abstract_mesh(mesh):
+        state = jax.eval_shape(partial(new_state, model, recipe), placed(shapes, mesh))
+        where = jax.NamedSharding(mesh, sharding.TOKENS_BT)
+        ids, weights = (jax.ShapeDtypeStruct((rows, length), t, sharding=where) for t in (jnp.int32, jnp.float32))
+        batch = {"tokens_BT": ids, "targets_BT": ids, "index_BT": ids, "weights_BT": weights}
+        found = memory.estimate(train_step.trace(model, recipe, state, batch), state, batch)
+    assert 10 < sum(found) / memory.GIB < H200, memory.sentence(found)
+    assert max(preset.lengths) >= 2 * preset.extended or name == "clex"
+    rate = schedule(recipe)
+    assert float(rate(recipe.warmup)) == pytest.approx(recipe.learning_rate, rel=1e-3)
