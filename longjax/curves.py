@@ -10,7 +10,7 @@ mpl.use("Agg")  # no screen
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from longjax import logs
 
@@ -87,6 +87,7 @@ def finish(figure: Any, axes: Sequence[Any], panels: Sequence[str]) -> None:
     for ax, name in zip(axes, panels, strict=True):
         if name == "grad_norm":
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set(major_formatter=SHORT, minor_formatter=NullFormatter())
         else:
             ax.yaxis.set_major_locator(MaxNLocator(6 if name == "loss" else 3))

@@ -185,7 +185,7 @@ def run(space: Workspace, name: str, method: Method, report: Report, at: Place =
         state = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing), at)
         params, weights = state.params(at.average), "ema" if at.average and state.ema else "raw"
     about = {
-        "method": name, "weights": weights, "kind": kind(method),
+        "method": name, "weights": weights, "kind": kind(method), "plan": space.extend_rows().sha256[:16],
         "train_seconds": seconds_of_training(space.method_folder(name)),
     }  # fmt: skip
     evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), at)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from longjax import plots
+from longjax import logs, plots
+from longjax.curves import training_curves
 from longjax.evals.task import Record, read_records
 from longjax.findings import findings
 from longjax.results import Result, Study, gather, preferred
@@ -89,9 +90,18 @@ def write(folder: str | os.PathLike) -> str:
     study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
     if not study.results:
         raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")
-    pictures = plots.draw(study, folder)
+    pictures = plots.draw(study, folder) | training(folder)
     (folder / "report.md").write_text(_page(study, everything, settings, pictures))
     return terminal(rows(study))
+
+
+def training(folder: pathlib.Path) -> dict[str, str]:
+    """Writes the curves of the methods' trainings, if there are any. -> file name: title."""
+    runs = sorted(path.parent for path in folder.glob(f"methods/*/{logs.NAME}") if path.stat().st_size)
+    if not runs:
+        return {}
+    training_curves(runs, folder / "training.png")
+    return {"training.png": "Training"}
 
 
 def _page(study: Study, everything: list[Result], settings: dict[str, Any], pictures: dict[str, str]) -> str:
