@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.typing import DTypeLike
 
 from longjax import convert, leaves, sharding
@@ -123,6 +122,5 @@ class OnHost:
 def on_host(x: Any, layer: int | None) -> np.ndarray:
     """-> an array, or one layer of it, whole in every process."""
     if isinstance(x, jax.Array):
-        x = x if layer is None else layer_of(x, layer)
-        return np.asarray(x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True))
+        return sharding.whole(x if layer is None else layer_of(x, layer))
     return np.asarray(x if layer is None else x[layer])

@@ -90,7 +90,8 @@ def spread(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
 def whole(x: jax.Array) -> np.ndarray:
     """-> all of an array, on every host; a collective, if there are several."""
     if not x.is_fully_addressable and not x.is_fully_replicated:
-        x = jax.reshard(x, P())
+        assert isinstance(x.sharding, jax.NamedSharding)
+        x = jax.device_put(x, jax.NamedSharding(x.sharding.mesh, P()))
     return np.asarray(x)
 
 
