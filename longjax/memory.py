@@ -114,7 +114,7 @@ def sentence(memory: Memory, limit: int | None = None) -> str:
 def verdict(memory: Memory, needed: int, limit: int) -> str:
     rows = memory.more_rows(limit)
     if needed <= limit:
-        return f"it fits, with up to {rows:.1f} times the rows at a time" if rows > 1 else "it fits"
+        return f"it fits, with up to {rows:.1f} times the rows at a time" if 1 < rows < 100 else "it fits"
     if rows > 0:
         return f"it does not fit: with {rows:.2g} of the rows at a time it would"
     return "it does not fit, with however few rows: more devices, a smaller state (moments, average, LoRA)"
@@ -126,7 +126,9 @@ def held(tree: Any) -> int:
 
 
 def size(x: Any) -> int:
-    """-> bytes a device, of an array or of what describes one."""
+    """-> bytes a device, of an array or of what describes one; none of what was moved to the host."""
+    if getattr(x, "memory_space", None) == jax.memory.Space.Host:
+        return 0
     where, pieces = getattr(x, "sharding", None), 1
     if isinstance(where, jax.NamedSharding):
         axes = [axis for dim in where.spec if dim for axis in ((dim,) if isinstance(dim, str) else dim)]

@@ -11,6 +11,7 @@ from longjax import memory, sharding
 from longjax.attention import Dense, Tokens
 from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
+from longjax.launch import REMAT
 from longjax.llama import Llama
 from longjax.methods import Method
 from longjax.train import Recipe, new_state, train_step
@@ -116,12 +117,14 @@ def test_llama2_7b(fsdp, gigabytes):
 def test_remat_and_slices_bound_what_grows():
     """Without remat every layer keeps its work; with it the residual stream only. The logits are never whole."""
     recipe, found = Recipe(rows=1), {}
-    for keep in (None, EVERYTHING):
-        found[keep] = memory.estimate(*traced(Llama(MID, train=True, keep=keep), recipe, 1, 1024))
+    for name, keep in REMAT.items():
+        found[name] = memory.estimate(*traced(Llama(MID, train=True, keep=keep), recipe, 1, 1024))
     stream = MID.layers * 1024 * MID.dim * 4
-    assert found[None].kept < 1.6 * stream
-    assert found[EVERYTHING].kept > 10 * stream
-    assert found[None].parameters == found[EVERYTHING].parameters
+    assert found["full"].kept < 1.6 * stream
+    assert found["offload"].kept < 1.6 * stream  # what dots keeps is in the host's memory
+    assert found["dots"].kept > 5 * stream
+    assert found["none"].kept > 10 * stream
+    assert found["full"].parameters == found["none"].parameters
 
 
 def test_table():

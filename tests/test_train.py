@@ -51,6 +51,15 @@ def test_micro_batches_change_nothing():
             assert np.abs(x - whole.trained[path]).mean() < 1e-6, path
 
 
+def test_what_is_computed_again_changes_nothing():
+    found = {}
+    for name in ("full", "dots", "none"):  # "offload" is "dots" in another memory, which CPUs do not have
+        model = Llama(CFG, Method(), train=True, keep=launch.REMAT[name])
+        _, numbers = train_step(model, RECIPE, new_state(model, RECIPE, params(Method())), batch(0))
+        found[name] = (float(numbers["loss"]), float(numbers["grad_norm"]))
+    np.testing.assert_allclose([found["dots"], found["none"]], [found["full"]] * 2, rtol=1e-6)
+
+
 def test_the_average_follows_its_formula():
     start = new_state(Llama(CFG, train=True), RECIPE, params(Method()))
     average = {path: np.asarray(x, np.float64) for path, x in start.ema.items()}
