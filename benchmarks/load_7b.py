@@ -23,9 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from longjax import convert, hf_export, hf_folder, orbax_params, pretrained, safetensors, sharding
+from longjax import sharding
 from longjax.config import LLAMA2_7B, ModelConfig
-from longjax.pretrained import How, Tidy
+from longjax.hf import convert, orbax_params, pretrained, safetensors
+from longjax.hf import export as hf_export
+from longjax.hf import folder as hf_folder
+from longjax.hf.pretrained import How, Tidy
 from longjax.progress import quiet
 
 LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from longjax import logs, pretrained, sharding
+from longjax import logs, sharding
 from longjax.attention import Tokens
 from longjax.config import ModelConfig
 from longjax.data import Source
@@ -19,7 +19,8 @@ from longjax.evals.passkey import Passkey
 from longjax.evals.perplexity import Perplexity, windows
 from longjax.evals.task import Records, Task
 from longjax.fit import Loop, Mesh, Run, fit
-from longjax.hf_config import on_base
+from longjax.hf import pretrained
+from longjax.hf.config import on_base
 from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
 from longjax.methods.base import described

@@ -7,7 +7,8 @@ import pathlib
 import shutil
 from typing import Any
 
-from longjax import data, pretrained, text, tokenizer
+from longjax import data, text, tokenizer
+from longjax.hf import pretrained
 from longjax.presets import Preset, Stage
 from longjax.recall import SENTENCES, Mixture, Phrases
 from longjax.train import Recipe

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import safetensors
-from longjax.adapters import Merged, saved_name
 from longjax.config import TINY
-from longjax.convert import to_hf
-from longjax.tensors import InMemory
+from longjax.hf import safetensors
+from longjax.hf.adapters import Merged, saved_name
+from longjax.hf.convert import to_hf
+from longjax.hf.tensors import InMemory
 from test_convert import params_of
 
 Q, UP, EMBED, NORM = (

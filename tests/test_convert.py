@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from longjax.config import TINY, ModelConfig
-from longjax.convert import Named, check_names, fitted, from_hf, pieces, rows_of, stored_names, their_shape, to_hf
-from longjax.families import table
+from longjax.hf.convert import Named, check_names, fitted, from_hf, pieces, rows_of, stored_names, their_shape, to_hf
+from longjax.hf.families import table
+from longjax.hf.tensors import InMemory
 from longjax.llama import layer_shapes, outer_shapes
-from longjax.tensors import InMemory
 
 LLAMA = ModelConfig(vocab=11, dim=12, layers=2, heads=2, kv_heads=1, ffn=10, head_width=4, biases=("q", "gate", "down"))
 PHI_BIASES = ("q", "k", "v", "o", "up", "down", "norm", "unembed")

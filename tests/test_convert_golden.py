@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longjax import safetensors
+from longjax.hf import safetensors
 from tools import check_golden
 
 HERE = Path(__file__).parent / "golden" / "convert"

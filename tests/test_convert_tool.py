@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from longjax import cli, pretrained, safetensors
+from longjax import cli
+from longjax.hf import pretrained, safetensors
 from longjax.methods import METHODS
 from tools import convert_checkpoint, stock_logits
 

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import data, recall, safetensors, text, tokenizer
+from longjax import data, recall, text, tokenizer
 from longjax.attention import Tokens
 from longjax.config import TINY, ModelConfig
-from longjax.convert import from_hf
 from longjax.evals import perplexity as ppl
 from longjax.evals.passkey import Passkey
 from longjax.evals.perplexity import Perplexity
 from longjax.evals.task import Records, in_batches, read_records
+from longjax.hf import safetensors
+from longjax.hf.convert import from_hf
 from longjax.llama import Llama, logits
 from longjax.score import Scorer
 from shape_names import checked

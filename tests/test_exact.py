@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longjax.config import LLAMA2_7B, TINY
-from longjax.convert import hf_to_meta, meta_to_hf
+from longjax.hf.convert import hf_to_meta, meta_to_hf
 from longjax.methods.alibi import alibi, alibi_slopes, nope, t5_bucket
 from longjax.methods.base import base
 from longjax.methods.clex import clex

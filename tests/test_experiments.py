@@ -9,8 +9,10 @@ import pytest
 from absl import flags as absl_flags
 
 import tiny_preset
-from longjax import cli, hf_folder, orbax_params, pretrained
+from longjax import cli
 from longjax.checkpoint import Checkpoints
+from longjax.hf import folder as hf_folder
+from longjax.hf import orbax_params, pretrained
 from longjax.methods import METHODS
 from longjax.progress import quiet
 from longjax.workspace import open_workspace

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from longjax import growth, hf_config, schedules
+from longjax import growth, schedules
 from longjax.cache import Store
 from longjax.config import LLAMA2_7B, TINY
+from longjax.hf import config as hf_config
 from longjax.methods.longrope import longrope
 from longjax.methods.ntk import ntk_32k, ntk_base, ntk_frozen
 from longjax.methods.yarn import dynamic_yarn

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from longjax import methods as M
-from longjax.hf_config import method_of, model_of, on_base
+from longjax.hf.config import method_of, model_of, on_base
 from longjax.methods.alibi import AlibiRope
 from longjax.methods.base import full_attention, plain_rope
 from longjax.methods.sliding_window import SlidingWindow

@@ -8,7 +8,7 @@ import pytest
 
 from longjax.attention import Tokens
 from longjax.config import LLAMA2_7B, TINY
-from longjax.convert import from_hf, to_hf
+from longjax.hf.convert import from_hf, to_hf
 from longjax.llama import Llama, logits
 from longjax.methods import Method, pi
 from longjax.methods.ntk import ntk_frozen

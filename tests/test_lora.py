@@ -8,7 +8,7 @@ import numpy as np
 
 from longjax.attention import Tokens
 from longjax.config import LLAMA2_7B, TINY
-from longjax.convert import to_hf
+from longjax.hf.convert import to_hf
 from longjax.llama import Llama, layer_shapes, outer_shapes
 from longjax.lora import AXES, Lora, LoraInit, merge, weight_name
 from longjax.methods.base import Method

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from longjax.config import TINY
-from longjax.convert import hf_to_meta, to_hf
-from longjax.hf_config import method_of, model_of
-from longjax.meta_files import LAYER, OUTER, MetaFolder, context, scaling
+from longjax.hf.config import method_of, model_of
+from longjax.hf.convert import hf_to_meta, to_hf
+from longjax.hf.meta_files import LAYER, OUTER, MetaFolder, context, scaling
 from longjax.methods import llama3
 from test_convert import params_of
 

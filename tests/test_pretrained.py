@@ -13,16 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import convert, files, hf_folder, leaves, lora, orbax_params, pretrained, safetensors, sharding
+from longjax import files, lora, sharding
 from longjax.config import TINY
-from longjax.hf_config import on_base
-from longjax.loader import OnHost, turned
+from longjax.hf import convert, leaves, orbax_params, pretrained, safetensors
+from longjax.hf import folder as hf_folder
+from longjax.hf.config import on_base
+from longjax.hf.loader import OnHost, turned
+from longjax.hf.pretrained import How, Tidy
+from longjax.hf.tensors import InMemory
 from longjax.methods import METHODS
 from longjax.methods.base import Method, unchanged
 from longjax.methods.sliding_window import SlidingWindow
-from longjax.pretrained import How, Tidy
 from longjax.progress import quiet
-from longjax.tensors import InMemory
 from shape_names import checked
 from test_pretrained_export import CFG, parameters
 

@@ -6,15 +6,16 @@ import socket
 import subprocess
 import sys
 
-from longjax import pretrained
-from longjax.pretrained import Tidy
+from longjax.hf import pretrained
+from longjax.hf.pretrained import Tidy
 
 HERE = pathlib.Path(__file__).parent
 LLAMA = HERE / "golden" / "convert" / "llama_bf16_sharded" / "hf"
 WORKER = """
 import sys, jax
-from longjax import pretrained, sharding
-from longjax.pretrained import How
+from longjax import sharding
+from longjax.hf import pretrained
+from longjax.hf.pretrained import How
 
 port, process, folder, out = sys.argv[1:]
 jax.distributed.initialize(f"localhost:{port}", 2, int(process))

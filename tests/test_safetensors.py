@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import safetensors
-from longjax.safetensors import INDEX, SafetensorsFolder
+from longjax.hf import safetensors
+from longjax.hf.safetensors import INDEX, SafetensorsFolder
 
 RNG = np.random.default_rng(0)
 TENSORS = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.torch_files import TorchFile, TorchFolder
+from longjax.hf.torch_files import TorchFile, TorchFolder
 
 torch = pytest.importorskip("torch", reason="torch reads its own files")
 HELD = {

@@ -17,14 +17,16 @@ import time
 import numpy as np
 from absl import flags, logging
 
-from longjax import cli, hf_folder, job, orbax_params, pretrained
+from longjax import cli, job
 from longjax import flags as by_signature
-from longjax.hf_config import on_base
+from longjax.hf import folder as hf_folder
+from longjax.hf import orbax_params, pretrained
+from longjax.hf.config import on_base
+from longjax.hf.pretrained import DTYPES, Checkpoint, How, Tidy
+from longjax.hf.tensors import Tensors
 from longjax.methods import METHODS, Method
 from longjax.methods.base import nothing
-from longjax.pretrained import DTYPES, Checkpoint, How, Tidy
 from longjax.progress import Board, Report
-from longjax.tensors import Tensors
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
 

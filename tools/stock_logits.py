@@ -6,10 +6,10 @@ import pathlib
 import jax
 import numpy as np
 
-from longjax import pretrained
 from longjax.attention import Tokens
+from longjax.hf import pretrained
+from longjax.hf.pretrained import Checkpoint
 from longjax.llama import Llama, logits
-from longjax.pretrained import Checkpoint
 
 
 def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from longjax.attention import Tokens
 from longjax.config import ModelConfig
-from longjax.convert import from_hf, to_hf
+from longjax.hf.convert import from_hf, to_hf
 from longjax.llama import Llama, logits
 from longjax.lora import Lora, LoraInit, factor_names, merge
 from longjax.methods.base import Method, base, nothing, unchanged

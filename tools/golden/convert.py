@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from longjax import convert
 from longjax.attention import Tokens
+from longjax.hf import convert
+from longjax.hf.pretrained import Checkpoint, open_checkpoint
+from longjax.hf.safetensors import NAMES
+from longjax.hf.tensors import Tensors
 from longjax.llama import Llama, logits
-from longjax.pretrained import Checkpoint, open_checkpoint
-from longjax.safetensors import NAMES
-from longjax.tensors import Tensors
 from tools.golden.common import Result
 from tools.golden.exact_case import Check, failure
 

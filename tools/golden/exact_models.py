@@ -13,9 +13,9 @@ import optax
 
 from longjax.attention import Tokens
 from longjax.config import ModelConfig
-from longjax.convert import from_hf, to_hf
 from longjax.growth import Growth, lengths_used, reapply, stateless, sticky, sticky_with_reset
-from longjax.hf_config import method_of, model_of
+from longjax.hf.config import method_of, model_of
+from longjax.hf.convert import from_hf, to_hf
 from longjax.llama import Llama, logits
 from longjax.methods.base import Method
 from longjax.methods.clex import ClexRope

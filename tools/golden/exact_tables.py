@@ -10,9 +10,9 @@ import numpy as np
 from longjax import schedules
 from longjax.attention import Part, logits
 from longjax.config import ModelConfig
-from longjax.convert import hf_to_meta, meta_to_hf
 from longjax.growth import lengths_used, sticky, sticky_with_reset
-from longjax.hf_config import method_of, rope_parameters, trained_len
+from longjax.hf.config import method_of, rope_parameters, trained_len
+from longjax.hf.convert import hf_to_meta, meta_to_hf
 from longjax.methods.alibi import alibi, t5_bucket
 from longjax.methods.base import Method, base
 from longjax.methods.ds_bf16 import ds_bf16

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax import convert
 from longjax.attention import NEVER, Attention, Tokens
 from longjax.config import ModelConfig
+from longjax.hf import convert
 from longjax.landmark_memory import ByChunk, ByToken, LandmarkMemory, Pool, best
 from longjax.llama import Llama, logits
 from longjax.methods.base import Method

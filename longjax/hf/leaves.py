@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longjax import convert
 from longjax.config import ModelConfig
-from longjax.families import table
+from longjax.hf import convert
+from longjax.hf.families import table
+from longjax.hf.tensors import Tensors
 from longjax.llama import layer_shapes, outer_shapes
-from longjax.tensors import Tensors
 
 
 class Leaf(NamedTuple):

@@ -20,11 +20,12 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import type_handlers
 
-from longjax import convert, files, leaves
+from longjax import files
 from longjax.config import ModelConfig
-from longjax.leaves import Leaf, Theirs
+from longjax.hf import convert, leaves
+from longjax.hf.leaves import Leaf, Theirs
+from longjax.hf.tensors import Tensors
 from longjax.progress import Report
-from longjax.tensors import Tensors
 
 LAYOUT = "per_layer"
 META = "meta.json"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from longjax.config import ModelConfig
-from longjax.hf_rope import rope_of, rope_parameters, trained_len
+from longjax.hf.rope import rope_of, rope_parameters, trained_len
 from longjax.methods.alibi import AlibiRope, no_rope
 from longjax.methods.base import Method, full_attention, plain_rope
 from longjax.methods.sliding_window import SlidingWindow

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from longjax.config import ModelConfig
-from longjax.hf_rope import rope_parameters
-from longjax.hf_words import Asked, say, say_plain
+from longjax.hf.rope import rope_parameters
+from longjax.hf.words import Asked, say, say_plain
 from longjax.methods.base import Method, described, full_attention
 from longjax.methods.sliding_window import SlidingWindow
 

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from longjax import convert, leaves, sharding
+from longjax import sharding
 from longjax.config import ModelConfig
-from longjax.leaves import Leaf, Theirs
+from longjax.hf import convert, leaves
+from longjax.hf.leaves import Leaf, Theirs
+from longjax.hf.tensors import Tensors
 from longjax.lora import Lora, factor_names, weight_name
 from longjax.methods.base import Adapt
 from longjax.progress import Report, quiet
-from longjax.tensors import Tensors
 
 Mesh = jax.sharding.Mesh | None  # None: one device
 

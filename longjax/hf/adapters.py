@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from longjax.families import ignored
-from longjax.safetensors import SafetensorsFolder
-from longjax.tensors import Tensors
-from longjax.torch_files import AGAIN, TorchFile
+from longjax.hf.families import ignored
+from longjax.hf.safetensors import SafetensorsFolder
+from longjax.hf.tensors import Tensors
+from longjax.hf.torch_files import AGAIN, TorchFile
 
 CONFIG, TRAINED = "adapter_config.json", "trainable_params.bin"
 PREFIX = "base_model.model."

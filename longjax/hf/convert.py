@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.families import HEAD, MPT, MPT_BIASES, Entry, ignored, table
+from longjax.hf.families import HEAD, MPT, MPT_BIASES, Entry, ignored, table
+from longjax.hf.tensors import Tensors
 from longjax.llama import layer_shapes, outer_shapes
-from longjax.tensors import Tensors
 
 
 class Piece(NamedTuple):

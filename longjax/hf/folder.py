@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from longjax import files, safetensors
+from longjax import files
+from longjax.hf import safetensors
+from longjax.hf.tensors import Tensors
 from longjax.progress import Report
-from longjax.tensors import Tensors
 
 MOST_BYTES = 5_000_000_000  # of one file, as transformers does
 COPIED = (

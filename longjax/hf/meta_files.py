@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from longjax.convert import meta_to_hf
-from longjax.torch_files import AGAIN, TorchFile
+from longjax.hf.convert import meta_to_hf
+from longjax.hf.torch_files import AGAIN, TorchFile
 
 OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 LAYER = {

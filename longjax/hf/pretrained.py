@@ -12,21 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from longjax import convert, hf_folder, orbax_params, safetensors
-from longjax.adapters import Merged
 from longjax.config import ModelConfig
-from longjax.hf_config import method_of, model_of
-from longjax.hf_export import Source, Style, export_config
-from longjax.hf_words import Asked
-from longjax.loader import OnHost
-from longjax.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
+from longjax.hf import convert, orbax_params, safetensors
+from longjax.hf import folder as hf_folder
+from longjax.hf.adapters import Merged
+from longjax.hf.config import method_of, model_of
+from longjax.hf.export import Source, Style, export_config
+from longjax.hf.loader import OnHost
+from longjax.hf.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
+from longjax.hf.meta_files import MetaFolder
+from longjax.hf.orbax_params import OrbaxFolder
+from longjax.hf.tensors import Tensors
+from longjax.hf.torch_files import TorchFolder
+from longjax.hf.words import Asked
 from longjax.lora import Lora
-from longjax.meta_files import MetaFolder
 from longjax.methods.base import Method, described, unchanged
-from longjax.orbax_params import OrbaxFolder
 from longjax.progress import Report, quiet
-from longjax.tensors import Tensors
-from longjax.torch_files import TorchFolder
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
 OURS = "longjax.json"  # beside a model that stock transformers cannot run
