@@ -18,16 +18,16 @@ from longjax.rope import Rope
 from longjax.train import by_slices, pick
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def score_batch(
-    model: Llama, slices: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
+    model: Llama, slices: int, length: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """-> nll_BT, hit_BT: -log p of each `next` token given the tokens up to it, and whether it was the likeliest.
 
-    Logits are made for T / slices tokens at a time.
+    Logits are made for T / slices tokens at a time. `length` is that of the sequence: what comes after is padding.
     """
     B, T = tokens_BT.shape
-    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T, rope=rope)
+    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), length, rope=rope)
 
     def score(_, slab):
         hidden_BTD, next_BT = slab
@@ -66,24 +66,26 @@ class Scorer:
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
         if self.model.method.insert:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        answers = (
-            shifted(sharding.whole(x)[:B])[real_BS].reshape(B, T) for x in self.asked(longer_BS.astype(np.int32))
-        )
-        return next(answers), next(answers)
+        S, answers = longer_BS.shape[1], map(sharding.whole, self.asked(longer_BS.astype(np.int32)))
+        nll_BT, hit_BT = (shifted(x[:B, :S])[real_BS].reshape(B, T) for x in answers)
+        return nll_BT, hit_BT
 
     def asked(self, tokens_BT: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """-> for each token, the score of the next; rows are repeated until the mesh can split them."""
-        T = tokens_BT.shape[1]
+        """-> for each token, the score of the next, and more rows and tokens than there were, so that the mesh can
+        split them.
+        """
+        length = tokens_BT.shape[1]
         if self.mesh:
             parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-            full = -(-len(tokens_BT) // parts) * parts
-            tokens_BT = tokens_BT[np.arange(full) % len(tokens_BT)]
-            sharding.check(self.model.cfg, full, T, self.mesh)
+            rows = np.arange(-(-len(tokens_BT) // parts) * parts) % len(tokens_BT)
+            tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -length % self.mesh.shape["seq"])])
+            sharding.check(self.model.cfg, *tokens_BT.shape, self.mesh)
+        T = tokens_BT.shape[1]
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
         batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
         slices = next(n for n in range(max(1, -(-T // 1024)), T + 1) if T % n == 0)
-        rope = self.model.method.rope(self.model.cfg, T, self.params.get("method", {}), None)
-        return score_batch(self.model, slices, self.params, rope, **batch)
+        rope = self.model.method.rope(self.model.cfg, length, self.params.get("method", {}), None)
+        return score_batch(self.model, slices, length, self.params, rope, **batch)
 
 
 def shifted(x_BT: np.ndarray) -> np.ndarray:

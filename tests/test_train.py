@@ -20,6 +20,7 @@ from longjax.llama import Llama
 from longjax.methods import Method, with_lora
 from longjax.score import Scorer
 from longjax.train import Recipe, new_state, schedule, train_step
+from longjax.vocab import grow_vocab
 from small import SMALL
 from test_laws import CFG, T, params
 
@@ -301,12 +302,13 @@ def test_landmarks_are_inserted_and_predicted():
 
 @pytest.mark.parametrize("name", ["ntk_frozen", "self_extend", "clex", "landmark"])
 def test_scores_on_a_mesh_are_those_of_one_device(name):
-    method = SMALL[name] if name != "landmark" else dataclasses.replace(SMALL[name], insert=None)
-    p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices
-    nll, hit = Scorer(Llama(CFG, method), p)(rows, np.full(3, T))
+    method, cfg = SMALL[name], launch.grown(CFG, SMALL[name])
+    p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices; with its landmarks, an odd length
+    p = grow_vocab(p) if method.insert else p
+    nll, hit = Scorer(Llama(cfg, method), p)(rows, np.full(3, T))
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
-        score = Scorer(Llama(CFG, method, place=sharding.OnMesh()), sharding.put(p, mesh), mesh)
+        score = Scorer(Llama(cfg, method, place=sharding.OnMesh()), sharding.put(p, mesh), mesh)
         nll_mesh, hit_mesh = score(rows, np.full(3, T))
     np.testing.assert_allclose(nll_mesh, nll, atol=3e-5)  # fp32 sums in another order, on values of about 5
     np.testing.assert_array_equal(hit_mesh, hit)
