@@ -79,7 +79,7 @@ class Scorer:
             parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
             rows = np.arange(-(-len(tokens_BT) // parts) * parts) % len(tokens_BT)
             tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -length % self.mesh.shape["seq"])])
-            sharding.check(self.model.cfg, *tokens_BT.shape, self.mesh)
+            sharding.check(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
         T = tokens_BT.shape[1]
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
         batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
