@@ -52,9 +52,6 @@ class Later:
 class LaterHandler(type_handlers.NumpyHandler):
     """Writes one after the other. What it has written is like any array of NumPy."""
 
-    def __init__(self):
-        super().__init__(deepcopy_host_arrays=False)
-
     async def serialize(self, values: Any, infos: Any, args: Any = None) -> list[Any]:
         for value, info, arg in zip(values, infos, args or [None] * len(infos), strict=True):
             for written in await super().serialize([value.make()], [info], arg and [arg]):
