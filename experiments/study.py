@@ -1,6 +1,6 @@
 """The controlled study: every method on one base, one plan, one recipe, one set of evaluators; then the report.
 
-  python -m experiments.study --preset=mini --run_dir=runs/demo            ten minutes on two cores
+  python -m experiments.study --preset=mini --run_dir=runs/demo            six and a half minutes on two cores
   python -m experiments.study --preset=llama2_7b --base_dir=... --text_dir=...
 
 It can be interrupted at any time; the same command goes on from there.

@@ -87,7 +87,8 @@ def finish(figure: Any, axes: Sequence[Any], panels: Sequence[str]) -> None:
     for ax, name in zip(axes, panels, strict=True):
         if name == "grad_norm":
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = ax.get_ylim()
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,), numticks=5))
             ax.yaxis.set(major_formatter=SHORT, minor_formatter=NullFormatter())
         else:
             ax.yaxis.set_major_locator(MaxNLocator(6 if name == "loss" else 3))
@@ -100,6 +101,6 @@ def finish(figure: Any, axes: Sequence[Any], panels: Sequence[str]) -> None:
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].legend(handles, labels, loc="upper right", fontsize=8, ncols=1 + len(labels) // 6)
+    axes[0].legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=min(len(labels), 6))
     figure.align_ylabels(axes)
     figure.subplots_adjust(hspace=0.12)
