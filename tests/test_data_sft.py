@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import tokenizers as T
 
 from longjax import data, recall
 from longjax.data import documents
@@ -41,7 +42,6 @@ SPECIAL = {
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """-> a function that trains a tokenizer.json with special tokens. Merges cross line ends, as Llama-3's."""
-    T = pytest.importorskip("tokenizers")
 
     def made(special):
         tokenizer = T.Tokenizer(T.models.BPE())

@@ -13,7 +13,10 @@ import subprocess
 import sys
 import time
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longjax import data
@@ -81,7 +84,6 @@ def make_gz(folder):
 
 
 def make_zst(folder):
-    pa = pytest.importorskip("pyarrow")
     codec = pa.Codec("zstd")
     frames = [codec.compress(jsonl(x), asbytes=True) for x in (records()[:9], records()[9:25], records()[25:])]
     (folder / "1.jsonl.zst").write_bytes(frames[0] + frames[1])  # as pzstd writes it
@@ -95,13 +97,11 @@ def make_list(folder):
 
 
 def make_parquet(folder):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.Table.from_pylist(records()), folder / "x.parquet", row_group_size=7)
     return folder
 
 
 def make_dataset(folder):
-    datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_list(records()).save_to_disk(str(folder / "saved"), num_shards=3)
     return folder / "saved"
 
@@ -156,7 +156,6 @@ def test_readers_say_how_far_they_are(kind, tmp_path):
 
 
 def test_tokens_are_taken_as_they_are(tmp_path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [{"input_ids": list(range(5, 25))}, {"input_ids": [7, 8]}, {"input_ids": [511, 512]}, {"input_ids": []}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
     store = tokenised(tmp_path / "store", tmp_path / "x.parquet")
