@@ -262,3 +262,13 @@ def test_array_names_tell_the_truth():
         for algorithm in ALGORITHMS.values():
             planned(store_of(sizes_of(60)), algorithm)
     assert {name for _, name in seen} >= {"tokens_BS", "start_BS", "weights_S", "local_J", "count_N", "plan_B", "end_I"}
+
+
+def test_a_curriculum_has_one_kind_of_batch():
+    """Else the trainer would compile its step again in the middle, or stop."""
+    store = store_of(sizes_of(200))
+    plain, masked = (data.pack(store, data.whole(store), data.Concat(), 64, doc_mask=mask) for mask in (False, True))
+    rows = data.Curriculum((plain, masked), (4, 4))
+    assert not rows(0, 4).start_BT.any()
+    assert rows(4, 4).start_BT.any()
+    assert data.Curriculum((plain, plain), (4, 4))(0, 8).start_BT is None

@@ -85,12 +85,16 @@ class Mixed:
         row_I = block_I * self.quotas[plan_I] + slot_I - (end_N - self.quotas)[plan_I]
         return plan_I, row_I
 
+    @property
+    def doc_mask(self) -> bool:
+        """Whether some rows keep documents apart; then all say where theirs begin, for one kind of batch."""
+        return any(plan.doc_mask for plan in self.plans)
+
     def __call__(self, first: int, count: int) -> Rows:
         plan_B, row_B = self.where(np.arange(first, first + count))
         for n, plan in enumerate(self.plans):
             row_B[plan_B == n] = plan.order(row_B[plan_B == n])
-        masked = any(plan.doc_mask for plan in self.plans)  # whether these rows need it or not: one kind of batch
-        return gather([self.plans[n] for n in plan_B], row_B, masked)
+        return gather([self.plans[n] for n in plan_B], row_B, self.doc_mask)
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""
@@ -134,8 +138,16 @@ class Curriculum:
     def sha256(self) -> str:
         return self.stages.sha256
 
+    @property
+    def doc_mask(self) -> bool:
+        """As of Mixed: a training step is compiled for one kind of batch."""
+        return any(plan.doc_mask for plan in self.plans)
+
     def __call__(self, first: int, count: int) -> Rows:
-        return self.stages(first, count)
+        rows = self.stages(first, count)
+        if self.doc_mask and rows.start_BT is None:
+            rows = rows._replace(start_BT=np.zeros(rows.weights_BT.shape, np.int32))
+        return rows
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""
