@@ -72,6 +72,8 @@ FROZEN = (
 )  # fmt: skip
 TRAINED = ("pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "longlora", "landmark")
 
+SMALL = Recipe(schedule="cosine", decay_to=0.02, weight_decay=0.1, b2=0.95)  # what both trainings of MINI share
+
 # 280 thousand parameters, context 128, extended to 1024. Recall is learned from dense rows first: short episodes,
 # short repeats; then as it will be asked for.
 MINI = Preset(
@@ -79,28 +81,8 @@ MINI = Preset(
         vocab=512, dim=64, layers=4, heads=2, kv_heads=2, ffn=192, rope_base=500.0, trained_len=128, dtype="float32"
     ),
     extended=1024,
-    base=Recipe(
-        steps=5000,
-        rows=32,
-        learning_rate=3e-3,
-        warmup=100,
-        schedule="cosine",
-        decay_to=0.02,
-        weight_decay=0.1,
-        b2=0.95,
-        ema=0.99,
-    ),
-    extend=Recipe(
-        steps=160,
-        rows=2,
-        learning_rate=2e-3,
-        warmup=10,
-        schedule="cosine",
-        decay_to=0.02,
-        weight_decay=0.1,
-        b2=0.95,
-        ema=0.95,
-    ),
+    base=dataclasses.replace(SMALL, steps=5000, rows=32, learning_rate=3e-3, warmup=100, ema=0.99),
+    extend=dataclasses.replace(SMALL, steps=160, rows=2, learning_rate=2e-3, warmup=10, ema=0.95),
     base_stages=(Stage(0.15, 0.55, 0.3, 0.0, 0.1, 24), Stage(1.0, 0.45, 0.05)),
     extend_stages=(Stage(passkey=0.5),),
     lengths=(128, 256, 512, 1024, 2048),

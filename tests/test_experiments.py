@@ -64,3 +64,19 @@ def test_an_experiment_trains_and_goes_on(given, tmp_path, monkeypatch, name):
         assert [m["step"] for m in steps] == [0, 1, 2]
         assert all(np.isfinite(m["loss"]) and m["loss"] < np.log(512) + 1 for m in steps)
     assert {r["task"] for r in lines(folder, "records.jsonl")} == {"perplexity", "position_nll", "passkey"}
+
+
+def test_the_last_weights_and_their_average_are_evaluated_and_exported(given, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(given / "run", run)
+    flags = [f"--run_dir={run}", f"--base_dir={given / 'base'}"]
+    values = {}
+    for weights in ("raw", "ema"):
+        assert experiment("pi", *flags, f"--weights={weights}", f"--export_dir={tmp_path / weights}") == 0
+        records = lines(run / "methods" / "pi", "records.jsonl")
+        values[weights] = [r["value"] for r in records if r["weights"] == weights and r["task"] == "perplexity"]
+    assert len(values["raw"]) == len(values["ema"]) == 1
+    assert values["raw"] != values["ema"]
+    name = "model.layers.0.self_attn.q_proj.weight"  # small numbers: bfloat16 tells three steps apart
+    raw, ema = (pretrained.open_checkpoint(tmp_path / w).tensors.read(name) for w in ("raw", "ema"))
+    assert (raw != ema).any()
