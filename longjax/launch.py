@@ -15,8 +15,8 @@ from longjax import logs, sharding
 from longjax.attention import Tokens
 from longjax.config import ModelConfig
 from longjax.data import Source
-from longjax.evals.passkey import Passkey
-from longjax.evals.perplexity import Perplexity, windows
+from longjax.evals.old_passkey import Passkey
+from longjax.evals.old_perplexity import Perplexity, windows
 from longjax.evals.task import Records, Task
 from longjax.fit import Loop, Mesh, Run, fit
 from longjax.hf import pretrained

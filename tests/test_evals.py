@@ -11,9 +11,9 @@ import pytest
 from longjax import data, recall, text, tokenizer
 from longjax.attention import Tokens
 from longjax.config import TINY, ModelConfig
-from longjax.evals import perplexity as ppl
-from longjax.evals.passkey import Passkey
-from longjax.evals.perplexity import Perplexity
+from longjax.evals import old_perplexity as ppl
+from longjax.evals.old_passkey import Passkey
+from longjax.evals.old_perplexity import Perplexity
 from longjax.evals.task import Records, in_batches, read_records
 from longjax.hf import safetensors
 from longjax.hf.convert import from_hf

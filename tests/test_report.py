@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from longjax import plots, report
-from longjax.evals.perplexity import perplexity
+from longjax.evals.old_perplexity import perplexity
 from longjax.evals.task import Records
 from longjax.findings import findings, ranks, sure
 from longjax.results import Study, gather, preferred
