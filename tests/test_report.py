@@ -7,11 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from longjax import plots, report
 from longjax.evals.old_perplexity import perplexity
 from longjax.evals.task import Records
-from longjax.findings import findings, ranks, sure
-from longjax.results import Study, gather, preferred
+from longjax.report import plots
+from longjax.report import study as report
+from longjax.report.findings import findings, ranks, sure
+from longjax.report.results import Study, gather, preferred
 
 LENGTHS = (128, 1024, 2048)
 DEPTHS = (0.0, 0.5, 1.0)

@@ -10,7 +10,7 @@ import pathlib
 from absl import app, flags
 
 from longjax.evals.task import read_records
-from longjax.results import Study, gather
+from longjax.report.results import Study, gather
 
 DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of the study.")
 FILES = ("report.md", "settings.json", "perplexity.png", "positions.png", "passkey.png", "scatter.png")

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from longjax import logs, plots
+from longjax import logs
 from longjax.curves import training_curves
 from longjax.evals.task import Record, read_records
-from longjax.findings import findings
-from longjax.results import Result, Study, gather, preferred
+from longjax.report import plots
+from longjax.report.findings import findings
+from longjax.report.results import Result, Study, gather, preferred
 
 
 def rows(study: Study) -> list[list[str]]:

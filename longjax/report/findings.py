@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from longjax.results import KINDS, Result, Study
+from longjax.report.results import KINDS, Result, Study
 
 SURE = 2.0  # standard errors that make a difference
 
