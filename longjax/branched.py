@@ -10,7 +10,7 @@ from longjax.attention import Part, Scene, Tokens
 from longjax.branches import Branch, Kept, Place
 from longjax.cache import Store
 from longjax.config import ModelConfig
-from longjax.rope import rotate
+from longjax.rope import per_row, rotate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     lo, hi = branch.sees(i_BT[:, :, None], scene.head_N)
     lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))
     t_place_BT = branch.query_at(queries.place_BT)
-    scale_BT = branch.query_scale(i_BT) * rope.query_scale
+    scale_BT = branch.query_scale(i_BT) * per_row(rope.query_scale, 2)
     q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
     s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
     return Part(

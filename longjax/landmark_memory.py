@@ -22,7 +22,7 @@ from longjax.branches import Kept
 from longjax.cache import Store
 from longjax.config import ModelConfig
 from longjax.landmarks import grouped_softmax
-from longjax.rope import Rope, rotate
+from longjax.rope import Rope, rotate, scaled
 
 TILE = 16  # queries at a time: bounds the copies of opened blocks that exist at once
 
@@ -127,7 +127,7 @@ class LandmarkMemory:
         offset_BS = (keys.index_BT % self.block).astype(jnp.float32)
         store = store.write(rotate(k_BSKH, offset_BS, scene.rope), v_BSKH, keys)
         blocks = Blocks.of(store, self.block)
-        asked = Asked(q_BTNH * scene.rope.query_scale, scene.queries, self.past(scene))
+        asked = Asked(scaled(q_BTNH, scene.rope), scene.queries, self.past(scene))
 
         def chosen(asked: Asked) -> jax.Array:
             score_BTNM = self.pool(scores(asked, blocks, scene.rope, self.top_k), asked)

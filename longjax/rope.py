@@ -5,6 +5,7 @@ R rotated pairs (at most H/2).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
@@ -15,21 +16,27 @@ from flax import struct
 from longjax.config import ModelConfig
 
 
-class Table(Protocol):
-    """The arithmetic of cosines and sines. -> cos_BTR, sin_BTR in float32. A frozen dataclass."""
+Number = float | jax.Array
 
-    def __call__(self, place_BT: jax.Array, inv_freq_R: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]: ...
+
+class Table(Protocol):
+    """The arithmetic of cosines and sines. -> cos_BTR, sin_BTR in float32. A frozen dataclass.
+
+    `freq` and `scale` are of one sequence, or of each row: [R] or [B, 1, R], a number or [B, 1, 1].
+    """
+
+    def __call__(self, place_BT: jax.Array, freq: jax.Array, scale: Number) -> tuple[jax.Array, jax.Array]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Float32:
-    def __call__(self, place_BT, inv_freq_R, scale):
-        angle_BTR = place_BT[..., None].astype(jnp.float32) * inv_freq_R
+    def __call__(self, place_BT, freq, scale):
+        angle_BTR = place_BT[..., None].astype(jnp.float32) * freq
         return jnp.cos(angle_BTR) * scale, jnp.sin(angle_BTR) * scale
 
 
 class Rope(struct.PyTreeNode):
-    """What a positional method says about one sequence.
+    """What a positional method says about one sequence, or, as `of_rows` makes it, about each row of a batch.
 
     Attributes:
       inv_freq_R: radians per position of each pair. Fewer pairs than H/2 leave the rest of the head
@@ -43,11 +50,31 @@ class Rope(struct.PyTreeNode):
     """
 
     inv_freq_R: jax.Array
-    scale: float = struct.field(pytree_node=False, default=1.0)
-    query_scale: float = struct.field(pytree_node=False, default=1.0)
+    scale: Number = 1.0
+    query_scale: Number = 1.0
     slopes_N: jax.Array | None = None
     place_BT: jax.Array | None = None
     table: Table = struct.field(pytree_node=False, default=Float32())
+
+
+def of_rows(ropes: Sequence[Rope]) -> Rope:
+    """-> one for a batch of sequences, which may differ in all numbers: each gets axes for tokens and pairs."""
+    first = ropes[0]
+    freq = np.stack([np.asarray(rope.inv_freq_R, np.float32) for rope in ropes])[:, None]
+    scale, query_scale = (
+        np.array([getattr(rope, name) for rope in ropes], np.float32)[:, None, None] for name in ("scale", "query_scale")
+    )
+    return first.replace(inv_freq_R=freq, scale=scale, query_scale=query_scale)
+
+
+def scaled(q_BTNH: jax.Array, rope: Rope) -> jax.Array:
+    """Queries times `query_scale`."""
+    return (q_BTNH * per_row(rope.query_scale, 4)).astype(q_BTNH.dtype)
+
+
+def per_row(x: Number, axes: int) -> jax.Array:
+    """A number, or one of each row, ready to be multiplied into an array of so many axes, rows first."""
+    return jnp.asarray(x, jnp.float32).reshape((-1,) + (1,) * (axes - 1))
 
 
 def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
@@ -63,7 +90,7 @@ def cos_sin(place_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
 
 def rotate(x_BTNH: jax.Array, place_BT: jax.Array, rope: Rope) -> jax.Array:
     """Turns pair (r, r + R) of the first 2R channels at place p by p * inv_freq[r] (Hugging Face's pairing)."""
-    pairs = rope.inv_freq_R.shape[0]
+    pairs = rope.inv_freq_R.shape[-1]
     if not pairs:
         return x_BTNH
     cos_BT1R, sin_BT1R = (x[:, :, None] for x in cos_sin(place_BT, rope))

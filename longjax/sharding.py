@@ -10,11 +10,13 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import P
 
 from longjax.attention import Attention, Scene
 from longjax.config import ModelConfig
+from longjax.rope import Rope
 
 BATCH = ("data", "fsdp")
 FSDP = ("fsdp", "seq")
@@ -104,6 +106,7 @@ class ContextParallel:
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
         assert memory is None, "a cache is never split over the sequence"
         k_BSKH, v_BSKH = jax.reshard((k_BSKH, v_BSKH), WHOLE_BSKH)
+        scene = jax.tree.map(jnp.asarray, scene)
         layout = scene_layout(scene)
         scene = jax.tree.map(jax.reshard, scene, layout)
         run = jax.shard_map(
@@ -118,19 +121,21 @@ class ContextParallel:
         return self.inner.empty(cfg, batch, size)
 
 
-def scene_layout(scene: Scene) -> Scene:
+def scene_layout(scene: Scene, queries_BT: P = TOKENS_BT) -> Scene:
     """-> the scene with a PartitionSpec for every array."""
-    rope = scene.rope
-    tokens = jax.tree.map(lambda _: TOKENS_BT, scene.queries)
     return scene.replace(
-        queries=tokens,
+        queries=jax.tree.map(lambda _: queries_BT, scene.queries),
         keys=jax.tree.map(lambda _: P(BATCH, None), scene.keys),
-        rope=jax.tree.map(lambda _: P(), rope.replace(slopes_N=None)).replace(
-            slopes_N=None if rope.slopes_N is None else P("model")
-        ),
+        rope=rope_layout(scene.rope),
         head_N=P("model"),
         layer=P(),
     )
+
+
+def rope_layout(rope: Rope) -> Rope:
+    """-> what is of each row is split as the batch is."""
+    specs = jax.tree.map(lambda x: P(BATCH) if jnp.ndim(x) == 3 else P(), rope)
+    return specs.replace(slopes_N=None if rope.slopes_N is None else P("model"))
 
 
 @dataclasses.dataclass(frozen=True)

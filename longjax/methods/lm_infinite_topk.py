@@ -15,7 +15,7 @@ from longjax.branches import At, Branch, Far, Kept, Near
 from longjax.cache import Store
 from longjax.config import ModelConfig
 from longjax.methods.base import Method, frozen
-from longjax.rope import rotate
+from longjax.rope import rotate, scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LookBack:
         """The chosen keys, J for each of the G query heads of a key head; a query head's interval is its own J."""
         queries, (B, T, N, _), K = scene.queries, q_BTNH.shape, every.k_BWKH.shape[2]
         place_BT = jnp.full((B, T), self.insert_at, jnp.float32)
-        q_BTNH = rotate(q_BTNH, place_BT, scene.rope) * scene.rope.query_scale
+        q_BTNH = scaled(rotate(q_BTNH, place_BT, scene.rope), scene.rope)
         newest_B1 = jnp.max(indices(scene.keys), axis=1, keepdims=True)
         last_BT = queries.real_BT & (queries.index_BT == newest_B1)
         slot_BNJ, count_BN = self.choose(q_BTNH, every, last_BT, queries.start_BT, newest_B1)
