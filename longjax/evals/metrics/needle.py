@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-STUDY_WORDS = "eat a sandwich and sit in dolores park on a sunny day."  # arXiv 2409.12181
+STUDY_NEEDLE = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day."
+STUDY_WORDS = "eat a sandwich and sit in dolores park on a sunny day."  # of it, by the study's plot (arXiv 2409.12181)
 
 
 def recall(response: str, facts: Sequence[str]) -> float:

@@ -1,0 +1,80 @@
+"""Files in LongBench's schema."""
+
+import json
+import pathlib
+import re
+
+from absl import logging
+
+from longjax.evals.longbench.table import TASKS
+from longjax.evals.material import Material
+from longjax.evals.metrics.classification import classification
+from longjax.evals.metrics.numbers import retrieval, retrieval_zh
+from longjax.evals.questions import Record
+
+FIELDS = ("input", "context", "answers", "length", "all_classes")
+SCHEMA = f"an object a line with {', '.join(FIELDS)}, as in LongBench"
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which are no text
+SOURCE = "huggingface.co/datasets/THUDM/LongBench (data.zip)"
+
+
+def examples(material: Material, path: pathlib.Path, kind: str) -> tuple[list[Record], int]:
+    """-> at most material.most of them, and how many lines were left out."""
+    records, bad = material.lines(path, FIELDS)
+    good = []
+    for record in records:
+        if said := fault(record, kind):
+            said = f"{path}, line {line_of(path, record)}: {said}"
+            if not material.skip_bad:
+                raise ValueError(f"{said} (--skip_bad leaves such lines out)")
+            logging.warning("%s; left out", said)
+        else:
+            good.append(record)
+    if not good:
+        raise ValueError(f"{path}: no line can be used; it needs {SCHEMA}")
+    return good[: material.most], bad + len(records) - len(good)
+
+
+def fault(record: Record, kind: str) -> str | None:
+    """-> why an example cannot be asked or scored."""
+    for name in ("input", "context"):
+        if not isinstance(record[name], str):
+            return f"{name} must be a text, not {short(record[name])}"
+        if SURROGATES.search(record[name]):
+            return f"{name} holds half of a surrogate pair"
+    if not texts(record["answers"]):
+        return f"answers must be a list of texts, not {short(record['answers'])}"
+    if not isinstance(record["length"], int) or isinstance(record["length"], bool):
+        return f"length must be a number of words, not {short(record['length'])}"
+    return unscored(record, kind)
+
+
+def unscored(record: Record, kind: str) -> str | None:
+    """-> why the task's metric cannot take an example."""
+    metric = TASKS[kind].metric
+    if metric is classification and not texts(record["all_classes"]):
+        return f"all_classes must be a list of texts, not {short(record['all_classes'])}"
+    try:
+        if metric in (retrieval, retrieval_zh):
+            _ = [metric("", answer) for answer in record["answers"]]
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def texts(x: object) -> bool:
+    return isinstance(x, list) and len(x) > 0 and all(isinstance(text, str) for text in x)
+
+
+def short(x: object) -> str:
+    return repr(x)[:60]
+
+
+def line_of(path: pathlib.Path, record: Record) -> int:
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        try:
+            if line.strip() and json.loads(line) == record:
+                return number
+        except ValueError:
+            continue
+    raise AssertionError("the record came from this file")

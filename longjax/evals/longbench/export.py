@@ -1,0 +1,17 @@
+"""Records as LongBench's own scorer reads them: pred/<model>/<task>.jsonl."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from longjax import files
+from longjax.evals.questions import Record
+
+
+def export(records: Sequence[Record], path: pathlib.Path) -> None:
+    """Writes the predictions of one task; the file is there whole or not at all."""
+    lines = [
+        {"pred": record["prediction"]} | {name: record[name] for name in ("answers", "all_classes", "length")}
+        for record in records
+    ]
+    files.write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

@@ -1,0 +1,82 @@
+"""LongBench's scores, and the study's, which looks at the first line alone in more tasks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from longjax.evals.longbench.table import EVEN, TASKS
+from longjax.evals.metrics.classification import classification
+from longjax.evals.questions import Record
+
+BUCKETS = {"0-4k": (0, 4000), "4-8k": (4000, 8000), "8k+": (8000, None)}  # of LongBench-E: first <= length < last
+LCEG_BUCKETS = {
+    "0-4k": (0, 4000), "4-8k": (4000, 8000), "8-16k": (8000, 16_000), "16-32k": (16_000, 32_000), "4k+": (4001, None),
+}  # fmt: skip
+Buckets = dict[str, tuple[int, int | None]]
+
+
+def score(records: Sequence[Record]) -> list[Record]:
+    """-> one row of one task.
+
+    `value` is LongBench's score and `lceg` the study's; both by the length of the text in words, too.
+    `truncated` and `empty` are shares of prompts that lost their middle and of answers that say nothing.
+    """
+    benchmark, name = records[0]["task"].split("/")
+    kind = name.removesuffix(EVEN)
+    ours_I, lceg_I = (shares(kind, records, first_line) for first_line in first_lines(kind))
+    row = {"benchmark": benchmark, "task": name, "length": None} | mean(ours_I)
+    row |= {"lceg": float(lceg_I.mean()), "lceg_stderr": stderr(lceg_I)}
+    length_I = np.array([record["length"] for record in records])
+    row |= {"by_length": by_length(ours_I, length_I, BUCKETS), "n_by_length": counts(length_I, BUCKETS)}
+    row |= {
+        "lceg_by_length": by_length(lceg_I, length_I, LCEG_BUCKETS),
+        "lceg_n_by_length": counts(length_I, LCEG_BUCKETS),
+    }
+    return [row | conditions(records)]
+
+
+def first_lines(kind: str) -> tuple[bool, bool]:
+    return TASKS[kind].first_line, TASKS[kind].first_line_lceg
+
+
+def conditions(records: Sequence[Record]) -> Record:
+    """-> what a reader of scores should know of the questions and answers."""
+    return {
+        "truncated": float(np.mean([record["n_truncated"] > 0 for record in records])),
+        "empty": float(np.mean([not record["prediction"].strip() for record in records])),
+    }
+
+
+def shares(kind: str, records: Sequence[Record], first_line: bool) -> np.ndarray:
+    """-> share_I: of each example, by the answer that fits best."""
+    return np.array([share(kind, record, first_line) for record in records], np.float64)
+
+
+def share(kind: str, record: Record, first_line: bool) -> float:
+    said = record["prediction"].lstrip("\n").split("\n")[0] if first_line else record["prediction"]
+    metric = TASKS[kind].metric
+    if metric is classification:
+        return max(classification(said, answer, record["all_classes"]) for answer in record["answers"])
+    return max(metric(said, answer) for answer in record["answers"])
+
+
+def by_length(share_I: np.ndarray, length_I: np.ndarray, buckets: Buckets) -> dict[str, float | None]:
+    """-> the mean of each bucket; None: it is empty."""
+    inside = {name: within(length_I, *bounds) for name, bounds in buckets.items()}
+    return {name: float(share_I[in_I].mean()) if in_I.any() else None for name, in_I in inside.items()}
+
+
+def counts(length_I: np.ndarray, buckets: Buckets) -> dict[str, int]:
+    return {name: int(within(length_I, *bounds).sum()) for name, bounds in buckets.items()}
+
+
+def within(length_I: np.ndarray, first: int, last: int | None) -> np.ndarray:
+    return (length_I >= first) & (length_I < (np.inf if last is None else last))
+
+
+def mean(share_I: np.ndarray) -> Record:
+    return {"value": float(share_I.mean()), "stderr": stderr(share_I), "n": len(share_I)}
+
+
+def stderr(share_I: np.ndarray) -> float | None:
+    return float(share_I.std(ddof=1) / np.sqrt(len(share_I))) if len(share_I) > 1 else None

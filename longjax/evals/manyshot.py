@@ -1,0 +1,141 @@
+"""Many examples in one prompt: types of TREC's questions (Li and Roth, 2002), as in the study (arXiv 2409.12181).
+
+The study's files are asked where they are at hand. How their examples were drawn is not known; ours are drawn here.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from absl import logging
+
+from longjax.evals.longbench.cut import fitted
+from longjax.evals.longbench.examples import SCHEMA, examples
+from longjax.evals.longbench.questions import about, wording_id, wordings
+from longjax.evals.longbench.scoring import conditions, mean, shares
+from longjax.evals.material import Material
+from longjax.evals.questions import Record, Task, WhatNext, sha256
+
+KIND = "trec"  # the task of LongBench that this is, with more examples
+NAMES = {  # TREC's fine classes by the names that LongBench gives them, in its order; one is misspelt there
+    "ENTY:food": "Food", "NUM:date": "Date", "NUM:ord": "Order, rank", "NUM:speed": "Speed",
+    "ENTY:dismed": "Disease and medicine", "ENTY:word": "Word with a special property", "ABBR:abb": "Abbreviation",
+    "ENTY:lang": "Language", "ENTY:letter": "Letter like a-z", "ENTY:other": "Other entity", "ENTY:animal": "Animal",
+    "ABBR:exp": "Expression abbreviated", "NUM:money": "Price", "ENTY:techmeth": "Techniques and method",
+    "ENTY:instru": "Musical instrument", "LOC:mount": "Mountain", "ENTY:currency": "Currency name",
+    "ENTY:event": "Event", "ENTY:product": "Product", "LOC:state": "State", "HUM:ind": "Individual",
+    "ENTY:body": "Organ of body", "DESC:reason": "Reason", "DESC:manner": "Manner of an action", "LOC:city": "City",
+    "ENTY:religion": "Religion", "ENTY:cremat": "Invention, book and other creative piece",
+    "NUM:dist": "Distance, linear measure", "NUM:temp": "Temperature", "NUM:code": "Postcode or other code",
+    "NUM:volsize": "Size, area and volume", "ENTY:sport": "Sport", "LOC:country": "Country",
+    "LOC:other": "Other location", "NUM:period": "Lasting time of somethin", "ENTY:termeq": "Equivalent term",
+    "DESC:desc": "Description of something", "NUM:weight": "Weight", "ENTY:veh": "Vehicle", "ENTY:color": "Color",
+    "NUM:other": "Other number", "DESC:def": "Definition of something", "ENTY:substance": "Element and substance",
+    "HUM:desc": "Description of a person", "ENTY:symbol": "Symbols and sign", "NUM:count": "Number of something",
+    "ENTY:plant": "Plant", "NUM:perc": "Percent, fraction", "HUM:gr": "Group or organization of person",
+    "HUM:title": "Title of a person",
+}  # fmt: skip
+LABELS = 'lines like "LOC:city What city had a world fair in 1900 ?"'
+SOURCE = "cogcomp.seas.upenn.edu/Data/QA/QC (train_5500.label, TREC_10.label)"
+
+
+@dataclasses.dataclass(frozen=True)
+class ManyShot:
+    """How many examples stand before the question, and whether every question has examples of its own."""
+
+    manyshot_shots: str = "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # numbers of examples, comma-joined
+    manyshot_per_item: bool = False  # draw other examples for every question, where we draw them
+
+    def tasks(self, material: Material) -> list[Task]:
+        return [self.task(material, shots) for shots in numbers(self.manyshot_shots)]
+
+    def task(self, material: Material, shots: int) -> Task:
+        path = material.data_dir / "manyshot" / f"trec_{shots}shots.jsonl"
+        if path.exists():
+            records, bad = examples(material, path, KIND)
+            settings: Record = {"examples": "file", "data": sha256(path.read_bytes())}
+        else:
+            records, bad, settings = self.drawn(material, shots)
+        (prompt,) = wordings(material, {KIND}).values()
+        most = max(material.lengths)
+        asked = []
+        for i, record in enumerate(records):
+            text = prompt.template.format(context=record["context"], input=record["input"])
+            ids, left_out = fitted(material, text, most)
+            asked.append(WhatNext(ids, about(record, i) | {"shots": shots, "n_truncated": left_out}, prompt.new))
+        settings |= {"shots": shots, "prompts": wording_id(material), "max_length": most, "bad_lines": bad}
+        return Task(f"manyshot/trec_{shots}", asked, settings)
+
+    def drawn(self, material: Material, shots: int) -> tuple[list[Record], int, Record]:
+        """-> examples in LongBench's schema, bad lines, settings. Fewer shots are the first of more."""
+        paths = [label_file(material, name, shots) for name in ("train", "test")]
+        (train, bad_train), (test, bad_test) = (labelled(path, material.skip_bad) for path in paths)
+        if len(train) < shots:
+            raise ValueError(f"--manyshot_shots={shots}: {paths[0]} has {len(train)} questions")
+        records = [
+            example(train, order[:shots], *asked)
+            for order, asked in zip(self.orders(material.seed, len(train)), test[: material.most], strict=False)
+        ]
+        drawing = "per item" if self.manyshot_per_item else "same for all"
+        data = {path.name: sha256(path.read_bytes()) for path in paths}
+        return records, bad_train + bad_test, {"examples": drawing, "seed": material.seed, "data": data}
+
+    def orders(self, seed: int, count: int) -> Iterable[np.ndarray]:
+        """-> for each question, in which order the others stand before it."""
+        item = 0
+        while True:
+            yield np.random.default_rng((seed, item)).permutation(count)
+            item += self.manyshot_per_item
+
+
+def numbers(said: str) -> list[int]:
+    try:
+        shots = [int(word) for word in said.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--manyshot_shots={said} must be whole numbers with commas between") from error
+    if min(shots) < 1:
+        raise ValueError(f"--manyshot_shots={said}: {min(shots)} must be at least 1")
+    return list(dict.fromkeys(shots))
+
+
+def label_file(material: Material, name: str, shots: int) -> pathlib.Path:
+    holds = f"examples of questions, {LABELS}, or trec_{shots}shots.jsonl, {SCHEMA}"
+    return material.find(
+        [f"manyshot/{name}.label"], holds, f"{SOURCE} or huggingface.co/datasets/Leooyii/manyshots_trec"
+    )
+
+
+def labelled(path: pathlib.Path, skip_bad: bool) -> tuple[list[tuple[str, str]], int]:
+    """-> (question, name of its type) of each line, and how many lines were left out."""
+    good, bad = [], 0
+    for number, line in enumerate(path.read_text("latin-1").split("\n"), 1):
+        label, _, question = line.strip().partition(" ")
+        if label in NAMES and question.strip():
+            good.append((question.strip(), NAMES[label]))
+        elif label:
+            said = f"{path}, line {number}: {label[:40]!r} is no type with a question; it wants {LABELS}"
+            if not skip_bad:
+                raise ValueError(f"{said} (--skip_bad leaves such lines out)")
+            logging.warning("%s; left out", said)
+            bad += 1
+    if not good:
+        raise ValueError(f"{path} is empty: it needs {LABELS}")
+    return good, bad
+
+
+def example(train: Sequence[tuple[str, str]], chosen: np.ndarray, question: str, name: str) -> Record:
+    """-> in LongBench's schema."""
+    context = "\n".join(f"Question: {train[i][0]}\nType: {train[i][1]}" for i in chosen)
+    return {
+        "input": f"Question: {question}\nType:", "context": context, "answers": [name],
+        "length": len(context.split()), "all_classes": list(NAMES.values()),
+    }  # fmt: skip
+
+
+def score(records: Sequence[Record]) -> list[Record]:
+    """-> one row of one number of examples."""
+    tokens = float(np.mean([record["n_prompt_tokens"] for record in records]))
+    row = {"benchmark": "manyshot", "task": records[0]["task"].split("/")[1], "length": None}
+    row |= mean(shares(KIND, records, first_line=True))
+    return [row | {"shots": records[0]["shots"], "prompt_tokens": tokens} | conditions(records)]
