@@ -3,6 +3,7 @@
 import json
 import pathlib
 import string
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from longjax.evals.questions import Record, sha256
@@ -35,27 +36,35 @@ class Prompt(NamedTuple):
 def ruler_prompts(folder: pathlib.Path) -> dict[str, RulerPrompt]:
     """-> by base task: niah, variable_tracking, common_words_extraction, freq_words_extraction, qa."""
     path = folder / RULER
-    held = _section(path, "base_tasks")
+    return checked_ruler(str(path), _section(path, "base_tasks"))
+
+
+def longbench_prompts(folder: pathlib.Path, asks: Mapping[str, bool]) -> dict[str, Prompt]:
+    """-> by task. `asks`: of each task that is wanted, whether its prompt must hold {input}."""
+    path = folder / LONGBENCH
+    return checked_longbench(str(path), _section(path, "tasks"), asks)
+
+
+def checked_ruler(where: str, tasks: Record) -> dict[str, RulerPrompt]:
+    """Raises ValueError that begins with `where`."""
     prompts = {}
     for task, (needed, known) in RULER_FIELDS.items():
-        entry = _entry(path, held, task)
-        template, prefix = _text(path, task, entry, "template"), _text(path, task, entry, "answer_prefix")
-        check_fields(f"{path}, {task}", template, needed, known)
-        check_fields(f"{path}, {task}, answer_prefix", prefix, set(), known - {"context"})
-        prompts[task] = RulerPrompt(template, prefix, _count(path, task, entry, "tokens_to_generate"))
+        here, entry = _entry(where, tasks, task)
+        template, prefix = _text(here, entry, "template"), _text(here, entry, "answer_prefix")
+        check_fields(here, template, needed, known)
+        check_fields(f"{here}, answer_prefix", prefix, set(), known - {"context"})
+        prompts[task] = RulerPrompt(template, prefix, _count(here, entry, "tokens_to_generate"))
     return prompts
 
 
-def longbench_prompts(folder: pathlib.Path, asks: dict[str, bool]) -> dict[str, Prompt]:
-    """-> by task. `asks`: of each task that is wanted, whether its prompt must hold {input}."""
-    path = folder / LONGBENCH
-    held = _section(path, "tasks")
+def checked_longbench(where: str, tasks: Record, asks: Mapping[str, bool]) -> dict[str, Prompt]:
+    """Raises ValueError that begins with `where`."""
     prompts = {}
     for task, asked in asks.items():
-        entry = _entry(path, held, task)
-        template = _text(path, task, entry, "prompt")
-        check_fields(f"{path}, {task}", template, {"context", "input"} if asked else {"context"}, {"context", "input"})
-        prompts[task] = Prompt(template, _count(path, task, entry, "max_gen"))
+        here, entry = _entry(where, tasks, task)
+        template = _text(here, entry, "prompt")
+        check_fields(here, template, {"context", "input"} if asked else {"context"}, {"context", "input"})
+        prompts[task] = Prompt(template, _count(here, entry, "max_gen"))
     return prompts
 
 
@@ -99,21 +108,21 @@ def _section(path: pathlib.Path, name: str) -> Record:
     return section
 
 
-def _entry(path: pathlib.Path, section: Record, task: str) -> Record:
+def _entry(where: str, section: Record, task: str) -> tuple[str, Record]:
     entry = section.get(task)
     if not isinstance(entry, dict):
-        raise ValueError(f"{path} has no task {task}: python -m tools.extract_prompts makes it whole")
-    return entry
+        raise ValueError(f"{where} has no task {task}: python -m tools.extract_prompts makes all of them")
+    return f"{where}, {task}", entry
 
 
-def _text(path: pathlib.Path, task: str, entry: Record, name: str) -> str:
+def _text(where: str, entry: Record, name: str) -> str:
     if not isinstance(text := entry.get(name), str):
-        raise ValueError(f'{path}, {task}: "{name}" must be a text, not {text!r}')
+        raise ValueError(f'{where}: "{name}" must be a text, not {text!r}')
     return text
 
 
-def _count(path: pathlib.Path, task: str, entry: Record, name: str) -> int:
+def _count(where: str, entry: Record, name: str) -> int:
     count = entry.get(name)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f'{path}, {task}: "{name}" must be a number of tokens, not {count!r}')
+        raise ValueError(f'{where}: "{name}" must be a number of tokens, not {count!r}')
     return count
