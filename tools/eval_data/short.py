@@ -19,7 +19,7 @@ def files(world: World) -> Files:
     for task, count in SHOTS.items():
         make = MAKERS[task]
         yield f"short/{task}.jsonl", lines(make(rng) for rng in world.each("short", task))
-        shown = (world.rng("short", task, "shown", i) for i in range(count))
+        shown = (world.rng("short", task, "shown", i) for i in range(count + 1))
         yield f"short/{task}_fewshot.jsonl", lines(map(make, shown))
     yield "short/mmlu.jsonl", lines(subject(rng, name) for name in SUBJECTS for rng in world.each("mmlu", name))
     shown = [(name, world.rng("mmlu", name, "shown", i)) for name in SUBJECTS for i in range(5)]

@@ -1,0 +1,9 @@
+"""Short tasks through lm-evaluation-harness (Gao et al. 2021, doi:10.5281/zenodo.5371628), offline.
+
+The package lm_eval is an extra, `pip install longjax[harness]`, and imported only when short tasks are run.
+"""
+
+from longjax.evals.harness.evaluate import ShortTasks, run, settings_of
+from longjax.evals.harness.records import score
+
+__all__ = ["ShortTasks", "run", "score", "settings_of"]

@@ -1,0 +1,85 @@
+"""Which short tasks there are: their files, what these hold, how many examples are shown before the question."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """One task of lm_eval that reads a local file.
+
+    Attributes:
+      name: in lm_eval.
+      file: short/<file>.jsonl is evaluated, examples come from short/<file>_fewshot.jsonl.
+      yaml: of lm_eval, below its folder of tasks.
+      fields: of both files, as the data set has them.
+      shots: examples before the question, as published results have them.
+      main: the metric that tables show.
+      source: where a user gets the data.
+      split: the name of the evaluated split in lm_eval's yaml.
+      pool: the names there of the split that examples come from.
+
+    """
+
+    name: str
+    file: str
+    yaml: str
+    fields: tuple[str, ...]
+    shots: int
+    main: str
+    source: str
+    split: str = "validation"
+    pool: tuple[str, ...] = ("training_split",)
+
+    def pool_size(self, shots: int) -> int:
+        """lm_eval draws one example more where its yaml has no test split."""
+        return shots + (shots > 0 and self.split == "validation")
+
+    def said(self, shots: bool) -> str:
+        """What an error message says the file holds."""
+        what = "examples for" if shots else "questions of"
+        return f"{what} {self.name}, an object a line with {', '.join(self.fields)}"
+
+
+_ARC = ("question", "choices", "answerKey")
+_TRUTHFUL = ("question", "mc1_targets", "mc2_targets")
+_TRUTHFUL_SOURCE = "the data set truthfulqa/truthful_qa, multiple_choice, split validation"
+SUBJECT = "subject"  # MMLU is one task a subject
+
+TASKS = (
+    Short(
+        "arc_challenge", "arc_challenge", "arc/arc_challenge.yaml", _ARC, 25, "acc_norm",
+        "the data set allenai/ai2_arc, ARC-Challenge, split test (examples: train)", "test",
+    ),
+    Short(
+        "hellaswag", "hellaswag", "hellaswag/hellaswag.yaml", ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
+        10, "acc_norm", "the data set Rowan/hellaswag, split validation (examples: train)",
+    ),
+    Short(
+        "mmlu", "mmlu", "mmlu/default/mmlu_{subject}.yaml", ("question", SUBJECT, "choices", "answer"), 5, "acc",
+        "the data set cais/mmlu, all, split test (examples: dev)", "test", ("fewshot_split",),
+    ),
+    Short(
+        "winogrande", "winogrande", "winogrande/default.yaml", ("sentence", "option1", "option2", "answer"), 5, "acc",
+        "the data set allenai/winogrande, winogrande_xl, split validation (examples: train)",
+    ),
+    Short(
+        "gsm8k", "gsm8k", "gsm8k/gsm8k.yaml", ("question", "answer"), 5, "exact_match,strict-match",
+        "the data set openai/gsm8k, main, split test (examples: train)", "test", ("training_split", "fewshot_split"),
+    ),
+    Short(
+        "truthfulqa_mc2", "truthfulqa", "truthfulqa/truthfulqa_mc2.yaml", _TRUTHFUL, 0, "acc", _TRUTHFUL_SOURCE,
+    ),
+    Short(
+        "truthfulqa_mc1", "truthfulqa", "truthfulqa/truthfulqa_mc1.yaml", _TRUTHFUL, 0, "acc", _TRUTHFUL_SOURCE,
+    ),
+)  # fmt: skip
+BY_NAME = {task.name: task for task in TASKS}
+GROUPS = {"openllm": tuple(task.name for task in TASKS[:6])}
+
+
+def chosen(names: str) -> list[Short]:
+    """-> the tasks that --short_tasks names: groups or tasks, joined by commas."""
+    wanted = [x for name in names.split(",") for x in GROUPS.get(name.strip(), (name.strip(),))]
+    if unknown := [name for name in wanted if name not in BY_NAME]:
+        raise ValueError(f"--short_tasks={names}: no {unknown[0]!r}; there are {', '.join([*GROUPS, *BY_NAME])}")
+    return [BY_NAME[name] for name in dict.fromkeys(wanted)]

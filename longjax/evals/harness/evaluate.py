@@ -1,0 +1,122 @@
+"""Short tasks, from the user's files to records; what was answered before a crash is not asked again."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from longjax import files
+from longjax.evals.harness.catalog import Short, chosen
+from longjax.evals.harness.offline import Prepared, content, prepare, write_tasks
+from longjax.evals.harness.records import kept
+from longjax.evals.material import Material
+from longjax.evals.questions import Ask, Record
+
+FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortTasks:
+    short_tasks: str = "openllm"  # short tasks of lm_eval, or a group of them: names joined by commas
+    short_fewshot: int | None = None  # examples before each question of a short task; the published number if unset
+
+    def __post_init__(self) -> None:
+        if self.short_fewshot is not None and self.short_fewshot < 0:
+            raise ValueError(f"--short_fewshot={self.short_fewshot} must be 0 or more")
+        chosen(self.short_tasks)
+
+    @property
+    def tasks(self) -> list[Short]:
+        return chosen(self.short_tasks)
+
+
+def settings_of(material: Material, settings: ShortTasks) -> Record:
+    """-> all that makes the questions what they are, for the manifest."""
+    lm_eval = harness()
+    prepared = prepare(material, settings.tasks, settings.short_fewshot)
+    return {
+        "lm_eval": lm_eval.__version__, "tasks": {one.name: one.shots for one in prepared},
+        "data_sha256": content(prepared), "seed": FEWSHOT_SEED + material.seed, "most": material.most,
+        "bos": material.tokenizer.begin >= 0,
+    }  # fmt: skip
+
+
+def run(
+    ask: Ask,
+    material: Material,
+    settings: ShortTasks,
+    folder: pathlib.Path,
+    max_length: int,
+    manifest: Record | None = None,
+) -> None:
+    """Puts the tasks to the model; writes folder/records.jsonl at the end, whole.
+
+    Args:
+      ask: the model.
+      material: what the questions are made of.
+      settings: which tasks.
+      folder: of these tasks and this model alone. answers_rank0.db in it holds what was answered so far.
+      max_length: tokens that the model reads at most.
+      manifest: says what model this is. Answers of another one are refused.
+
+    """
+    wanted = {"settings": settings_of(material, settings), "max_length": max_length} | (manifest or {})
+    seal(folder, wanted)
+    if (folder / "records.jsonl").exists():
+        return
+    prepared = prepare(material, settings.tasks, settings.short_fewshot)
+    records = answer(ask, material, prepared, folder, max_length)
+    files.write(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records).encode())
+
+
+def seal(folder: pathlib.Path, wanted: Record) -> None:
+    """Writes the manifest, or compares it with the one that is there."""
+    path, text = folder / "manifest.json", json.dumps(wanted, indent=1, sort_keys=True) + "\n"
+    if not path.exists():
+        files.write(path, text.encode())
+    elif (found := path.read_text()) != text:
+        there = json.loads(found)
+        names = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
+        raise ValueError(f"{path}: these answers are of another run ({', '.join(names)} differ); name another folder")
+
+
+def answer(
+    ask: Ask, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, max_length: int
+) -> list[Record]:
+    """-> the records of all tasks, in their order."""
+    lm_eval = harness()
+    from longjax.evals.harness.adapter import Adapter
+
+    model = Adapter(ask, material.tokenizer, max_length)
+    with tempfile.TemporaryDirectory() as made:
+        write_tasks(prepared, pathlib.Path(made), pathlib.Path(lm_eval.__file__).parent / "tasks")
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[one.name for one in prepared],
+            task_manager=lm_eval.tasks.TaskManager(include_path=made, include_defaults=False),
+            use_cache=str(folder / "answers"),
+            limit=material.most,
+            bootstrap_iters=0,
+            fewshot_random_seed=FEWSHOT_SEED + material.seed,
+        )
+    samples = found["samples"]
+    return [r for one in prepared for r in kept(one.name, one.task, samples[one.name], model.measure)]
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("lm_eval") is not None
+
+
+def harness() -> Any:
+    """-> the package lm_eval, told to stay offline."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    try:
+        import lm_eval.tasks  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ValueError("--tasks=short needs lm-evaluation-harness: pip install longjax[harness]") from error
+    return lm_eval
