@@ -7,12 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from longjax import report
 from longjax.evals.old_perplexity import perplexity
 from longjax.evals.task import Records
-from longjax.report import plots
-from longjax.report import study as report
-from longjax.report.findings import findings, ranks, sure
+from longjax.report import heat, names, plots, tables
+from longjax.report.correlation import ranks
+from longjax.report.findings import findings, sure
 from longjax.report.results import Study, gather, preferred
+from longjax.report.study import both_weights, rows_of
 
 LENGTHS = (128, 1024, 2048)
 DEPTHS = (0.0, 0.5, 1.0)
@@ -65,7 +67,7 @@ def folder(tmp_path):
 
 
 def test_the_table_says_what_the_records_say():
-    head, *body = report.rows(study(NANS, BASE, BAD, GOOD))
+    head, *body = rows_of(study(NANS, BASE, BAD, GOOD))
     assert head == ["method", "kind", *(f"PPL {n}" for n in LENGTHS), *(f"key% {n}" for n in LENGTHS), "seconds"]
     assert [row[0] for row in body] == ["base", "good", "nans", "bad"]  # by kind
     # exp of the mean losses; the mean of TEXT is 0; 3 lengths x (2 + 3 x 1) seconds, and 30 of training.
@@ -76,16 +78,16 @@ def test_the_table_says_what_the_records_say():
 
 def test_what_was_not_measured_is_a_dash():
     some = [r for r in GOOD if r["length"] == 128]
-    assert report.rows(study(BASE, some))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
+    assert rows_of(study(BASE, some))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
 
 
 def test_a_loss_that_is_never_finite_is_nan():
-    table = report.rows(study(BASE, records_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
+    table = rows_of(study(BASE, records_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
     assert table[2][2:5] == ["nan*"] * 3
 
 
 def test_columns_of_the_terminal_are_aligned():
-    lines = report.terminal(report.rows(study(BASE, GOOD, BAD))).splitlines()
+    lines = tables.terminal(rows_of(study(BASE, GOOD, BAD))).splitlines()
     ends = {line.rindex(cell) + len(cell) for line, cell in zip(lines[2:], ("15", "45", "15"), strict=True)}
     assert ends == {len(lines[0])} == {len(lines[1])}
 
@@ -94,8 +96,8 @@ def test_averaged_weights_are_preferred_and_compared():
     raw = records_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw")
     both = gather(BASE + raw + GOOD)
     assert [(r.method, r.weights) for r in preferred(both)] == [("base", "ema"), ("good", "ema")]
-    assert report.both_weights(both, 1024)[1:] == [["good", "5.47", "4.95", "100", "80"]]
-    assert report.both_weights(gather(BASE), 1024) == []
+    assert both_weights(both, 1024)[1:] == [["good", "5.47", "4.95", "100", "80"]]
+    assert both_weights(gather(BASE), 1024) == []
 
 
 # Findings.
@@ -228,7 +230,9 @@ def test_curves_show_the_records():
 def test_heat_maps_show_the_records():
     figure, ax = plt.subplots()
     (good,) = study(GOOD).results
-    image = plots.heat_map(ax, good, study(GOOD))
+    cells = plots.key_cells(good, list(LENGTHS), list(DEPTHS))
+    scale = heat.Scale(LENGTHS, list(map(str, DEPTHS)), "depth", "share", ((128, ":"), (1024, "-")))
+    image = heat.heat_map(ax, heat.Map("good", good.kind, cells), scale)
     np.testing.assert_array_equal(image.get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))
     assert [line.get_xdata()[0] for line in ax.lines] == [0.5, 1.5]  # after 128, after 1024
     assert image.get_clim() == (0, 1)
@@ -237,7 +241,7 @@ def test_heat_maps_show_the_records():
 
 @pytest.mark.parametrize("y", [[0.5], [0.1] * 7, [0.97, 0.98, 0.99, 1.0], [0, 0.01, 0.5, 0.51, 0.9]])
 def test_names_are_spread(y):
-    places = plots.spread(y, 0.05)
+    places = names.spread(y, 0.05)
     assert (np.diff(places) > 0.05 - 1e-9).all()
     assert max(places) <= 1 + 1e-9
 
@@ -245,7 +249,7 @@ def test_names_are_spread(y):
 def test_names_of_points_do_not_overlap():
     taken = []
     for i in range(25):
-        box = plots.free_box(100 + i % 3, 100, 40, taken, right=300)
-        assert not any(plots.overlap(box, other) for other in taken)
+        box = names.free_box(100 + i % 3, 100, 40, taken, right=300)
+        assert not any(names.overlap(box, other) for other in taken)
         assert box[2] < 300
         taken.append(box)

@@ -1,23 +1,27 @@
-"""Rebuilds the report of a finished or interrupted study from its records.
+"""Tables and figures of everything that was evaluated below a folder; of a study that is not yet finished, too.
 
-python -m tools.report --dir=runs/demo
+python -m tools.report --dir=runs
+python -m tools.report --dir=runs/demo --out=/tmp/report
+
+report.md says the rest: what cannot be compared, which runs and settings the numbers come from.
 """
 
 from absl import app, flags
 
 from longjax import report
 
-DIR = flags.DEFINE_string("dir", "runs/demo", "Folder with records.jsonl and settings.json; the report goes there too.")
+DIR = flags.DEFINE_string("dir", "runs/demo", "Folder with evaluations, or with a study's settings.json, at any depth.")
+OUT = flags.DEFINE_string("out", None, "Folder for report.md, tables/*.csv and figures/*.png; else --dir.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]}")
     try:
-        print(report.write(DIR.value))
+        print(report.write(DIR.value, OUT.value))
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    print(f"\n{DIR.value}/report.md")
+    print(f"\n{OUT.value or DIR.value}/report.md")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from longjax.report.correlation import ranks
 from longjax.report.results import KINDS, Result, Study
 
 SURE = 2.0  # standard errors that make a difference
@@ -159,8 +160,3 @@ def percent(r: Result, length: int) -> str:
 
 def names(results: list[Result]) -> str:
     return ", ".join(r.method for r in results)
-
-
-def ranks(x: np.ndarray) -> np.ndarray:
-    """-> ranks; ties share their mean."""
-    return np.array([((x < v).sum() + (x <= v).sum() - 1) / 2 for v in x])

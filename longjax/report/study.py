@@ -1,8 +1,7 @@
-"""From records to the study's Table 1 for a terminal, and a Markdown report with findings and plots."""
+"""A study's page: perplexity and pass keys of all methods, findings and plots."""
 
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,10 @@ from longjax.evals.task import Record, read_records
 from longjax.report import plots
 from longjax.report.findings import findings
 from longjax.report.results import Result, Study, gather, preferred
+from longjax.report.tables import markdown, terminal
 
 
-def rows(study: Study) -> list[list[str]]:
+def rows_of(study: Study) -> list[list[str]]:
     """-> the table as text, its head first."""
     head = ["method", "kind"] + [f"PPL {n}" for n in study.lengths] + [f"key% {n}" for n in study.lengths] + ["seconds"]
     body = []
@@ -37,22 +37,6 @@ def ppl_text(record: Record | None) -> str:
 
 def percent(x: float) -> str:
     return "-" if np.isnan(x) else f"{100 * x:.0f}"
-
-
-def terminal(table: list[list[str]]) -> str:
-    """-> aligned columns: names left, numbers right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = (c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
-    rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def markdown(table: list[list[str]], left: int = 2) -> str:
-    marks = [":--" if i < left else "--:" for i in range(len(table[0]))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [table[0], marks, *table[1:]])
 
 
 def every_length(study: Study) -> list[list[str]]:
@@ -77,42 +61,49 @@ def both_weights(results: Sequence[Result], length: int) -> list[list[str]]:
     return [["method", f"raw PPL {length}", f"EMA PPL {length}", "raw key%", "EMA key%"], *body] if body else []
 
 
-def write(folder: str | os.PathLike) -> str:
-    """Writes report.md and its plots from all records.jsonl in and below `folder`. -> the table for a terminal.
+def write(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tuple[str, str]:
+    """Writes the study's plots into `out`. -> its table for a terminal, and the page's Markdown.
 
     settings.json in `folder` holds at least trained_len and extended_len; the rest is shown as it is.
     """
-    folder = pathlib.Path(folder)
-    files = sorted(folder.rglob("records.jsonl"))
-    if not files or not (folder / "settings.json").is_file():
-        raise ValueError(f"--dir={folder} has no {'settings.json' if files else 'records.jsonl'}")
+    records = [*own_records(folder), *rows]
+    if not records or not (folder / "settings.json").is_file():
+        empty = any(path.exists() for path in record_files(folder))
+        if empty and (folder / "settings.json").is_file():
+            raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")
+        raise ValueError(f"--dir={folder} has no {'settings.json' if empty or records else 'records.jsonl'}")
     settings = json.loads((folder / "settings.json").read_text())
-    everything = gather([record for file in files for record in read_records(file)])
+    everything = gather(records)
     study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
-    if not study.results:
-        raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")
-    pictures = plots.draw(study, folder) | training(folder)
-    (folder / "report.md").write_text(_page(study, everything, settings, pictures))
-    return terminal(rows(study))
+    pictures = plots.draw(study, out) | training(folder, out)
+    return terminal(rows_of(study)), page(study, everything, settings, pictures)
 
 
-def training(folder: pathlib.Path) -> dict[str, str]:
+def record_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [folder / "records.jsonl", *sorted(folder.glob("methods/*/records.jsonl"))]
+
+
+def own_records(folder: pathlib.Path) -> list[Record]:
+    return [record for path in record_files(folder) for record in read_records(path)]
+
+
+def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
     """Writes the curves of the methods' trainings, if there are any. -> file name: title."""
     runs = sorted(path.parent for path in folder.glob(f"methods/*/{logs.NAME}") if path.stat().st_size)
     if not runs:
         return {}
-    training_curves(runs, folder / "training.png")
+    training_curves(runs, out / "training.png")
     return {"training.png": "Training"}
 
 
-def _page(study: Study, everything: list[Result], settings: dict[str, Any], pictures: dict[str, str]) -> str:
+def page(study: Study, everything: list[Result], settings: dict[str, Any], pictures: dict[str, str]) -> str:
     c, extended, longest = study.lengths
     parts = [
         f"# Context extension from {c} to {extended} tokens: a controlled study",
         f"Perplexity on held-out text at {c}, {extended} and {longest} tokens; share of pass keys retrieved, mean over "
         "depths; seconds of training and evaluation. Trained methods saw the same rows in the same order. "
         "A star marks windows without a finite loss.",
-        markdown(rows(study)),
+        markdown(rows_of(study)),
         "## Findings",
         "\n".join(f"- {line}" for line in findings(study)),
         "## Plots",

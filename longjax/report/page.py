@@ -1,0 +1,52 @@
+"""report.md of a folder: of its study, if it holds one, and of all evaluations below it."""
+
+import importlib.util
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+from longjax import files
+from longjax.evals.questions import Record
+from longjax.report import evaluation, study
+
+
+def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
+    """Writes report.md with its tables and figures into `out`, else `folder`. -> the main table for a terminal."""
+    folder = pathlib.Path(folder)
+    target = pathlib.Path(folder if out is None else out)
+    rows = evaluation_rows(folder)
+    of_study = [r for r in rows if is_of_study(r)]
+    parts = []
+    if not rows or ((folder / "settings.json").is_file() and (of_study or study.own_records(folder))):
+        target.mkdir(parents=True, exist_ok=True)
+        parts.append(study.write(folder, of_study, target))
+        rows = rows if len(rows) > len(of_study) else []
+    if rows:
+        parts.append(evaluation.write(rows, target, *lengths(folder, rows)))
+    files.write(target / "report.md", "\n".join(page for _, page in parts).encode())
+    return "\n\n".join(table for table, _ in parts)
+
+
+def evaluation_rows(folder: pathlib.Path) -> list[Record]:
+    if importlib.util.find_spec("longjax.evals.score") is None:
+        return []
+    from longjax.evals.rows import read_rows  # pyright: ignore[reportAttributeAccessIssue]
+
+    return read_rows(folder)
+
+
+def is_of_study(row: Record) -> bool:
+    """Whether a study's page shows the row: its own perplexity and pass keys."""
+    return row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
+
+
+def lengths(folder: pathlib.Path, rows: Sequence[Record]) -> tuple[int | None, int | None]:
+    """-> the context of the base, and the length of the training: of the study, else of the rows, if they agree."""
+    path = folder / "settings.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    found = []
+    for name in ("trained_len", "extended_len"):
+        said = {r[name] for r in rows if r.get(name)}
+        found.append(settings.get(name) or (said.pop() if len(said) == 1 else None))
+    return found[0], found[1]

@@ -1,0 +1,39 @@
+"""Where numbers come from: runs, their checkpoints, and the settings of their tasks."""
+
+from longjax.evals.questions import Record
+from longjax.report.comparable import brief, flat
+from longjax.report.rows import Evaluations, suite_of
+
+OF_A_RUN = ("checkpoint", "step", "tokenizer", "trained_len", "extended_len")  # fields of rows, where runs have them
+
+
+def runs(all_of: Evaluations) -> list[list[str]]:
+    """-> a table of text: who is which run of which checkpoint."""
+    fields = [f for f in OF_A_RUN if any(r.get(f) is not None for rows in all_of.rows.values() for r in rows)]
+    body = [
+        [who.label, who.kind, who.weights, who.run, *(values(rows, field) for field in fields)]
+        for who, rows in all_of.rows.items()
+    ]
+    return [["method", "kind", "weights", "run", *fields], *body]
+
+
+def values(rows: list[Record], field: str) -> str:
+    return ", ".join(dict.fromkeys(brief(r[field]) for r in rows if r.get(field) is not None)) or "-"
+
+
+def settings(all_of: Evaluations) -> list[list[str]]:
+    """-> a table of text: for each suite, every setting that its rows have, all values."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for rows in all_of.rows.values():
+        for row in rows:
+            mine = found.setdefault(suite_of(row).title, {})
+            for name, value in flat(row.get("settings") or {}).items():
+                mine.setdefault(name, {})[brief(value)] = None
+    body = [
+        [title, name, several(list(values))] for title in sorted(found) for name, values in sorted(found[title].items())
+    ]
+    return [["benchmark", "setting", "values"], *body] if body else []
+
+
+def several(texts: list[str]) -> str:
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")
