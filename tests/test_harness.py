@@ -11,9 +11,9 @@ import pytest
 import fake_model
 from longjax.evals import harness
 from longjax.evals.harness import catalog, evaluate, offline
-from longjax.evals.harness.records import example_values
 from longjax.evals.material import Material
 from longjax.evals.questions import Continuation, HowLikely, Likelihood
+from longjax.evals.rows import read_rows
 from longjax.tokenizer import Tokenizer
 from tools import make_eval_data
 
@@ -105,7 +105,6 @@ def test_rows_are_means_over_examples_and_subjects():
     }  # fmt: skip
     assert rows["mmlu"]["stderr"] == pytest.approx(np.std([1, 0, 1], ddof=1) / 3**0.5)
     assert rows["mmlu_b"]["stderr"] is None
-    assert example_values(records) == [1.0, 0.0, 1.0]
 
 
 def reader(questions):
@@ -210,8 +209,42 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
     asked.clear()
     harness.run(counts, wanted, about, tmp_path / "torn", 512)
     assert asked == []
-    with pytest.raises(ValueError, match=r"another run \(max_length, model differ\)"):
-        harness.run(counts, wanted, about, tmp_path / "torn", 256, {"model": "another"})
+    with pytest.raises(ValueError, match=r"torn holds another run: manifest.json differs in settings"):
+        harness.run(counts, wanted, about, tmp_path / "torn", 256)
+
+
+@needs_lm_eval
+def test_a_second_host_asks_for_the_same_rest_and_writes_nothing(data, tmp_path, monkeypatch):
+    from longjax.evals.harness import adapter
+
+    monkeypatch.setattr(adapter, "SLICE", 4)
+    wanted, about, asked = material(data), harness.ShortTasks("winogrande", 1), []
+
+    def dies(questions):
+        asked.append(questions)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return reader(questions)
+
+    with pytest.raises(KeyboardInterrupt):
+        harness.run(dies, wanted, about, tmp_path, 512)
+    before, asked = {path: path.read_bytes() for path in tmp_path.iterdir()}, []
+    harness.run(lambda q: asked.append(len(q)) or reader(q), wanted, about, tmp_path, 512, writes=False)
+    assert asked == [2]  # of 6, of which 4 were answered
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@needs_lm_eval
+def test_rows_are_read_like_those_of_other_benchmarks(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"method": "yarn"}')
+    wanted = harness.ShortTasks("truthfulqa_mc2,arc_challenge", 0)
+    harness.run(reader, material(data, most=2), wanted, tmp_path / "run" / "short", 512)
+    rows = read_rows(tmp_path)
+    assert [(row["task"], row["metric"], row["n"]) for row in rows] == [
+        ("truthfulqa_mc2", "acc", 2), ("arc_challenge", "acc_norm", 2), ("arc_challenge", "acc", 2),
+    ]  # fmt: skip
+    assert {(row["method"], row["run"], row["settings"]["most"]) for row in rows} == {("yarn", "run", 2)}
 
 
 @needs_lm_eval

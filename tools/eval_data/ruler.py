@@ -39,6 +39,7 @@ def _hops(rng: random.Random, number: int, words: int) -> dict[str, Any]:
     context = [[one.thing, prose.sentences(rng, words, [owns])], [one.who, prose.sentences(rng, words, [lives])]]
     context += [[fact.who, prose.sentences(rng, words, [fact.said])] for fact in others]
     facts = [[title, said.index(sentence)] for (title, said), sentence in zip(context, (owns, lives), strict=False)]
+    context = [[title, [said[0], *(f" {x}" for x in said[1:])]] for title, said in context]  # as in the original
     rng.shuffle(context)
     return {
         "_id": f"made-{number}", "question": f"In which town lives the owner of the {one.thing}?", "answer": one.town,

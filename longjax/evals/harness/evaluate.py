@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from longjax.evals.harness.offline import Prepared, content, prepare, write_task
 from longjax.evals.harness.records import kept
 from longjax.evals.material import Material
 from longjax.evals.questions import Ask, Record
+from longjax.evals.run import MANIFEST, RECORDS, seal
 
 FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
 
@@ -51,7 +53,7 @@ def run(
     settings: ShortTasks,
     folder: pathlib.Path,
     max_length: int,
-    manifest: Record | None = None,
+    writes: bool = True,
 ) -> None:
     """Puts the tasks to the model; writes folder/records.jsonl at the end, whole.
 
@@ -61,31 +63,23 @@ def run(
       settings: which tasks.
       folder: of these tasks and this model alone. answers_rank0.db in it holds what was answered so far.
       max_length: tokens that the model reads at most.
-      manifest: says what model this is. Answers of another one are refused.
+      writes: of several hosts that get the same answers, one.
 
     """
-    wanted = {"settings": settings_of(material, settings), "max_length": max_length} | (manifest or {})
-    seal(folder, wanted)
-    if (folder / "records.jsonl").exists():
-        return
+    about = settings_of(material, settings) | {"max_length": max_length}
     prepared = prepare(material, settings.tasks, settings.short_fewshot)
-    records = answer(ask, material, prepared, folder, max_length)
-    files.write(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records).encode())
-
-
-def seal(folder: pathlib.Path, wanted: Record) -> None:
-    """Writes the manifest, or compares it with the one that is there."""
-    path, text = folder / "manifest.json", json.dumps(wanted, indent=1, sort_keys=True) + "\n"
-    if not path.exists():
-        files.write(path, text.encode())
-    elif (found := path.read_text()) != text:
-        there = json.loads(found)
-        names = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
-        raise ValueError(f"{path}: these answers are of another run ({', '.join(names)} differ); name another folder")
+    count = sum(len(one.rows[: material.most]) for one in prepared)
+    seal(folder / MANIFEST, {"task": "short", "settings": about, "n": count}, writes)
+    if (folder / RECORDS).exists():
+        return
+    records = answer(ask, material, prepared, folder, max_length, writes)
+    if writes:
+        lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+        files.write(folder / RECORDS, lines.encode())
 
 
 def answer(
-    ask: Ask, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, max_length: int
+    ask: Ask, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, max_length: int, writes: bool
 ) -> list[Record]:
     """-> the records of all tasks, in their order."""
     lm_eval = harness()
@@ -98,13 +92,25 @@ def answer(
             model=model,
             tasks=[one.name for one in prepared],
             task_manager=lm_eval.tasks.TaskManager(include_path=made, include_defaults=False),
-            use_cache=str(folder / "answers"),
+            use_cache=str(answers(folder, pathlib.Path(made), writes)),
             limit=material.most,
             bootstrap_iters=0,
             fewshot_random_seed=FEWSHOT_SEED + material.seed,
         )
     samples = found["samples"]
     return [r for one in prepared for r in kept(one.name, one.task, samples[one.name], model.measure)]
+
+
+def answers(folder: pathlib.Path, own: pathlib.Path, writes: bool) -> pathlib.Path:
+    """-> where lm_eval keeps answers. Hosts that do not write start from a copy, so that all ask for the same rest.
+
+    The copy is made before the first answer, which needs all hosts, so that nothing is written meanwhile.
+    """
+    if writes:
+        return folder / "answers"
+    for path in folder.glob("answers_rank0.db*"):
+        shutil.copy(path, own)
+    return own / "answers"
 
 
 def installed() -> bool:

@@ -109,7 +109,7 @@ def _yaml(one: Prepared, folder: pathlib.Path, source: pathlib.Path) -> Record:
     return {
         "include": str(source), "task": one.name, "tag": None, "dataset_path": "json", "dataset_name": None,
         "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "datasets")}, "num_fewshot": one.shots,
-        **dict.fromkeys(one.task.pool, "examples" if one.shots else None),
+        **dict.fromkeys(one.task.pool, "examples" if one.shots else one.task.split),
     }  # fmt: skip
 
 

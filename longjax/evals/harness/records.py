@@ -48,7 +48,12 @@ def score(records: Sequence[Record]) -> list[Record]:
     for record in records:
         for name in dict.fromkeys([record["group"], record["task"].removeprefix("short/")]):
             tasks[name].append(record)
-    return [row(name, metric, found) for name, found in tasks.items() for metric in found[0]["metrics"]]
+    return [row(name, metric, found) for name, found in tasks.items() for metric in metrics(found[0])]
+
+
+def metrics(record: Record) -> list[str]:
+    """-> the one that tables show, then the others."""
+    return [record["main"], *(metric for metric in record["metrics"] if metric != record["main"])]
 
 
 def row(name: str, metric: str, records: Sequence[Record]) -> Record:
@@ -61,8 +66,3 @@ def row(name: str, metric: str, records: Sequence[Record]) -> Record:
         "value": float(x_I.mean()), "stderr": error, "n": len(x_I), "nan": sum(value is None for value in values),
         "truncated": float(np.mean([record["n_truncated"] > 0 for record in records])),
     }  # fmt: skip
-
-
-def example_values(records: Sequence[Record]) -> list[float | None]:
-    """-> of each example what the task's main metric says."""
-    return [record["metrics"][record["main"]] for record in records]
