@@ -1,6 +1,5 @@
 """Golden check of scores: a folder of .jsonl files, a line what the benchmarks' own code said of one answer or task."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +26,6 @@ Lists = Mapping[str, list[str]]  # of classes, by name
 Checked = Iterator[tuple[str, Any, Any]]  # what it is, ours, theirs
 LISTS = "class_lists"
 TOLERANCE = 1e-9  # ours are the same sums in float64, perhaps in another order
-HAS_JIEBA = importlib.util.find_spec("jieba") is not None
 PREFIX = "longbench_"
 
 
@@ -59,7 +57,7 @@ def lines(path: Path) -> list[str]:
 def scorable(row: Row) -> bool:
     """Chinese tasks as a whole want a dictionary of words; single answers come with their words."""
     metric = TASKS[row["dataset"]].metric if row.get("dataset") in TASKS else None
-    return HAS_JIEBA or metric not in (qa_f1_zh, rouge_zh)
+    return chinese.can_cut() or metric not in (qa_f1_zh, rouge_zh)
 
 
 def compared(family: str, case: str, checked: Checked) -> Iterator[Result]:
@@ -103,7 +101,7 @@ def rouge_chinese(row: Row, lists: Lists) -> Checked:
 
 
 def segmented(metric: Callable[[str, str], float], row: Row, lists: Lists) -> Checked:
-    if HAS_JIEBA:
+    if chinese.can_cut():
         yield from single(metric)(row, lists)
         for side in ("prediction", "reference"):
             yield f"words of the {side}", chinese.cut(row[side]), row[f"jieba_{side}"]

@@ -2,11 +2,16 @@
 
 import dataclasses
 
+from absl import logging
+
 from longjax.evals.longbench.cut import fitted
 from longjax.evals.longbench.examples import SCHEMA, SOURCE, examples
 from longjax.evals.longbench.table import EVEN, TASKS
 from longjax.evals.longbench.wording import WORDING
 from longjax.evals.material import Material
+from longjax.evals.metrics.chinese import can_cut
+from longjax.evals.metrics.qa import qa_f1_zh
+from longjax.evals.metrics.rouge import rouge_zh
 from longjax.evals.prompts import LONGBENCH, Prompt, fingerprint, longbench_prompts
 from longjax.evals.questions import Record, Task, WhatNext, sha256
 
@@ -23,6 +28,7 @@ class LongBench:
         if most < 2:
             raise ValueError(f"--longbench_max_length={most} must be at least 2")
         names = chosen(self.longbench_tasks)
+        warn_of_jieba(names)
         prompts = wordings(material, {name.removesuffix(EVEN) for name in names})
         return [task(material, name, prompts[name.removesuffix(EVEN)], most) for name in names]
 
@@ -39,6 +45,13 @@ def chosen(said: str) -> list[str]:
     if other := [name for name in names if name not in known]:
         raise ValueError(f"--longbench_tasks={said}: {other[0]!r} is none of {', '.join((*groups, *known))}")
     return list(dict.fromkeys(names))
+
+
+def warn_of_jieba(names: list[str]) -> None:
+    """Scores can be made later, so that nothing stops here."""
+    chinese = [name for name in names if TASKS[name.removesuffix(EVEN)].metric in (qa_f1_zh, rouge_zh)]
+    if chinese and not can_cut():
+        logging.warning("scoring %s will need jieba: pip install 'longjax[zh]'", ", ".join(chinese))
 
 
 def wordings(material: Material, names: set[str]) -> dict[str, Prompt]:

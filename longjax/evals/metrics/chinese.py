@@ -1,6 +1,7 @@
 """Words of Chinese text. The package jieba finds them, as in LongBench; it is needed by nothing else."""
 
 import functools
+import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 
@@ -8,6 +9,10 @@ from collections.abc import Callable, Iterable
 def cut(text: str) -> list[str]:
     """-> words and what stands between them; raises ValueError without jieba."""
     return list(_cutter()(text))
+
+
+def can_cut() -> bool:
+    return importlib.util.find_spec("jieba") is not None
 
 
 @functools.cache
