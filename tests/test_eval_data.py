@@ -1,0 +1,185 @@
+"""The self-made data directory: the same bytes again, no harm to others' files, food for every benchmark."""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import fake_model
+from longjax.evals import score
+from longjax.evals.harness import catalog, offline
+from longjax.evals.longbench import LongBench
+from longjax.evals.longbench.table import TASKS
+from longjax.evals.manyshot import NAMES, ManyShot
+from longjax.evals.material import Material
+from longjax.evals.metrics.chinese import can_cut
+from longjax.evals.perplexity import PerplexityTest
+from longjax.tokenizer import Tokenizer
+from tools import make_eval_data
+from tools.eval_data.trec import KINDS
+
+BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+CHINESE = {"multifieldqa_zh", "dureader", "vcsum"}  # scored with jieba
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer(BASE)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("data") / "made"
+    make_eval_data.write(folder, make_eval_data.world("tiny", words=200, examples=3, tokenizer=tokenizer))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def material(data, tokenizer):
+    return Material(data, tokenizer, (512,), trained_len=128)
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_bytes_again(data, tokenizer, tmp_path):
+    for seed, same in ((0, True), (1, False)):
+        made = make_eval_data.world("tiny", words=200, examples=3, tokenizer=tokenizer, seed=seed)
+        make_eval_data.write(tmp_path / str(seed), made)
+        assert (content(tmp_path / str(seed)) == content(data)) == same
+        assert content(tmp_path / str(seed)).keys() == content(data).keys()
+
+
+def test_the_manifest_names_all_files(data):
+    said = json.loads((data / "manifest.json").read_text())
+    assert said["made_by"] == make_eval_data.MADE_BY
+    assert "these are not the benchmarks" in said["note"]
+    found = {name: hashlib.sha256(x).hexdigest() for name, x in content(data).items() if name != "manifest.json"}
+    assert said["files"] == found
+
+
+def test_nobody_elses_files_are_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for torn in (None, "{", "[]", '{"made_by": "me"}'):
+        if torn is not None:
+            (tmp_path / "manifest.json").write_text(torn)
+        before = content(tmp_path)
+        with pytest.raises(ValueError, match=r"--out=.* holds files of something else: name a new folder"):
+            make_eval_data.write(tmp_path, make_eval_data.world("tiny"))
+        assert content(tmp_path) == before
+
+
+def test_made_again_otherwise(tokenizer, tmp_path):
+    """What is no longer made goes, what others put there stays."""
+    out = tmp_path / "data"
+    make_eval_data.write(out, make_eval_data.world("tiny", tokenizer=tokenizer))
+    assert (out / "perplexity" / "prose_tokens.bin").exists()
+    (out / "ruler_cache").mkdir()
+    (out / "ruler_cache" / "x").write_text("kept")
+    make_eval_data.write(out, make_eval_data.world("tiny", seed=3))
+    assert not (out / "perplexity" / "prose_tokens.bin").exists()
+    assert (out / "ruler_cache" / "x").read_text() == "kept"
+    assert not list(out.rglob("*.new"))
+
+
+def test_the_command_line(tmp_path):
+    def run(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.make_eval_data", *words], capture_output=True, text=True, cwd=BASE.parents[1]
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert run()[0] == 2
+    assert run(f"--out={tmp_path}/x", "--size=huge")[0] == 2
+    code, said = run(f"--out={tmp_path}/x", f"--tokenizer={tmp_path}")
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("error: there is no tokenizer")
+    code, said = run(f"--out={tmp_path}/x", "--size=tiny")
+    assert code == 0, said
+    assert "not the benchmarks" in said
+
+
+def test_every_class_of_trec_has_its_questions():
+    assert [*NAMES] != [kind.label for kind in KINDS]  # another order
+    assert {kind.label: kind.name for kind in KINDS} == NAMES
+
+
+def test_text_is_read_by_people(data):
+    text = (data / "haystack" / "essay_0.txt").read_text()
+    sentences = text.replace("\n\n", " ").strip().split(". ")
+    assert all(sentence[0].isupper() for sentence in sentences)
+    assert len(set(sentences)) > 0.95 * len(sentences)
+    assert text.isascii()
+
+
+def row(task, ask):
+    (found,) = [x for x in score(fake_model.records(task, ask)) if x["task"] != "position_nll"]
+    return found
+
+
+def told(question):
+    return question.about["answers"][0]
+
+
+ORACLE = fake_model.says(told)
+
+
+@pytest.mark.parametrize("names", ["all", "e"])
+def test_longbench(material, names):
+    tasks = LongBench(names).tasks(material)
+    assert len(tasks) == {"all": 21, "e": 13}[names]
+    assert all(len(task.questions) == 3 for task in tasks)
+    for task in tasks:
+        if task.name.rpartition("/")[2] not in CHINESE or can_cut():
+            assert row(task, ORACLE)["value"] == pytest.approx(1, abs=1e-7), task.name  # ROUGE adds 1e-8
+            assert row(task, fake_model.uniform)["value"] == 0, task.name
+
+
+def test_longbench_answers_are_in_the_text(data):
+    """Of questions on texts; summaries, counts and code are not quotations."""
+    for task in ("narrativeqa", "multifieldqa_en", "hotpotqa", "triviaqa", "multifieldqa_zh", "dureader", "trec"):
+        for line in (data / "longbench" / "data" / f"{task}.jsonl").read_text("utf-8").splitlines():
+            one = json.loads(line)
+            assert one["answers"][0] in one["context"] + one["input"], task
+            assert (one["dataset"], one["language"]) == (
+                task,
+                "zh" if task in ("multifieldqa_zh", "dureader") else "en",
+            )
+
+
+def test_longbench_e_has_several_lengths(data):
+    for task in {name for name, kind in TASKS.items() if kind.even} - {"passage_retrieval_en"}:  # always 30 paragraphs
+        lengths = [json.loads(x)["length"] for x in (data / f"longbench/data/{task}_e.jsonl").read_text().splitlines()]
+        assert lengths == sorted(lengths), task
+        assert lengths[-1] > 1.8 * lengths[0], task
+
+
+def test_manyshot(material):
+    for task in ManyShot("1,50,1000").tasks(material):
+        assert row(task, ORACLE)["value"] == 1
+        assert row(task, fake_model.uniform)["value"] == 0
+
+
+@pytest.mark.parametrize("protocol", ["strided", "lceg", "longlora", "yarn", "nonoverlap", "nested", "chunked"])
+def test_perplexity(material, protocol):
+    tasks = PerplexityTest(protocol).tasks(material)
+    assert [task.name for task in tasks] == [f"perplexity/{protocol}/{name}/512" for name in ("prose", "prose_tokens")]
+    for task in tasks:
+        assert row(task, fake_model.says(told))["value"] == 1
+        assert row(task, fake_model.uniform)["value"] == pytest.approx(fake_model.VOCAB)
+
+
+def test_both_texts_are_the_same_tokens(material):
+    """What is stored as tokens is what the text is made into."""
+    lines, tokens = PerplexityTest("lceg").tasks(material)
+    assert [q.tokens_T.tolist() for q in lines.questions] == [q.tokens_T.tolist() for q in tokens.questions]
+
+
+def test_short_tasks(material):
+    found = offline.prepare(material, catalog.chosen("openllm,truthfulqa_mc1"), None)
+    assert {one.task.name for one in found} == set(catalog.BY_NAME)
+    assert all(len(one.rows) == 3 for one in found)
