@@ -24,7 +24,7 @@ class LongBench:
     longbench_max_length: int | None = None  # tokens of a prompt, the rest is cut from its middle; default: the longest
 
     def tasks(self, material: Material) -> list[Task]:
-        most = self.longbench_max_length or max(material.lengths)
+        most = max(material.lengths) if self.longbench_max_length is None else self.longbench_max_length
         if most < 2:
             raise ValueError(f"--longbench_max_length={most} must be at least 2")
         names = chosen(self.longbench_tasks)

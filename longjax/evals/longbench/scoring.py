@@ -23,7 +23,8 @@ def score(records: Sequence[Record]) -> list[Record]:
     """
     benchmark, name = records[0]["task"].split("/")
     kind = name.removesuffix(EVEN)
-    ours_I, lceg_I = (shares(kind, records, first_line) for first_line in first_lines(kind))
+    shares_by = {first_line: shares(kind, records, first_line) for first_line in set(first_lines(kind))}
+    ours_I, lceg_I = (shares_by[first_line] for first_line in first_lines(kind))
     row = {"benchmark": benchmark, "task": name, "length": None} | mean(ours_I)
     row |= {"lceg": float(lceg_I.mean()), "lceg_stderr": stderr(lceg_I)}
     length_I = np.array([record["length"] for record in records])
