@@ -1,0 +1,52 @@
+"""Seconds that RULER's samples take, a task and length.
+
+python -m benchmarks.make_ruler --tokenizer=tokenizer.model --data_dir=data --lengths=4096,65536 --ruler_samples=50
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+from absl import app, flags
+
+from longjax.evals.material import Material
+from longjax.evals.ruler import Ruler, TooShortError
+from longjax.evals.ruler.kit import Kit
+from longjax.flags import define
+from longjax.tokenizer import Tokenizer
+
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "a tokenizer's file", required=True)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "as for evaluations", required=True)
+LENGTHS = flags.DEFINE_list("lengths", ["4096", "65536"], "in tokens")
+RULER = define(Ruler)
+
+
+def main(_) -> None:
+    lengths = tuple(map(int, LENGTHS.value))
+    kit = Kit(Material(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
+    total = 0.0
+    with tempfile.TemporaryDirectory() as cache:
+        ruler = dataclasses.replace(RULER(), ruler_cache=cache)
+        for length in lengths:
+            for name in ruler.names:
+                start = time.perf_counter()
+                try:
+                    task = ruler.task(name, length, kit)
+                except TooShortError as error:
+                    print(f"{length:7d} {name:16s} {error}", flush=True)
+                    continue
+                seconds = time.perf_counter() - start
+                total += seconds
+                fills = np.array([question.about["fill"] for question in task.questions])
+                print(
+                    f"{length:7d} {name:16s} {seconds:7.2f} s  {1000 * seconds / len(fills):7.1f} ms a sample  "
+                    f"fill {fills.min():.4f} .. {fills.max():.4f}  n {len(fills)}",
+                    flush=True,
+                )
+    print(f"{total:.1f} s together")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,111 @@
+"""RULER: thirteen synthetic tasks of any length (Hsieh et al. 2024, arXiv:2404.06654).
+
+versions.py says what the three versions of it differ in, sizing.py how samples become as long as they are.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+from typing import Literal
+
+from absl import logging
+
+from longjax.evals.material import Material
+from longjax.evals.questions import Record, Task
+from longjax.evals.ruler import store
+from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.sample import Chance
+from longjax.evals.ruler.scoring import export, score
+from longjax.evals.ruler.versions import BASES, VERSIONS, Made, make
+
+__all__ = ["Ruler", "TooShortError", "export", "score"]
+
+TRIES = 20  # draws of which one must fit, or the length is too short
+FILL = 0.95
+
+
+class TooShortError(ValueError):
+    """A length in which a task cannot be asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruler:
+    ruler_version: Literal["exact", "main", "2024"] = "exact"  # 2024: as in the study; main: as now; exact: ours, full
+    ruler_tasks: str = "all"  # names joined by commas
+    ruler_samples: int = 500  # questions of a task and length
+    ruler_cache: str | None = None  # folder for the samples, if not ruler_cache in --data_dir
+
+    @property
+    def names(self) -> list[str]:
+        names = list(BASES) if self.ruler_tasks == "all" else [x.strip() for x in self.ruler_tasks.split(",")]
+        if unknown := [name for name in names if name not in BASES]:
+            raise ValueError(f"--ruler_tasks={self.ruler_tasks}: no task {unknown[0]!r}; there are {', '.join(BASES)}")
+        return names
+
+    def tasks(self, material: Material) -> list[Task]:
+        """-> tasks whose samples lie on disk; lengths that are too short for one are left out with a warning."""
+        if self.ruler_samples < 1:
+            raise ValueError(f"--ruler_samples={self.ruler_samples} must be at least 1")
+        kit, tasks, short = Kit(material), [], []
+        for length, name in itertools.product(material.lengths, self.names):
+            try:
+                tasks.append(self.task(name, length, kit))
+            except TooShortError as error:
+                short.append(error)
+        for error in short:
+            logging.warning("left out: %s", error)
+        if short and not tasks:
+            raise short[0]
+        return tasks
+
+    def task(self, name: str, length: int, kit: Kit) -> Task:
+        material = kit.material
+        made = make(VERSIONS[self.ruler_version], name, length, material.seed, kit)
+        count = min(self.ruler_samples, made.grow.samples, material.most or self.ruler_samples)
+        settings = {
+            "version": self.ruler_version, "seed": material.seed, "prompts": kit.named_prompts[1],
+            "tokenizer_sha256": material.tokenizer.sha256, **made.settings,
+        }  # fmt: skip
+        path = self.cache(material, settings) / str(length) / f"{name}.jsonl"
+        samples = store.held(path, settings, count)
+        if samples is None:
+            samples = store.written(path, settings, count, rows(made, name, count, material.seed))
+        settings |= {"samples": samples.count, "data_sha256": samples.sha256}
+        return Task(f"ruler/{length}/{name}", store.Questions(samples, material, made.room.new), settings)
+
+    def cache(self, material: Material, settings: Record) -> pathlib.Path:
+        root = pathlib.Path(self.ruler_cache) if self.ruler_cache else material.data_dir / "ruler_cache"
+        prompts = settings["prompts"][:12]
+        return root / f"{self.ruler_version}-{prompts}-{settings['tokenizer_sha256'][:12]}-{settings['seed']}"
+
+
+def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
+    """-> samples as they are stored. Raises TooShortError if none of the first fits."""
+    chances = [Chance(seed, name, i) for i in range(min(made.grow.samples, count + TRIES))]
+    room, sizes, done, low = made.room, made.sizing(made.grow, made.room, chances), 0, 0
+    for chance, n in zip(chances, sizes, strict=True):
+        if n is None and not done and chance.index + 1 >= min(TRIES, len(chances)):
+            raise TooShortError(f"--lengths={room.length} is too short for {name} with this tokenizer")
+        if n is not None:
+            row = stored(made, chance, n)
+            done, low = done + 1, low + (row["about"]["fill"] < FILL)
+            yield row
+        if done == count:
+            break
+    if low:
+        logging.warning("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
+
+
+def stored(made: Made, chance: Chance, n: int) -> Record:
+    sample, room = made.grow(chance, n), made.room
+    tokens = room.counter.exact(sample.text)
+    about = {
+        "ruler_task": chance.task, "metric": "part" if BASES[chance.task] == "qa" else "all", "like": made.like,
+        "length": room.length, "fill": round((tokens + room.begin + room.new) / room.length, 4),
+        "n_tokens": tokens + room.begin, "new": room.new, "size": n, **sample.about,
+    }  # fmt: skip
+    return {
+        "index": chance.index, "input": sample.input, "outputs": sample.outputs, "length": tokens + room.new,
+        "answer_prefix": sample.answer_prefix, "about": about,
+    }  # fmt: skip

@@ -1,0 +1,38 @@
+"""Frequent words: coded words by Zipf's law; which three are most frequent? (RULER, arXiv:2404.06654)"""
+
+import dataclasses
+import math
+import string
+
+from longjax.evals.prompts import RulerPrompt
+from longjax.evals.ruler.sample import Chance, Order, Sample
+
+LETTERS, ZETA_2 = 6, math.pi**2 / 6  # alpha is 2
+DOTS = "..."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coded:
+    """Grows by words of the text, about; `vocab`: how many different ones, the dots included."""
+
+    prompt: RulerPrompt
+    vocab: int
+    order: Order
+    least: int = 80  # so that the first ranks have different counts
+    most: int = 10**9
+    samples: int = 10**9
+
+    def __call__(self, chance: Chance, n: int) -> Sample:
+        rng, names = chance.rng(), [DOTS]
+        while len(names) < self.vocab:
+            name = "".join(rng.choices(string.ascii_lowercase, k=LETTERS))
+            names += [name] if name not in names else []
+        words = [name for rank, name in enumerate(names, 1) for _ in range(count(n, rank))]
+        self.order(chance).shuffle(words)
+        text = self.prompt.template.format(context=" ".join(words), query="")
+        return Sample(text, self.prompt.answer_prefix, names[1:4], {"distinct": len(set(words)), "words": len(words)})
+
+
+def count(n: int, rank: int) -> int:
+    """-> of n words, those of this rank."""
+    return int(n * float(rank) ** -2.0 / ZETA_2)

@@ -1,0 +1,101 @@
+"""Questions on documents, among others that do not help (RULER, arXiv:2404.06654): SQuAD 2.0 and HotpotQA."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from longjax.evals.prompts import RulerPrompt
+from longjax.evals.ruler.sample import Chance, Order, Sample
+
+TRIED = 4096  # distractors that a sample may have: more than 128K tokens hold
+
+
+class Asked(NamedTuple):
+    """A question; documents are numbers.
+
+    Attributes:
+      id: of the data set.
+      question: as it is.
+      answers: any of them is right.
+      needed: documents that hold the answer.
+      own: those that RULER takes always: needed ones, and of HotpotQA the ten of the question.
+      near: distractors that come first: of the same article.
+
+    """
+
+    id: str
+    question: str
+    answers: list[str]
+    needed: list[int]
+    own: list[int]
+    near: list[int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Documents:
+    """Grows by documents, as RULER does. Sample i has question i."""
+
+    prompt: RulerPrompt
+    texts: Sequence[str]
+    asked: Sequence[Asked]
+    order: Order
+    least: int = 1
+
+    @property
+    def most(self) -> int:
+        return len(self.texts)
+
+    @property
+    def samples(self) -> int:
+        return len(self.asked)
+
+    def __call__(self, chance: Chance, n: int) -> Sample:
+        rng, one = chance.rng(), self.asked[chance.index]
+        near = one.near if n - len(one.own) >= len(one.near) else rng.sample(one.near, max(0, n - len(one.own)))
+        chosen = [*one.own, *near]
+        held = set(chosen)
+        far = [i for i in range(len(self.texts)) if i not in held] if n > len(chosen) else []
+        chosen += rng.sample(far, n - len(chosen)) if far else []
+        return written(self, chance, one, [self.texts[i] for i in chosen])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WordsOfDocuments(Documents):
+    """Grows by words of distractors, the last of which is cut; documents that are not needed make way."""
+
+    least: int = 0
+
+    @property
+    def most(self) -> int:
+        return sum(len(text.split()) for text in self.texts) if len(self.texts) < TRIED else 10**9
+
+    def __call__(self, chance: Chance, n: int) -> Sample:
+        rng, one = chance.rng(), self.asked[chance.index]
+        needed = set(one.needed)
+        near = [i for i in dict.fromkeys([*one.own, *one.near]) if i not in needed]
+        rng.shuffle(near)
+        others = rng.sample(range(len(self.texts)), min(len(self.texts), TRIED))
+        more = [i for i in dict.fromkeys([*near, *others]) if i not in needed]
+        return written(self, chance, one, [self.texts[i] for i in one.needed] + cut(self.texts, more, n))
+
+
+def cut(texts: Sequence[str], chosen: Sequence[int], n: int) -> list[str]:
+    """-> texts of n words together."""
+    parts = []
+    for i in chosen:
+        words = texts[i].split(" ")
+        if n <= 0:
+            break
+        parts.append(texts[i] if len(words) <= n else " ".join(words[:n]))
+        n -= len(words)
+    return parts
+
+
+def written(task: Documents, chance: Chance, one: Asked, texts: list[str]) -> Sample:
+    gold = {task.texts[i] for i in one.needed}
+    task.order(chance).shuffle(texts)
+    context = "\n\n".join(f"Document {i}:\n{text}" for i, text in enumerate(texts, 1))
+    text = task.prompt.template.format(context=context, query=one.question)
+    depths = [round(i / len(texts), 4) for i, text in enumerate(texts) if text in gold]
+    about = {"question_id": one.id, "documents": len(texts), "depths": depths}
+    return Sample(text, task.prompt.answer_prefix.format(query=one.question), one.answers, about)

@@ -1,0 +1,129 @@
+"""How large samples become: RULER's two ways, and ours, by which each is as long as it may be."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from longjax.evals.ruler.counting import Counter
+from longjax.evals.ruler.sample import Chance, Growing
+
+GUESSES = 8  # by interpolation; halving thereafter
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Room:
+    """What a sample has to fit in.
+
+    Attributes:
+      counter: of tokens.
+      length: of prompt and answer together.
+      new: tokens of the answer.
+      begin: tokens that open a text, 0 or 1.
+
+    """
+
+    counter: Counter
+    length: int
+    new: int
+    begin: int
+
+
+class Sizing(Protocol):
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+        """-> the size of each sample; None: even the smallest is too long."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """The largest size that fits, searched for each sample on true counts; the token that opens a text has room."""
+
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+        limit, counter, guess = room.length - room.new - room.begin, room.counter, room.length // 8
+        for chance in chances:
+            size = functools.partial(measured, grow, chance)
+            n = largest(functools.partial(size, counter.quick), limit, grow.least, grow.most, guess)
+            if not counter.sure and (n is None or size(counter.whole, n) != size(counter.quick, n)):
+                n = largest(functools.partial(size, counter.whole), limit, grow.least, grow.most, n or guess)
+            guess = n or guess
+            yield n
+
+
+def measured(grow: Growing, chance: Chance, count: Callable[[str], int], n: int) -> int:
+    return count(grow(chance, n).text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """RULER of 2024: grows by steps until too long and goes one back, on one draw; others lose steps until they fit.
+
+    Attributes:
+      start, step: of sizes.
+      reserve: tokens of the answer that sizing knows of; fwe's is 0, so that its samples are too long.
+      answers: sizing has room for them, once more.
+
+    """
+
+    start: int
+    step: int
+    reserve: int
+    answers: bool = True
+
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+        chances, n, limit = list(chances), max(self.start, grow.least), room.length - self.reserve
+
+        def fits(n: int) -> bool:
+            sample = grow(chances[0], n)
+            return room.counter.exact(sample.text + " ".join(sample.outputs if self.answers else [])) < limit
+
+        while n <= grow.most and fits(n):
+            n += self.step
+        n = grow.most if n > grow.most else max(n - self.step, grow.least)
+        yield from fewer(n, self.step, limit, grow, room, chances)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bisect:
+    """RULER's main branch: the largest size that fits on one draw; others lose whole steps until they fit."""
+
+    step: int
+
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+        chances, limit = list(chances), room.length - room.new
+        count = functools.partial(measured, grow, chances[0], room.counter.exact)
+        n = largest(count, limit, grow.least, grow.most, room.length // 8)
+        yield from fewer(n or grow.least, self.step, limit, grow, room, chances)
+
+
+def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+    """-> n, or what is left of it when steps are taken away until the sample fits. RULER's loop may be endless."""
+    for chance in chances:
+        sizes = [*range(n, grow.least, -step), grow.least]
+        yield next((m for m in sizes if room.counter.exact(grow(chance, m).text) <= limit), None)
+
+
+def largest(count: Callable[[int], int], limit: int, least: int, most: int, guess: int) -> int | None:
+    """-> the largest n of least .. most with count(n) <= limit; None: there is none.
+
+    count grows with n, more or less: what comes out has been counted, and n + 1 has been found too long.
+    """
+    low, high, found = least - 1, most + 1, {}
+    for turn in range(high - low):
+        if high - low < 2:
+            break
+        n = min(max(guess, low + 1), high - 1)
+        found[n] = count(n)
+        low, high = (n, high) if found[n] <= limit else (low, n)
+        guess = (low + high) // 2 if turn >= GUESSES else interpolated(found, n, limit)
+    return low if low >= least else None
+
+
+def interpolated(found: dict[int, int], n: int, limit: int) -> int:
+    """-> where the limit would be reached if tokens grew evenly."""
+    mean = found[n] / max(n, 1)
+    other = min((m for m in found if m != n), key=lambda m: abs(m - n), default=None)
+    slope = mean if other is None else (found[n] - found[other]) / (n - other)
+    slope = min(max(slope, mean / 2), 2 * mean)
+    step = (limit - found[n]) / slope
+    return n + (max(1, int(step)) if step >= 0 else min(-1, int(step - 0.999)))
