@@ -83,6 +83,37 @@ def test_a_broken_line_is_named_or_counted(data, tmp_path):
     assert len(one.rows) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("arc_challenge", {"answerKey": "E"}, "answerKey 'E' is none of the labels"),
+        ("arc_challenge", {"choices": ["a", "b"]}, r"choices must be \{text: \[...\], label: \[...\]\}"),
+        ("hellaswag", {"endings": []}, "endings must be a list of texts"),
+        ("hellaswag", {"label": ""}, "label '' is no number of an ending"),
+        ("mmlu", {"answer": "A"}, "answer 'A' must be 0, 1, 2 or 3"),
+        ("mmlu", {"choices": ["a"]}, "choices must be a list of four texts"),
+        ("winogrande", {"answer": 1}, "answer 1 must be '1' or '2'"),
+        ("winogrande", {"sentence": "No gap."}, "sentence has no _ in it"),
+        ("gsm8k", {"answer": 7}, "answer must be a text, not 7"),
+        (
+            "truthfulqa_mc2",
+            {"mc2_targets": {"choices": ["a"], "labels": [1, 0]}},
+            "mc2_targets needs a label 0 or 1 for each",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_asked(data, tmp_path, name, change, said):
+    """The second of three lines."""
+    shutil.copytree(data / "short", tmp_path / "short")
+    path = tmp_path / "short" / f"{catalog.BY_NAME[name].file}.jsonl"
+    first, second, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, json.dumps(json.loads(second) | change), *rest]))
+    with pytest.raises(ValueError, match=f"{path.name}, line 2: {said}"):
+        offline.prepare(material(tmp_path), tasks(name), None)
+    left = offline.prepare(material(tmp_path, skip_bad=True), tasks(name), None)
+    assert sum(len(one.rows) for one in left) == len(rest) + 1
+
+
 def test_too_few_examples(data):
     with pytest.raises(ValueError, match=r"hellaswag_fewshot.jsonl has 11 examples for hellaswag and 12 are drawn"):
         offline.prepare(material(data), tasks("hellaswag"), 11)

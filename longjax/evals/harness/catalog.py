@@ -1,6 +1,10 @@
 """Which short tasks there are: their files, what these hold, how many examples are shown before the question."""
 
 import dataclasses
+from collections.abc import Callable
+
+from longjax.evals.harness import faults
+from longjax.evals.questions import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +16,7 @@ class Short:
       file: short/<file>.jsonl is evaluated, examples come from short/<file>_fewshot.jsonl.
       yaml: of lm_eval, below its folder of tasks.
       fields: of both files, as the data set has them.
+      fault: of a row, in words; None: it has none.
       shots: examples before the question, as published results have them.
       main: the metric that tables show.
       source: where a user gets the data.
@@ -24,6 +29,7 @@ class Short:
     file: str
     yaml: str
     fields: tuple[str, ...]
+    fault: Callable[[Record], str | None]
     shots: int
     main: str
     source: str
@@ -40,41 +46,42 @@ class Short:
         return f"{what} {self.name}, an object a line with {', '.join(self.fields)}"
 
 
-_ARC = ("question", "choices", "answerKey")
-_TRUTHFUL = ("question", "mc1_targets", "mc2_targets")
-_TRUTHFUL_SOURCE = "the data set truthfulqa/truthful_qa, multiple_choice, split validation"
 SUBJECT = "subject"  # MMLU is one task a subject
-
-TASKS = (
-    Short(
-        "arc_challenge", "arc_challenge", "arc/arc_challenge.yaml", _ARC, 25, "acc_norm",
-        "the data set allenai/ai2_arc, ARC-Challenge, split test (examples: train)", "test",
-    ),
-    Short(
-        "hellaswag", "hellaswag", "hellaswag/hellaswag.yaml", ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
-        10, "acc_norm", "the data set Rowan/hellaswag, split validation (examples: train)",
-    ),
-    Short(
-        "mmlu", "mmlu", "mmlu/default/mmlu_{subject}.yaml", ("question", SUBJECT, "choices", "answer"), 5, "acc",
-        "the data set cais/mmlu, all, split test (examples: dev)", "test", ("fewshot_split",),
-    ),
-    Short(
-        "winogrande", "winogrande", "winogrande/default.yaml", ("sentence", "option1", "option2", "answer"), 5, "acc",
-        "the data set allenai/winogrande, winogrande_xl, split validation (examples: train)",
-    ),
-    Short(
-        "gsm8k", "gsm8k", "gsm8k/gsm8k.yaml", ("question", "answer"), 5, "exact_match,strict-match",
-        "the data set openai/gsm8k, main, split test (examples: train)", "test", ("training_split", "fewshot_split"),
-    ),
-    Short(
-        "truthfulqa_mc2", "truthfulqa", "truthfulqa/truthfulqa_mc2.yaml", _TRUTHFUL, 0, "acc", _TRUTHFUL_SOURCE,
-    ),
-    Short(
-        "truthfulqa_mc1", "truthfulqa", "truthfulqa/truthfulqa_mc1.yaml", _TRUTHFUL, 0, "acc", _TRUTHFUL_SOURCE,
-    ),
+ARC = Short(
+    "arc_challenge", "arc_challenge", "arc/arc_challenge.yaml", ("question", "choices", "answerKey"), faults.arc,
+    shots=25, main="acc_norm", split="test",
+    source="the data set allenai/ai2_arc, ARC-Challenge, split test (examples: train)",
 )  # fmt: skip
-BY_NAME = {task.name: task for task in TASKS}
-GROUPS = {"openllm": tuple(task.name for task in TASKS[:6])}
+HELLASWAG = Short(
+    "hellaswag", "hellaswag", "hellaswag/hellaswag.yaml", ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
+    faults.hellaswag, shots=10, main="acc_norm",
+    source="the data set Rowan/hellaswag, split validation (examples: train)",
+)  # fmt: skip
+MMLU = Short(
+    "mmlu", "mmlu", "mmlu/default/mmlu_{subject}.yaml", ("question", SUBJECT, "choices", "answer"), faults.mmlu,
+    shots=5, main="acc", split="test", pool=("fewshot_split",),
+    source="the data set cais/mmlu, all, split test (examples: dev)",
+)  # fmt: skip
+WINOGRANDE = Short(
+    "winogrande", "winogrande", "winogrande/default.yaml", ("sentence", "option1", "option2", "answer"),
+    faults.winogrande, shots=5, main="acc",
+    source="the data set allenai/winogrande, winogrande_xl, split validation (examples: train)",
+)  # fmt: skip
+GSM8K = Short(
+    "gsm8k", "gsm8k", "gsm8k/gsm8k.yaml", ("question", "answer"), faults.gsm8k,
+    shots=5, main="exact_match,strict-match", split="test", pool=("training_split", "fewshot_split"),
+    source="the data set openai/gsm8k, main, split test (examples: train)",
+)  # fmt: skip
+MC2 = Short(
+    "truthfulqa_mc2", "truthfulqa", "truthfulqa/truthfulqa_mc2.yaml", ("question", "mc1_targets", "mc2_targets"),
+    faults.truthfulqa, shots=0, main="acc",
+    source="the data set truthfulqa/truthful_qa, multiple_choice, split validation",
+)  # fmt: skip
+MC1 = dataclasses.replace(MC2, name="truthfulqa_mc1", yaml="truthfulqa/truthfulqa_mc1.yaml")
+
+OPENLLM = (ARC, HELLASWAG, MMLU, WINOGRANDE, GSM8K, MC2)
+BY_NAME = {task.name: task for task in (*OPENLLM, MC1)}
+GROUPS = {"openllm": tuple(task.name for task in OPENLLM)}
 
 
 def chosen(names: str) -> list[Short]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from longjax.evals.harness.catalog import SUBJECT, Short
+from longjax.evals.longbench.examples import line_of
 from longjax.evals.material import Material
 from longjax.evals.questions import Record, sha256
 
@@ -65,7 +66,20 @@ def read(material: Material, task: Short, which: str) -> list[Record]:
     """-> rows with the task's fields and no others."""
     path = material.find([f"short/{task.file}{which}.jsonl"], task.said(bool(which)), task.source)
     rows, _ = material.lines(path, task.fields)
-    return [{name: row[name] for name in task.fields} for row in rows]
+    good = [row for row in rows if usable(material, path, row, task.fault(row))]
+    if not good:
+        raise ValueError(f"{path}: no line can be used")
+    return [{name: row[name] for name in task.fields} for row in good]
+
+
+def usable(material: Material, path: pathlib.Path, row: Record, fault: str | None) -> bool:
+    if fault is None:
+        return True
+    said = f"{path}, line {line_of(path, row)}: {fault}"
+    if not material.skip_bad:
+        raise ValueError(f"{said} (--skip_bad leaves such lines out)")
+    logging.warning("%s; left out", said)
+    return False
 
 
 def grouped(rows: Sequence[Record]) -> dict[str, list[Record]]:
