@@ -1,6 +1,5 @@
 """report.md of a folder: of its study, if it holds one, and of all evaluations below it."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 
 from longjax import files
 from longjax.evals.questions import Record
+from longjax.evals.rows import read_rows
 from longjax.report import evaluation, study
 
 
@@ -15,7 +15,7 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
     """Writes report.md with its tables and figures into `out`, else `folder`. -> the main table for a terminal."""
     folder = pathlib.Path(folder)
     target = pathlib.Path(folder if out is None else out)
-    rows = evaluation_rows(folder)
+    rows = read_rows(folder)
     of_study = [r for r in rows if is_of_study(r)]
     parts = []
     if not rows or ((folder / "settings.json").is_file() and (of_study or study.own_records(folder))):
@@ -26,14 +26,6 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
         parts.append(evaluation.write(rows, target, *lengths(folder, rows)))
     files.write(target / "report.md", "\n".join(page for _, page in parts).encode())
     return "\n\n".join(table for table, _ in parts)
-
-
-def evaluation_rows(folder: pathlib.Path) -> list[Record]:
-    if importlib.util.find_spec("longjax.evals.score") is None:
-        return []
-    from longjax.evals.rows import read_rows  # pyright: ignore[reportAttributeAccessIssue]
-
-    return read_rows(folder)
 
 
 def is_of_study(row: Record) -> bool:

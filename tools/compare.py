@@ -1,0 +1,58 @@
+"""Is one run better than another? Paired bootstrap over the same examples, task by task.
+
+python -m tools.compare --a=runs/pi/eval --b=runs/yarn/eval
+python -m tools.compare --a=... --b=... --tasks=ruler,longbench/qasper --out=/tmp/comparison
+
+Scores are in per cent, perplexity is perplexity; b - a, so that a positive difference of scores speaks for b. Windows
+of perplexity are drawn by piece of text. p is two-sided and not corrected for the number of tasks.
+"""
+
+import pathlib
+
+from absl import app, flags
+
+from longjax import files
+from longjax.report.pairs import Tasks, compare, csv_of, records_of, table
+from longjax.report.tables import markdown, terminal
+
+A = flags.DEFINE_string("a", None, "Folder of a run.", required=True)
+B = flags.DEFINE_string("b", None, "Folder of the run that is compared with it.", required=True)
+TASKS = flags.DEFINE_list("tasks", [], "Only tasks whose names begin like this: ruler, longbench/qasper; all.")
+OUT = flags.DEFINE_string("out", None, "Folder for compare.md and compare.csv.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")
+RESAMPLES = flags.DEFINE_integer("resamples", 10_000, "Number of resamples.", lower_bound=100)
+
+
+def chosen(tasks: Tasks, flag: str) -> Tasks:
+    """-> those of --tasks."""
+    found = {name: x for name, x in tasks.items() if not TASKS.value or name.startswith(tuple(TASKS.value))}
+    if not found:
+        raise ValueError(f"--tasks={','.join(TASKS.value)} leaves nothing of --{flag}: it has {', '.join(tasks)}")
+    return found
+
+
+def run() -> None:
+    a, b = (chosen(records_of(pathlib.Path(x), flag), flag) for x, flag in ((A.value, "a"), (B.value, "b")))
+    found = compare(a, b, SEED.value, RESAMPLES.value)
+    alone = [f"only in --{flag}: {', '.join(x)}" for flag, x in (("a", a.keys() - b), ("b", b.keys() - a)) if x]
+    said = [f"a: {A.value}", f"b: {B.value}", f"{RESAMPLES.value} resamples, seed {SEED.value}", *sorted(alone)]
+    print(terminal(table(found), left=1))
+    print("\n" + "\n".join(said))
+    if OUT.value:
+        out = pathlib.Path(OUT.value)
+        page = "# Comparison\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{markdown(table(found), left=1)}\n"
+        files.write(out / "compare.md", page.encode())
+        files.write(out / "compare.csv", csv_of(found).encode())
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]}")
+    try:
+        run()
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    app.run(main)
