@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def cleaned(prediction: str) -> str:
     """-> without blanks at its ends, control characters as line ends."""
-    return re.sub(r"[\x00-\x1f]", "\n", prediction.strip()).strip()
+    return re.sub(r"[\x00-\x1f]", "\n", prediction).strip()
 
 
 def string_match_all(prediction: str, references: Sequence[str]) -> float:
