@@ -59,13 +59,15 @@ def place_of(row: Record) -> Place:
 def everywhere(all_of: Evaluations) -> dict[Place, dict[Subject, Record]]:
     """-> at each place the settings of every subject that was there, and the number of its examples."""
     found: dict[Place, dict[Subject, Record]] = {}
+    groups: dict[tuple[Place, Subject], list[Record]] = {}
     for who, rows in all_of.rows.items():
-        groups: dict[Place, list[Record]] = {}
         for row in rows:
-            groups.setdefault(place_of(row), []).append(row)
-        for place, group in groups.items():
-            size = {} if any(r.get("nan") for r in group) else {"examples": sum(r.get("n") or 0 for r in group)}
-            found.setdefault(place, {})[who] = flat(group[0].get("settings") or {}) | size
+            groups.setdefault((place_of(row), who), []).append(row)
+    uncertain = {place for (place, _), rows in groups.items() if any(r.get("nan") for r in rows)}
+    for (place, who), rows in groups.items():
+        counted = place not in uncertain and place[1] != "position_nll"  # else NaN may have lowered the number
+        size = {"examples": sum(r.get("n") or 0 for r in rows)} if counted else {}
+        found.setdefault(place, {})[who] = flat(rows[0].get("settings") or {}) | size
     return found
 
 

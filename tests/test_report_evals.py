@@ -1,0 +1,390 @@
+import csv
+import json
+import math
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import eval_rows
+from longjax import report
+from longjax.methods import METHODS
+from longjax.report import benchmarks, comparable, evaluation, figures, page
+from longjax.report.beside import beside
+from longjax.report.correlation import pearson, spearman
+from longjax.report.main_table import main_length, table_1
+from longjax.report.published import PUBLISHED
+from longjax.report.rows import evaluations
+from longjax.report.tables import terminal
+from made_runs import answers, windows, write_run
+
+RULER = benchmarks.RULER_TASKS
+
+
+def row(benchmark, task, value, length=32768, stderr=0.1, method="pi", kind="exact trained", run="pi", **extra):
+    about = {"method": method, "weights": "ema", "kind": kind, "run": run, "seconds": 0.0}
+    return about | {
+        "benchmark": benchmark, "task": task, "length": length, "value": value, "stderr": stderr, "n": 10,
+    } | extra  # fmt: skip
+
+
+def ruler(values=None, **extra):
+    values = values or [0.1 * (i % 7) for i in range(13)]
+    asked = {"version": "2024", "settings": {"prompts": eval_rows.HASH}} | extra
+    return [row("ruler", task, value, **asked) for task, value in zip(RULER, values, strict=False)]
+
+
+def numbers(table, label):
+    (found,) = [
+        dict(zip((c.head for c in table.columns), x, strict=True)) for who, x in table.lines if who.label == label
+    ]
+    return found
+
+
+def by_file(all_of):
+    return {table.file: table for table in benchmarks.tables(all_of)}
+
+
+# Means and their errors.
+
+
+def test_ruler_is_the_mean_of_13_tasks():
+    values = [0.1 * (i % 7) for i in range(13)]
+    found = numbers(table_1(evaluations(ruler())), "pi")["RULER"]
+    assert found.value == pytest.approx(sum(values) / 13)
+    assert found.stderr == pytest.approx(0.1 / math.sqrt(13))  # of 13 independent means
+    assert found.n == 130
+
+
+def test_missing_tasks_are_said():
+    all_of = evaluations(ruler()[:-1])
+    assert numbers(table_1(all_of), "pi")["RULER"].mark == "of 12"
+    tasks = by_file(all_of)["ruler_2024_32768"]
+    assert tasks.text()[1][-1] == "-"
+    assert tasks.text()[1][2] == "25.8 (of 12)"  # 3.1 / 12
+    assert "(of k)" in tasks.notes[0]
+
+
+def test_the_mean_of_table_1_needs_all_four():
+    rows = eval_rows.rows("pi")
+    found = numbers(table_1(evaluations(rows)), "pi")
+    scores = [found[c].value for c in ("needle", "many-shot", "LongBench", "RULER")]
+    assert found["mean"].value == pytest.approx(np.mean(scores))
+    for cut in (lambda r: r["benchmark"] != "manyshot", lambda r: r["task"] != "vt", lambda r: r["task"] != "lcc"):
+        assert numbers(table_1(evaluations(list(filter(cut, rows)))), "pi")["mean"] is None
+
+
+def test_table_1_stands_at_the_length_of_the_training():
+    rows = eval_rows.rows("pi")
+    assert main_length(evaluations(rows, extended=16384)) == 16384
+    assert main_length(evaluations(rows)) == 32768  # the study's
+    assert main_length(evaluations([r for r in rows if r["length"] != 32768])) == 65536
+    found = numbers(table_1(evaluations(rows, extended=16384)), "pi")
+    (ppl,) = [r["value"] for r in rows if r["task"] == "perplexity" and r["length"] == 16384]
+    assert found["PPL"].value == ppl
+    assert found["RULER"].value == np.mean(
+        [r["value"] for r in rows if r["benchmark"] == "ruler" and r["length"] == 16384]
+    )
+
+
+def test_what_was_not_run_is_a_dash_and_nan_has_a_star():
+    about = {"protocol": "lceg", "data": "pg19"}
+    some = row("perplexity", "perplexity", 7.25, nan=2, **about)
+    never = row("perplexity", "perplexity", None, length=65536, stderr=None, nan=12, **about)
+    all_of = evaluations([some, never])
+    assert table_1(all_of).text()[1][2:] == ["7.25*", "-", "-", "-", "-", "-"]
+    table = by_file(all_of)["perplexity_lceg_pg19"]
+    assert table.text()[1][2:] == ["7.25*", "nan*"]
+    assert "star" in table.notes[0]
+    assert "12 windows without a finite loss" in table.csv()
+    assert "Not run: needle, many-shot, LongBench, RULER" in table_1(all_of).notes[-1]
+
+
+def test_protocols_and_versions_have_tables_of_their_own():
+    rows = [row("perplexity", "perplexity", 6.0, protocol=p, data=d) for p in ("lceg", "strided") for d in ("a", "b")]
+    rows += ruler() + ruler([0.5] * 13, version="main")
+    files = by_file(evaluations(rows))
+    assert {f"perplexity_{p}_{d}" for p in ("lceg", "strided") for d in ("a", "b")} <= files.keys()
+    assert files["ruler_main"].text()[1][2] == "50.0"
+    assert numbers(table_1(evaluations(rows)), "pi")["PPL"].value == 6.0
+
+
+def test_every_number_of_the_csv_is_that_of_the_rows():
+    rows = eval_rows.everyone("base", "yarn")
+    table = by_file(evaluations(rows))["ruler_2024_8192"]
+    read = list(csv.DictReader(table.csv().splitlines()))
+    assert [line["method"] for line in read] == ["base", "yarn"]
+    wanted = {(r["method"], r["task"]): r for r in rows if r["benchmark"] == "ruler" and r["length"] == 8192}
+    for line in read:
+        for task in RULER:
+            mine = wanted[line["method"], task]
+            assert (float(line[task]), float(line[f"{task} stderr"])) == (mine["value"], mine["stderr"])
+
+
+def test_both_scorers_of_longbench_and_its_other_tasks():
+    rows = [row("longbench", t, 0.4, length=None, lceg=0.5, lceg_stderr=0.2) for t in benchmarks.LONGBENCH_16]
+    rows += [row("longbench", "vcsum", 0.9, length=None, lceg=0.9)]
+    files = by_file(evaluations(rows))
+    assert files["longbench"].text()[1][2] == "40.0"  # vcsum is not among the 16
+    lceg = numbers(files["longbench_lceg"], "pi")["mean of 16"]
+    assert (lceg.value, lceg.stderr) == (pytest.approx(0.5), pytest.approx(0.2 / 4))
+    assert files["longbench_more"].text()[1][2] == "90.0"
+
+
+def test_cost_counts_each_task_once():
+    rows = [row("ruler", t, 0.5, version="2024", peak_bytes=2**30 * (i + 1)) for i, t in enumerate(RULER[:2])]
+    rows[0] |= {"seconds": 10.0, "tokens_per_second": 100.0}
+    rows[1] |= {"seconds": 30.0, "tokens_per_second": 200.0}
+    assert by_file(evaluations(rows))["cost"].text()[1][2:] == ["40", "175", "2.00"]  # 7000 tokens in 40 seconds
+
+
+def test_labels_say_no_more_than_they_must():
+    rows = [row("ruler", "vt", 0.5, version="2024", method=m, run=r) for m, r in
+            (("yarn", "y"), ("pi", "one"), ("pi", "two"))]  # fmt: skip
+    rows.append(row("ruler", "vt", 0.5, version="2024", method="yarn", run="y") | {"weights": "raw"})
+    assert [s.label for s in evaluations(rows).rows] == ["pi [one]", "pi [two]", "yarn ema", "yarn raw"]
+
+
+# Published numbers.
+
+
+def test_published_numbers_are_those_that_were_confirmed():
+    assert len(PUBLISHED) == 45
+    assert {p.method for p in PUBLISHED} <= METHODS.keys()
+    found = {(p.method, p.column, p.length): (p.value, p.table) for p in PUBLISHED}
+    assert found["ntk_32k", "RULER", 65536] == (46.26, 3)
+    assert found["ntk_frozen", "RULER", 32768] == (0.72, 1)
+    assert ("self_extend", "PPL", 32768) not in found
+
+
+def test_published_numbers_stand_beside_ours():
+    table, reasons = beside(evaluations(eval_rows.rows("pi")))
+    shown = dict(zip(*table.text(), strict=True))
+    rows = eval_rows.rows("pi")
+    overlap = np.mean([r["word_overlap"] for r in rows if r["task"] == "needle"])
+    assert [shown[f"{c} 32768 published"] for c in ("PPL", "needle", "many-shot", "LongBench", "RULER")] == [
+        "5.90", "42.10", "75.50", "33.50", "57.66"]  # fmt: skip
+    assert shown["needle 32768 here"] == f"{100 * overlap:.1f}"
+    lceg = np.mean([r["lceg"] for r in rows if r["benchmark"] == "longbench"])
+    assert shown["LongBench 32768 here"] == f"{100 * lceg:.1f}"
+    assert reasons == []
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "change", "reason"),
+    [
+        ("ruler", {"version": "main"}, "version is 'main', the paper's '2024'"),
+        ("ruler", {"settings": {"prompts": "own"}}, "the prompts are of our own wording"),
+        ("ruler", {"length": 30000}, "not run at 32768"),
+        ("perplexity", {"protocol": "strided"}, "the paper's protocol is lceg"),
+        ("perplexity", {"data": "proof-pile"}, "the paper's data are PG19"),
+        ("perplexity", {"length": 30000}, "not run at 32768"),
+        ("needle", {"bos": "clean"}, "bos is 'clean', the paper's 'lceg'"),
+        ("needle", {"length": 8192}, "no needle at 32768 or beyond"),
+        ("longbench", {"settings": {"prompts": eval_rows.HASH, "max_length": 4096}}, "prompts of at most 4096 tokens"),
+        ("longbench", {"task": "vcsum"}, "not all of the study's 16 tasks were run"),
+        ("manyshot", {"settings": {"max_length": 32768}}, "the prompts are of our own wording"),
+    ],
+)
+def test_other_settings_do_not_stand_beside_published_numbers(benchmark, change, reason):
+    column = {"perplexity": "PPL", "manyshot": "many-shot", "longbench": "LongBench", "ruler": "RULER"}.get(benchmark)
+    rows = [r | change if r["benchmark"] == benchmark else r for r in eval_rows.rows("pi")]
+    table, reasons = beside(evaluations(rows))
+    assert f"{column or 'needle'} 32768 published" not in table.text()[0]
+    assert [reason in line and f"{column or 'needle'} at 32768 (pi)" in line for line in reasons] == [True]
+
+
+# What cannot be compared.
+
+
+def compared(*runs):
+    return comparable.compared(evaluations([r for rows in runs for r in rows]))
+
+
+def test_equal_settings_have_no_marks():
+    all_of, found = compared(eval_rows.rows("pi"), eval_rows.rows("yarn"))
+    assert found == {}
+    assert not any("mark" in r for rows in all_of.rows.values() for r in rows)
+
+
+def test_another_haystack_is_marked_everywhere():
+    odd = eval_rows.rows("landmark", data={"name": "essays", "sha256": "cd" * 32})
+    all_of, found = compared(eval_rows.rows("pi"), eval_rows.rows("yarn"), odd)
+    (difference,) = found.values()
+    assert str(difference).startswith(
+        "data.name is essays rather than made; data.sha256 is another rather than that of"
+    )
+    assert "landmark (perplexity, ruler, needle, passkey, longbench, manyshot, short)" in str(difference)
+    cells = {row[0]: row[2:] for row in table_1(all_of).text()[1:]}
+    assert all(cell.endswith("(a)") for cell in cells["landmark"])
+    assert not any("(" in cell for name in ("pi", "yarn") for cell in cells[name])
+
+
+def test_fewer_examples_are_a_difference_unless_losses_were_nan():
+    few = [r | {"n": 7} for r in ruler(method="yarn", run="yarn")]
+    _, found = compared(ruler(), ruler(method="clex", run="clex"), few)
+    assert str(found["a"]) == "examples is 7 rather than 10: yarn (ruler)"
+    about = {"protocol": "lceg", "data": "pg19"}
+    whole = [row("perplexity", "perplexity", 6.0, nan=0, method=m, run=m, **about) for m in ("clex", "yarn")]
+    _, found = compared(whole, [row("perplexity", "perplexity", 6.0, nan=3, **about) | {"n": 7}])
+    assert found == {}
+
+
+def test_protocols_of_some_are_said():
+    lines = comparable.apart(evaluations(ruler() + ruler(version="main", method="yarn", run="yarn")))
+    assert lines == [
+        "Not all by one protocol, so in tables of their own: ruler, version 2024: pi; ruler, version main: yarn."
+    ]
+    assert comparable.apart(evaluations(ruler() + ruler(method="yarn", run="yarn"))) == []
+
+
+# Correlations.
+
+
+def test_correlations():
+    x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert spearman(x, np.exp(x)).value == pytest.approx(1)
+    assert spearman(x, np.exp(x)).low == pytest.approx(1)  # every resample is monotone
+    y = np.array([1.0, 3.0, 2.0, 5.0, 4.5])
+    found = pearson(x, y)
+    assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert found.low < found.value < found.high <= 1
+    assert pearson(x[:3], y[:3]) is None
+    assert pearson(x, np.ones(5)) is None
+
+
+# Figures and the page.
+
+
+def test_needle_maps_hold_the_rows():
+    rows = eval_rows.everyone("pi", "base")
+    all_of = evaluations(rows, 4096, 32768)
+    (suite,) = all_of.suites("needle")
+    lines = benchmarks.of(all_of, suite, lambda r: (r["length"], r["depth"]))
+    figure = figures.by_depth(all_of, lines, "share")
+    base, pi = (ax for ax in figure.axes if ax.images)
+    for ax, method in ((base, "base"), (pi, "pi")):
+        want = {(r["length"], r["depth"]): r["value"] for r in rows if r["task"] == "needle" and r["method"] == method}
+        cells = [[want[n, d / 100] for n in eval_rows.LENGTHS] for d in eval_rows.DEPTHS]
+        np.testing.assert_array_equal(ax.images[0].get_array(), cells)
+        assert ax.images[0].get_clim() == (0, 1)
+        assert [(line.get_xdata()[0], line.get_linestyle()) for line in ax.lines] == [(0.5, ":"), (3.5, "--")]
+    assert [t.get_text() for t in base.get_yticklabels()][:3] == ["0%", "11%", "22%"]
+    plt.close(figure)
+
+
+def test_one_length_is_enough_for_a_map():
+    all_of = evaluations(eval_rows.rows("pi", lengths=(256,)), 128, 1024)
+    (suite,) = all_of.suites("ruler")
+    figure = figures.by_task(all_of, benchmarks.of(all_of, suite, lambda r: (r["length"], r["task"])))
+    assert figure.axes[0].images[0].get_array().shape == (13, 1)
+    plt.close(figure)
+
+
+def test_curves_of_shots_have_error_bars():
+    rows = eval_rows.rows("pi")
+    ((_, _, picture),) = figures.manyshot(evaluations(rows))
+    figure = picture()
+    ax = figure.axes[0]
+    want = [100 * r["value"] for r in rows if r["benchmark"] == "manyshot"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), want)
+    bars = [segment[:, 1] for segment in ax.collections[0].get_segments()]
+    errors = [100 * r["stderr"] for r in rows if r["benchmark"] == "manyshot"]
+    np.testing.assert_allclose([np.ptp(bar) / 2 for bar in bars], errors)
+    plt.close(figure)
+
+
+def test_figure_4_shows_table_1():
+    all_of = evaluations(eval_rows.everyone())
+    points = figures.score_points(all_of)
+    assert points.keys() == {"needle", "many-shot", "LongBench", "RULER"}
+    for label, _, ppl, score in points["RULER"]:
+        mine = numbers(table_1(all_of), label)
+        assert (ppl, score) == (mine["PPL"].value, 100 * mine["RULER"].value)
+    said = figures.agreement("RULER", points["RULER"])
+    assert re.fullmatch(r"RULER, 7 methods\nrho -\d.\d\d \[-1.00, .*\], r -0.\d\d \[.*\]", said)
+
+
+def few_rows():
+    return [row for name in ("base", "pi", "landmark") for row in eval_rows.rows(name, lengths=(4096, 32768))]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return folder, *evaluation.write(few_rows(), folder, 4096, 32768)
+
+
+def test_the_page_links_what_was_written(written):
+    folder, _, markdown = written
+    links = set(re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", markdown))
+    assert links == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    names = "needle_lceg_essays manyshot against_scores positions_perplexity_lceg_pg19 ruler_2024"
+    assert {"tables/table1.csv", *(f"figures/{name}.png" for name in names.split())} <= links
+    assert markdown.isascii()
+    for part in ("## Table 1", "## Beside the published numbers", "## Where the numbers come from", "Spearman"):
+        assert part in markdown
+    for path in folder.glob("figures/*.png"):
+        picture = plt.imread(path)[..., :3]
+        assert min(picture.shape[:2]) > 200
+        assert 0.01 < (picture < 0.9).any(axis=-1).mean() < 0.9  # neither blank nor black
+
+
+def test_the_report_is_the_same_again(written, tmp_path):
+    folder, text, markdown = written
+    again = evaluation.write(few_rows(), tmp_path, 4096, 32768)
+    assert again == (text, markdown)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes() for path in files)
+
+
+def test_the_terminal_has_120_columns():
+    rows = [
+        r | {"method": "a_method_with_a_name" * 4, "weights": w} for w in ("ema", "raw") for r in eval_rows.rows("pi")
+    ]
+    text = evaluation.on_terminal(table_1(evaluations(rows)), 3)
+    assert max(map(len, text.splitlines())) <= 120
+    assert "3 differences of settings" in text
+    assert ".." in text
+    assert terminal(table_1(evaluations(eval_rows.rows("pi"))).text()) in evaluation.on_terminal(
+        table_1(evaluations(eval_rows.rows("pi"))), 0
+    )
+
+
+# Folders.
+
+
+def test_a_report_of_runs_in_folders(tmp_path):
+    task = "longbench/hotpotqa"
+    write_run(tmp_path / "pi" / "eval", "pi", tasks={task: answers(task, 10)})
+    write_run(tmp_path / "yarn" / "eval2", "yarn", tasks={task: answers(task, 30)}, settings={"seed": 1})
+    text = report.write(tmp_path, tmp_path / "out")
+    assert "25.0 (of 1)" in text
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "seed is 1 rather than 0: yarn (longbench)" in said
+    assert "| pi | exact trained | ema |" not in said
+    assert "made/yarn" in said  # the checkpoint
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_a_study_and_its_evaluations_share_a_page(tmp_path):
+    """Rows of the nested protocol feed the study's table; all others have a part of their own."""
+    nested, other = ({f"perplexity/{p}/made/128": windows(2.0, protocol=p)} for p in ("nested", "lceg"))
+    settings = {"trained_len": 128, "extended_len": 1024}
+    for name, tasks in (("alone", nested), ("both", nested | other)):
+        write_run(tmp_path / name / "methods" / "base", "base", kind="base", tasks=tasks)
+        (tmp_path / name / "settings.json").write_text(json.dumps(settings))
+        report.write(tmp_path / name)
+    alone, both = ((tmp_path / name / "report.md").read_text() for name in ("alone", "both"))
+    assert "## Findings" in alone
+    assert "# Evaluations" not in alone
+    assert alone.split("## Settings")[0] in both
+    assert "perplexity, protocol lceg, data made" in both
+
+
+def test_lengths_come_from_the_study_or_the_rows(tmp_path):
+    rows = [{"trained_len": 128, "extended_len": 512}, {"trained_len": 128, "extended_len": 1024}, {}]
+    assert page.lengths(tmp_path, rows) == (128, None)  # two trainings: none is the one
+    (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 64, "extended_len": 256}))
+    assert page.lengths(tmp_path, rows) == (64, 256)
