@@ -15,9 +15,11 @@ from longjax import logs, sharding
 from longjax.attention import Tokens
 from longjax.config import ModelConfig
 from longjax.data import Source
-from longjax.evals.old_passkey import Passkey
-from longjax.evals.old_perplexity import Perplexity, windows
-from longjax.evals.task import Records, Task
+from longjax.evals import passkey, score
+from longjax.evals.perplexity import PerplexityTest, from_store
+from longjax.evals.questions import Task
+from longjax.evals.run import RUN, answered, examine, seal
+from longjax.examinee import Examinee
 from longjax.fit import Loop, Mesh, Run, fit
 from longjax.hf import pretrained
 from longjax.hf.config import on_base
@@ -27,7 +29,6 @@ from longjax.methods.base import described
 from longjax.presets import Preset
 from longjax.progress import Report
 from longjax.recall import Phrases
-from longjax.score import Scorer
 from longjax.train import Recipe, State
 from longjax.vocab import grow_vocab
 from longjax.workspace import Workspace
@@ -140,40 +141,40 @@ def tasks(space: Workspace, lengths: tuple[int, ...]) -> list[Task]:
     """The evaluators of the study, on its test split."""
     preset, store = space.preset, space.store()
     keyed = [length for length in lengths if length >= preset.model.trained_len]
-    return [
-        Perplexity(windows(store, lengths, preset.windows), lengths, most=preset.tokens_a_call),
-        Passkey(
-            store.stream("test"), Phrases.of(space.tokenizer()), keyed, preset.depths, preset.samples,
-            preset.extend.seed, preset.tokens_a_call,
-        ),
-    ]  # fmt: skip
+    windows = PerplexityTest("nested", ppl_windows=preset.windows).of(from_store(store), lengths)
+    phrases = Phrases.of(space.tokenizer())
+    keys = passkey.Study(store.stream("test"), phrases, preset.depths, preset.samples, preset.extend.seed)
+    return [*windows, *map(keys.task, keyed)]
 
 
 def probed(space: Workspace, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
     """-> perplexity and pass keys at the length of training, in the middle of it."""
-    score = Scorer(dataclasses.replace(model, train=False), params, at.mesh)
-    length = space.preset.extended
-    found = [record for task in tasks(space, (length,)) for record in task(score, length)]
-    ppl = [r["value"] for r in found if r["task"] == "perplexity"]
-    keys = [r["value"] for r in found if r["task"] == "passkey"]
+    model = dataclasses.replace(model, train=False)
+    ask = Examinee(model, params, space.tokenizer(), {}, at.mesh, space.preset.tokens_a_call)
+    rows = [row for task in tasks(space, (space.preset.extended,)) for row in score(answered(task, ask))]
+    ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
+    keys = [row["value"] for row in rows if row["task"] == "passkey"]
     return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
 
 
 def evaluate(
     space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report, at: Place = ALONE
 ) -> None:
-    """Puts every task to the model, and keeps the answers in the method's records; the first host writes them."""
-    records = Records(space.method_folder(about["method"]) / "records.jsonl", writes=jax.process_index() == 0)
+    """Puts every task to the model, and keeps the answers in the method's folder; the first host writes them."""
+    folder, writes = space.method_folder(about["method"]) / "evals" / about["weights"], jax.process_index() == 0
     cfg = grown(space.preset.model, method)
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, softmax=space.preset.softmax, place=at.placement())
-    jobs = records.pending(tasks(space, space.preset.lengths), about)
-    together("records are read")
-    with jax.set_mesh(at.mesh) if at.mesh else contextlib.nullcontext():
-        score = Scorer(model, params, at.mesh)
-        for i, (task, length) in enumerate(jobs):
-            records.run(task, length, score, about)
-            report((i + 1) / len(jobs), f"{task.name} at {length}")
+    subject = Examinee(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
+    examine_all(tasks(space, space.preset.lengths), subject, folder, report, writes)
+
+
+def examine_all(tasks: list[Task], subject: Examinee, folder: pathlib.Path, report: Report, writes: bool) -> None:
+    """All hosts read what there is before one of them writes more."""
+    seal(folder / RUN, subject.about, writes)
+    for i, task in enumerate(tasks):
+        together(f"{task.name} begins")
+        examine(task, subject, folder, lambda part, doing, i=i: report((i + part) / len(tasks), doing), writes)
 
 
 def run(space: Workspace, name: str, method: Method, report: Report, at: Place = ALONE) -> None:

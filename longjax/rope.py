@@ -15,7 +15,6 @@ from flax import struct
 
 from longjax.config import ModelConfig
 
-
 Number = float | jax.Array
 
 
@@ -62,7 +61,8 @@ def of_rows(ropes: Sequence[Rope]) -> Rope:
     first = ropes[0]
     freq = np.stack([np.asarray(rope.inv_freq_R, np.float32) for rope in ropes])[:, None]
     scale, query_scale = (
-        np.array([getattr(rope, name) for rope in ropes], np.float32)[:, None, None] for name in ("scale", "query_scale")
+        np.array([getattr(rope, name) for rope in ropes], np.float32)[:, None, None]
+        for name in ("scale", "query_scale")
     )
     return first.replace(inv_freq_R=freq, scale=scale, query_scale=query_scale)
 

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 import tiny_preset
 from longjax import cli
 from longjax.checkpoint import Checkpoints
+from longjax.evals.rows import read_rows
 from longjax.hf import folder as hf_folder
 from longjax.hf import orbax_params, pretrained
 from longjax.methods import METHODS
@@ -63,7 +64,7 @@ def test_an_experiment_trains_and_goes_on(given, tmp_path, monkeypatch, name):
         steps = lines(folder, "metrics.jsonl")
         assert [m["step"] for m in steps] == [0, 1, 2]
         assert all(np.isfinite(m["loss"]) and m["loss"] < np.log(512) + 1 for m in steps)
-    assert {r["task"] for r in lines(folder, "records.jsonl")} == {"perplexity", "position_nll", "passkey"}
+    assert {row["task"] for row in read_rows(folder)} == {"perplexity", "position_nll", "passkey"}
 
 
 def test_the_last_weights_and_their_average_are_evaluated_and_exported(given, tmp_path):
@@ -73,8 +74,8 @@ def test_the_last_weights_and_their_average_are_evaluated_and_exported(given, tm
     values = {}
     for weights in ("raw", "ema"):
         assert experiment("pi", *flags, f"--weights={weights}", f"--export_dir={tmp_path / weights}") == 0
-        records = lines(run / "methods" / "pi", "records.jsonl")
-        values[weights] = [r["value"] for r in records if r["weights"] == weights and r["task"] == "perplexity"]
+        rows = read_rows(run / "methods" / "pi")
+        values[weights] = [row["value"] for row in rows if row["weights"] == weights and row["task"] == "perplexity"]
     assert len(values["raw"]) == len(values["ema"]) == 1
     assert values["raw"] != values["ema"]
     name = "model.layers.0.self_attn.q_proj.weight"  # small numbers: bfloat16 tells three steps apart

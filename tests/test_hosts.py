@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 
+from longjax.evals.rows import read_rows
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -31,9 +33,13 @@ def finished(processes):
         assert process.returncode == 0, said.decode()[-3000:]
 
 
-def numbers(folder, file, names):
-    lines = (folder / "methods" / "yarn" / file).read_text().splitlines()
-    return [[json.loads(line).get(name) for name in names] for line in lines]
+def steps(folder):
+    lines = (folder / "methods" / "yarn" / "metrics.jsonl").read_text().splitlines()
+    return [[json.loads(line)[name] for name in ("step", "loss", "grad_norm")] for line in lines]
+
+
+def results(folder):
+    return [[row["length"], row["value"]] for row in read_rows(folder)]
 
 
 def test_two_hosts_train_and_evaluate_as_one(tmp_path):
@@ -41,7 +47,7 @@ def test_two_hosts_train_and_evaluate_as_one(tmp_path):
     port = free_port()
     hosts = [f"--coordinator=localhost:{port}", "--processes=2"]
     finished([start(tmp_path / "two", 4, *hosts, f"--process={i}", "--save_every=2") for i in range(2)])
-    for file, names in (("metrics.jsonl", ["step", "loss", "grad_norm"]), ("records.jsonl", ["length", "value"])):
-        one, two = (np.array(numbers(tmp_path / run, file, names), float) for run in ("one", "two"))
+    for numbers in (steps, results):
+        one, two = (np.array(numbers(tmp_path / run), float) for run in ("one", "two"))
         assert len(one) == len(two) > 1
         np.testing.assert_allclose(two, one, rtol=2e-5)  # sums over hosts are in another order

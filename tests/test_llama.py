@@ -13,7 +13,7 @@ from longjax.llama import Llama, logits
 from longjax.methods import Method, pi
 from longjax.methods.ntk import ntk_frozen
 from longjax.methods.yarn import yarn
-from longjax.score import Scorer, generate
+from longjax.score import Scorer
 from shape_names import checked
 
 T = 64
@@ -108,18 +108,6 @@ def test_a_short_row_scores_as_if_alone():
     alone, _ = score(TOKENS[1:, :40], np.array([40]))
     np.testing.assert_allclose(both[1, :40], alone[0], atol=1e-6)
     assert (both[1, 40:] == 0).all()
-
-
-def test_generation_is_the_likeliest_token_again_and_again():
-    params = random_params()
-    length_B, new = np.array([50, 37], np.int32), 6
-    got = np.asarray(generate(Llama(TINY, Method()), new, params, TOKENS, jnp.asarray(length_B)))
-    for b, length in enumerate(length_B):
-        row = TOKENS[b, :length]
-        for n in range(new):
-            want = forward(params, Method(), row[None])[0, -1].argmax()
-            assert got[b, n] == want
-            row = np.append(row, want)
 
 
 def test_bfloat16_stays_close():

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from longjax import files
 from longjax.evals.plan import Batch, Plan
-from longjax.evals.questions import Answer, Question, Record, Task, sha256
+from longjax.evals.questions import Answer, Ask, Question, Record, Task, sha256
 
 RUN, MANIFEST, RECORDS, COST, SCORE = "run.json", "manifest.json", "records.jsonl", "cost.jsonl", "score.json"
 CLOCK = ("wall_ms",)  # what two runs of the same do not share
@@ -24,7 +24,10 @@ Tell = Callable[[float, str], None]
 class Subject(Protocol):
     """A model under test."""
 
-    about: Record  # what it is: checkpoint, method, tokenizer ...
+    @property
+    def about(self) -> Record:
+        """What it is: checkpoint, method, tokenizer ..."""
+        ...
 
     def plan(self, questions: Sequence[Question]) -> Plan: ...
 
@@ -103,7 +106,7 @@ def seal(path: pathlib.Path, content: Record, writes: bool = True) -> None:
         marks = " and ".join(sha256(json.dumps(x, sort_keys=True))[:12] for x in (old, new))
         raise ValueError(
             f"{path.parent} holds another run: {path.name} differs in {', '.join(differ)} (fingerprints {marks}); "
-            "choose another --out_dir, or delete it"
+            "choose another folder, or delete this one"
         )
 
 
@@ -134,6 +137,15 @@ def examine(task: Task, subject: Subject, folder: pathlib.Path, tell: Tell, writ
     if todo and writes:
         append(own / COST, [subject.cost()])
     return records.all
+
+
+def answered(task: Task, ask: Ask) -> list[Record]:
+    """-> the records of a task that is asked in one go, and kept nowhere."""
+    answers = zip(task.questions, ask(task.questions), strict=True)
+    return [
+        {"task": task.name, "index": i, **question.about, **task.keep(question, answer)}
+        for i, (question, answer) in enumerate(answers)
+    ]
 
 
 def made(task: Task, batch: Batch, number: int, answers: Sequence[Answer], spent: float) -> Iterator[Record]:

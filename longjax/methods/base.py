@@ -42,6 +42,10 @@ class Insert(Protocol):
         """-> (tokens_BS, real_BS): rows longer by `token`s, and which of their tokens were there before."""
         ...
 
+    def is_inserted(self, index: Any) -> Any:
+        """Whether an element at this index of the longer row is one of them. Generation puts one there, too."""
+        ...
+
 
 def fixed(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
     """Frequencies computed on the host in float64, rounded once to float32."""

@@ -25,12 +25,12 @@ class InsertLandmarks:
         """-> (tokens_BS, real_BS). `token` is the landmark."""
         B, T = tokens_BT.shape
         S = T + max(T - 1, 0) // (self.block - 1)
-        real_S = ~self.is_landmark(np.arange(S))
+        real_S = ~self.is_inserted(np.arange(S))
         tokens_BS = np.full((B, S), token, tokens_BT.dtype)
         tokens_BS[:, real_S] = tokens_BT
         return tokens_BS, np.broadcast_to(real_S, (B, S))
 
-    def is_landmark(self, index):
+    def is_inserted(self, index):
         """Whether the element at this index of the longer row is a landmark. Generation puts one there, too."""
         return index % self.block == self.block - 1
 

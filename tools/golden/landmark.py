@@ -55,7 +55,7 @@ def softmax(case: Case) -> Computed:
     value, pullback = jax.vjp(probs, x_BNTS)
     yield "probs", "grouped softmax", value
     yield "dlogits", "autodiff", pullback(jnp.asarray(case.arrays["cotangent"]))[0]
-    is_mem, section = InsertLandmarks(block).is_landmark(index), index // block
+    is_mem, section = InsertLandmarks(block).is_inserted(index), index // block
     own = (section[:, None] == section) & (index[:, None] >= index) & ~is_mem
     yield "is_mem", "index", is_mem.astype(int)
     yield "is_mem_visible", "index", (is_mem & (section < section[:, None])).astype(int)
@@ -64,7 +64,7 @@ def softmax(case: Case) -> Computed:
 
 def is_mem(case: Case) -> Computed:
     length = case.arrays["q"].shape[2]
-    yield "is_mem", "index", InsertLandmarks(case.meta["block"]).is_landmark(np.arange(length)).astype(int)
+    yield "is_mem", "index", InsertLandmarks(case.meta["block"]).is_inserted(np.arange(length)).astype(int)
 
 
 def training_attention(case: Case) -> Computed:

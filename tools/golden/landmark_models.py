@@ -198,7 +198,7 @@ def generation(case: Case) -> Replayed:
     steps, lengths = [], []
     for number, token in enumerate(raw[:, meta["prefill_raw"] :].T, len(chunks)):
         ids = token[:, None]
-        if InsertLandmarks(block).is_landmark(calls.first + 1):
+        if InsertLandmarks(block).is_inserted(calls.first + 1):
             ids = np.concatenate([ids, np.full_like(ids, meta["mem_id"])], axis=1)
         steps.append(calls(ids, f"sel_p{number}_l")[:, -1:])
         lengths.append(ids.shape[1])
@@ -223,8 +223,8 @@ def separate_pieces(case: Case) -> Replayed:
         chunks, cuts = [], call_ends(case, t, longer.shape[1])
         for p, (a, b) in enumerate(itertools.pairwise([0, *cuts])):
             chunks.append(calls(longer[:, a:b], f"sel_t{t}_p{p}_l"))
-        is_landmark = InsertLandmarks(block).is_landmark(np.arange(longer.shape[1]))
-        kept.append(np.concatenate(chunks, axis=1)[:, ~is_landmark])
+        is_inserted = InsertLandmarks(block).is_inserted(np.arange(longer.shape[1]))
+        kept.append(np.concatenate(chunks, axis=1)[:, ~is_inserted])
         losses.append(cross_entropy(jnp.asarray(kept[-1]), jnp.asarray(raw)))
         regrets |= calls.regrets
     computed = [("logits", "pieces", np.concatenate(kept, axis=1)), ("losses", "pieces", np.stack(losses))]
