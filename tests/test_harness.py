@@ -219,6 +219,7 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
     asked = []
 
     def counts(questions):
+        assert all(len(q.tokens_T) + q.new <= 512 for q in questions)
         asked.append(len(questions))
         return reader(questions)
 

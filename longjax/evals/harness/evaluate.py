@@ -62,7 +62,7 @@ def run(
       material: what the questions are made of.
       settings: which tasks.
       folder: of these tasks and this model alone. answers_rank0.db in it holds what was answered so far.
-      max_length: tokens that the model reads at most.
+      max_length: tokens of a question with its answer, at most.
       writes: of several hosts that get the same answers, one.
 
     """
@@ -85,7 +85,7 @@ def answer(
     lm_eval = harness()
     from longjax.evals.harness.adapter import Adapter
 
-    model = Adapter(ask, material.tokenizer, max_length)
+    model = Adapter(ask, material.tokenizer, max_length - 1)  # the last token is scored, and not read
     with tempfile.TemporaryDirectory() as made:
         write_tasks(prepared, pathlib.Path(made), pathlib.Path(lm_eval.__file__).parent / "tasks")
         found = lm_eval.simple_evaluate(
