@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from longjax.evals.material import Material
-from longjax.evals.questions import sha256
+from longjax.evals.questions import Record, sha256
 from longjax.tokenizer import Tokenizer
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
@@ -26,18 +26,21 @@ class Haystack:
     sha256: str
     text: str
 
+    @property
+    def about(self) -> Record:
+        """-> what results say of it."""
+        return {"haystack": self.id, "haystack_sha256": self.sha256}
+
     def repeated(self, tokenizer: Tokenizer, count: int) -> str:
         """-> the text so many times that it has at least `count` tokens."""
-        return self.text * max(1, -(-count // len(tokenizer.encode(self.text))))
+        times, once = 1, len(tokenizer.encode(self.text))
+        while (missing := count - len(tokenizer.encode(self.text * times))) > 0:  # seams may save tokens
+            times += -(-missing // once)
+        return self.text * times
 
     def tokens(self, tokenizer: Tokenizer, count: int) -> np.ndarray:
         """-> the first `count` tokens of the text, repeated where it is shorter."""
-        text = self.repeated(tokenizer, count)
-        ids = tokenizer.encode(text)
-        while len(ids) < count:  # tokens may span two repetitions
-            text += self.text
-            ids = tokenizer.encode(text)
-        return ids[:count]
+        return tokenizer.encode(self.repeated(tokenizer, count))[:count]
 
 
 def read_haystack(material: Material) -> Haystack:

@@ -1,0 +1,67 @@
+"""What is hidden, how it is asked for, and what counts as found.
+
+The first sentence, its question and the prompt are the study's (arXiv:2409.12181; the sentence is Greg Kamradt's).
+The numbers follow EasyContext (github.com/jzhang38/EasyContext, eval_needle.py). The other sentences are ours.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+PROMPT = (
+    "<|im_start|> This is a very long story book: <book> {context} </book>.\n"
+    " Based on the content of the book, Question: {question}\nAnswer:"
+)
+PLACES = {  # the best thing to do there, as facts that an answer must name
+    "San Francisco": ("eat a sandwich", "sit in Dolores Park on a sunny day"),
+    "Lisbon": ("ride the old tram", "taste a custard tart"),
+    "Kyoto": ("walk among the bamboo", "drink green tea"),
+    "Nairobi": ("feed a giraffe", "listen to a street band"),
+    "Oslo": ("swim in the fjord", "warm up in a sauna"),
+    "Lima": ("watch the paragliders", "order fresh ceviche"),
+    "Hanoi": ("cross the red bridge", "share a bowl of noodles"),
+    "Quebec": ("climb the city walls", "skate on the river"),
+}
+MOST = len(PLACES)  # needles of one prompt
+
+
+class Needles(NamedTuple):
+    """Sentences to hide, the first of them first.
+
+    Attributes:
+      sentences: with line ends around them.
+      question: what is asked.
+      answer: what is best said.
+      facts: what an answer must name.
+      lead: how the answer begins, as part of the prompt.
+
+    """
+
+    sentences: list[str]
+    question: str
+    answer: str
+    facts: list[str]
+    lead: str = ""
+
+
+def best_things(count: int) -> Needles:
+    """-> what is best to do in so many cities; the question asks for all of them."""
+    cities = list(PLACES)[:count]
+    things = [" and ".join(PLACES[city]) for city in cities]
+    sentences = [f"\nThe best thing to do in {city} is {thing}.\n" for city, thing in zip(cities, things, strict=True)]
+    what = "What is the best thing to do" if count == 1 else "What are the best things to do"
+    facts = [fact for city in cities for fact in PLACES[city]]
+    return Needles(sentences, f"{what} in {listed(cities)}?", f"{', '.join(things)}.", facts)
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def numbers(count: int, rng: np.random.Generator) -> Needles:
+    """-> numbers of so many cities; the first one is asked for, the others distract."""
+    cities = rng.permutation(list(PLACES))[:count].tolist()
+    drawn = [str(int(n)) for n in rng.choice(9_000_000, count, replace=False) + 1_000_000]
+    sentences = [f"\nThe special magic {city} number is: {n}.\n" for city, n in zip(cities, drawn, strict=True)]
+    name = f"special magic {cities[0]} number"
+    return Needles(sentences, f"What is the {name}?", drawn[0], [drawn[0]], f" The {name} is:")

@@ -1,0 +1,37 @@
+"""Pass keys from files in Self-Extend's form: Jin et al. 2024, arXiv:2401.01325, example.py.
+
+A line is {"input": garbage with the key, "target": the key, "passkey_position": where it is}.
+"""
+
+from collections.abc import Iterator
+
+from longjax.evals.material import Material
+from longjax.evals.passkey.sentences import QUESTION
+from longjax.evals.questions import Record, Task, WhatNext, sha256
+
+HOLDS = "Self-Extend's pass keys, .jsonl files of {input, target, passkey_position}"
+SOURCE = "the examples in Self-Extend's repository (passkey_examples.jsonl)"
+
+
+def tasks(material: Material) -> Iterator[Task]:
+    """-> a task a file of passkey/."""
+    folder = material.find(["passkey"], HOLDS, SOURCE)
+    paths = sorted(folder.glob("*.jsonl"))
+    if not paths:
+        raise ValueError(f"{folder} holds no .jsonl file: {HOLDS}. Get it from {SOURCE}")
+    for path in paths:
+        lines, bad = material.lines(path, ["input", "target", "passkey_position"])
+        questions = [question(material, line) for line in lines[: material.most]]
+        length = len(questions[0].tokens_T) + questions[0].new
+        for asked in questions:
+            asked.about["length"] = length
+        settings = {"data_sha256": sha256(path.read_bytes()), "bad_lines": bad}
+        yield Task(f"passkey/self_extend/{path.stem}", questions, settings)
+
+
+def question(material: Material, line: Record) -> WhatNext:
+    """The question follows without a line's end, and ends in a blank; as many tokens as the key has characters."""
+    text, key = str(line["input"]), str(line["target"]).strip()
+    about = {"variant": "self_extend", "cell": None, "key": key, "position": line["passkey_position"]}
+    depth = text.find(key) / max(1, len(text))
+    return WhatNext(material.ids(f"{text}{QUESTION} "), {**about, "depth": depth, "rule": "number"}, max(1, len(key)))

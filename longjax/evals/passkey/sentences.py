@@ -1,0 +1,31 @@
+"""The sentences that papers hide pass keys in, and prompts made of them.
+
+Mohtashami and Jaggi 2023, arXiv:2305.16300, section 4.2; LongLoRA and YaRN use the same ones.
+"""
+
+from typing import NamedTuple
+
+TASK = (
+    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
+    "I will quiz you about the important information there."
+)
+GARBAGE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+QUESTION = "What is the pass key? The pass key is"
+STEP = 128  # the garbage grows by so many characters, where it is fitted, as in YaRN's search
+MOST = 10**9  # characters: it can be repeated for ever
+
+
+class Sample(NamedTuple):
+    """A prompt, the key that it hides, and where: 0 at the beginning of the garbage, 1 at its end."""
+
+    prompt: str
+    key: str
+    depth: float
+
+
+def hidden(size: int, before: int, key: int) -> Sample:
+    """-> a prompt with `size` characters of garbage, `before` of them before the key. Words are cut."""
+    garbage = " ".join([GARBAGE] * (size // len(GARBAGE) + 1))
+    info = f"The pass key is {key}. Remember it. {key} is the pass key."
+    prompt = "\n".join([TASK, garbage[:before], info, garbage[: size - before], QUESTION])
+    return Sample(prompt, str(key), before / max(1, size))

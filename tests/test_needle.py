@@ -1,0 +1,267 @@
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fake_model import VOCAB, records, says, uniform
+from longjax import recall, tokenizer
+from longjax.evals.haystack import read_haystack
+from longjax.evals.material import Material
+from longjax.evals.metrics.needle import STUDY_WORDS
+from longjax.evals.needle import NeedleTest, export, score
+from longjax.evals.needle.facts import MOST, PLACES, best_things
+from longjax.evals.needle.insertion import AddsBegin, Plain, before, full_stops, insert
+from longjax.evals.questions import HowLikely, sha256
+from longjax.tokenizer import Tokenizer
+from test_data import document
+from tools.golden import eval_needle
+
+HERE = Path(__file__).parent / "golden" / "eval"
+SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval"
+SETS = [folder / "niah" for folder in (HERE, SHARED) if folder.exists()]
+NEEDLE = best_things(1).sentences[0]
+
+
+@pytest.fixture(scope="session")
+def llama():
+    """A tokenizer of LLaMA's kind."""
+    return Tokenizer(HERE / "tokenizer" / "tokenizer.model")
+
+
+@pytest.fixture
+def material(llama, tmp_path):
+    (tmp_path / "haystack").mkdir()
+    shutil.copy(HERE / "niah" / "haystack.txt", tmp_path / "haystack")
+    return Material(tmp_path, llama, (600, 1000))
+
+
+def text_of(question, material):
+    return material.tokenizer.decode(question.tokens_T[1:])
+
+
+# The haystack.
+
+
+def test_a_haystack_is_all_files_in_order(material):
+    folder = material.data_dir / "haystack"
+    (folder / "a.txt").write_text("First. ")
+    (folder / "z.md").write_text("not this")
+    found, rest = read_haystack(material), (folder / "haystack.txt").read_text()
+    assert (found.text, found.id) == ("First. " + rest, "a+1")
+    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256("First. " + rest)}
+
+
+def test_a_haystack_is_repeated_where_it_is_short(material):
+    (material.data_dir / "haystack" / "haystack.txt").write_text("One small text. ")
+    found = read_haystack(material)
+    for count in (1, 50, 333):
+        ids = found.tokens(material.tokenizer, count)
+        assert len(ids) == count
+        assert (found.text * 100).startswith(material.tokenizer.decode(ids))
+        assert len(material.tokenizer.encode(found.repeated(material.tokenizer, count))) >= count
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "holds no text"), (b"\xff\xfe", "is not UTF-8")])
+def test_a_bad_haystack_is_named(content, message, material):
+    (material.data_dir / "haystack" / "haystack.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_haystack(material)
+
+
+def test_a_missing_haystack_says_where_to_get_one(material):
+    shutil.rmtree(material.data_dir / "haystack")
+    with pytest.raises(ValueError, match=r"has no haystack: .*make_eval_data"):
+        NeedleTest().tasks(material)
+
+
+# Insertion.
+
+
+def test_needles_follow_full_stops():
+    ids = [5, 6, 9, 7, 7, 9, 8, 8, 8, 8]
+    assert [before(ids, depth, {9}) for depth in (0, 20, 30, 50, 60, 99, 100)] == [0, 0, 3, 3, 6, 6, 10]
+    assert insert(ids, [[1, 2]], 50, 100, {9}) == [5, 6, 9, 1, 2, 7, 7, 9, 8, 8, 8, 8]
+    assert insert(ids, [[1, 2]], 100, 8, {9}) == [5, 6, 9, 7, 7, 9, 1, 2]
+    assert insert(ids, [[1], [2]], 0, 100, {9}) == [1, 5, 6, 9, 2, 7, 7, 9, 8, 8, 8, 8]
+    assert insert(ids, [[1], [2]], 100, 100, {9}) == [*ids, 1, 2]
+
+
+@pytest.mark.parametrize("bos", ["clean", "lceg"])
+def test_the_needle_is_where_it_is_said_to_be(bos, material):
+    for task in NeedleTest(needle_bos=bos).tasks(material):
+        places = []
+        for question in task.questions:
+            text = text_of(question, material)
+            places.append(text.index(NEEDLE.strip()) / len(text))
+            assert text.count(NEEDLE.strip()) == 1
+            assert len(question.tokens_T) + question.new <= question.about["length"]
+            assert question.about["n_bos"] == (1 if bos == "clean" else 4)
+            assert question.tokens_T[0] == 1
+        assert places == sorted(places)
+        assert [round(100 * q.about["depth"]) for q in task.questions] == [0, 11, 22, 33, 44, 56, 67, 78, 89, 100]
+
+
+def test_the_study_s_way_puts_an_opening_token_before_the_needle(material):
+    (task, _) = NeedleTest(needle_bos="lceg").tasks(material)
+    ids = task.questions[5].tokens_T.tolist()
+    start = [i for i, x in enumerate(ids) if x == 1][-1]
+    assert material.tokenizer.decode(ids[start:]).strip().startswith(NEEDLE.strip())
+
+
+def test_decoding_writes_what_encoding_reads(llama):
+    codec, text = AddsBegin(llama), "A text.\n\nWith  blanks and 123."
+    ids = codec.encode(text)
+    assert ids == [1, *Plain(llama).encode(text)]
+    assert codec.decode(ids) == "<s> " + text
+    assert codec.encode(codec.decode(ids)) == [1, *ids]
+    assert full_stops(llama) == {llama.engine.find("."), llama.engine.find("\u2581.") or llama.engine.find(".")}
+
+
+def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
+    """Without blanks put before texts, and a vocabulary of 420."""
+    mini = tokenizer.train([document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, recall.SENTENCES)
+    here = Material(material.data_dir, mini, (1200,))
+    (task,) = NeedleTest().tasks(here)
+    assert all(NEEDLE in text_of(q, here) for q in task.questions)
+    (row, *_) = score(records(task, says(lambda q: STUDY_WORDS)))
+    assert row["value"] == 1
+
+
+# Scores.
+
+
+def test_the_best_answer_has_everything_but_eleven_twelfths(material):
+    for task in NeedleTest(needle_depths=3).tasks(material):
+        rows = score(records(task, says(lambda q: " Eat a sandwich and sit in Dolores Park on a sunny day.\n")))
+        assert [(r["value"], r["exact"], r["n"], r["stderr"]) for r in rows] == [(1.0, 1.0, 1, None)] * 3
+        assert {r["word_overlap"] for r in rows} == {11 / 12}
+        assert [r["rouge1"] for r in rows] == [pytest.approx(8 / 11)] * 3  # as of the first golden row
+        assert [r["depth"] for r in rows] == [0, 0.5, 1]
+        assert all((r["benchmark"], r["task"], r["kind"]) == ("needle", "needle", "sentence") for r in rows)
+
+
+def test_half_an_answer_is_half_a_recall(material):
+    (task, _) = NeedleTest(needle_depths=2).tasks(material)
+    for said, value in (("eat a sandwich", 0.5), ("sit in Dolores Park", 0.0), ("", 0.0)):
+        rows = score(records(task, says(lambda q, said=said: said)))
+        assert {(r["value"], r["exact"]) for r in rows} == {(value, 0.0)}
+
+
+def test_answer_is_what_the_heat_map_wants():
+    assert best_things(1).answer.lower() == STUDY_WORDS
+
+
+def test_several_needles_are_all_asked_for(material):
+    (task,) = NeedleTest(needle_count=3, needle_depths=4).tasks(
+        Material(material.data_dir, material.tokenizer, (1000,))
+    )
+    for q in task.questions:
+        text = text_of(q, material)
+        places = [text.index(s.strip()) for s in best_things(3).sentences]
+        assert places == sorted(places)
+        assert text.endswith("What are the best things to do in San Francisco, Lisbon and Kyoto?\nAnswer:")
+    gaps = np.diff([text_of(task.questions[0], material).index(s.strip()) for s in best_things(3).sentences])
+    assert gaps.min() > 1000  # of about 3600 characters: thirds, less the way back to a full stop
+    rows = score(records(task, says(lambda q: q.about["answer"])))
+    assert {(r["value"], r["exact"]) for r in rows} == {(1.0, 1.0)}
+    rows = score(records(task, says(lambda q: "Drink green tea.")))
+    assert {r["value"] for r in rows} == {1 / 6}
+
+
+def test_facts_of_cities_differ():
+    facts = list(itertools.chain(*PLACES.values()))
+    assert len(set(facts)) == len(facts) == 2 * MOST
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_numbers_are_given_and_need_no_decoding(count, material):
+    for task in NeedleTest("number", needle_count=count, needle_depths=3).tasks(material):
+        for q in task.questions:
+            assert isinstance(q, HowLikely)
+            text = text_of(q, material)
+            numbers = dict(re.findall(r"The special magic ([A-Za-z ]+) number is: (\d{7})\.", text))
+            assert len(numbers) == count
+            city, said = re.search(r"The special magic ([A-Za-z ]+) number is: (\d{7})$", text).groups()
+            assert numbers[city] == said == q.about["answer"]
+            assert material.tokenizer.decode(q.tokens_T[q.first :]) == said
+            assert len(q.tokens_T) <= q.about["length"]
+        assert {r["value"] for r in score(records(task, says(str)))} == {1.0}
+        rows = score(records(task, uniform))
+        assert {(r["value"], r["partial"]) for r in rows} == {(0.0, 0.0)}
+
+
+def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
+    (task, _) = NeedleTest(needle_depths=3).tasks(material)
+    paths = export(records(task, says(lambda q: "eat a sandwich ")), tmp_path / "cells", "yarn")
+    assert [p.name for p in paths] == [f"yarn_len_600_depth_{d}_results.json" for d in (0, 5000, 10000)]
+    cell = json.loads(paths[1].read_text())
+    assert (cell["context_length"], cell["depth_percent"], cell["model_response"]) == (600, 50, "eat a sandwich")
+    assert cell["needle"] == NEEDLE
+    assert 0 < cell["score"] < 10
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"needle_count": 9}, "--needle_count=9 must be from 1 to 8"),
+        ({"needle_depths": 0}, "--needle_depths=0 must be at least 1"),
+        ({"needle_buffer": -1}, "--needle_buffer=-1 must be at least 0"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NeedleTest(**settings)
+
+
+def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
+    here = Material(material.data_dir, material.tokenizer, (100, 600))
+    assert [t.name for t in NeedleTest().tasks(here)] == ["needle/sentence/600"]
+    with pytest.raises(ValueError, match="--lengths=100,150: none has room for a needle"):
+        NeedleTest().tasks(Material(material.data_dir, material.tokenizer, (100, 150)))
+
+
+def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):
+    class Mute(Tokenizer):
+        begin = -1
+
+    here = Material(material.data_dir, Mute(material.tokenizer.path), (600,))
+    with pytest.raises(ValueError, match=r"--needle_bos=lceg: .*tokenizer.model has no token that opens a text"):
+        NeedleTest(needle_bos="lceg").tasks(here)
+    (task,) = NeedleTest(needle_depths=2).tasks(here)
+    assert {q.about["n_bos"] for q in task.questions} == {0}
+
+
+def test_the_study_s_lengths_end_with_ours(material):
+    test = NeedleTest(needle_lengths="study", needle_depths=1)
+    assert test.lengths(Material(material.data_dir, material.tokenizer, (4096, 8192))) == [1000, 4256, 7513]
+    few = Material(material.data_dir, material.tokenizer, (600,), most=2)
+    assert [q.about["depth"] for q in NeedleTest().tasks(few)[0].questions] == [0, 1]
+
+
+# Golden prompts.
+
+
+@pytest.mark.parametrize("folder", SETS, ids=lambda path: path.parts[-4])
+def test_prompts_are_the_study_s_to_the_byte(folder):
+    found = list(eval_needle.needle_results(folder))
+    assert [r for r in found if r.error] == []
+    assert {r.family for r in found} == {"niah", "niah_grid"}
+
+
+def test_changed_needles_are_noticed(tmp_path):
+    folder = shutil.copytree(HERE, tmp_path / "eval") / "niah"
+    path = folder / "insert_needle.jsonl"
+    row = next(row for line in path.read_text().splitlines() if (row := json.loads(line))["insertion_index"])
+    names = [n for n in row if n not in ("id", "tokenizer", "context_length", "buffer", "depth_percent", "haystack")]
+    changed = [row | {name: row[name] + (1 if isinstance(row[name], int) else "x")} for name in names]
+    path.write_text("\n".join(json.dumps(x) for x in [*changed, {"id": 1}, row]))
+    failed = [r.case for r in eval_needle.needle_results(folder) if r.error]
+    assert failed == [f"insert_needle/{i}" for i in range(len(changed) + 1)]
+    assert len(changed) == 9
