@@ -28,6 +28,7 @@ class Common:
       often: in the list.
       shot_often, shot_size: in the example's list, and the distinct words of that.
       order: of the list.
+      gap: before the example's answer.
 
     """
 
@@ -37,6 +38,7 @@ class Common:
     shot_often: Often
     shot_size: int
     order: Order
+    gap: str = " "
     least: int = COMMON + 1
     samples: int = 10**9
 
@@ -50,7 +52,7 @@ class Common:
         words = rng.sample(self.words, len(self.words))[:n]  # a longer list has the words of a shorter one
         question = self.question(chance, words, self.often)
         return Sample(
-            f"{example}{self.prompt.answer_prefix}{numbered(common)}\n{question}",
+            f"{example}{self.prompt.answer_prefix}{self.gap}{numbered(common)}\n{question}",
             self.prompt.answer_prefix, words[:COMMON], {"distinct": n},
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Questions on documents, among others that do not help (RULER, arXiv:2404.06654): SQuAD 2.0 and HotpotQA."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,14 +61,34 @@ class Documents:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class RepeatedDocuments(Documents):
+    """As in main: where there are too few documents, they come again."""
+
+    @property
+    def most(self) -> int:
+        return 10**9
+
+    def __call__(self, chance: Chance, n: int) -> Sample:
+        count = len(self.texts)
+        if n <= count:
+            return super().__call__(chance, n)
+        again = chance.rng().sample(range(count), n % count)
+        chosen = [*range(count)] * (n // count) + again
+        return written(self, chance, self.asked[chance.index], [self.texts[i] for i in chosen])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class WordsOfDocuments(Documents):
-    """Grows by words of distractors, the last of which is cut; documents that are not needed make way."""
+    """Grows by words of distractors, the last of which is cut; documents that are not needed make way.
+
+    Those that are needed are there once; distractors come again where there are too few.
+    """
 
     least: int = 0
 
     @property
     def most(self) -> int:
-        return sum(len(text.split()) for text in self.texts) if len(self.texts) < TRIED else 10**9
+        return 10**9 if len(self.texts) > max(len(one.needed) for one in self.asked) else 0
 
     def __call__(self, chance: Chance, n: int) -> Sample:
         rng, one = chance.rng(), self.asked[chance.index]
@@ -82,7 +103,7 @@ class WordsOfDocuments(Documents):
 def cut(texts: Sequence[str], chosen: Sequence[int], n: int) -> list[str]:
     """-> texts of n words together."""
     parts = []
-    for i in chosen:
+    for i in itertools.cycle(chosen):
         words = texts[i].split(" ")
         if n <= 0:
             break

@@ -15,7 +15,7 @@ from longjax.evals.ruler.fwe import Coded
 from longjax.evals.ruler.haystacks import InEssays, InLines
 from longjax.evals.ruler.kit import Kit
 from longjax.evals.ruler.niah import NUMBERS, UUIDS, Kind, Needles, OtherNeedle, Pairs
-from longjax.evals.ruler.qa import Documents, WordsOfDocuments
+from longjax.evals.ruler.qa import Documents, RepeatedDocuments, WordsOfDocuments
 from longjax.evals.ruler.sample import Chance, Growing, Order
 from longjax.evals.ruler.sizing import Bisect, Exact, Linear, Room, Sizing
 from longjax.evals.ruler.wording import corrected, unchanged
@@ -65,6 +65,7 @@ class Version:
       join: of pieces of an essay.
       lines, shot: of vt: how lines stand together, and the example.
       shot_sizing, shot_room: of that example; its tokens, of a length.
+      gap: of cwe: before the example's answer.
       documents: how questions on documents grow.
       sizing: (task, length, new) -> how samples become as long as they are.
 
@@ -78,6 +79,7 @@ class Version:
     shot: vt.Shot
     shot_sizing: Sizing
     shot_room: Callable[[int], int]
+    gap: str
     documents: type[Documents]
     sizing: Callable[[str, int, int], Sizing]
 
@@ -129,7 +131,7 @@ def common_words(version: Version, task: str, length: int, seed: int, kit: Kit, 
     short = length < MOST_NEAR
     often, shot_often, size = (Often(6, 1), Often(3, 1), 20) if short else (Often(30, 3), Often(10, 3), 40)
     words, name = kit.listed(length // (3 * often.other))  # "12. word" has three tokens or more
-    return Common(prompt, words, often, shot_often, size, version.order), {"words": name}, None
+    return Common(prompt, words, often, shot_often, size, version.order, version.gap), {"words": name}, None
 
 
 def frequent_words(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: RulerPrompt) -> Built:
@@ -184,14 +186,14 @@ def at_most_a_quarter(length: int) -> int:
 VERSIONS = {
     "exact": Version(
         "exact", corrected, Chance.own, haystacks.tidy, vt.one_a_line, vt.Varied(vt.one_a_line),
-        Exact(), at_most_a_quarter, WordsOfDocuments, exact_sizing,
+        Exact(), at_most_a_quarter, " ", WordsOfDocuments, exact_sizing,
     ),
     "main": Version(
         "main", corrected, Chance.shared, haystacks.as_in_2024, vt.one_a_line, vt.Varied(vt.one_a_line),
-        Bisect(5), always_500, Documents, main_sizing,
+        Bisect(5), always_500, " ", RepeatedDocuments, main_sizing,
     ),
     "2024": Version(
         "2024", unchanged, Chance.shared, haystacks.as_in_2024, vt.spaced, vt.Garbled(vt.spaced),
-        Linear(5, 5, 30, answers=False), always_500, Documents, sizing_of_2024,
+        Linear(5, 5, 30, answers=False), always_500, "", Documents, sizing_of_2024,
     ),
 }  # fmt: skip
