@@ -32,6 +32,9 @@ def rows(method, weights="given", run=None, lengths=LENGTHS, seed=0, **settings)
         "data": {"name": "made", "sha256": HASH},
     } | settings
 
+    needle = base | {"needle_kind": "sentence", "needle_bos": "lceg", "haystack": "essays", "haystack_sha256": HASH}
+    ruler = base | {"version": "2024"}
+
     def at(length):
         return float(np.clip(skill * (1.0 if length <= works else 0.15) + 0.04 * rng.normal(), 0, 1))
 
@@ -39,7 +42,7 @@ def rows(method, weights="given", run=None, lengths=LENGTHS, seed=0, **settings)
         value = float(np.clip(value, 0, 1))
         error = float(np.sqrt(value * (1 - value) / n))
         row = {"benchmark": benchmark, "task": task, "length": length, "value": value, "stderr": error, "n": n}
-        return about | row | {"settings": base} | extra
+        return about | row | {"settings": {"ruler": ruler, "needle": needle}.get(benchmark, base)} | extra
 
     found = []
     for length in lengths:
@@ -47,11 +50,11 @@ def rows(method, weights="given", run=None, lengths=LENGTHS, seed=0, **settings)
         ppl = {"value": float(np.exp(loss)), "stderr": 0.03, "nll": loss, "nll_stderr": 0.005, "n": 80, "nan": 0}
         row = {"benchmark": "perplexity", "task": "perplexity", "length": length, "protocol": "lceg", "data": "pg19"}
         found.append(about | row | ppl | {"pieces": [loss], "settings": base})
-        found += [share("ruler", t, length, at(length), version="2024", nulls=0, fill=0.97) for t in RULER_TASKS]
+        found += [share("ruler", t, length, at(length), nulls=0, fill=0.97, precision=None) for t in RULER_TASKS]
         for depth in DEPTHS:
             score = at(length) + 0.3 * np.sin(depth)
-            extra = {"bos": "lceg", "depth": depth / 100, "word_overlap": 0.9 * min(max(score, 0), 1), "rouge1": 0.5}
-            found.append(share("needle", "needle", length, score, n=5, haystack="essays", **extra))
+            extra = {"depth": depth / 100, "word_overlap": 0.9 * min(max(score, 0), 1)}
+            found.append(share("needle", "needle", length, score, n=1, **extra) | {"stderr": None})
             found.append(share("passkey", "passkey", length, score, n=20, depth=depth / 100, variant="landmark"))
     position = {"benchmark": "perplexity", "task": "position_nll", "length": lengths[-1], "protocol": "lceg"}
     for place in np.linspace(lengths[-1] / 64, lengths[-1], 32):

@@ -139,6 +139,32 @@ def test_cost_counts_each_task_once():
     assert by_file(evaluations(rows))["cost"].text()[1][2:] == ["40", "175", "2.00"]  # 7000 tokens in 40 seconds
 
 
+def test_what_is_known_of_errors():
+    """Cells of one example: the spread of cells. Shots of the same questions: as if all erred together."""
+    cells = [
+        row("needle", "needle", x, stderr=None, depth=d) | {"n": 1} for d, x in ((0.0, 1.0), (0.5, 0.0), (1.0, 0.5))
+    ]
+    shots = [row("manyshot", f"trec_{n}", 0.5, length=None, stderr=0.1 * n, shots=n) for n in (1, 3)]
+    found = numbers(table_1(evaluations(cells + shots)), "pi")
+    assert found["needle"].stderr == pytest.approx(0.5 / math.sqrt(3))
+    assert found["many-shot"].stderr == pytest.approx(0.2)
+    unknown = [r | {"n": 2} for r in cells]
+    assert numbers(table_1(evaluations(unknown)), "pi")["needle"].stderr is None
+
+
+def test_keys_without_a_depth_have_a_table_and_no_map():
+    all_of = evaluations([row("passkey", "passkey", 0.5, variant="longlora", depth=None)])
+    assert by_file(all_of)["passkey_longlora"].text()[1][2] == "50.0"
+    assert list(figures.passkey(all_of)) == []
+
+
+def test_scores_that_say_nothing_are_not_taken():
+    some, none = row("ruler", "vt", 0.5, version="2024", precision=None), ruler(precision=None)
+    assert "ruler_2024_precision" not in by_file(evaluations(none))
+    table = by_file(evaluations([some | {"precision": 0.25}, *none[:3]]))["ruler_2024_precision"]
+    assert table.text()[1][2] == "25.0 (of 1)"
+
+
 def test_labels_say_no_more_than_they_must():
     rows = [row("ruler", "vt", 0.5, version="2024", method=m, run=r) for m, r in
             (("yarn", "y"), ("pi", "one"), ("pi", "two"))]  # fmt: skip
@@ -174,13 +200,17 @@ def test_published_numbers_stand_beside_ours():
 @pytest.mark.parametrize(
     ("benchmark", "change", "reason"),
     [
-        ("ruler", {"version": "main"}, "version is 'main', the paper's '2024'"),
-        ("ruler", {"settings": {"prompts": "own"}}, "the prompts are of our own wording"),
+        ("ruler", {"settings": {"version": "main"}}, "version is 'main', the paper's '2024'"),
+        ("ruler", {"settings": {"version": "2024", "prompts": "own"}}, "the prompts are of our own wording"),
         ("ruler", {"length": 30000}, "not run at 32768"),
         ("perplexity", {"protocol": "strided"}, "the paper's protocol is lceg"),
         ("perplexity", {"data": "proof-pile"}, "the paper's data are PG19"),
         ("perplexity", {"length": 30000}, "not run at 32768"),
-        ("needle", {"bos": "clean"}, "bos is 'clean', the paper's 'lceg'"),
+        (
+            "needle",
+            {"settings": {"needle_kind": "sentence", "needle_bos": "clean"}},
+            "bos is 'clean', the paper's 'lceg'",
+        ),
         ("needle", {"length": 8192}, "no needle at 32768 or beyond"),
         ("longbench", {"settings": {"prompts": eval_rows.HASH, "max_length": 4096}}, "prompts of at most 4096 tokens"),
         ("longbench", {"task": "vcsum"}, "not all of the study's 16 tasks were run"),
@@ -320,7 +350,7 @@ def test_the_page_links_what_was_written(written):
     folder, _, markdown = written
     links = set(re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", markdown))
     assert links == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    names = "needle_lceg_essays manyshot against_scores positions_perplexity_lceg_pg19 ruler_2024"
+    names = "needle_sentence_lceg_essays manyshot against_scores positions_perplexity_lceg_pg19 ruler_2024"
     assert {"tables/table1.csv", *(f"figures/{name}.png" for name in names.split())} <= links
     assert markdown.isascii()
     for part in ("## Table 1", "## Beside the published numbers", "## Where the numbers come from", "Spearman"):

@@ -9,8 +9,9 @@ import pathlib
 
 from absl import app, flags
 
-from longjax.evals.task import read_records
+from longjax.evals.rows import read_rows
 from longjax.report.results import Study, gather
+from longjax.report.study import is_of_study, own_records
 
 DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of the study.")
 FILES = ("report.md", "settings.json", "perplexity.png", "positions.png", "passkey.png", "scatter.png")
@@ -22,7 +23,7 @@ def problems(folder: pathlib.Path) -> list[str]:
     if not (folder / "settings.json").exists():
         return found
     settings = json.loads((folder / "settings.json").read_text())
-    records = [r for path in sorted(folder.glob("methods/*/records.jsonl")) for r in read_records(path)]
+    records = [*own_records(folder), *filter(is_of_study, read_rows(folder))]
     study = Study(gather(records), settings["trained_len"], settings["extended_len"])
     for result in study.results:
         for length, record in result.ppl.items():

@@ -20,6 +20,7 @@ SCORES: dict[str, dict[str, str]] = {  # fields of a row, and what they are
         "value": "share of the needle's facts found",
         "word_overlap": "the study's word overlap, of which 91.7 is the most",
         "rouge1": "ROUGE-1 against the needle",
+        "exact": "the answer said word for word",
     },
     "passkey": {"value": "keys said in full", "partial": "digits of keys"},
     "longbench": {

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from longjax.evals.questions import Record
-from longjax.report.main_table import all_cells, sixteen, thirteen, whole
+from longjax.report.main_table import all_cells, all_shots, sixteen, thirteen, whole
 from longjax.report.published import PUBLISHED, Published
-from longjax.report.rows import Evaluations, Number, Subject, mean, mean_of, means
+from longjax.report.rows import Evaluations, Number, Subject, mean, said
 from longjax.report.tables import Column, Table
 
 PAPER = "arXiv:2409.12181"
@@ -67,7 +67,7 @@ def of(rows: Sequence[Record], benchmark: str, task: str | None = None) -> list[
 
 def unlike(rows: Sequence[Record], name: str, wanted: Any) -> str:
     """-> what the rows have instead; empty if it is what is wanted."""
-    values = {repr(r.get(name)) for r in rows}
+    values = {repr(said(r, name)) for r in rows}
     return "" if values == {repr(wanted)} else f"{name} is {', '.join(sorted(values))}, the paper's {wanted!r}"
 
 
@@ -96,9 +96,10 @@ def ppl(rows: Sequence[Record], one: Published) -> Match:
 
 def needle(rows: Sequence[Record], one: Published) -> Match:
     mine = of(rows, "needle")
-    lceg = [r for r in mine if r.get("bos") == "lceg"]
+    lceg = [r for r in mine if said(r, "needle_bos") == "lceg" and said(r, "needle_kind") == "sentence"]
     if not lceg:
-        return Match(None, unlike(mine, "bos", "lceg") if mine else "not run")
+        why = unlike(mine, "needle_kind", "sentence") or unlike(mine, "needle_bos", "lceg")
+        return Match(None, why if mine else "not run")
     if max(r["length"] for r in lceg) < one.length:
         return Match(None, f"no needle at {one.length} or beyond")
     number = all_cells("word_overlap")(lceg)
@@ -110,7 +111,7 @@ def manyshot(rows: Sequence[Record], one: Published) -> Match:
     if not mine:
         return Match(None, "not run")
     why = cut_elsewhere(mine, one.length) or own_prompts(mine)
-    return Match(None, why) if why else Match(mean_of(list(means(mine, lambda r: r["shots"]).values()), 1))
+    return Match(None, why) if why else Match(all_shots(mine))
 
 
 def longbench(rows: Sequence[Record], one: Published) -> Match:
@@ -123,7 +124,7 @@ def longbench(rows: Sequence[Record], one: Published) -> Match:
 
 def ruler(rows: Sequence[Record], one: Published) -> Match:
     mine = of(rows, "ruler")
-    old = [r for r in mine if str(r.get("version")) == "2024"]
+    old = [r for r in mine if said(r, "version") == "2024"]
     if not old:
         return Match(None, unlike(mine, "version", "2024") if mine else "not run")
     if why := own_prompts(old):

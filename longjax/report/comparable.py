@@ -11,6 +11,7 @@ from typing import Any
 from longjax.evals.questions import Record
 from longjax.report.rows import Evaluations, Subject, Suite, suite_of
 
+ASKED = ("ppl_data",)  # settings that say which of several tasks were asked: a row says which it is
 Place = tuple[Suite, str, int | None]  # where settings should be the same: suite, task, length
 Change = tuple[tuple[str, str, str], ...]  # setting, its value, the value of most
 
@@ -72,9 +73,11 @@ def everywhere(all_of: Evaluations) -> dict[Place, dict[Subject, Record]]:
 
 
 def flat(settings: Record, prefix: str = "") -> Record:
-    """-> one level: {"data": {"sha256": x}} as {"data.sha256": x}."""
+    """-> one level: {"data": {"sha256": x}} as {"data.sha256": x}, without what says nothing of one task."""
     out: Record = {}
     for name, value in settings.items():
+        if name in ASKED:
+            continue
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return out
 

@@ -48,10 +48,10 @@ def needle(all_of: Evaluations) -> Iterator[Figure]:
 def passkey(all_of: Evaluations) -> Iterator[Figure]:
     for suite in all_of.suites("passkey"):
         lines = of(all_of, suite, lambda r: (r["length"], r["depth"]))
-        yield (
-            f"{suite.file}.png", f"Pass keys by depth and length: {suite.title}",
-            lambda lines=lines: by_depth(all_of, lines, "share of keys said"),
-        )  # fmt: skip
+        lines = {who: {key: x for key, x in found.items() if key[1] is not None} for who, found in lines.items()}
+        if all(lines.values()):  # some variants draw a depth for every key
+            title = f"Pass keys by depth and length: {suite.title}"
+            yield f"{suite.file}.png", title, lambda lines=lines: by_depth(all_of, lines, "share of keys said")
 
 
 def by_depth(all_of: Evaluations, lines: Lines, words: str) -> Any:
@@ -171,10 +171,10 @@ def scatters(points: Points, length: int | None) -> Any:
     figure, axes = plt.subplots(count, columns, figsize=(5.0 * columns, 3.7 * count), squeeze=False)
     figure.subplots_adjust(hspace=0.42, wspace=0.24)
     for ax, (column, mine) in zip(axes.flat, points.items(), strict=False):
-        scatter_of(ax, mine)
         values = [y for *_, y in mine]
         room = 0.12 * max(max(values) - min(values), 5)
-        ax.set(ylim=(min(values) - room, max(values) + room), xlabel=f"perplexity at {length}", ylabel=f"{column} (%)")
+        scatter_of(ax, mine, (min(values) - room, max(values) + room))
+        ax.set(xlabel=f"perplexity at {length}", ylabel=f"{column} (%)")
         ax.yaxis.set_major_locator(MaxNLocator(6))
         ax.set_title(agreement(column, mine), fontsize=8.5)
     for ax in axes.flat[len(points) :]:

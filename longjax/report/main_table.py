@@ -84,14 +84,24 @@ def needle(suite: Suite, length: int | None) -> Entry:
 
 
 def all_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
-    return lambda rows: mean_of(list(means(rows, lambda r: (r["length"], r["depth"]), field).values()), 1)
+    """-> the mean of a heat map."""
+
+    def number(rows: Sequence[Record]) -> Number | None:
+        cells = [r for r in rows if r.get(field) is not None]
+        return mean(cells, field) if cells else None
+
+    return number
 
 
 def manyshot(suite: Suite, length: int | None) -> Entry:
-    def number(rows: Sequence[Record]) -> Number | None:
-        return mean_of(list(means(rows, lambda r: r["shots"]).values()), 1)
+    return Entry(suite, all_shots, "mean over all numbers of shots")
 
-    return Entry(suite, number, "mean over all numbers of shots")
+
+def all_shots(rows: Sequence[Record]) -> Number | None:
+    """The questions are the same for all numbers of shots, so that their errors add up."""
+    errors = [r["stderr"] for r in rows if r.get("stderr") is not None]
+    together = sum(errors) / len(errors) if len(errors) == len(rows) else None
+    return dataclasses.replace(mean(rows), stderr=together, n=max(r["n"] for r in rows))
 
 
 def longbench(suite: Suite, length: int | None) -> Entry:

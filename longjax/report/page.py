@@ -9,6 +9,7 @@ from longjax import files
 from longjax.evals.questions import Record
 from longjax.evals.rows import read_rows
 from longjax.report import evaluation, study
+from longjax.report.study import is_of_study
 
 
 def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
@@ -26,11 +27,6 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
         parts.append(evaluation.write(rows, target, *lengths(folder, rows)))
     files.write(target / "report.md", "\n".join(page for _, page in parts).encode())
     return "\n\n".join(table for table, _ in parts)
-
-
-def is_of_study(row: Record) -> bool:
-    """Whether a study's page shows the row: its own perplexity and pass keys."""
-    return row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
 
 
 def lengths(folder: pathlib.Path, rows: Sequence[Record]) -> tuple[int | None, int | None]:

@@ -57,7 +57,7 @@ def panels(curves: Sequence[Curve], marks: Marks, limits: dict[str, Any]) -> tup
     """-> figure, its axes. The base is dashed in all panels."""
     kinds = list(dict.fromkeys(c.kind for c in curves if c.kind != "base")) or ["base"]
     figure, axes = plt.subplots(1, len(kinds), figsize=(3.7 * len(kinds), 3.9), sharey=True, squeeze=False)
-    figure.subplots_adjust(wspace=0.62)
+    figure.subplots_adjust(wspace=0.68)
     for ax, kind in zip(axes[0], kinds, strict=True):
         ax.set(xscale="log", title=kind, **limits)
         mine = [c for c in curves if c.kind == kind and kind != "base"] + [c for c in curves if c.kind == "base"]

@@ -79,13 +79,13 @@ def scatter(study: Study) -> Any:
     """Who cannot be shown to scale stands at the right edge, the number beside the name."""
     figure, ax = plt.subplots(figsize=(7.2, 4.6))
     points = [(r.method, r.kind, x, y) for r, x, y in _points(study)]
-    scatter_of(ax, points)
+    scatter_of(ax, points, (-9, 109))
     ax.set(xlabel=f"perplexity at {study.extended}", ylabel=f"% of pass keys retrieved at {study.extended}")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8)
     return figure
 
 
-def scatter_of(ax: Any, points: list[tuple[str, str, float, float]]) -> None:
+def scatter_of(ax: Any, points: list[tuple[str, str, float, float]], ylim: tuple[float, float]) -> None:
     """Draws (label, kind, perplexity, per cent) and names them."""
     low, edge = min(p[2] for p in points), 2.5 * float(np.median([p[2] for p in points]))
     far = min(edge, max(p[2] for p in points))
@@ -94,7 +94,7 @@ def scatter_of(ax: Any, points: list[tuple[str, str, float, float]]) -> None:
         marker, colour = KIND_MARKER.get(kind, "p"), KIND_COLOUR.get(kind, "black")
         ax.scatter(x, y, s=34, zorder=3, edgecolors="white", linewidths=0.6, marker=marker, color=colour, label=kind)
     room = max((far / low) ** 0.15, 1.02)
-    ax.set(xscale="log", xlim=(low / room, far * room), ylim=(-9, 109))
+    ax.set(xscale="log", xlim=(low / room, far * room), ylim=ylim)
     ax.xaxis.set(major_locator=ticks(low, far), minor_locator=NullLocator(), major_formatter=NUMBER)
     names = [
         (label if x <= far else f"{label}: {x:.3g}", KIND_COLOUR.get(kind, "black"), min(x, far), y)

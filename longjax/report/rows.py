@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from longjax.evals.questions import Record
@@ -11,9 +12,11 @@ from longjax.report.results import KINDS
 
 # What splits the rows of a benchmark into suites whose numbers cannot stand in one table.
 SPLITS: dict[str, tuple[str, ...]] = {
-    "perplexity": ("protocol", "data"), "passkey": ("variant",), "needle": ("bos", "haystack"), "ruler": ("version",),
+    "perplexity": ("protocol", "data"), "passkey": ("variant",), "needle": ("needle_kind", "needle_bos", "haystack"),
+    "ruler": ("version",),
 }  # fmt: skip
 K = TypeVar("K", bound=Hashable)
+Key = tuple[str, str, str]  # method, weights, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Suite:
 
     @property
     def title(self) -> str:
-        return ", ".join([self.benchmark, *(f"{name} {value}" for name, value in self.variant if value is not None)])
+        parts = (f"{name.removeprefix('needle_')} {value}" for name, value in self.variant if value is not None)
+        return ", ".join([self.benchmark, *parts])
 
     @property
     def file(self) -> str:
@@ -98,58 +102,71 @@ class Evaluations:
 
 def evaluations(rows: Sequence[Record], trained: int | None = None, extended: int | None = None) -> Evaluations:
     """-> rows by subject: by kind, then by name."""
-    keys = dict.fromkeys(subject_key(r) for r in rows)
-    rank = {kind: i for i, kind in enumerate(KINDS)}
-    found = sorted((subject(key, keys) for key in keys), key=lambda s: (rank.get(s.kind, len(KINDS)), s.label))
-    by_key: dict[tuple, list[Record]] = {}
+    by_key: dict[Key, list[Record]] = {}
     for row in rows:
-        by_key.setdefault(subject_key(row), []).append(row)
-    return Evaluations({s: by_key[s.method, s.weights, s.kind, s.run] for s in found}, trained, extended)
+        by_key.setdefault((row["method"], row["weights"], str(row["run"])), []).append(row)
+    rank = {kind: i for i, kind in enumerate(KINDS)}
+    found = {subject(key, kind_of(mine), list(by_key)): mine for key, mine in by_key.items()}
+    order = sorted(found, key=lambda s: (rank.get(s.kind, len(KINDS)), s.label))
+    return Evaluations({who: found[who] for who in order}, trained, extended)
 
 
-def subject_key(row: Record) -> tuple[str, str, str, str]:
-    return row["method"], row["weights"], row["kind"], str(row["run"])
+def kind_of(rows: Sequence[Record]) -> str:
+    return next((r["kind"] for r in rows if r["kind"] in KINDS), str(rows[0]["kind"]))
 
 
-def subject(key: tuple[str, str, str, str], keys: Iterable[tuple[str, str, str, str]]) -> Subject:
+def subject(key: Key, kind: str, keys: Sequence[Key]) -> Subject:
     """The label says no more than it must: the method, its weights if others have other ones, the run if need be."""
-    method, weights, _, run = key
+    method, weights, run = key
     others = [k for k in keys if k[0] == method and k != key]
     words = [method]
     if any(k[1] != weights for k in others):
         words.append(weights)
     if any(k[1] == weights for k in others):
         words.append(f"[{run}]")
-    return Subject(*key, " ".join(words))
+    return Subject(method, weights, kind, run, " ".join(words))
 
 
 def suite_of(row: Record) -> Suite:
     names = SPLITS.get(row["benchmark"], ())
-    return Suite(row["benchmark"], tuple((name, row.get(name)) for name in names))
+    return Suite(row["benchmark"], tuple((name, said(row, name)) for name in names))
+
+
+def said(row: Record, name: str) -> Any:
+    """-> what the row says of this, else its settings; None: neither does."""
+    return row.get(name, (row.get("settings") or {}).get(name))
 
 
 def mean(rows: Sequence[Record], field: str = "value") -> Number:
     """-> mean over rows, each of which weighs as much; examples of different rows are independent.
 
-    Fields beside "value" have their standard error under <field>_stderr, if anywhere.
+    Fields beside "value" have their standard error under <field>_stderr, if anywhere. Where every row is one example,
+    it is that of the mean over rows, which is too large if rows differ in difficulty.
     """
     good = [r for r in rows if r.get(field) is not None]
-    errors = [r.get("stderr" if field == "value" else f"{field}_stderr") for r in good]
-    known = [e for e in errors if e is not None]
+    values = [r[field] for r in good]
     return Number(
-        value=math.fsum(r[field] for r in good) / len(good) if good else None,
-        stderr=math.sqrt(math.fsum(e * e for e in known)) / len(good) if good and len(known) == len(good) else None,
+        value=math.fsum(values) / len(good) if good else None,
+        stderr=error_of(good, values, field),
         n=sum(r.get("n") or 0 for r in rows),
         nan=sum(r.get("nan") or 0 for r in rows),
         mark=",".join(sorted({r["mark"] for r in rows if r.get("mark")})),
     )
 
 
+def error_of(good: Sequence[Record], values: Sequence[float], field: str) -> float | None:
+    errors = [r.get("stderr" if field == "value" else f"{field}_stderr") for r in good]
+    known = [e for e in errors if e is not None]
+    if len(good) > 1 and not known and all(r.get("n") == 1 for r in good):
+        return statistics.stdev(values) / math.sqrt(len(good))
+    return math.sqrt(math.fsum(e * e for e in known)) / len(good) if good and len(known) == len(good) else None
+
+
 def means(rows: Sequence[Record], key: Callable[[Record], K], field: str = "value") -> dict[K, Number]:
-    """-> the mean of all rows with the same key."""
+    """-> the mean of all rows with the same key. A value of None is no finite loss; other fields were not taken."""
     groups: dict[K, list[Record]] = {}
     for row in rows:
-        if field in row:
+        if field == "value" or row.get(field) is not None:
             groups.setdefault(key(row), []).append(row)
     return {k: mean(group, field) for k, group in groups.items()}
 

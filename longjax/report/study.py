@@ -79,6 +79,11 @@ def write(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tu
     return terminal(rows_of(study)), page(study, everything, settings, pictures)
 
 
+def is_of_study(row: Record) -> bool:
+    """Whether a study's page shows the row: its own perplexity and pass keys."""
+    return row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
+
+
 def record_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [folder / "records.jsonl", *sorted(folder.glob("methods/*/records.jsonl"))]
 
