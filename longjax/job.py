@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 from longjax import flags, sharding
 from longjax.fit import Loop
 from longjax.launch import Place
-from longjax.methods import Method, ds_bf16, with_lora
+from longjax.methods import METHODS, Method, ds_bf16, with_lora
 from longjax.presets import PRESETS, Preset
 from longjax.train import Recipe
 from longjax.workspace import Workspace, open_workspace
@@ -154,6 +154,19 @@ def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Ask
         return Asked(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
 
     return asked
+
+
+def named(name: str, settings: str = "") -> Method:
+    """-> a method by its name; `settings` are its parameters with spaces between them: "factor=8 beta_fast=32"."""
+    if name not in METHODS:
+        raise ValueError(f"--method={name} is unknown{suggestion(name, METHODS)}")
+    values = absl_flags.FlagValues()
+    made = flags.define(METHODS[name], flag_values=values)
+    try:
+        values(["", *(f"--{setting}" for setting in settings.split())])
+    except absl_flags.Error as error:
+        raise ValueError(f"--method_config={settings}: {error}") from error
+    return made()
 
 
 def integers(words: str | None, flag: str) -> tuple[int, ...]:

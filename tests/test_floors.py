@@ -29,6 +29,7 @@ FLOORS = [
     {"workspace"},
     {"launch"},
     {"job"},
+    {"exam"},
     {"cli"},
 ]
 ROOT = pathlib.Path(__file__).parent.parent / "longjax"

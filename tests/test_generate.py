@@ -100,7 +100,7 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
     assert [b.shape.rows for b in many.plan(asked).batches] == [4]
     assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
     monkeypatch.setattr("longjax.generate.CHUNK", 32)
-    monkeypatch.setattr("longjax.evals.plan.SLACK", 200)  # another bucket
+    monkeypatch.setattr("longjax.evals.plan.bucket", lambda size: 512)
     other = examinee(method, end=-1)
     assert {b.shape.size for b in other.plan(asked).batches} == {512}
     for subject in (one, other):

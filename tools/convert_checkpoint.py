@@ -18,13 +18,12 @@ import numpy as np
 from absl import flags, logging
 
 from longjax import cli, job
-from longjax import flags as by_signature
 from longjax.hf import folder as hf_folder
 from longjax.hf import orbax_params, pretrained
 from longjax.hf.config import on_base
 from longjax.hf.pretrained import DTYPES, Checkpoint, How, Tidy
 from longjax.hf.tensors import Tensors
-from longjax.methods import METHODS, Method
+from longjax.methods import Method
 from longjax.methods.base import nothing
 from longjax.progress import Board, Report
 
@@ -101,16 +100,7 @@ def method_of(source: Checkpoint) -> Method:
     """The method that the flags ask for, on this base."""
     if not METHOD.value:
         return source.method
-    if METHOD.value not in METHODS:
-        raise ValueError(f"--method={METHOD.value} is unknown{job.suggestion(METHOD.value, METHODS)}")
-    values = flags.FlagValues()
-    made = by_signature.define(METHODS[METHOD.value], flag_values=values)
-    try:
-        rest = values(["", *(f"--{setting}" for setting in METHOD_CONFIG.value.split())])
-    except flags.Error as error:
-        raise ValueError(f"--method_config={METHOD_CONFIG.value}: {error}") from error
-    assert len(rest) == 1
-    method = on_base(made(), source.method)
+    method = on_base(job.named(METHOD.value, METHOD_CONFIG.value), source.method)
     if method.own is not nothing or method.insert:
         raise ValueError(f"--method={METHOD.value} has parameters that are trained: experiments write it, --export_dir")
     return method

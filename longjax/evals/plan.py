@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 from longjax.evals.questions import HowLikely, Question, sha256
 
-SLACK = 8  # tokens that a row has room for beside the question and the answer
-
 
 class Shape(NamedTuple):
     """What is compiled once: the kind of question, B, C, and what else tells programs apart."""
@@ -30,9 +28,10 @@ class Batch(NamedTuple):
 
 
 def bucket(size: int) -> int:
-    """-> the smallest row that holds so many tokens: powers of two, beyond 8192 also halfway between them."""
+    """-> the smallest row that holds so many tokens: powers of two, beyond 8192 also quarters between them."""
     power = max(64, 1 << (size - 1).bit_length())
-    return power // 4 * 3 if power > 8192 and size <= power // 4 * 3 else power
+    quarter = power // 8 if power > 8192 else power
+    return -(-size // quarter) * quarter if power > 64 else power
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Planner:
         length = len(question.tokens_T)
         if isinstance(question, HowLikely):
             return "likelihood", bucket(length)
-        return "generation", bucket(self.size(length + question.new) + SLACK)
+        return "generation", bucket(self.size(length + question.new))
 
     def cut(self, key: tuple, numbers: list[int]) -> Iterator[Batch]:
         kind, size, alike = key

@@ -1,6 +1,7 @@
 """Models on disk: any directory is opened by what lies in it, loaded in place, and written for Hugging Face's tools."""
 
 import dataclasses
+import functools
 import io
 import json
 import pathlib
@@ -167,6 +168,24 @@ def own_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     own = dict(params.get("method", {}))
     rest = {name: x for name, x in own.pop("layers", {}).items() if not name.startswith("lora_")}
     return jax.tree.map(np.asarray, own | ({"layers": rest} if rest else {}))
+
+
+def said_of(folder: pathlib.Path) -> dict[str, Any]:
+    """-> what `write` said of a model that stock transformers cannot run; else nothing."""
+    path = folder / OURS
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def load_own(folder: pathlib.Path) -> dict[str, Any]:
+    """-> the parameters that only the method has, as `write` left them; else nothing."""
+    own: dict[str, Any] = {}
+    for name, x in (safetensors.read(folder / OWN) if (folder / OWN).exists() else {}).items():
+        *path, last = name.split("/")
+        functools.reduce(lambda tree, key: tree.setdefault(key, {}), path, own)[last] = x
+    return own
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:

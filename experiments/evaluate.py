@@ -1,0 +1,84 @@
+"""Any checkpoint with any method on every benchmark: records that a kill cannot harm, scores, a table.
+
+  python -m experiments.evaluate --checkpoint=/models/Llama-2-7b-hf --method=ntk_32k --tasks=all \
+      --lengths=4096,8192,16384,32768 --data_dir=/data/eval --out_dir=runs/eval
+  python -m experiments.evaluate --checkpoint=bases/mini --method=self_extend --method_config="window=32 group=16" \
+      --tasks=ruler,needle --lengths=1024 --dry_run
+
+The same command goes on where it was killed; what is done is not done again. `python -m tools.report --dir=runs/eval`
+lays the runs below one folder side by side.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import flags as absl_flags
+
+from longjax import cli, exam, flags
+from longjax.evals import harness
+from longjax.evals.questions import Record, Task
+from longjax.evals.rows import of_run
+from longjax.exam import BENCHMARKS, Exam
+from longjax.examinee import Examinee
+from longjax.hf.pretrained import Checkpoint
+from longjax.job import Machine
+from longjax.launch import examine_all
+from longjax.progress import Plain, quiet
+
+VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
+asked, machine = flags.define(Exam, flag_values=VALUES), flags.define(Machine, flag_values=VALUES)
+settings: dict[str, Any] = {name: flags.define(make, flag_values=VALUES) for name, make in BENCHMARKS.items()}
+
+
+def main() -> None:
+    machine().start()
+    chosen, first = asked(), jax.process_index() == 0
+    given = chosen.open()
+    subject = exam.unread(chosen, given, machine().mesh())
+    tasks = questions(chosen, given)
+    lines, programs = exam.plan(tasks, subject)
+    if first:
+        print("\n".join(lines), flush=True)
+    if chosen.max_compilations is not None and programs > chosen.max_compilations:
+        raise ValueError(f"the plan needs {programs} programs, over --max_compilations={chosen.max_compilations}")
+    if chosen.dry_run:
+        return
+    folder = pathlib.Path(chosen.out_dir) / exam.run_name(chosen, given)
+    report = Plain(exam.run_name(chosen, given)) if first else quiet
+    subject = exam.read(chosen, given, subject, report)
+    examine_all(tasks, subject, folder, report, first)
+    if "short" in chosen.benchmarks:
+        short(chosen, given, subject, folder, first)
+    if first:
+        print(table(list(of_run(folder))))
+
+
+def questions(chosen: Exam, given: Checkpoint) -> list[Task]:
+    """-> of all benchmarks but the short tasks, whose package asks its own."""
+    material = chosen.material(given)
+    made = [settings[name]().tasks(material) for name in chosen.benchmarks if name != "short"]
+    return [task for tasks in made for task in tasks]
+
+
+def short(chosen: Exam, given: Checkpoint, subject: Examinee, folder: pathlib.Path, first: bool) -> None:
+    material = chosen.material(given)
+    longest = chosen.max_length or max(material.lengths)
+    harness.run(subject, material, settings["short"](), folder / "short", longest, writes=first)
+
+
+def table(rows: Sequence[Record]) -> str:
+    """-> a line a row, those of positions left out."""
+    lines = []
+    for row in rows:
+        if row["task"] != "position_nll":
+            where = [str(row[key]) for key in ("length", "depth", "shots", "metric") if row.get(key) is not None]
+            value = "nan" if row["value"] is None else f"{row['value']:.4g}"
+            error = "" if row.get("stderr") is None else f" +- {row['stderr']:.2g}"
+            lines.append(f"{row['benchmark']:<11} {row['task']:<22} {' '.join(where):<14} {value}{error}  n={row['n']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.start(main, VALUES)

@@ -1,0 +1,157 @@
+"""A checkpoint, a method and benchmarks, from flags to records."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from longjax import launch, sharding
+from longjax.blockwise import Blockwise
+from longjax.evals.harness import ShortTasks
+from longjax.evals.harness.evaluate import installed
+from longjax.evals.longbench import LongBench
+from longjax.evals.manyshot import ManyShot
+from longjax.evals.material import Material
+from longjax.evals.needle import NeedleTest
+from longjax.evals.passkey import PasskeyTest
+from longjax.evals.perplexity import PerplexityTest
+from longjax.evals.questions import Record, Task
+from longjax.evals.ruler import Ruler
+from longjax.examinee import Examinee
+from longjax.hf import pretrained
+from longjax.hf.config import on_base
+from longjax.hf.fingerprint import fingerprint
+from longjax.hf.pretrained import Checkpoint
+from longjax.job import integers, named, suggestion
+from longjax.llama import Llama, OneDevice
+from longjax.methods import Method
+from longjax.methods.base import described
+from longjax.progress import Report
+from longjax.tokenizer import Tokenizer
+from longjax.vocab import grow_vocab
+
+BENCHMARKS: dict[str, Any] = {  # settings of each; the fields are flags
+    "perplexity": PerplexityTest, "needle": NeedleTest, "passkey": PasskeyTest, "ruler": Ruler, "longbench": LongBench,
+    "manyshot": ManyShot, "short": ShortTasks,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """What is examined, by what, and where the answers go."""
+
+    checkpoint: str = ""  # directory of Hugging Face, of Meta, or what we converted to orbax
+    adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of it
+    method: str = ""  # by name; none: the positions and the attention that the checkpoint's configuration asks for
+    method_config: str = ""  # its parameters, with spaces: "factor=8 beta_fast=32"
+    name: str = ""  # of the run in folders and tables; none: the method's
+    tasks: str = "all"  # or benchmarks joined by commas
+    data_dir: str = "data/eval"  # files of the benchmarks; tools.make_eval_data writes small ones
+    out_dir: str = "runs/eval"  # answers and scores go to a folder of the run's name below it
+    lengths: str = "4096"  # of questions in tokens, answers included, joined by commas
+    exam_seed: int = 0  # of all that is drawn
+    num_samples: int | None = None  # questions of a task, at most; none: the benchmark's number
+    prompts: str | None = None  # folder with the benchmarks' own strings, see tools.extract_prompts; none: our wording
+    skip_bad: bool = False  # leave out lines of files that cannot be read, and count them
+    batch_tokens: int = 16_384  # of a call, about; the answers do not depend on it
+    max_length: int | None = None  # the longest question that the model may get; none: any
+    max_compilations: int | None = None  # end at once if the plan needs more
+    eval_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of weights and activations
+    dry_run: bool = False  # print the plan and end
+
+    def __post_init__(self):
+        for name in self.benchmarks:
+            if name not in BENCHMARKS:
+                raise ValueError(f"--tasks={self.tasks}: {name} is unknown{suggestion(name, BENCHMARKS)}")
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Those that are asked for; all: the short tasks only if their package is there."""
+        if self.tasks != "all":
+            return self.tasks.split(",")
+        if installed():
+            return [*BENCHMARKS]
+        logging.warning("--tasks=all leaves out short: pip install longjax[harness]")
+        return [name for name in BENCHMARKS if name != "short"]
+
+    def open(self) -> Checkpoint:
+        if not self.checkpoint:
+            raise ValueError("--checkpoint is needed: a directory")
+        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.eval_dtype, "checkpoint")
+
+    def chosen(self, given: Checkpoint) -> Method:
+        """-> the method. A checkpoint that was trained for one that its configuration cannot say must get that one."""
+        method = on_base(named(self.method, self.method_config), given.method) if self.method else given.method
+        trained = pretrained.said_of(given.folder).get("method", described(method))
+        if trained != described(method):
+            raise ValueError(
+                f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
+                f"that it is {trained}; now it is {described(method)}"
+            )
+        return method
+
+    def material(self, given: Checkpoint) -> Material:
+        lengths, prompts = integers(self.lengths, "lengths"), self.prompts and pathlib.Path(self.prompts)
+        return Material(
+            pathlib.Path(self.data_dir), Tokenizer(given.folder), lengths, self.exam_seed, self.num_samples,
+            prompts or None, self.skip_bad, given.cfg.trained_len,
+        )  # fmt: skip
+
+
+def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> Examinee:
+    """-> the checkpoint with its method; nothing of it is in memory, so that it can plan and no more."""
+    method, tokenizer = exam.chosen(given), Tokenizer(given.folder)
+    cfg = launch.grown(given.cfg, method) if is_new(given, method) else given.cfg
+    model = Llama(cfg, method, softmax=Blockwise(), place=sharding.OnMesh() if mesh else OneDevice())
+    about = identity(exam, given, method, tokenizer)
+    return Examinee(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length)
+
+
+def read(exam: Exam, given: Checkpoint, subject: Examinee, report: Report) -> Examinee:
+    """-> the same with its parameters."""
+    method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.eval_dtype)
+    params: dict[str, Any] = dict(pretrained.load(given.tensors, given.cfg, mesh, dtype, report))
+    if is_new(given, method):
+        logging.warning("--checkpoint=%s has not been trained with inserted tokens: theirs is new", exam.checkpoint)
+        params = grow_vocab(params)
+    own = pretrained.load_own(given.folder) or method.own(jax.random.key(exam.exam_seed), subject.model.cfg)
+    params |= {"method": own} if own else {}
+    return dataclasses.replace(subject, params=sharding.put(params, mesh) if mesh else params)
+
+
+def is_new(given: Checkpoint, method: Method) -> bool:
+    """Whether the method inserts tokens that the checkpoint does not know."""
+    return method.insert is not None and not pretrained.said_of(given.folder)
+
+
+def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer) -> Record:
+    """-> what a run is of; other weights, another method or tokenizer make it another run."""
+    return {
+        "method": run_name(exam, given), "weights": "given", "kind": launch.kind(method),
+        "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
+        "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.eval_dtype,
+    }  # fmt: skip
+
+
+def run_name(exam: Exam, given: Checkpoint) -> str:
+    return exam.name or exam.method or given.folder.resolve().name
+
+
+def plan(tasks: Sequence[Task], subject: Examinee) -> tuple[list[str], int]:
+    """-> lines for people, and how many programs will be compiled. Every generation needs two."""
+    plans = {task.name: subject.plan(task.questions) for task in tasks}
+    shapes = set().union(*(p.shapes for p in plans.values())) if plans else set()
+    programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)
+    lines = [
+        f"{name}: {sum(len(b.numbers) for b in p.batches)} questions, {p.tokens:,} tokens, {len(p.batches)} calls of "
+        f"{', '.join(sorted({f'{s.rows} x {s.size}' for s in p.shapes}))}, {p.padding:.0%} padding"
+        for name, p in plans.items()
+    ]
+    return [
+        *lines,
+        f"{len(tasks)} tasks, {sum(p.tokens for p in plans.values()):,} tokens, {programs} programs",
+    ], programs
