@@ -194,7 +194,7 @@ def test_strided_windows_score_every_token_once(stride, begin):
     source = made(100, 31, 3, 1, 64)
     found = Strided(stride, begin)(source, 32)
     scored = np.concatenate([w.tokens_T[w.first :] for w in found])
-    bodies = [d[1:] if begin >= 0 else d[2:] for d in source.documents()]
+    bodies = [d[1:] if begin >= 0 else d[2:] for _, d in source.documents()]
     np.testing.assert_array_equal(scored, np.concatenate(bodies))
     assert max(len(w.tokens_T) for w in found) == 32
     assert all(w.weight == len(w.tokens_T) - w.first for w in found)
@@ -220,6 +220,14 @@ def test_yarn_s_windows_weigh_equally_and_ours_by_tokens():
     assert rows(honest, by_token)[0]["nll"] == pytest.approx(loss.mean(), rel=1e-6)
     (short,) = PerplexityTest("yarn", ppl_stride=49, ppl_truncate=True).of(source, [50], begin=7)
     assert rows(short, by_token)[0]["nll"] == pytest.approx(groups[0].mean(), rel=1e-6)
+
+
+def test_short_documents_can_be_left_out():
+    """The first two of those with at least 40 tokens, as YaRN chooses books of Proof-pile."""
+    (task,) = PerplexityTest("yarn", ppl_least=40, ppl_documents=2, ppl_truncate=True).of(
+        made(39, 40, 20, 50, 60), [32]
+    )
+    assert [q.about["document"] for q in task.questions] == [1, 3]
 
 
 def test_spans_end_with_the_document():
@@ -266,7 +274,7 @@ def test_few_windows_are_spread_and_keep_first_and_last(protocol):
         np.testing.assert_array_equal(few[i].tokens_T, many[i].tokens_T)
 
 
-@pytest.mark.parametrize("name", ["ppl_stride", "ppl_windows", "ppl_documents", "ppl_buckets"])
+@pytest.mark.parametrize("name", ["ppl_stride", "ppl_windows", "ppl_documents", "ppl_least", "ppl_buckets"])
 def test_settings_are_positive(name):
     with pytest.raises(ValueError, match=f"--{name}=0 must be at least 1"):
         PerplexityTest(**{name: 0})
@@ -311,8 +319,8 @@ def test_lines_of_text_are_tokenised(material, tokens):
     texts = ["One text.\n", "Another, longer one."]
     put(material, "lines.jsonl", "\n".join(json.dumps({"text": x}) for x in texts).encode())
     (found,) = read_texts(material, "lines")
-    assert [tokens.decode(d[1:]) for d in found.documents()] == texts
-    assert [d[0] for d in found.documents()] == [tokens.begin] * 2
+    assert [tokens.decode(d[1:]) for _, d in found.documents()] == texts
+    assert [d[0] for _, d in found.documents()] == [tokens.begin] * 2
     assert found.opened
 
 
@@ -321,7 +329,7 @@ def test_saved_datasets_are_read(material):
     folder = material.data_dir / "perplexity" / "saved"
     datasets.Dataset.from_dict({"input_ids": [[1, 5, 6, 7], [1, 8, 9]]}).save_to_disk(str(folder))
     (found,) = read_texts(material, "")
-    assert [d.tolist() for d in found.documents()] == [[1, 5, 6, 7], [1, 8, 9]]
+    assert [d.tolist() for _, d in found.documents()] == [[1, 5, 6, 7], [1, 8, 9]]
     assert found.opened
 
 

@@ -144,7 +144,7 @@ def yarn(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
     test = PerplexityTest("yarn", ppl_stride=row["stride"], ppl_documents=3, ppl_truncate=row["truncate"])
     (task,) = test.of(model.text, [length], begin)
     whole, *_ = score(model.records(task))
-    bodies = [ids[1:] for ids in model.text.documents(3)]
+    bodies = [ids[1:] for _, ids in model.text.documents(3)]
     room = length - (begin >= 0)
     sizes = [min(len(ids), room) if row["truncate"] else len(ids) for ids in bodies]
     triples = [spans(size, room, row["stride"]) for size in sizes]

@@ -78,6 +78,7 @@ class Strided:
       begin: id before every window; -1: none.
       documents: the first so many; None: all.
       truncate: only the first window of a document.
+      least: documents with fewer tokens are left out.
       equal: windows weigh equally, else tokens do.
 
     """
@@ -86,12 +87,13 @@ class Strided:
     begin: int = -1
     documents: int | None = None
     truncate: bool = False
+    least: int = 0
     equal: bool = False
 
     def __call__(self, text: Text, length: int) -> list[Window]:
         room = length - (self.begin >= 0)
         found = []
-        for d, ids in enumerate(text.documents(self.documents)):
+        for d, ids in text.documents(self.documents, self.least):
             ids = ids[1:] if text.opened else ids
             ids = ids[:room] if self.truncate else ids
             found += [self.window(ids, d, *bounds) for bounds in spans(len(ids), room, self.stride or room)]
@@ -136,7 +138,7 @@ class Nested:
     def __call__(self, text: Text, length: int) -> list[Window]:
         stretches = [
             (d, i, ids[i : i + self.longest])
-            for d, ids in enumerate(text.documents())
+            for d, ids in text.documents()
             for i in range(0, len(ids) - self.longest + 1, self.longest)
         ]
         if len(stretches) < 2:

@@ -29,6 +29,7 @@ class PerplexityTest:
     ppl_windows: int | None = None  # at most so many windows of a text, spread evenly; all
     ppl_documents: int | None = None  # the first so many documents; lceg: 10, else all
     ppl_truncate: bool = False  # strided, yarn, nonoverlap: only the first window of a document
+    ppl_least: int | None = None  # strided, yarn, nonoverlap: leave out documents of fewer tokens
     ppl_buckets: int = 32  # of positions in a window, for the loss by position
 
     def __post_init__(self):
@@ -61,15 +62,16 @@ class PerplexityTest:
 
     def windows(self, length: int, longest: int, begin: int, trained_len: int, most: int | None) -> Windows:
         """-> the protocol."""
-        documents, truncate, room = self.ppl_documents, self.ppl_truncate, length - (begin >= 0)
+        documents, room = self.ppl_documents, length - (begin >= 0)
+        by_document = Strided(None, begin, documents, self.ppl_truncate, self.ppl_least or 0)
         ten = some(Sliding(self.ppl_stride, documents or LCEG_DOCUMENTS), most)
         match self.ppl_protocol:
             case "strided":
-                return some(Strided(min(self.ppl_stride, room), begin, documents, truncate), most)
+                return some(dataclasses.replace(by_document, stride=min(self.ppl_stride, room)), most)
             case "yarn":
-                return some(Strided(self.ppl_stride, begin, documents, truncate, equal=True), most)
+                return some(dataclasses.replace(by_document, stride=self.ppl_stride, equal=True), most)
             case "nonoverlap":
-                return some(Strided(None, begin, documents, truncate), most)
+                return some(by_document, most)
             case "nested":
                 return Nested(longest, most)
             case "longlora":

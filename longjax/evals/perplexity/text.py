@@ -36,8 +36,10 @@ class Text:
     sha256: str
     path: str
 
-    def documents(self, most: int | None = None) -> list[np.ndarray]:
-        return np.split(self.ids, self.starts[1:])[:most]
+    def documents(self, most: int | None = None, least: int = 0) -> list[tuple[int, np.ndarray]]:
+        """-> (number, ids) of the first so many documents that have at least so many tokens."""
+        every = enumerate(np.split(self.ids, self.starts[1:]))
+        return [(number, ids) for number, ids in every if len(ids) >= least][:most]
 
     def document(self, place: int) -> int:
         """-> the number of the document that the token at `place` belongs to."""
