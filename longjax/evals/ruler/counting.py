@@ -5,7 +5,7 @@ import re
 from longjax.engines import SentencePiece
 from longjax.tokenizer import Tokenizer
 
-ALONE = re.compile(r"(?<! ) (?! )")  # a space without another beside it
+ALONE = re.compile(r"(?<=[^ ]) (?! )")  # a space without another beside it, but for the first of a text
 KNOWN = 400_000  # words remembered: numbers and identifiers never come again
 START = "\n"  # what follows it is encoded as in the midst of a text
 
@@ -24,7 +24,7 @@ class Counter:
 
     def quick(self, text: str) -> int:
         """-> the sum of the words' counts."""
-        head, *words = ALONE.split(text) if "  " in text else text.split(" ")
+        head, *words = ALONE.split(text) if "  " in text or text[:1] == " " else text.split(" ")
         if head not in self.first:
             self.first[head] = self.whole(head)
         if len(self.later) > KNOWN:

@@ -79,7 +79,7 @@ class Linear:
 
         while n <= grow.most and fits(n):
             n += self.step
-        n = grow.most if n > grow.most else max(n - self.step, grow.least)
+        n = grow.most if n > grow.most else max(n - self.step, self.start, grow.least)
         yield from fewer(n, self.step, limit, grow, room, chances)
 
 
@@ -99,8 +99,9 @@ class Bisect:
 def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
     """-> n, or what is left of it when steps are taken away until the sample fits. RULER's loop may be endless."""
     for chance in chances:
-        sizes = [*range(n, grow.least, -step), grow.least]
-        yield next((m for m in sizes if room.counter.exact(grow(chance, m).text) <= limit), None)
+        yield next(
+            (m for m in range(n, grow.least - 1, -step) if room.counter.exact(grow(chance, m).text) <= limit), None
+        )
 
 
 def largest(count: Callable[[int], int], limit: int, least: int, most: int, guess: int) -> int | None:
@@ -121,7 +122,7 @@ def largest(count: Callable[[int], int], limit: int, least: int, most: int, gues
 
 def interpolated(found: dict[int, int], n: int, limit: int) -> int:
     """-> where the limit would be reached if tokens grew evenly."""
-    mean = found[n] / max(n, 1)
+    mean = max(found[n], 1) / max(n, 1)
     other = min((m for m in found if m != n), key=lambda m: abs(m - n), default=None)
     slope = mean if other is None else (found[n] - found[other]) / (n - other)
     slope = min(max(slope, mean / 2), 2 * mean)

@@ -1,0 +1,207 @@
+"""Laws of RULER's tasks: answers are where they should be, and samples are as long as they may be."""
+
+import itertools
+import random
+import re
+
+import pytest
+
+import small_ruler
+from longjax.evals.ruler import Ruler, TooShortError, rows
+from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, as_in_2024, tidy
+from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.sample import Chance
+from longjax.evals.ruler.sizing import largest
+from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make
+
+TOKENIZERS = small_ruler.tokenizers()
+TASKS = list(BASES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_ruler.write_data(tmp_path_factory.mktemp("ruler"))
+
+
+@pytest.fixture(scope="module")
+def kits(folder):
+    return {name: Kit(small_ruler.material(folder, tokenizer)) for name, tokenizer in TOKENIZERS.items()}
+
+
+def made_rows(kits, tokenizer, version, task, length, count=2, seed=0):
+    made = make(VERSIONS[version], task, length, seed, kits[tokenizer])
+    return made, list(rows(made, task, count, seed))
+
+
+def text(row):
+    return row["input"] + row["answer_prefix"]
+
+
+def holds(task, row):
+    """Whether the answers are in the text exactly as often as they should be, and nothing else could be one."""
+    said, outputs = text(row), row["outputs"]
+    if task in NIAH:
+        shape, about = NIAH[task], row["about"]
+        lines = [f"One of the special magic {shape.value} for {key} is: " for key in about["keys"]]
+        found = [x for line in lines for x in re.findall(re.escape(line) + "([0-9a-f-]+)\\.", said)]
+        return sorted(found) == sorted(outputs) and len(outputs) == shape.values * shape.queries
+    if task == "vt":
+        chain = dict(re.findall(r"VAR ([A-Z]{5}) = (?:VAR )?(\w+)", said))
+        links = [chain[b] == a for a, b in itertools.pairwise(outputs)]
+        return len(chain) == 5 and all(links) and row["about"]["keys"] == [chain[outputs[0]]]
+    if task == "cwe":
+        listed = re.findall(r"\d+\. (\S+)", row["input"].rpartition("\n1. ")[2])
+        counts = sorted({x: listed.count(x) for x in set(listed)}.items(), key=lambda x: -x[1])
+        return {x for x, _ in counts[:10]} <= set(outputs) and counts[9][1] > counts[11][1]
+    if task == "fwe":
+        coded = re.findall(r"\b[a-z]{6}\b", said[: said.rindex("\nQuestion")])
+        return [coded.count(x) for x in outputs] == sorted((coded.count(x) for x in set(coded)), reverse=True)[:3]
+    return sum(x in said for x in outputs) == len(outputs)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answers_are_there(kits, task, version):
+    _, found = made_rows(kits, "words", version, task, 2048, 3)
+    assert len(found) == 3
+    assert all(holds(task, row) for row in found)
+
+
+CASES = [("words", 1024), ("words", 4099), ("bytes", 3000), ("bytes", 9000), ("pairs", 1100), ("pieces", 2000)]
+
+
+@pytest.mark.parametrize(("tokenizer", "length"), CASES)
+@pytest.mark.parametrize("task", TASKS)
+def test_exact_samples_are_as_long_as_they_may_be(kits, task, tokenizer, length):
+    """Prompt, answer and opening token fit; one unit more does not. Units of a 20th of the room or less: 95% full."""
+    made, found = made_rows(kits, tokenizer, "exact", task, length)
+    encode, begin = TOKENIZERS[tokenizer].encode, int(TOKENIZERS[tokenizer].begin >= 0)
+    for row in found:
+        about, chance = row["about"], Chance(0, task, row["index"])
+        tokens = len(encode(text(row))) + begin + made.room.new
+        assert tokens <= length
+        assert about["n_tokens"] == tokens - made.room.new
+        assert about["fill"] == pytest.approx(tokens / length, abs=5e-5)
+        more = len(encode(made.grow(chance, about["size"] + 1).text)) + begin + made.room.new
+        assert more > length or about["size"] == made.grow.most
+        assert tokens >= 0.95 * length or more - tokens > 0.05 * length
+        assert holds(task, row)
+
+
+def used(kits, version, task, length):
+    made, found = made_rows(kits, "words", version, task, length)
+    return max(len(TOKENIZERS["words"].encode(text(row))) + made.room.new for row in found)
+
+
+@pytest.mark.parametrize("version", ["2024", "main"])
+@pytest.mark.parametrize("task", TASKS)
+def test_versions_of_others_keep_their_limits(kits, task, version):
+    """The token that opens a text is not in RULER's account."""
+    if (version, task) != ("2024", "fwe"):
+        assert all(used(kits, version, task, length) <= length for length in (2048, 4096))
+
+
+def test_fwe_of_2024_forgets_the_answer_when_it_is_sized(kits):
+    over = {version: [used(kits, version, "fwe", n) - n for n in (1024, 4096, 8192)] for version in VERSIONS}
+    assert 0 < max(over["2024"]) <= 50
+    assert max(over["main"]) <= 0
+    assert max(over["exact"]) <= 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("task", TASKS)
+def test_samples_are_their_seeds(kits, task, version):
+    first, again, other = (made_rows(kits, "words", version, task, 2048, seed=seed)[1] for seed in (0, 0, 1))
+    assert first == again
+    assert [row["input"] for row in first] != [row["input"] for row in other]
+    assert first[0]["input"] != first[1]["input"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_exact_samples_are_the_same_at_every_length(kits, task):
+    short, long = (made_rows(kits, "words", "exact", task, length)[1] for length in (1100, 2200))
+    assert [row["outputs"] for row in short] == [row["outputs"] for row in long] or task == "cwe"
+    assert [row["about"].get("keys") for row in short] == [row["about"].get("keys") for row in long]
+
+
+def test_shorter_than_a_task_can_be(kits, folder):
+    with pytest.raises(TooShortError, match="--lengths=96 is too short for vt"):
+        made_rows(kits, "words", "exact", "vt", 96)
+    with pytest.raises(TooShortError):  # RULER's loop would not end
+        made_rows(kits, "bytes", "2024", "niah_single_2", 1024)
+    with pytest.raises(ValueError, match="too short for niah_single_1"):
+        Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 128))
+
+
+def test_what_fits_runs_beside_what_does_not(folder, caplog):
+    tasks = Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 512))
+    assert {task.name.split("/")[2] for task in tasks} == {*TASKS} - {"cwe"}
+    assert "left out: --lengths=512 is too short for cwe" in caplog.text
+
+
+def test_quirks_of_2024_are_there_and_not_in_ours(kits):
+    old, ours = (made_rows(kits, "words", version, "vt", 2048, 3)[1] for version in ("2024", "exact"))
+    question = kits["words"].named_prompts[0]["variable_tracking"].template.partition("\n")[0]
+    examples = [{row["input"][: row["input"].rindex(question)] for row in found} for found in (old, ours)]
+    assert [len(x) for x in examples] == [1, 3]  # one example for all; one each
+    assert all(NOISE + "\n " in row["input"] and row["input"].startswith(" ") for row in old)
+    assert not any(NOISE + "\n " in row["input"] or row["input"].startswith(" ") for row in ours)
+    last = kits["words"].named_prompts[0]["variable_tracking"].template.split()[-1]
+    assert [row["input"].count(last) for row in (old[0], ours[0])] == [1, 2]  # the example's question lost it
+    lists = {version: made_rows(kits, "words", version, "cwe", 2048)[1][0]["input"] for version in VERSIONS}
+    assert [":1. " in lists[version] for version in VERSIONS] == [False, False, True]
+
+
+def test_a_needle_at_depth_0_has_a_space_before_it_in_peers_only():
+    class First(random.Random):
+        def sample(self, population, k, **_):
+            return sorted(population)[:k]
+
+    essays = Essays(["One", "two.", "Three", "four.", "Five", "six."])
+    said = [InEssays(essays, join)(First(), 6, ["NEEDLE."]) for join in (tidy, as_in_2024)]
+    assert said == ["NEEDLE. One two. Three four. Five six.", " NEEDLE. One two. Three four. Five six."]
+
+
+def test_the_order_of_needles_is_the_samples_own(kits):
+    orders = {}
+    for version in VERSIONS:
+        _, found = made_rows(kits, "words", version, "niah_multiquery", 2048, 6)
+        orders[version] = {tuple(sorted(range(4), key=row["about"]["depths"].__getitem__)) for row in found}
+    assert len(orders["exact"]) > 1
+
+
+def test_depths_are_those_of_the_grid():
+    assert len(set(DEPTHS)) == 40
+    assert (DEPTHS[0], DEPTHS[1], DEPTHS[-1]) == (0, 3, 100)
+
+
+def test_essays_begin_again():
+    essays = Essays(["One", "two.", "Mr.", "Three", "four.", "Five"])
+    assert essays.sentences[0] == ["One two.", "Mr. Three four.", "Five"]
+    assert essays.first(4) == ["One two.", "Mr. Three"]
+    assert " ".join(essays.first(8)).split() == [*essays.words, "One", "two."]
+
+
+def test_largest_is_the_largest():
+    rng = random.Random(0)
+    for _ in range(300):
+        costs = list(itertools.accumulate(rng.choice([0, 1, 1, 2, 9, 200]) for _ in range(rng.randint(1, 60))))
+        limit, guess, asked = rng.randint(-2, costs[-1] + 3), rng.randint(-9, 99), []
+        found = largest(lambda n, a=asked, c=costs: a.append(n) or c[n], limit, 0, len(costs) - 1, guess)
+        assert found == max((n for n, cost in enumerate(costs) if cost <= limit), default=None)
+        assert len(asked) == len(set(asked)) <= 8 + 6  # guesses, and halvings of 60
+
+
+@pytest.mark.parametrize("name", ["words", "bytes", "pieces"])
+def test_counts_of_words_add_up(kits, name):
+    counter = kits[name].counter
+    assert counter.sure == (name == "pieces")
+    for task in TASKS:
+        _, found = made_rows(kits, "words", "2024", task, 2048, 1)
+        said = text(found[0]) + "  two spaces \n\n and\ttabs "
+        assert counter.quick(said) == counter.whole(said) == len(TOKENIZERS[name].encode(said))
+
+
+def test_counts_that_do_not_add_up_are_noticed(kits):
+    assert not kits["pairs"].counter.sure
+    assert kits["pairs"].counter.quick("one two three") != kits["pairs"].counter.exact("one two three")

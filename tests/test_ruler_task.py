@@ -1,0 +1,264 @@
+"""RULER from files to rows: its store of samples, questions, scores, exports, and what users get wrong."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import fake_model
+import small_ruler
+from longjax.evals import words
+from longjax.evals.questions import WhatNext
+from longjax.evals.ruler import Ruler, export, score, store
+from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.niah import one
+from longjax.evals.ruler.versions import BASES
+from longjax.evals.ruler.wording import OWN
+
+WORDS, PIECES = (small_ruler.tokenizers()[name] for name in ("words", "pieces"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small_ruler.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def folder(data, tmp_path):
+    return shutil.copytree(data, tmp_path / "data")
+
+
+def tasks(folder, *lengths, tokenizer=WORDS, names="all", samples=3, version="exact", **more):
+    return Ruler(version, names, samples).tasks(small_ruler.material(folder, tokenizer, *lengths, **more))
+
+
+def test_tasks_and_their_questions(folder):
+    made = tasks(folder, 1024, 2048, tokenizer=PIECES)
+    assert {task.name for task in made} == {f"ruler/{n}/{name}" for n in (1024, 2048) for name in BASES} - {
+        "ruler/1024/cwe"  # is too short
+    }
+    for task in made:
+        _, length, name = task.name.split("/")
+        assert len(task.questions) == 3
+        assert json.loads(json.dumps(task.settings)) == task.settings
+        new = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}[name.split("_")[0]]
+        for i, question in enumerate(task.questions):
+            assert isinstance(question, WhatNext)
+            assert (question.new, question.about["id"], question.about["length"]) == (new, i, int(length))
+            assert question.about["metric"] == ("part" if name.startswith("qa") else "all")
+            assert question.tokens_T[0] == PIECES.begin
+            assert len(question.tokens_T) == question.about["n_tokens"] <= int(length) - new
+    assert {task.settings["prompts"] for task in made} == {"own"}
+    essay = next(task for task in made if task.name.endswith("niah_single_2"))
+    assert essay.settings["haystack"] == "made"
+    assert len(essay.settings["haystack_sha256"]) == 64
+
+
+def test_questions_are_a_sequence(folder):
+    (task,) = tasks(folder, 1024, names="vt")
+    assert [q.about["id"] for q in task.questions[1:]] == [1, 2]
+    assert task.questions[-1].about == task.questions[2].about
+    with pytest.raises(IndexError):
+        task.questions[3]
+
+
+def same(a, b):
+    pairs = zip(a.questions, b.questions, strict=True)
+    return a.settings == b.settings and all(
+        p.about == q.about and np.array_equal(p.tokens_T, q.tokens_T) for p, q in pairs
+    )
+
+
+@pytest.fixture
+def no_making(monkeypatch):
+    def fail(*_):
+        raise AssertionError("made again")
+
+    return lambda: monkeypatch.setattr(store, "written", fail)
+
+
+def test_samples_are_made_once(folder, no_making):
+    first = tasks(folder, 1024)
+    no_making()
+    assert all(map(same, first, tasks(folder, 1024)))
+    fewer = tasks(folder, 1024, samples=2)
+    assert [len(task.questions) for task in fewer] == [min(2, len(task.questions)) for task in first]
+    with pytest.raises(AssertionError, match="made again"):
+        tasks(folder, 1024, samples=4)
+
+
+def test_fewer_of_many_are_those_that_few_would_be(folder, tmp_path):
+    tasks(folder, 1024, samples=4)
+    few = Ruler("exact", "all", 2, str(tmp_path / "other")).tasks(small_ruler.material(folder, WORDS, 1024))
+    assert all(map(same, few, tasks(folder, 1024, samples=2)))
+
+
+@pytest.mark.parametrize("harm", ["torn", "changed", "no settings", "torn settings"])
+def test_harmed_samples_are_made_again(folder, harm):
+    (first,) = tasks(folder, 1024, names="vt")
+    path = next((folder / "ruler_cache").rglob("vt.jsonl"))
+    whole = path.read_bytes()
+    if harm == "torn":
+        path.write_bytes(whole[:-9])
+    elif harm == "changed":
+        path.write_bytes(whole.replace(b"green", b"greem", 1))
+    elif harm == "no settings":
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text('{"made"')
+    (again,) = tasks(folder, 1024, names="vt")
+    assert path.read_bytes() == whole
+    assert same(first, again)
+
+
+def test_another_haystack_makes_other_samples(folder):
+    (first,) = tasks(folder, 1024, names="niah_single_2")
+    (folder / "haystack" / "made.txt").write_text("Another text. " * 400)
+    (second,) = tasks(folder, 1024, names="niah_single_2")
+    assert first.settings["haystack_sha256"] != second.settings["haystack_sha256"]
+    essays = folder / "ruler" / "PaulGrahamEssays.json"
+    essays.write_text(json.dumps({"text": "Yet  another\ntext. " * 400}))
+    (third,) = tasks(folder, 1024, names="niah_single_2")
+    assert third.settings["haystack"] == "PaulGrahamEssays"
+    assert "Yet another text. Yet" in store.held(
+        next((folder / "ruler_cache").rglob("niah_single_2.jsonl")), third_made(third), 3
+    )[0]["input"]  # fmt: skip
+
+
+def third_made(task):
+    return {name: x for name, x in task.settings.items() if name not in ("samples", "data_sha256")}
+
+
+def test_stored_samples_are_in_the_benchmarks_form(folder):
+    tasks(folder, 1024, names="niah_multikey_1")
+    path = next((folder / "ruler_cache").rglob("niah_multikey_1.jsonl"))
+    for i, line in enumerate(path.read_text().splitlines()):
+        row = json.loads(line)
+        assert row["index"] == i
+        assert row["length"] == len(WORDS.encode(row["input"] + row["answer_prefix"])) + 128
+        assert row["outputs"][0] in row["input"]
+
+
+def test_prompts_of_the_users(folder, tmp_path):
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    entries = {
+        name: {"template": "MINE " + x.template, "answer_prefix": x.answer_prefix, "tokens_to_generate": x.new - 1}
+        for name, x in OWN.items()
+    }
+    (prompts / "ruler.json").write_text(json.dumps({"base_tasks": entries}))
+    for mine, own in zip(tasks(folder, 1100, prompts=prompts), tasks(folder, 1100), strict=True):
+        assert mine.settings["prompts"] != own.settings["prompts"] == "own"
+        assert mine.questions[0].new == own.questions[0].new - 1
+        assert mine.questions.samples[0]["input"].lstrip().startswith("MINE ")
+
+
+def test_our_wording_for_one_value():
+    said = one(OWN["niah"])
+    text = said.template + said.answer_prefix
+    assert text.startswith("A special magic {type_needle_v} is hidden")
+    assert not re.search(r"\b(are|all|Some)\b", text)
+    assert text.endswith("for {query} is")
+
+
+def answers(question):
+    return " ".join(question.about["references"])
+
+
+def test_scores(folder):
+    for task in tasks(folder, 1100):
+        name = task.name.split("/")[2]
+        (right,), (wrong,), (empty,) = (
+            score(fake_model.records(task, fake_model.says(say)))
+            for say in (answers, lambda _: "no idea 0000000", lambda _: " \n")
+        )
+        assert (right["benchmark"], right["task"], right["length"]) == ("ruler", name, 1100)
+        assert (right["value"], right["stderr"], right["n"], right["nulls"]) == (1.0, 0.0, 3, 0)
+        assert (wrong["value"], wrong["nulls"], empty["value"], empty["nulls"]) == (0.0, 0, 0.0, 3)
+        assert right["fill"] > 0.9
+        assert right["precision"] in (1.0, None)
+        assert empty["precision"] is None
+
+
+def test_recall_precision_and_their_errors(folder):
+    (task,) = tasks(folder, 1100, names="niah_multivalue")
+    halves = iter([True, False, True])
+
+    def say(question):
+        values = question.about["references"]
+        return " ".join(values[:2]) + " 1234567 7654321" if next(halves) else " ".join(values)
+
+    (row,) = score(fake_model.records(task, fake_model.says(say)))
+    assert row["value"] == pytest.approx((0.5 + 1 + 0.5) / 3)
+    assert row["precision"] == pytest.approx((0.5 + 1 + 0.5) / 3)
+    assert row["stderr"] == pytest.approx(np.std([0.5, 1, 0.5], ddof=1) / np.sqrt(3))
+    (task,) = tasks(folder, 1100, names="qa_1", samples=1)
+    (row,) = score(fake_model.records(task, fake_model.says(lambda q: q.about["references"][0])))
+    assert (row["value"], row["stderr"]) == (1.0, None)  # any of the answers will do
+    assert score([]) == []
+
+
+def test_export(folder, tmp_path):
+    (task,) = tasks(folder, 1100, names="vt")
+    export(fake_model.records(task, fake_model.says(answers)), tmp_path / "vt.jsonl")
+    found = [json.loads(line) for line in (tmp_path / "vt.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in found] == [0, 1, 2]
+    assert found[0].keys() == {"index", "pred", "input", "outputs", "others", "truncation", "length"}
+    assert found[0]["pred"].split() == found[0]["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "task", "message"),
+    [
+        ("squad.json", '{"data": [', "qa_1", "squad.json is torn or not as published"),
+        ("squad.json", '{"data": []}', "qa_1", "squad.json has no question"),
+        ("hotpotqa.json", '[{"question": "?"}]', "qa_2", "hotpotqa.json is torn or not as published"),
+        ("words.json", '{"nouns": ["a"]}', "cwe", "words.json is torn, or not an object of lists"),
+        ("words.json", '{"nouns": ["a"], "verbs": ["b"], "adjectives": ["c"]}', "cwe", "too few words"),
+        ("PaulGrahamEssays.json", "[]", "niah_single_2", "PaulGrahamEssays.json is torn"),
+    ],
+)
+def test_files_that_cannot_be_read(folder, name, content, task, message):
+    (folder / "ruler" / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        tasks(folder, 1024, names=task)
+
+
+def test_what_users_get_wrong(folder):
+    with pytest.raises(ValueError, match="--ruler_tasks=vt,nope: no task 'nope'; there are niah_single_1"):
+        tasks(folder, 1024, names="vt,nope")
+    with pytest.raises(ValueError, match="--ruler_samples=0"):
+        tasks(folder, 1024, samples=0)
+    (folder / "ruler" / "squad.json").unlink()
+    with pytest.raises(ValueError, match=r"ruler/squad\.json.*dev-v2\.0"):
+        tasks(folder, 1024, names="qa_1")
+
+
+def test_fewer_questions_than_wanted(folder):
+    (task,) = tasks(folder, 1024, names="qa_2", samples=50)
+    assert len(task.questions) == 8
+    (task,) = tasks(folder, 1024, names="vt", samples=50, most=2)
+    assert len(task.questions) == 2
+
+
+def test_words():
+    ours = words.read(small_ruler.Path("none"))
+    assert (len(ours.nouns) > 1000, len(ours.adjectives) > 600, len(ours.verbs) > 300) == (True, True, True)
+    for kind in (ours.nouns, ours.adjectives, ours.verbs, ours.all):
+        assert list(kind) == sorted(set(kind))
+        assert all(word.isascii() and word.isalpha() and word.islower() for word in kind)
+    assert len(set(words.made(12_000))) == 12_000
+    assert not set(words.made(50)) - set(words.made(50))
+    with pytest.raises(ValueError, match=r"english_words\.json"):
+        words.made(10**6)
+
+
+def test_longer_lists_than_there_are_words(folder):
+    kit = Kit(small_ruler.material(folder, WORDS))
+    assert kit.listed(100)[1] == "own"
+    made, name = kit.listed(9000)
+    assert (len(made) >= 9000, len(set(made)), name) == (True, len(made), "own+made")
+    (folder / "ruler" / "english_words.json").write_text(json.dumps([f"word{i}" for i in range(9000)]))
+    assert kit.listed(9000)[1] == "own+english_words.json"
