@@ -16,6 +16,8 @@ from longjax.evals.longbench.table import TASKS
 from longjax.evals.manyshot import NAMES, ManyShot
 from longjax.evals.material import Material
 from longjax.evals.metrics.chinese import can_cut
+from longjax.evals.needle import NeedleTest
+from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler import Ruler
 from longjax.tokenizer import Tokenizer
@@ -125,7 +127,7 @@ def row(task, ask):
 def told(question):
     """-> a right answer, which benchmarks call by several names."""
     about = question.about
-    return about["answers"][0] if "answers" in about else " ".join(about["references"])
+    return about["answers"][0] if "answers" in about else about.get("key") or " ".join(about["references"])
 
 
 ORACLE = fake_model.says(told)
@@ -175,6 +177,22 @@ def test_ruler(data, tokenizer, tmp_path):
         assert row(task, ORACLE)["value"] == 1, task.name
         assert row(task, fake_model.uniform)["value"] == 0, task.name
         assert row(task, ORACLE)["fill"] > 0.95, task.name
+
+
+@pytest.mark.parametrize("kind", ["sentence", "number"])
+def test_needles(data, tokenizer, kind):
+    (task,) = NeedleTest(kind).tasks(Material(data, tokenizer, (1024,)))
+    assert {x["value"] for x in score(fake_model.records(task, ORACLE))} == {1}
+    assert {x["value"] for x in score(fake_model.records(task, fake_model.uniform))} == {0}
+    assert {q.about["haystack"] for q in task.questions} == {"essay_0+7"}
+
+
+@pytest.mark.parametrize("variant", ["self_extend", "yarn_hard", "study"])
+def test_pass_keys(data, tokenizer, variant):
+    """Those that read files."""
+    (task,) = PasskeyTest(variant, passkey_samples=2).tasks(Material(data, tokenizer, (1024,)))
+    assert {x["value"] for x in score(fake_model.records(task, ORACLE))} == {1}
+    assert {x["value"] for x in score(fake_model.records(task, fake_model.uniform))} == {0}
 
 
 @pytest.mark.parametrize("protocol", ["strided", "lceg", "longlora", "yarn", "nonoverlap", "nested", "chunked"])

@@ -3,21 +3,18 @@
 The sentences are those of Mohtashami and Jaggi 2023, arXiv:2305.16300.
 """
 
+from longjax.evals.passkey import sentences
 from tools.eval_data.world import Files, World, lines
 
-TASK = (
-    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about "
-    "the important information there."
-)
-GARBAGE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+TASK = sentences.TASK.replace("memorize them", "memorize it")  # as Self-Extend has it
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 
 
 def files(world: World) -> Files:
     rows = []
     for rng in world.each("passkey"):
-        key, count = str(rng.randint(10_000, 99_999)), max(2, world.words // len(GARBAGE.split()))
-        garbage = [GARBAGE] * count
+        key, count = str(rng.randint(10_000, 99_999)), max(2, world.words // len(sentences.GARBAGE.split()))
+        garbage = [sentences.GARBAGE] * count
         garbage.insert(rng.randint(0, count), KEY.format(key=key))
         text = "\n".join([TASK, *garbage]) + "\n"
         rows.append({"input": text, "target": key, "passkey_position": text.index(key)})

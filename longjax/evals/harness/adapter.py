@@ -51,6 +51,8 @@ class Adapter(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: Sequence[Pair], **_: Any) -> list[tuple[float, bool]]:
         found: dict[int, tuple[float, bool]] = {}
+        for request in requests:
+            self.check(request)
         for part in slices([len(context) + len(follows) for _, context, follows in requests]):
             answers = self.ask([self.scored(requests[i]) for i in part])
             for i, answer in zip(part, cast("list[Likelihood]", answers), strict=True):
@@ -59,11 +61,17 @@ class Adapter(TemplateLM):
                     self.cache_hook.add_partial("loglikelihood", texts, found[i])
         return [found[i] for i in range(len(requests))]
 
+    def check(self, request: Pair) -> None:
+        """Before anything is asked."""
+        texts, _, follows = request
+        if len(follows) > self.max_length:
+            raise ValueError(f"--lengths: a choice of {len(follows)} tokens does not fit in {self.max_length}")
+        if not follows:
+            raise ValueError(f"--short_tasks: {texts and texts[1]!r} has no token of its own after the words before it")
+
     def scored(self, request: Pair) -> HowLikely:
         """-> the question: the model reads at most max_length tokens, the last one is only scored."""
         _, context, follows = request
-        if len(follows) > self.max_length:
-            raise ValueError(f"--lengths: a choice of {len(follows)} tokens does not fit in {self.max_length}")
         ids = (context + follows)[-(self.max_length + 1) :]
         return HowLikely(np.array(ids, np.int32), {}, first=len(ids) - len(follows))
 

@@ -1,13 +1,15 @@
 """Short tasks, from the user's files to records; what was answered before a crash is not asked again."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from longjax import files
@@ -18,6 +20,7 @@ from longjax.evals.material import Material
 from longjax.evals.questions import Ask, Record
 from longjax.evals.run import MANIFEST, RECORDS, seal
 
+ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
 FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
 
 
@@ -86,7 +89,7 @@ def answer(
     from longjax.evals.harness.adapter import Adapter
 
     model = Adapter(ask, material.tokenizer, max_length - 1)  # the last token is scored, and not read
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, one_line(folder):
         write_tasks(prepared, pathlib.Path(made), pathlib.Path(lm_eval.__file__).parent / "tasks")
         found = lm_eval.simple_evaluate(
             model=model,
@@ -101,16 +104,32 @@ def answer(
     return [r for one in prepared for r in kept(one.name, one.task, samples[one.name], model.measure)]
 
 
+@contextlib.contextmanager
+def one_line(folder: pathlib.Path) -> Iterator[None]:
+    """Says what to do about answers on disk that are torn, or have no room."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ValueError(
+            f"{folder / ANSWERS}: {error}; make room, or delete it and its questions are asked again"
+        ) from error
+
+
 def answers(folder: pathlib.Path, own: pathlib.Path, writes: bool) -> pathlib.Path:
     """-> where lm_eval keeps answers. Hosts that do not write start from a copy, so that all ask for the same rest.
 
     The copy is made before the first answer, which needs all hosts, so that nothing is written meanwhile.
     """
-    if writes:
-        return folder / "answers"
-    for path in folder.glob("answers_rank0.db*"):
-        shutil.copy(path, own)
-    return own / "answers"
+    if not writes:
+        for path in folder.glob(f"{ANSWERS}*"):
+            shutil.copy(path, own)
+        folder = own
+    if (folder / ANSWERS).exists():
+        with contextlib.closing(sqlite3.connect(folder / ANSWERS)) as held:
+            (said,) = held.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise sqlite3.DatabaseError(said)
+    return folder / ANSWERS.removesuffix("_rank0.db")
 
 
 def installed() -> bool:
