@@ -116,7 +116,8 @@ def largest(count: Callable[[int], int], limit: int, least: int, most: int, gues
         n = min(max(guess, low + 1), high - 1)
         found[n] = count(n)
         low, high = (n, high) if found[n] <= limit else (low, n)
-        guess = (low + high) // 2 if turn >= GUESSES else interpolated(found, n, limit)
+        middle = (low + high) // 2 if high in found else 2 * n  # no sample is made that is far too long
+        guess = middle if turn >= GUESSES else interpolated(found, n, limit)
     return low if low >= least else None
 
 
