@@ -1,10 +1,13 @@
-r"""Kills a training run with SIGKILL again and again, and compares its log, bit for bit, with that of a run left alone.
+r"""Kills a run with SIGKILL again and again, and compares what it wrote, bit for bit, with that of a run left alone.
 
 python -m tools.kill_test --times=20
 python -m tools.kill_test --times=20 --command="python -m experiments.yarn --preset=quick --run_dir={dir}"
+python -m tools.kill_test --times=20 --in_saves=0 --command="python -m experiments.evaluate --checkpoint=bases/mini \
+    --tasks=needle,ruler --lengths=512 --num_samples=8 --data_dir=data/eval --out_dir={dir}"
 
-Half of the kills wait for a checkpoint that is being written, others for a step or for nothing. After each the same
-command runs again; when it ends, all steps must be in metrics.jsonl, once, with the numbers of the run left alone.
+Half of the kills wait for a checkpoint that is being written, others for a step, an answer or nothing. After each the
+same command runs again; when it ends, all steps must be in metrics.jsonl and all answers in records.jsonl, once, with
+the numbers of the run left alone.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 
 from longjax import logs
+from longjax.evals.run import RECORDS, read
 
 TRAIN = "--steps=24 --save_every=2 --length=256 --lengths=128"
 COMMAND = flags.DEFINE_string(
@@ -31,14 +35,22 @@ COMMAND = flags.DEFINE_string(
 )
 TIMES = flags.DEFINE_integer("times", 20, "Kills.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+IN_SAVES = flags.DEFINE_float("in_saves", 0.5, "Share of the kills that wait for a checkpoint.", 0, 1)
 DIR = flags.DEFINE_string("dir", "runs/kill_test", "Folder of all runs; made anew.")
 
 PATIENCE = 600.0  # seconds that one start may take
-CLOCKS = ("second", "_per_s", "mfu", "data_wait", "memory")  # in the names of numbers that differ from run to run
+CLOCKS = (
+    "second",
+    "_per_s",
+    "mfu",
+    "data_wait",
+    "memory",
+    "wall_ms",
+)  # in the names of numbers that differ from run to run
 
 
 class Moment(NamedTuple):
-    """For each of `globs` something in the run's folder that is younger than the start, and some seconds more."""
+    """Something in the run's folder of one of the `globs` that is younger than the start, and some seconds more."""
 
     name: str
     globs: tuple[str, ...]
@@ -46,18 +58,17 @@ class Moment(NamedTuple):
 
 
 def moment(rng: random.Random) -> Moment:
-    """Half of them in a save; of the others, most in training."""
-    kind = rng.random()
-    if kind < 0.5:
-        return Moment("in a save", (logs.NAME, "*.orbax-checkpoint-tmp*"), rng.uniform(0, 0.06))
-    if kind < 0.9:
-        return Moment("in training", (logs.NAME,), rng.uniform(0, 2))
+    """Some in a save; of the others, most in the middle of the work."""
+    if rng.random() < IN_SAVES.value:
+        return Moment("in a save", ("*.orbax-checkpoint-tmp*",), rng.uniform(0, 0.06))
+    if rng.random() < 0.8:
+        return Moment("at work", (logs.NAME, RECORDS), rng.uniform(0, 2))
     return Moment("at its start", (), rng.uniform(0, 8))
 
 
 def reached(folder: pathlib.Path, globs: tuple[str, ...], since: float) -> bool:
     try:
-        return all(any(path.stat().st_mtime > since for path in folder.rglob(glob)) for glob in globs)
+        return not globs or any(path.stat().st_mtime > since for glob in globs for path in folder.rglob(glob))
     except FileNotFoundError:  # it was there a moment ago
         return False
 
@@ -91,15 +102,14 @@ def killed(folder: pathlib.Path, when: Moment | None) -> bool:
 
 
 def numbers(folder: pathlib.Path) -> dict[str, list[Any]]:
-    """-> by log, what every step said, but for what a clock said. As text, so that NaN is NaN."""
-    return {str(path.relative_to(folder)): exact(path.parent) for path in sorted(folder.rglob(logs.NAME))}
+    """-> by file, what every step or answer said, but for what a clock said. As text, so that NaN is NaN."""
+    steps = {path: logs.read(path.parent) for path in folder.rglob(logs.NAME)}
+    answers = {path: read(path)[0] for path in folder.rglob(RECORDS)}
+    return {str(path.relative_to(folder)): exact(records) for path, records in sorted((steps | answers).items())}
 
 
-def exact(folder: pathlib.Path) -> list[Any]:
-    return [
-        {name: repr(x) for name, x in step.items() if not any(clock in name for clock in CLOCKS)}
-        for step in logs.read(folder)
-    ]
+def exact(records: list[dict[str, Any]]) -> list[Any]:
+    return [{name: repr(x) for name, x in r.items() if not any(clock in name for clock in CLOCKS)} for r in records]
 
 
 def last_step(folder: pathlib.Path) -> str:
@@ -114,7 +124,7 @@ def fresh(root: pathlib.Path, name: str) -> pathlib.Path:
     folder, alone = root / name, root / "alone"
     if alone.exists():
         shutil.copytree(
-            alone, folder, ignore=lambda _, names: [n for n in names if n in ("methods", "base", logs.NAME)]
+            alone, folder, ignore=lambda _, names: [n for n in names if n in ("methods", "base", logs.NAME, RECORDS)]
         )
     return folder
 
