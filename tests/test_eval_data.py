@@ -3,8 +3,10 @@
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -87,6 +89,29 @@ def test_made_again_otherwise(tokenizer, tmp_path):
     assert not (out / "perplexity" / "prose_tokens.bin").exists()
     assert (out / "ruler_cache" / "x").read_text() == "kept"
     assert not list(out.rglob("*.new"))
+
+
+def test_killed_and_made_again(data, tmp_path):
+    """SIGKILL while files are written: the same command goes on."""
+    out = tmp_path / "made"
+    words = [sys.executable, "-m", "tools.make_eval_data", f"--out={out}", "--size=tiny", "--words=200", "--examples=3"]
+    words.append(f"--tokenizer={BASE}")
+    for sign in ("haystack", "manifest.json.new"):
+        process = subprocess.Popen(words, cwd=BASE.parents[1])
+        while process.poll() is None and not (out / sign).exists():
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+    assert subprocess.run(words, cwd=BASE.parents[1], stdout=subprocess.DEVNULL).returncode == 0
+    assert content(out) == content(data)
+
+
+def test_a_kill_just_before_the_end(data, tmp_path):
+    """The old manifest is gone, the new one has not its name yet."""
+    shutil.copytree(data, tmp_path / "made")
+    (tmp_path / "made" / "manifest.json").rename(tmp_path / "made" / "manifest.json.new")
+    make_eval_data.write(tmp_path / "made", make_eval_data.world("tiny"))
+    assert not list((tmp_path / "made").rglob("*.new"))
 
 
 def test_the_command_line(tmp_path):

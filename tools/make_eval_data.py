@@ -7,6 +7,7 @@ scores on them say whether the evaluators work and not how good a model is. mani
 sha256 of each file. The same flags write the same bytes again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,6 +22,7 @@ from longjax.tokenizer import Tokenizer
 from tools.eval_data import haystack, longbench, passkey, ruler, short, trec
 from tools.eval_data.world import World
 
+MANIFEST = "manifest.json"
 MADE_BY = "longjax tools.make_eval_data"
 SIZES = {  # words of a document, examples of a task, characters of the haystack
     "tiny": (60, 2, 40_000),
@@ -56,11 +58,13 @@ def write(out: pathlib.Path, made: World) -> list[str]:
     """-> the names of the files, which are all written or none. Raises ValueError for a folder of somebody else."""
     old = mine(out)
     content = dict(pair for benchmark in BENCHMARKS for pair in benchmark.files(made))
+    if not (out / MANIFEST).exists():  # so that the folder is known even if this is killed
+        files.write(out / MANIFEST, manifest(made, {}))
     with files.together(out) as create:
         for name, data in content.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(data)
-        create("manifest.json").write(manifest(made, content))
+        create(MANIFEST).write(manifest(made, content))
     for name in old - content.keys():
         (out / name).unlink(missing_ok=True)
     return [*content]
@@ -68,16 +72,14 @@ def write(out: pathlib.Path, made: World) -> list[str]:
 
 def mine(out: pathlib.Path) -> set[str]:
     """-> the files that this tool has written there before."""
-    path = out / "manifest.json"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        try:
-            said = json.loads(path.read_text("utf-8"))
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return set()
+    for name in (MANIFEST, f"{MANIFEST}.new"):  # the second is left by a kill just before the end
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads((out / name).read_text("utf-8"))
             if said["made_by"] == MADE_BY:
                 return set(said["files"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        raise ValueError(f"--out={out} holds files of something else: name a new folder")
-    return set()
+    raise ValueError(f"--out={out} holds files of something else: name a new folder")
 
 
 def manifest(made: World, content: dict[str, bytes]) -> bytes:
