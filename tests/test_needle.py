@@ -22,6 +22,7 @@ from tools.golden import eval_needle
 
 HERE = Path(__file__).parent / "golden" / "eval"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval"
+LLAMA2 = Path(__file__).parents[2] / "shared" / "data" / "llama2_tokenizer.model"
 SETS = [folder / "niah" for folder in (HERE, SHARED) if folder.exists()]
 NEEDLE = best_things(1).sentences[0]
 
@@ -121,6 +122,11 @@ def test_decoding_writes_what_encoding_reads(llama):
     assert full_stops(llama) == {llama.engine.find("."), llama.engine.find("\u2581.") or llama.engine.find(".")}
 
 
+@pytest.mark.skipif(not LLAMA2.exists(), reason="needs LLaMA-2's tokenizer beside the repository")
+def test_full_stops_of_llama_2_are_those_of_the_study():
+    assert full_stops(Tokenizer(LLAMA2)) == {29889, 869}
+
+
 def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
     """Without blanks put before texts, and a vocabulary of 420."""
     mini = tokenizer.train([document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, recall.SENTENCES)
@@ -194,6 +200,12 @@ def test_numbers_are_given_and_need_no_decoding(count, material):
         assert {(r["value"], r["partial"]) for r in rows} == {(0.0, 0.0)}
 
 
+def test_numbers_of_cells_differ(material):
+    questions = [q for task in NeedleTest("number").tasks(material) for q in task.questions]
+    assert len({q.about["answer"] for q in questions}) == 20
+    assert len({re.search(r"magic (.+) number", q.about["needle"])[1] for q in questions}) > 4
+
+
 def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
     (task, _) = NeedleTest(needle_depths=3).tasks(material)
     paths = export(records(task, says(lambda q: "eat a sandwich ")), tmp_path / "cells", "yarn")
@@ -225,6 +237,8 @@ def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
     assert [t.name for t in NeedleTest().tasks(here)] == ["needle/sentence/600"]
     with pytest.raises(ValueError, match="--lengths=100,150: none has room for a needle"):
         NeedleTest().tasks(Material(material.data_dir, material.tokenizer, (100, 150)))
+    with pytest.raises(ValueError, match="none has room for a needle and --needle_buffer=20"):
+        NeedleTest(needle_buffer=20).tasks(material)  # question and answer need more
 
 
 def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):

@@ -13,6 +13,8 @@ from longjax import data, recall, tokenizer
 from longjax.evals.material import Material
 from longjax.evals.passkey import PasskeyTest, Study, score
 from longjax.evals.passkey.fitting import largest
+from longjax.evals.passkey.garbage import fitted
+from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import ordinal
 from longjax.evals.questions import HowLikely, Likelihood, WhatNext
 from longjax.tokenizer import Tokenizer
@@ -239,17 +241,28 @@ def test_ordinals_are_english():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_largest_prompt_that_fits_is_found(seed):
+@pytest.mark.parametrize("power", [1, 0.8, 1.1])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_largest_prompt_that_fits_is_found(seed, power):
     rng = random.Random(seed)
     base, rate, room, most = rng.randint(0, 90), rng.uniform(0.05, 3), rng.randint(20, 900), rng.choice([64, 4096])
 
     def tokens(size):
-        return base + int(rate * size) + int(2 * math.sin(size))
+        return base + int(rate * size**power)
 
     fits = [size for size in range(0, most + 1, 8) if tokens(size) <= room]
     found = largest(tokens, room, 8, 80, most)
     assert found == (max(fits) if tokens(0) <= room else -1)
+
+
+def test_all_draws_fit_and_not_the_first_alone(material):
+    class Uneven(Yarn):
+        def draw(self, seed, size):
+            sample = super().draw(seed, size)
+            return sample._replace(prompt="Well then. " * 10 * (seed > 0) + sample.prompt)
+
+    for task, length in zip(fitted(Uneven(), material, 3), material.lengths, strict=True):
+        assert max(len(q.tokens_T) + q.new for q in task.questions) <= length
 
 
 # Files and settings.

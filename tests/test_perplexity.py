@@ -103,9 +103,10 @@ def test_windows_lie_within_documents_and_spread_over_all(store, split):
     (few,) = nested(split, (256,), ppl_windows=5)
     np.testing.assert_array_equal([few.questions[i].tokens_T for i in (0, -1)], windows[[0, -1]])
     assert len(few.questions) == 5
-    place = few.questions[-1].about
-    want = store.documents("test")[place["document"]][place["start"] :][:256]
-    np.testing.assert_array_equal(few.questions[-1].tokens_T, want)
+    (short,) = [task for task in nested(split) if task.name.endswith("/64")]
+    for q in (*few.questions, *short.questions):
+        want = store.documents("test")[q.about["document"]][q.about["start"] :][: len(q.tokens_T)]
+        np.testing.assert_array_equal(q.tokens_T, want)
 
 
 def test_positions_are_means_over_buckets(split):
@@ -146,6 +147,11 @@ def test_windows_without_a_finite_loss_are_counted():
     assert every["value"] is None
     assert every["nan"] == 3
     json.dumps([row, every], allow_nan=False)
+
+
+def test_a_loss_beyond_all_numbers_has_a_perplexity():
+    (row,) = score([window(800.0, 0)])
+    assert row["value"] == math.exp(700)
 
 
 def test_one_piece_has_no_standard_error():
@@ -201,6 +207,23 @@ def test_strided_windows_score_every_token_once(stride, begin):
     assert begin < 0 or all(w.tokens_T[0] == begin for w in found)
     full = [w for w in found if w.start > 0]
     assert all(w.first >= min(32 - stride, len(w.tokens_T) - stride) for w in full)
+
+
+def test_strides_over_the_length_lose_no_token():
+    """With an opening token a window has room for 31, as the default stride must notice."""
+    source = made(100)
+    (task,) = PerplexityTest().of(source, [32], begin=7)
+    scored = np.concatenate([q.tokens_T[q.first :] for q in task.questions])
+    np.testing.assert_array_equal(scored, source.ids[1:])
+
+
+def test_buckets_add_up_to_the_whole():
+    """Windows at the end of a document fill buckets otherwise than its first."""
+    (task,) = PerplexityTest(ppl_stride=13, ppl_buckets=7).of(made(100, 77), [40], begin=7)
+    row, places = rows(task, by_token)
+    total = sum(r["value"] * r["n"] for r in places)
+    assert sum(r["n"] for r in places) == 99 + 76
+    assert total / 175 == pytest.approx(row["nll"], rel=1e-12)
 
 
 def test_windows_that_do_not_overlap_see_nothing_before_them():
@@ -339,6 +362,7 @@ def test_saved_datasets_are_read(material):
         ("a.bin", b"\1\0\2", "a.bin has 3 bytes, no whole number of uint16 ids"),
         ("a.bin", b"", "a.bin has 0 bytes"),
         ("a.bin", np.array([1, 7, 50_000], "<u2").tobytes(), r"a.bin has ids like 50000, but .*sp.model has only 420"),
+        ("a.bin", np.array([1, 420], "<u2").tobytes(), r"a.bin has ids like 420, but"),
         ("a.bin", np.array([1, 7, 8], "<u2").tobytes(), "has 3 tokens in 1 documents: no window of 64 tokens"),
         ("a.jsonl", b'{"words": "x"}', "a.jsonl, line 1: no text"),
         ("a.jsonl", rb'{"text": "\ud800"}', "a.jsonl holds halves of surrogate pairs"),
@@ -350,6 +374,14 @@ def test_bad_files_are_named(name, content, message, material):
     with pytest.raises(ValueError, match=message) as error:
         PerplexityTest("lceg").tasks(material)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("first", "warned"), [(1, False), (5, True)])
+def test_a_file_that_opens_otherwise_is_pointed_out(first, warned, material, caplog):
+    put(material, "a.bin", np.array([first, 7, 8, first, 9], "<u2").tobytes())
+    (found,) = read_texts(material, "")
+    assert found.starts.tolist() == [0, 3]
+    assert ("a.bin begins with id 5" in caplog.text) == warned
 
 
 def test_missing_and_unknown_files_are_named(material):
