@@ -33,7 +33,9 @@ BENCHMARKS = (haystack, longbench, passkey, ruler, short, trec)
 
 VALUES = flags.FlagValues()  # the tool's own
 OUT = flags.DEFINE_string("out", None, "Folder to write; a new one, or one that this tool made.", flag_values=VALUES)
-SIZE = flags.DEFINE_enum("size", "small", [*SIZES], "tiny fits models of 256 tokens.", flag_values=VALUES)
+SIZE = flags.DEFINE_enum(
+    "size", "small", [*SIZES], "tiny feeds contexts of 256 to 1024 tokens, small 4096, medium 32K.", flag_values=VALUES
+)
 WORDS = flags.DEFINE_integer("words", None, "Of a document, instead of the size's.", 20, flag_values=VALUES)
 EXAMPLES = flags.DEFINE_integer("examples", None, "Of a task, instead of the size's.", 1, flag_values=VALUES)
 TOKENIZER = flags.DEFINE_string(

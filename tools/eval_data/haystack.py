@@ -9,13 +9,14 @@ from tools.eval_data.world import Files, World, lines
 
 ESSAYS = 8
 DOCUMENTS = 12  # one more than the study's protocol reads
+LONGER = 5  # than other texts: windows lie within documents
 
 
 def files(world: World) -> Files:
     for i in range(ESSAYS):
         rng = world.rng("haystack", i)
         yield f"haystack/essay_{i}.txt", _essay(rng, world.haystack // ESSAYS).encode()
-    texts = [prose.text(rng, world.words) for rng in documents(world)]
+    texts = [prose.text(rng, LONGER * world.words) for rng in documents(world)]
     yield "perplexity/prose.jsonl", lines({"text": text, "id": i} for i, text in enumerate(texts))
     if world.tokenizer is not None:
         yield from _tokens(world, texts)

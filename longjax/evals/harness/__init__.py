@@ -1,6 +1,8 @@
 """Short tasks through lm-evaluation-harness (Gao et al. 2021, doi:10.5281/zenodo.5371628), offline.
 
-The package lm_eval is an extra, `pip install longjax[harness]`, and imported only when short tasks are run.
+The package lm_eval is an extra, `pip install longjax[harness]`, and imported only when short tasks are run. Files are
+as their data sets are: where there is a network, `datasets.load_dataset("Rowan/hellaswag", split="validation")
+.to_json("short/hellaswag.jsonl")` writes one (catalog.py says which splits).
 """
 
 from longjax.evals.harness.evaluate import ShortTasks, run, settings_of
