@@ -172,6 +172,17 @@ def test_labels_say_no_more_than_they_must():
     assert [s.label for s in evaluations(rows).rows] == ["pi [one]", "pi [two]", "yarn ema", "yarn raw"]
 
 
+def test_two_runs_of_one_name_are_not_one():
+    with pytest.raises(ValueError, match=r"two runs of pi \(ema\) that are both called pi, with vt in both"):
+        evaluations([*ruler(), row("ruler", "vt", 0.7, version="2024", settings={})])
+
+
+def test_the_kind_is_that_of_the_method():
+    """Rows of a benchmark may have a kind of their own, such as that of a needle."""
+    (who,) = evaluations([row("needle", "needle", 0.5, depth=0.5, kind="sentence"), *ruler()]).rows
+    assert who.kind == "exact trained"
+
+
 # Published numbers.
 
 
@@ -220,7 +231,9 @@ def test_published_numbers_stand_beside_ours():
 def test_other_settings_do_not_stand_beside_published_numbers(benchmark, change, reason):
     column = {"perplexity": "PPL", "manyshot": "many-shot", "longbench": "LongBench", "ruler": "RULER"}.get(benchmark)
     rows = [r | change if r["benchmark"] == benchmark else r for r in eval_rows.rows("pi")]
-    table, reasons = beside(evaluations(rows))
+    names = ("benchmark", "task", "length", "depth", "metric", "position")
+    once = {tuple(r.get(name) for name in names): r for r in rows}  # rows that the change made one
+    table, reasons = beside(evaluations(list(once.values())))
     assert f"{column or 'needle'} 32768 published" not in table.text()[0]
     assert [reason in line and f"{column or 'needle'} at 32768 (pi)" in line for line in reasons] == [True]
 
@@ -259,6 +272,17 @@ def test_fewer_examples_are_a_difference_unless_losses_were_nan():
     whole = [row("perplexity", "perplexity", 6.0, nan=0, method=m, run=m, **about) for m in ("clex", "yarn")]
     _, found = compared(whole, [row("perplexity", "perplexity", 6.0, nan=3, **about) | {"n": 7}])
     assert found == {}
+
+
+def test_other_tokenizers_and_types_are_said():
+    more = [r | {"tokenizer_sha256": "cd" * 32, "dtype": "float32"} for r in ruler(method="yarn", run="yarn")]
+    same = [
+        r | {"tokenizer_sha256": "ab" * 32, "dtype": "float32"} for m in ("pi", "clex") for r in ruler(method=m, run=m)
+    ]
+    _, found = compared(same, more)
+    assert [str(d) for d in found.values()] == [
+        "tokenizer_sha256 is another rather than that of most runs: yarn (ruler)"
+    ]
 
 
 def test_protocols_of_some_are_said():

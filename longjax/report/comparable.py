@@ -12,6 +12,7 @@ from longjax.evals.questions import Record
 from longjax.report.rows import Evaluations, Subject, Suite, suite_of
 
 ASKED = ("ppl_data",)  # settings that say which of several tasks were asked: a row says which it is
+OF_RUNS = ("tokenizer_sha256", "dtype")  # of a run, not of its tasks, but its numbers depend on them
 Place = tuple[Suite, str, int | None]  # where settings should be the same: suite, task, length
 Change = tuple[tuple[str, str, str], ...]  # setting, its value, the value of most
 
@@ -68,7 +69,8 @@ def everywhere(all_of: Evaluations) -> dict[Place, dict[Subject, Record]]:
     for (place, who), rows in groups.items():
         counted = place not in uncertain and place[1] != "position_nll"  # else NaN may have lowered the number
         size = {"examples": sum(r.get("n") or 0 for r in rows)} if counted else {}
-        found.setdefault(place, {})[who] = flat(rows[0].get("settings") or {}) | size
+        own = {name: rows[0][name] for name in OF_RUNS if name in rows[0]}
+        found.setdefault(place, {})[who] = flat(rows[0].get("settings") or {}) | own | size
     return found
 
 

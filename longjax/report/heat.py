@@ -55,7 +55,9 @@ def heat_maps(maps: Sequence[Map], scale: Scale) -> Any:
         ax.set_xlabel(scale.column_name if i + columns >= len(maps) else "")
     for ax in axes.flat[len(maps) :]:
         ax.axis("off")
-    figure.colorbar(images[0], ax=axes, fraction=0.03, pad=0.015, aspect=30, label=scale.colour_name)
+    figure.colorbar(images[0], ax=axes, fraction=0.03, pad=0.015, aspect=12 * count).set_label(
+        scale.colour_name, fontsize=8
+    )
     kinds = dict.fromkeys(m.kind for m in maps)
     handles = [Line2D([], [], marker="s", linestyle="", color=KIND_COLOUR.get(k, "black")) for k in kinds]
     style = {"ncols": min(len(kinds), columns + 1), "fontsize": 8, "handletextpad": 0.2, "columnspacing": 1.2}

@@ -15,6 +15,7 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "perplexity": ("protocol", "data"), "passkey": ("variant",), "needle": ("needle_kind", "needle_bos", "haystack"),
     "ruler": ("version",),
 }  # fmt: skip
+COORDINATES = ("length", "depth", "shots", "position", "metric")  # of a row beside its suite and task
 K = TypeVar("K", bound=Hashable)
 Key = tuple[str, str, str]  # method, weights, run
 
@@ -105,10 +106,24 @@ def evaluations(rows: Sequence[Record], trained: int | None = None, extended: in
     by_key: dict[Key, list[Record]] = {}
     for row in rows:
         by_key.setdefault((row["method"], row["weights"], str(row["run"])), []).append(row)
+    for key, mine in by_key.items():
+        check_once(key, mine)
     rank = {kind: i for i, kind in enumerate(KINDS)}
     found = {subject(key, kind_of(mine), list(by_key)): mine for key, mine in by_key.items()}
     order = sorted(found, key=lambda s: (rank.get(s.kind, len(KINDS)), s.label))
     return Evaluations({who: found[who] for who in order}, trained, extended)
+
+
+def check_once(key: Key, rows: Sequence[Record]) -> None:
+    """Two runs of one name would be taken for one."""
+    seen = [(suite_of(r), r["task"], *(r.get(name) for name in COORDINATES)) for r in rows]
+    twice = next((cell for cell in seen if seen.count(cell) > 1), None) if len(set(seen)) < len(seen) else None
+    if twice is not None:
+        method, weights, run = key
+        raise ValueError(
+            f"--dir holds two runs of {method} ({weights}) that are both called {run}, with {twice[1]} in both: name "
+            "their folders apart, or choose a --dir with one of them"
+        )
 
 
 def kind_of(rows: Sequence[Record]) -> str:

@@ -4,7 +4,17 @@ from longjax.evals.questions import Record
 from longjax.report.comparable import brief, flat
 from longjax.report.rows import Evaluations, suite_of
 
-OF_A_RUN = ("checkpoint", "step", "tokenizer", "trained_len", "extended_len")  # fields of rows, where runs have them
+# What rows say of their run, where they do.
+OF_A_RUN = (
+    "checkpoint",
+    "checkpoint_sha256",
+    "described",
+    "plan",
+    "tokenizer_sha256",
+    "dtype",
+    "trained_len",
+    "extended_len",
+)
 
 
 def runs(all_of: Evaluations) -> list[list[str]]:
