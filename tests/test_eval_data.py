@@ -230,7 +230,7 @@ def test_perplexity(material, protocol):
 
 
 def test_both_texts_are_the_same_tokens(material):
-    """What is stored as tokens is what the text is made into."""
+    """What is stored as tokens is what the text is made into, of which the study reads ten documents."""
     lines, tokens = PerplexityTest("lceg").tasks(material)
     assert [q.tokens_T.tolist() for q in lines.questions] == [q.tokens_T.tolist() for q in tokens.questions]
 
