@@ -81,10 +81,11 @@ def results(folder: Path) -> Iterator[Result]:
 
 
 def read(row: Row, folder: Path) -> Row:
-    """-> the row with its context, and with the version of RULER that made it."""
+    """-> the row with its context, which can be read, and with the version of RULER that made it."""
     row["version"] = "main" if "answer_prefix" in row else "2024"
     if "context" not in row:
         row["context"] = context_of(row, prompt_of(row, folder))
+    facts(row["task"], row["context"], row["outputs"])
     return row
 
 

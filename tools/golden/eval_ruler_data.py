@@ -68,7 +68,7 @@ def squad(rows: Sequence[Row]) -> Row:
     texts = list(dict.fromkeys(text for row in rows for text in documents(row["context"]))) or ["None."]
     asked: dict[str, list[Row]] = {text: [] for text in texts}
     for row in rows or [{"outputs": ["None"], "analysis": {"question": "?"}}]:
-        text = next(text for text in texts if row["outputs"][0] in text)
+        text = next((text for text in texts if row["outputs"][0] in text), texts[0])
         answers = [{"text": output} for output in row["outputs"]]
         asked[text].append({"id": "", "question": row["analysis"]["question"], "answers": answers})
     return {"data": [{"paragraphs": [{"context": text, "qas": qas}]} for text, qas in asked.items()]}
