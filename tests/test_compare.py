@@ -8,7 +8,7 @@ import pytest
 
 from longjax.report import bootstrap
 from longjax.report.bootstrap import mean_of, paired
-from longjax.report.pairs import compare, csv_of, records_of, table
+from longjax.report.pairs import compare, csv_of, few, records_of, table
 from made_runs import answers, windows, write_run
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -93,7 +93,8 @@ def test_the_mean_of_tasks_weighs_them_alike():
 def test_runs_are_matched_by_example():
     a = tasks(**{QA: answers(QA, 10), LCC: answers(LCC, 20), "longbench/musique": answers("longbench/musique", 1)})
     b = tasks(**{QA: answers(QA, 30, n=38)[::-1], LCC: answers(LCC, 20)})
-    first, second, mean = compare(a, b)
+    first, second, mean = found = compare(a, b)
+    assert few(found) == []
     assert [first.task, second.task, mean.task] == [QA, LCC, "longbench, mean of 2"]
     assert (first.result.n, first.unmatched) == (38, 2)
     assert (first.result.a, first.result.b) == pytest.approx((10 / 38, 30 / 38))
@@ -120,6 +121,7 @@ def test_perplexity_is_drawn_by_piece_and_nan_is_unmatched():
     b[name][3]["nll"] = None
     (one,) = compare(a, b)
     assert (one.result.n, one.unmatched, one.result.clusters) == (11, 1, 3)
+    assert few([one]) == [f"intervals too narrow, as there are fewer than 10 examples or pieces: {name}"]
     kept = [r["nll"] / r["n"] for i, r in a[name].items() if i != 3]
     assert one.result.a == pytest.approx(np.exp(np.mean(kept)))
     assert one.result.b / one.result.a == pytest.approx(np.exp(-0.1))

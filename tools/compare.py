@@ -12,7 +12,7 @@ import pathlib
 from absl import app, flags
 
 from longjax import files
-from longjax.report.pairs import Tasks, compare, csv_of, records_of, table
+from longjax.report.pairs import Tasks, compare, csv_of, few, records_of, table
 from longjax.report.tables import markdown, terminal
 
 A = flags.DEFINE_string("a", None, "Folder of a run.", required=True)
@@ -35,7 +35,13 @@ def run() -> None:
     a, b = (chosen(records_of(pathlib.Path(x), flag), flag) for x, flag in ((A.value, "a"), (B.value, "b")))
     found = compare(a, b, SEED.value, RESAMPLES.value)
     alone = [f"only in --{flag}: {', '.join(x)}" for flag, x in (("a", a.keys() - b), ("b", b.keys() - a)) if x]
-    said = [f"a: {A.value}", f"b: {B.value}", f"{RESAMPLES.value} resamples, seed {SEED.value}", *sorted(alone)]
+    said = [
+        f"a: {A.value}",
+        f"b: {B.value}",
+        f"{RESAMPLES.value} resamples, seed {SEED.value}",
+        *sorted(alone),
+        *few(found),
+    ]
     print(terminal(table(found), left=1))
     print("\n" + "\n".join(said))
     if OUT.value:

@@ -15,6 +15,7 @@ from longjax.evals.run import RECORDS, read
 from longjax.report.bootstrap import RESAMPLES, Paired, mean_of, paired
 
 MEANS = ("ruler", "longbench", "longbench_e")  # whose tasks share no examples, so that their means are drawn apart
+FEW = 10  # independent examples
 Tasks = dict[str, dict[int, Record]]  # records by task and index
 
 
@@ -94,6 +95,14 @@ def line(one: Compared) -> list[str]:
     numbers = [f"{scale * r.a:.{digits}f}", f"{scale * r.b:.{digits}f}", f"{scale * r.difference:+.{digits}f}"]
     p = ("<0.001" if r.p < 0.001 else f"{r.p:.3f}") + ("*" if r.p < 0.05 else " ")
     return [one.task, str(r.n), str(one.unmatched), *numbers, f"[{low}, {high}]", p]
+
+
+def few(found: Sequence[Compared]) -> list[str]:
+    """-> a warning: a bootstrap of few examples is surer than it may be."""
+    small = [one.task for one in found if one.result.clusters < FEW]
+    return (
+        [f"intervals too narrow, as there are fewer than {FEW} examples or pieces: {', '.join(small)}"] if small else []
+    )
 
 
 def csv_of(found: Sequence[Compared]) -> str:
