@@ -214,6 +214,13 @@ def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
     assert (cell["context_length"], cell["depth_percent"], cell["model_response"]) == (600, 50, "eat a sandwich")
     assert cell["needle"] == NEEDLE
     assert 0 < cell["score"] < 10
+    for spacing in ("linear", "sigmoid"):
+        test = NeedleTest(needle_spacing=spacing)
+        paths = export(records(test.tasks(material)[0], says(str)), tmp_path / spacing)
+        assert [json.loads(p.read_text())["depth_percent"] for p in paths] == test.depths()
+    (number, _) = NeedleTest("number").tasks(material)
+    with pytest.raises(ValueError, match="of --needle_kind=number nothing is decoded"):
+        export(records(number, uniform), tmp_path)
 
 
 # Settings.
@@ -237,8 +244,8 @@ def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
     assert [t.name for t in NeedleTest().tasks(here)] == ["needle/sentence/600"]
     with pytest.raises(ValueError, match="--lengths=100,150: none has room for a needle"):
         NeedleTest().tasks(Material(material.data_dir, material.tokenizer, (100, 150)))
-    with pytest.raises(ValueError, match="none has room for a needle and --needle_buffer=20"):
-        NeedleTest(needle_buffer=20).tasks(material)  # question and answer need more
+    with pytest.raises(ValueError, match="none has room for a needle and --needle_buffer=0"):
+        NeedleTest(needle_buffer=0).tasks(material)  # question and answer need more
 
 
 def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):

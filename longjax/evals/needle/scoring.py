@@ -46,9 +46,11 @@ def shares(record: Record) -> dict[str, float]:
 
 def export(records: Sequence[Record], folder: pathlib.Path, model: str = "longjax") -> list[pathlib.Path]:
     """Writes a JSON file a cell, as the study's tester does and its needle_plot.py reads. -> their paths."""
+    if any("prediction" not in record for record in records):
+        raise ValueError(f"{folder}: of --needle_kind=number nothing is decoded; the study's plots read sentences")
     paths = []
     for record in records:
-        percent = 100 * record["depth"]
+        percent = round(100 * record["depth"], 3)
         name = f"{model}_len_{record['length']}_depth_{round(100 * percent)}_results.json"
         said = record["prediction"].strip()
         content = {
