@@ -1,6 +1,7 @@
 """Questions on documents, among others that do not help (RULER, arXiv:2404.06654): SQuAD 2.0 and HotpotQA."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -97,19 +98,22 @@ class WordsOfDocuments(Documents):
         rng.shuffle(near)
         others = rng.sample(range(len(self.texts)), min(len(self.texts), TRIED))
         more = [i for i in dict.fromkeys([*near, *others]) if i not in needed]
-        return written(self, chance, one, [self.texts[i] for i in one.needed] + cut(self.texts, more, n))
+        return written(self, chance, one, [self.texts[i] for i in one.needed] + self.cut(more, n))
 
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        return [text.count(" ") + 1 for text in self.texts]
 
-def cut(texts: Sequence[str], chosen: Sequence[int], n: int) -> list[str]:
-    """-> texts of n words together."""
-    parts = []
-    for i in itertools.cycle(chosen):
-        words = texts[i].split(" ")
-        if n <= 0:
-            break
-        parts.append(texts[i] if len(words) <= n else " ".join(words[:n]))
-        n -= len(words)
-    return parts
+    def cut(self, chosen: Sequence[int], n: int) -> list[str]:
+        """-> texts of n words together."""
+        parts = []
+        for i in itertools.cycle(chosen):
+            if n <= 0:
+                break
+            text, size = self.texts[i], self.sizes[i]
+            parts.append(text if size <= n else " ".join(text.split(" ")[:n]))
+            n -= size
+        return parts
 
 
 def written(task: Documents, chance: Chance, one: Asked, texts: list[str]) -> Sample:

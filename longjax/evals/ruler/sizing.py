@@ -105,9 +105,9 @@ def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Ite
 
 
 def largest(count: Callable[[int], int], limit: int, least: int, most: int, guess: int) -> int | None:
-    """-> the largest n of least .. most with count(n) <= limit; None: there is none.
+    """-> an n of least .. most whose count is the limit, or else the largest whose count is below; None: there is none.
 
-    count grows with n, more or less: what comes out has been counted, and n + 1 has been found too long.
+    count grows with n, more or less: what comes out has been counted, and if it is below, so has n + 1.
     """
     low, high, found = least - 1, most + 1, {}
     for turn in range(high - low):
@@ -115,6 +115,8 @@ def largest(count: Callable[[int], int], limit: int, least: int, most: int, gues
             break
         n = min(max(guess, low + 1), high - 1)
         found[n] = count(n)
+        if found[n] == limit:
+            return n
         low, high = (n, high) if found[n] <= limit else (low, n)
         middle = (low + high) // 2 if high in found else 2 * n  # no sample is made that is far too long
         guess = middle if turn >= GUESSES else interpolated(found, n, limit)
