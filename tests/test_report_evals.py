@@ -152,6 +152,17 @@ def test_what_is_known_of_errors():
     assert numbers(table_1(evaluations(unknown)), "pi")["needle"].stderr is None
 
 
+def test_the_mean_over_depths():
+    cells = [
+        row("passkey", "passkey", x, variant="yarn", depth=d, stderr=e, partial=None)
+        for d, x, e in ((0.0, 1.0, 0.0), (0.5, 0.5, 0.3), (1.0, 0.0, 0.4))
+    ]
+    files = by_file(evaluations(cells))
+    found = numbers(files["passkey_yarn"], "pi")["32768"]
+    assert (found.value, found.stderr) == (pytest.approx(0.5), pytest.approx(0.5 / 3))  # the root of 0.09 + 0.16
+    assert "passkey_yarn_partial" not in files
+
+
 def test_keys_without_a_depth_have_a_table_and_no_map():
     all_of = evaluations([row("passkey", "passkey", 0.5, variant="longlora", depth=None)])
     assert by_file(all_of)["passkey_longlora"].text()[1][2] == "50.0"
