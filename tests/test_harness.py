@@ -123,6 +123,13 @@ def test_too_few_examples(data):
 def test_without_the_package(monkeypatch, data):
     monkeypatch.setitem(__import__("sys").modules, "lm_eval.tasks", None)
     with pytest.raises(ValueError, match=r"pip install longjax\[harness\]"):
+        harness.ready(material(data), harness.ShortTasks())
+
+
+@needs_lm_eval
+def test_an_old_package(monkeypatch):
+    monkeypatch.setattr(evaluate.importlib.metadata, "version", lambda _: "0.4.9.2")
+    with pytest.raises(ValueError, match=r"needs a newer lm_eval than 0.4.9.2: pip install -U longjax\[harness\]"):
         evaluate.harness()
 
 

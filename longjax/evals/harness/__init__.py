@@ -5,7 +5,7 @@ as their data sets are: where there is a network, `datasets.load_dataset("Rowan/
 .to_json("short/hellaswag.jsonl")` writes one (catalog.py says which splits).
 """
 
-from longjax.evals.harness.evaluate import ShortTasks, run, settings_of
+from longjax.evals.harness.evaluate import ShortTasks, ready, run
 from longjax.evals.harness.records import score
 
-__all__ = ["ShortTasks", "run", "score", "settings_of"]
+__all__ = ["ShortTasks", "ready", "run", "score"]

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -21,6 +23,7 @@ from longjax.evals.questions import Ask, Record
 from longjax.evals.run import MANIFEST, RECORDS, seal
 
 ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
+LEAST = (0, 4, 12)  # older ones read task files in other ways
 FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
 
 
@@ -39,15 +42,20 @@ class ShortTasks:
         return chosen(self.short_tasks)
 
 
-def settings_of(material: Material, settings: ShortTasks) -> Record:
-    """-> all that makes the questions what they are, for the manifest."""
-    lm_eval = harness()
-    prepared = prepare(material, settings.tasks, settings.short_fewshot)
-    return {
-        "lm_eval": lm_eval.__version__, "tasks": {one.name: one.shots for one in prepared},
+def ready(material: Material, settings: ShortTasks) -> list[Prepared]:
+    """-> the tasks, before anything is asked. Raises ValueError for what is missing: the package, or files."""
+    harness()
+    return prepare(material, settings.tasks, settings.short_fewshot)
+
+
+def manifest(material: Material, prepared: Sequence[Prepared], max_length: int) -> Record:
+    """-> all that makes the questions what they are."""
+    settings = {
+        "lm_eval": importlib.metadata.version("lm_eval"), "tasks": {one.name: one.shots for one in prepared},
         "data_sha256": content(prepared), "seed": FEWSHOT_SEED + material.seed, "most": material.most,
-        "bos": material.tokenizer.begin >= 0,
+        "bos": material.tokenizer.begin >= 0, "max_length": max_length,
     }  # fmt: skip
+    return {"task": "short", "settings": settings, "n": sum(len(one.rows[: material.most]) for one in prepared)}
 
 
 def run(
@@ -69,10 +77,8 @@ def run(
       writes: of several hosts that get the same answers, one.
 
     """
-    about = settings_of(material, settings) | {"max_length": max_length}
-    prepared = prepare(material, settings.tasks, settings.short_fewshot)
-    count = sum(len(one.rows[: material.most]) for one in prepared)
-    seal(folder / MANIFEST, {"task": "short", "settings": about, "n": count}, writes)
+    prepared = ready(material, settings)
+    seal(folder / MANIFEST, manifest(material, prepared, max_length), writes)
     if (folder / RECORDS).exists():
         return
     records = answer(ask, material, prepared, folder, max_length, writes)
@@ -144,4 +150,7 @@ def harness() -> Any:
         import lm_eval.tasks  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("--tasks=short needs lm-evaluation-harness: pip install longjax[harness]") from error
+    version = importlib.metadata.version("lm_eval")
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < LEAST:
+        raise ValueError(f"--tasks=short needs a newer lm_eval than {version}: pip install -U longjax[harness]")
     return lm_eval
