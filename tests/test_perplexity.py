@@ -297,6 +297,17 @@ def test_few_windows_are_spread_and_keep_first_and_last(protocol):
         np.testing.assert_array_equal(few[i].tokens_T, many[i].tokens_T)
 
 
+def test_windows_are_copied_when_they_are_asked():
+    """2001 windows of 1000 tokens of 3000: all at once would take 667 times the text."""
+    source = made(3000)
+    (task,) = PerplexityTest("yarn", ppl_stride=1).of(source, [1000], begin=7)
+    assert len(task.questions) == 2001
+    for q in (task.questions[5], task.questions[-1]):
+        assert q.tokens_T.base is None
+        np.testing.assert_array_equal(q.tokens_T[1:], source.ids[1:][q.about["start"] :][:999])
+    assert all(np.shares_memory(w.text_S, source.ids) for w in Strided(1, 7)(source, 1000)[::500])
+
+
 @pytest.mark.parametrize("name", ["ppl_stride", "ppl_windows", "ppl_documents", "ppl_least", "ppl_buckets"])
 def test_settings_are_positive(name):
     with pytest.raises(ValueError, match=f"--{name}=0 must be at least 1"):
@@ -428,5 +439,6 @@ def test_array_names_tell_the_truth(split):
     with checked("longjax") as seen:
         (task,) = nested(split, (256,), ppl_windows=4)
         rows(task, uniform)
-        rows(PerplexityTest().of(made(100), [64], 7)[0], uniform)
+        for name in ("strided", "chunked"):
+            rows(PerplexityTest(name, ppl_stride=9).of(made(100, 50), [64], 7, trained_len=30)[0], uniform)
     assert {name for _, name in seen} >= {"nll_U", "bucket_U", "tokens_T", "loss_I", "weight_I", "apart_P"}

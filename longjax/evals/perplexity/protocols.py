@@ -1,6 +1,6 @@
 """What each protocol scores: windows of a text, the tokens of each that count, and the weight of its mean loss.
 
-Released evaluators differ in nothing else. Letters: T tokens of a window.
+Released evaluators differ in nothing else. Letters: T tokens of a window, S of them in the text.
 """
 
 import dataclasses
@@ -18,23 +18,34 @@ class Window(NamedTuple):
     """Tokens that a model sees at once.
 
     Attributes:
-      tokens_T: context and what is scored.
+      text_S: context and what is scored; no copy, since windows of a long text overlap many times.
       document: where it begins.
       start: its first token in that document; in the whole text, for protocols that cross documents.
       piece: windows of one piece share text; pieces are taken to be independent.
       weight: of the window's mean loss in the mean over all windows.
       first: tokens before it are context only.
       place: of its first token in the window it is a part of.
+      begin: id before the text; -1: none.
 
     """
 
-    tokens_T: np.ndarray
+    text_S: np.ndarray
     document: int
     start: int
     piece: int
     weight: float = 1.0
     first: int = 1
     place: int = 0
+    begin: int = -1
+
+    @property
+    def size(self) -> int:
+        return len(self.text_S) + (self.begin >= 0)
+
+    @property
+    def tokens_T(self) -> np.ndarray:
+        opening = np.array([self.begin], np.int32)
+        return self.text_S if self.begin < 0 else np.concatenate([opening, self.text_S])
 
 
 class Windows(Protocol):
@@ -97,15 +108,13 @@ class Strided:
             ids = ids[1:] if text.opened else ids
             ids = ids[:room] if self.truncate else ids
             found += [self.window(ids, d, *bounds) for bounds in spans(len(ids), room, self.stride or room)]
-        return [window for window in found if len(window.tokens_T) > window.first]
+        return [window for window in found if window.size > window.first]
 
     def window(self, ids: np.ndarray, document: int, start: int, end: int, new: int) -> Window:
         """-> the window whose last `new` tokens no window before has scored."""
-        opening = [self.begin] if self.begin >= 0 else []
-        tokens_T = np.concatenate([opening, ids[start:end]]).astype(np.int32)
-        first = max(1, len(tokens_T) - new)
-        weight = 1.0 if self.equal else float(len(tokens_T) - first)
-        return Window(tokens_T, document, start, document, weight, first)
+        window = Window(ids[start:end], document, start, document, begin=self.begin)
+        first = max(1, window.size - new)
+        return window._replace(first=first, weight=1.0 if self.equal else float(window.size - first))
 
 
 def spans(count: int, room: int, stride: int) -> list[tuple[int, int, int]]:
@@ -192,12 +201,12 @@ class Forgetful:
 
 def parts(window: Window, size: int) -> list[Window]:
     """-> fresh windows of `size` tokens; the first token of each is predicted from nothing, so it is not scored."""
-    T = len(window.tokens_T)
-    cuts = [(place, window.tokens_T[place : place + size]) for place in range(0, T, size)]
+    tokens_T, T = window.tokens_T, window.size
+    cuts = [(place, tokens_T[place : place + size]) for place in range(0, T, size)]
     return [
-        window._replace(tokens_T=tokens_T, place=place, weight=window.weight * len(tokens_T) / T)
-        for place, tokens_T in cuts
-        if len(tokens_T) > 1
+        window._replace(text_S=part_S, begin=-1, place=place, weight=window.weight * len(part_S) / T)
+        for place, part_S in cuts
+        if len(part_S) > 1
     ]
 
 

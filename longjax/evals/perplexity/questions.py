@@ -86,7 +86,7 @@ class PerplexityTest:
     def task(self, text: Text, length: int, longest: int, windows: Windows) -> Task:
         protocol = self.ppl_protocol
         about = {"protocol": protocol, "data": text.name, "length": length}
-        questions = [question(window, about) for window in windows(text, length)]
+        questions = Questions(windows(text, length), about)
         if not questions:
             raise ValueError(
                 f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
@@ -102,9 +102,23 @@ def some(windows: Windows, most: int | None) -> Windows:
     return windows if most is None else Spread(windows, most)
 
 
-def question(window: Window, about: Record) -> HowLikely:
-    where = {name: value for name, value in window._asdict().items() if name not in ("tokens_T", "first")}
-    return HowLikely(window.tokens_T, {**about, **where}, window.first)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Questions(Sequence[Question]):
+    """One a window, made when it is asked: all together would be many times as large as the text."""
+
+    windows: Sequence[Window]
+    about: Record
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, number: int) -> HowLikely:  # pyright: ignore[reportIncompatibleMethodOverride]
+        window = self.windows[number]
+        about = {
+            **self.about, "document": window.document, "start": window.start, "piece": window.piece,
+            "place": window.place, "weight": window.weight,
+        }  # fmt: skip
+        return HowLikely(window.tokens_T, about, window.first)
 
 
 @dataclasses.dataclass(frozen=True)
