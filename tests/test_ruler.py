@@ -4,6 +4,7 @@ import itertools
 import random
 import re
 
+import numpy as np
 import pytest
 
 import small_ruler
@@ -201,6 +202,7 @@ def test_counts_of_words_add_up(kits, name):
         _, found = made_rows(kits, "words", "2024", task, 2048, 1)
         said = text(found[0]) + "  two spaces \n\n and\ttabs "
         assert counter.quick(said) == counter.whole(said) == len(TOKENIZERS[name].encode(said))
+        assert np.array_equal(counter.ids(said), TOKENIZERS[name].encode(said))
 
 
 def test_counts_that_do_not_add_up_are_noticed(kits):

@@ -48,7 +48,10 @@ def test_tasks_and_their_questions(folder):
             assert isinstance(question, WhatNext)
             assert (question.new, question.about["id"], question.about["length"]) == (new, i, int(length))
             assert question.about["metric"] == ("part" if name.startswith("qa") else "all")
-            assert question.tokens_T[0] == PIECES.begin
+            row = task.questions.samples[i]
+            whole = PIECES.encode(row["input"] + row["answer_prefix"])
+            assert np.array_equal(question.tokens_T, [PIECES.begin, *whole])
+            assert question.tokens_T.dtype == np.int32
             assert len(question.tokens_T) == question.about["n_tokens"] <= int(length) - new
     assert {task.settings["prompts"] for task in made} == {"own"}
     essay = next(task for task in made if task.name.endswith("niah_single_2"))

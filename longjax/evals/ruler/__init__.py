@@ -72,7 +72,7 @@ class Ruler:
         if samples is None:
             samples = store.written(path, settings, count, rows(made, name, count, material.seed))
         settings |= {"samples": samples.count, "data_sha256": samples.sha256}
-        return Task(f"ruler/{length}/{name}", store.Questions(samples, material, made.room.new), settings)
+        return Task(f"ruler/{length}/{name}", store.Questions(samples, kit.counter, made.room.new), settings)
 
     def cache(self, material: Material, settings: Record) -> pathlib.Path:
         root = pathlib.Path(self.ruler_cache) if self.ruler_cache else material.data_dir / "ruler_cache"

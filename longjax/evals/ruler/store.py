@@ -13,8 +13,8 @@ from typing import overload
 
 import numpy as np
 
-from longjax.evals.material import Material
 from longjax.evals.questions import Record, WhatNext
+from longjax.evals.ruler.counting import Counter
 from longjax.files import together
 
 
@@ -78,7 +78,7 @@ class Questions(Sequence[WhatNext]):
     """Made of samples when asked for, so that 64K tokens times thousands need not be held."""
 
     samples: Samples
-    material: Material
+    counter: Counter
     new: int
 
     def __len__(self) -> int:
@@ -98,4 +98,6 @@ class Questions(Sequence[WhatNext]):
     def question(self, i: int) -> WhatNext:
         row = self.samples[i]
         about = {"id": row["index"], "references": row["outputs"], **row["about"]}
-        return WhatNext(self.material.ids(row["input"] + row["answer_prefix"]), about, self.new)
+        begin = self.counter.tokenizer.begin
+        opens = np.array([begin] if begin >= 0 else [], np.int32)
+        return WhatNext(np.concatenate([opens, self.counter.ids(row["input"] + row["answer_prefix"])]), about, self.new)
