@@ -417,6 +417,16 @@ def test_the_terminal_has_120_columns():
     )
 
 
+@pytest.mark.parametrize("benchmark", ["perplexity", "needle", "passkey", "ruler", "longbench", "manyshot", "short"])
+def test_each_benchmark_alone_is_a_report(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "save", lambda figure, path: plt.close(figure))
+    rows = [r for r in eval_rows.rows("pi", lengths=(512,)) if r["benchmark"] == benchmark]
+    text, markdown = evaluation.write(rows, tmp_path, None, None)
+    assert "pi" in text
+    assert "Not run: " in markdown
+    assert len(list(tmp_path.glob("tables/*.csv"))) >= 2
+
+
 # Folders.
 
 

@@ -34,7 +34,7 @@ def chosen(tasks: Tasks, flag: str) -> Tasks:
 def run() -> None:
     a, b = (chosen(records_of(pathlib.Path(x), flag), flag) for x, flag in ((A.value, "a"), (B.value, "b")))
     found = compare(a, b, SEED.value, RESAMPLES.value)
-    alone = [f"only in --{flag}: {', '.join(x)}" for flag, x in (("a", a.keys() - b), ("b", b.keys() - a)) if x]
+    alone = [f"only in --{flag}: {', '.join(sorted(x))}" for flag, x in (("a", a.keys() - b), ("b", b.keys() - a)) if x]
     said = [
         f"a: {A.value}",
         f"b: {B.value}",

@@ -74,4 +74,6 @@ def on_terminal(table: Table, warnings: int, width: int = 120) -> str:
     room = width - len(terminal([row[1:] for row in text], left=1).splitlines()[0]) - 2
     rows = [[row[0] if len(row[0]) <= room else row[0][: room - 2] + "..", *row[1:]] for row in text]
     said = [table.title, "", terminal(rows)]
-    return "\n".join([*said, f"\n{warnings} differences of settings: see report.md"] if warnings else said)
+    return "\n".join(
+        [*said, f"\n{warnings} difference{'s' * (warnings > 1)} of settings: see report.md"] if warnings else said
+    )
