@@ -236,9 +236,10 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return counts(questions)
 
-    about, wanted = harness.ShortTasks("winogrande,gsm8k,truthfulqa_mc2", 1), material(data)
-    harness.run(counts, wanted, about, tmp_path / "whole", 512)
+    about, wanted, told = harness.ShortTasks("winogrande,gsm8k,truthfulqa_mc2", 1), material(data), []
+    harness.run(counts, wanted, about, tmp_path / "whole", 512, tell=lambda *said: told.append(said))
     total = sum(asked)
+    assert {(1.0, "21 of 21 choices"), (1.0, "3 of 3 answers")} < {*told}
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
         harness.run(dies, wanted, about, tmp_path / "torn", 512)

@@ -10,6 +10,7 @@ from lm_eval.models.utils import normalize_gen_kwargs  # pyright: ignore[reportM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 
 from longjax.evals.questions import Ask, Continuation, HowLikely, Likelihood, WhatNext
+from longjax.progress import Report, quiet
 from longjax.tokenizer import Tokenizer
 
 SLICE = 256  # requests asked at once: what is lost if the run is killed
@@ -24,11 +25,13 @@ class Adapter(TemplateLM):
     Attributes:
       ask: the model.
       max_length: tokens it reads at most; one more can be scored.
+      tell: is told after every slice how many requests are answered.
 
     """
 
-    def __init__(self, ask: Ask, tokenizer: Tokenizer, max_length: int):
+    def __init__(self, ask: Ask, tokenizer: Tokenizer, max_length: int, tell: Report = quiet):
         super().__init__()
+        self.tell = tell
         self.ask, self.tokens, self.max_length = ask, tokenizer, max_length
         self.encode = functools.lru_cache(1024)(tokenizer.encode)  # the choices of a question share their context
 
@@ -59,6 +62,7 @@ class Adapter(TemplateLM):
                 found[i] = float(-answer.nll_U.sum(dtype=np.float64)), bool(answer.hit_U.all())
                 if (texts := requests[i][0]) is not None:
                     self.cache_hook.add_partial("loglikelihood", texts, found[i])
+            self.tell(len(found) / len(requests), f"{len(found)} of {len(requests)} choices")
         return [found[i] for i in range(len(requests))]
 
     def check(self, request: Pair) -> None:
@@ -95,6 +99,7 @@ class Adapter(TemplateLM):
             for i, answer in zip(part, cast("list[Continuation]", answers), strict=True):
                 found[i] = answer.text
                 self.cache_hook.add_partial("generate_until", requests[i].args, answer.text)
+            self.tell(len(found) / len(requests), f"{len(found)} of {len(requests)} answers")
         return [found[i] for i in range(len(requests))]
 
     def continued(self, context: str, wanted: dict[str, Any]) -> WhatNext:

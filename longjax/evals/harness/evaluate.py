@@ -21,6 +21,7 @@ from longjax.evals.harness.records import kept
 from longjax.evals.material import Material
 from longjax.evals.questions import Ask, Record
 from longjax.evals.run import MANIFEST, RECORDS, seal
+from longjax.progress import Report, quiet
 
 ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
 LEAST = (0, 4, 12)  # older ones read task files in other ways
@@ -65,6 +66,7 @@ def run(
     folder: pathlib.Path,
     max_length: int,
     writes: bool = True,
+    tell: Report = quiet,
 ) -> None:
     """Puts the tasks to the model; writes folder/records.jsonl at the end, whole.
 
@@ -75,26 +77,27 @@ def run(
       folder: of these tasks and this model alone. answers_rank0.db in it holds what was answered so far.
       max_length: tokens of a question with its answer, at most.
       writes: of several hosts that get the same answers, one.
+      tell: how far it is.
 
     """
     prepared = ready(material, settings)
     seal(folder / MANIFEST, manifest(material, prepared, max_length), writes)
     if (folder / RECORDS).exists():
         return
-    records = answer(ask, material, prepared, folder, max_length, writes)
+    from longjax.evals.harness.adapter import Adapter
+
+    model = Adapter(ask, material.tokenizer, max_length - 1, tell)  # the last token is scored, and not read
+    records = answer(model, material, prepared, folder, writes)
     if writes:
         lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         files.write(folder / RECORDS, lines.encode())
 
 
 def answer(
-    ask: Ask, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, max_length: int, writes: bool
+    model: Any, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, writes: bool
 ) -> list[Record]:
-    """-> the records of all tasks, in their order."""
+    """-> the records of all tasks, in their order. `model` is an Adapter."""
     lm_eval = harness()
-    from longjax.evals.harness.adapter import Adapter
-
-    model = Adapter(ask, material.tokenizer, max_length - 1)  # the last token is scored, and not read
     with tempfile.TemporaryDirectory() as made, one_line(folder):
         write_tasks(prepared, pathlib.Path(made), pathlib.Path(lm_eval.__file__).parent / "tasks")
         found = lm_eval.simple_evaluate(
