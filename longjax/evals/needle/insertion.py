@@ -53,7 +53,10 @@ class AddsBegin:
     def decode(self, ids: Sequence[int]) -> str:
         runs: list[list[int]] = [[]]
         for i in ids:
-            runs.append([]) if i == self.tokenizer.begin else runs[-1].append(i)
+            if i == self.tokenizer.begin:
+                runs.append([])
+            else:
+                runs[-1].append(i)
         return self.tokenizer.decode(runs[0]) + "".join(self.mark + self.later(run) for run in runs[1:])
 
     def later(self, ids: Sequence[int]) -> str:
