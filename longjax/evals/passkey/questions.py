@@ -18,6 +18,7 @@ from longjax.evals.passkey.yarn_hard import YarnHard
 from longjax.evals.questions import Task
 from longjax.recall import Phrases
 
+Name = Literal["study", "landmark", "longlora", "yarn", "yarn_hard", "self_extend"]
 STUDY_SAMPLES = 20  # prompts a cell
 
 
@@ -25,9 +26,7 @@ STUDY_SAMPLES = 20  # prompts a cell
 class PasskeyTest:
     """A key hidden in a text, asked for at its end."""
 
-    passkey_variant: Literal["study", "landmark", "longlora", "yarn", "yarn_hard", "self_extend"] = (
-        "longlora"  # of prompts
-    )
+    passkey_variant: Name = "longlora"  # whose prompts and rules; longlora and study need no decoding
     passkey_samples: int | None = None  # prompts a length, for study a length and depth; the variant's own number
     passkey_lengths: Literal["fitted", "published"] = "fitted"  # --lengths, or what landmark and longlora print
     passkey_depths: str = "0,0.25,0.5,0.75,1"  # study: where the key is, 0 first and 1 last
