@@ -60,7 +60,7 @@ class Rows(struct.PyTreeNode):
     logprob_B: jax.Array
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(4,))
 def begin(
     model: Llama, length: int, params: Any, rope: Rope, memory: Any, tokens_BC: jax.Array, length_B: jax.Array,
     rules: Rules,
