@@ -9,7 +9,7 @@ import pytest
 
 import fake_model
 import small_ruler
-from longjax.evals import words
+from longjax.evals import ruler, words
 from longjax.evals.questions import WhatNext
 from longjax.evals.ruler import Ruler, export, score, store
 from longjax.evals.ruler.kit import Kit
@@ -114,6 +114,43 @@ def test_harmed_samples_are_made_again(folder, harm):
     (again,) = tasks(folder, 1024, names="vt")
     assert path.read_bytes() == whole
     assert same(first, again)
+
+
+def test_a_folder_that_cannot_be_written(folder):
+    (folder / "ruler_cache").write_text("a file")
+    with pytest.raises(ValueError, match=r"vt\.jsonl cannot be written .*--ruler_cache"):
+        tasks(folder, 1024, names="vt")
+
+
+def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
+    """Both make the samples; the slower one puts its own, the same, in the place of the other's."""
+    held, made = store.held, []
+
+    def also(path, *rest):
+        if not made and not made.append(path):
+            tasks(folder, 1024, names="vt")
+        return None
+
+    monkeypatch.setattr(store, "held", also)
+    tasks(folder, 1024, names="vt")
+    monkeypatch.setattr(store, "held", held)
+    assert sorted(path.name for path in made[0].parent.iterdir()) == ["vt.json", "vt.jsonl"]
+    tasks(folder, 1024, names="vt")
+
+
+def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
+    def stored(made, chance, n):
+        if chance.index:
+            raise KeyboardInterrupt
+        return {"index": 0}
+
+    monkeypatch.setattr(ruler, "stored", stored)
+    with pytest.raises(KeyboardInterrupt):
+        tasks(folder, 1024, names="vt")
+    assert [path for path in (folder / "ruler_cache").rglob("*") if path.is_file()] == []
+    monkeypatch.undo()
+    (task,) = tasks(folder, 1024, names="vt")
+    assert len(task.questions) == 3
 
 
 def test_another_haystack_makes_other_samples(folder):

@@ -52,11 +52,13 @@ class Ruler:
             try:
                 tasks.append(self.task(name, length, kit))
             except TooShortError as error:
-                short.append(error)
-        for error in short:
-            logging.warning("left out: %s", error)
+                short.append((length, name, error))
+        for length, found in itertools.groupby(short, key=lambda x: x[0]):
+            logging.warning(
+                "--lengths=%d is too short for %s: left out", length, ", ".join(name for _, name, _ in found)
+            )
         if short and not tasks:
-            raise short[0]
+            raise short[0][2]
         return tasks
 
     def task(self, name: str, length: int, kit: Kit) -> Task:
@@ -94,7 +96,7 @@ def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
         if done == count:
             break
     if low:
-        logging.warning("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
+        logging.info("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
 
 
 def stored(made: Made, chance: Chance, n: int) -> Record:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import random
 import string
 
 from longjax.evals.prompts import RulerPrompt
@@ -28,9 +29,14 @@ class Coded:
             name = "".join(rng.choices(string.ascii_lowercase, k=LETTERS))
             names += [name] if name not in names else []
         words = [name for rank, name in enumerate(names, 1) for _ in range(count(n, rank))]
-        self.order(chance).shuffle(words)
-        text = self.prompt.template.format(context=" ".join(words), query="")
+        text = self.prompt.template.format(context=" ".join(shuffled(words, self.order(chance))), query="")
         return Sample(text, self.prompt.answer_prefix, names[1:4], {"distinct": len(set(words)), "words": len(words)})
+
+
+def shuffled(words: list[str], rng: random.Random) -> list[str]:
+    """-> in random order; several times as fast as rng.shuffle, and words are many here."""
+    keys = [rng.random() for _ in words]
+    return [words[i] for i in sorted(range(len(words)), key=keys.__getitem__)]
 
 
 def count(n: int, rank: int) -> int:

@@ -3,13 +3,15 @@
 <task>.jsonl holds index, input, outputs, length, answer_prefix, and what we say of each; <task>.json how it was made.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import overload
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, overload
 
 import numpy as np
 
@@ -60,7 +62,7 @@ def digest(path: pathlib.Path) -> str:
 def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]) -> Samples:
     """Writes rows as they come; both files, or neither. Fewer rows than wanted: these are all there are."""
     places, hashed = [0], hashlib.sha256()
-    with together(path.parent) as create:
+    with making(path) as create:
         file = create(path.name)
         for row in rows:
             line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -71,6 +73,20 @@ def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]
         said = {"made": made, "count": n, "all": n < count, "sha256": hashed.hexdigest()}
         create(path.with_suffix(".json").name).write(json.dumps(said, indent=1).encode())
     return Samples(path, tuple(places), n)
+
+
+@contextlib.contextmanager
+def making(path: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
+    """As files.together, in a folder of its own at first: several hosts may make the same samples at the same time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as own:
+            with together(pathlib.Path(own)) as create:
+                yield create
+            for file in (path, path.with_suffix(".json")):
+                pathlib.Path(own, file.name).replace(file)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror or error}): name another --ruler_cache") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
