@@ -372,7 +372,7 @@ def test_figure_4_shows_table_1():
 
 
 def few_rows():
-    return [row for name in ("base", "pi", "landmark") for row in eval_rows.rows(name, lengths=(4096, 32768))]
+    return [row for name in ("base", "pi", "yarn", "landmark") for row in eval_rows.rows(name, lengths=(4096, 32768))]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from longjax.evals.questions import Record
 from longjax.report.rows import Evaluations, Subject, Suite, suite_of
 
 ASKED = ("ppl_data",)  # settings that say which of several tasks were asked: a row says which it is
-OF_RUNS = ("tokenizer_sha256", "dtype")  # of a run, not of its tasks, but its numbers depend on them
+OF_RUNS = ("tokenizer_sha256", "dtype", "questions")  # what rows say beside their settings
 Place = tuple[Suite, str, int | None]  # where settings should be the same: suite, task, length
 Change = tuple[tuple[str, str, str], ...]  # setting, its value, the value of most
 
@@ -112,7 +112,7 @@ def is_hash(value: Any) -> bool:
 
 def brief(value: Any) -> str:
     """-> hashes by their first characters, other texts as far as they fit in a line."""
-    text = "not said" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text[:12] if is_hash(value) else text if len(text) < 60 else text[:57] + "..."
 
 

@@ -64,7 +64,8 @@ def correlations(all_of: Evaluations) -> list[str]:
 
 def where_from(all_of: Evaluations) -> list[str]:
     settings = sources.settings(all_of)
-    parts = ["## Where the numbers come from", markdown(sources.runs(all_of), left=4)]
+    table = sources.runs(all_of)
+    parts = ["## Where the numbers come from", markdown(table, left=len(table[0])), "\n".join(sources.methods(all_of))]
     return [*parts, markdown(settings, left=3)] if settings else parts
 
 

@@ -140,7 +140,7 @@ def by_position(all_of: Evaluations, curves: list[Curve]) -> Any:
 
 
 def against_scores(all_of: Evaluations) -> Iterator[Figure]:
-    """Figure 4 of the study: a panel a benchmark, for those in which three methods or more have both numbers."""
+    """Figure 4 of the study: a panel a benchmark, for those in which four methods or more have both numbers."""
     points = score_points(all_of)
     if points:
         title = "Figure 4: perplexity against scores; Spearman's rho, and Pearson's r with the loss, 95 % intervals"
@@ -161,7 +161,7 @@ def score_points(all_of: Evaluations) -> Points:
             for who, p, x in pairs
             if p is not None and p.value is not None and x is not None and x.value is not None
         ]
-        found |= {column: points} if len(points) >= 3 else {}
+        found |= {column: points} if len(points) >= 4 else {}
     return found
 
 

@@ -5,16 +5,7 @@ from longjax.report.comparable import brief, flat
 from longjax.report.rows import Evaluations, suite_of
 
 # What rows say of their run, where they do.
-OF_A_RUN = (
-    "checkpoint",
-    "checkpoint_sha256",
-    "described",
-    "plan",
-    "tokenizer_sha256",
-    "dtype",
-    "trained_len",
-    "extended_len",
-)
+OF_A_RUN = ("checkpoint", "checkpoint_sha256", "plan", "tokenizer_sha256", "dtype", "trained_len", "extended_len")
 
 
 def runs(all_of: Evaluations) -> list[list[str]]:
@@ -25,6 +16,12 @@ def runs(all_of: Evaluations) -> list[list[str]]:
         for who, rows in all_of.rows.items()
     ]
     return [["method", "kind", "weights", "run", *fields], *body]
+
+
+def methods(all_of: Evaluations) -> list[str]:
+    """-> each method with all its parameters, where runs say them."""
+    found = {who.label: {r["described"] for r in rows if r.get("described")} for who, rows in all_of.rows.items()}
+    return [f"- {label}: `{text}`" for label, texts in found.items() for text in sorted(texts)]
 
 
 def values(rows: list[Record], field: str) -> str:
