@@ -443,6 +443,14 @@ def test_a_report_of_runs_in_folders(tmp_path):
     assert not (tmp_path / "report.md").exists()
 
 
+def test_where_nothing_can_be_written(tmp_path):
+    task = "longbench/hotpotqa"
+    write_run(tmp_path / "pi", "pi", tasks={task: answers(task, 10)})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file/tables.* cannot be written"):
+        report.write(tmp_path, tmp_path / "file")
+
+
 def test_a_study_and_its_evaluations_share_a_page(tmp_path):
     """Rows of the nested protocol feed the study's table; all others have a part of their own."""
     nested, other = ({f"perplexity/{p}/made/128": windows(2.0, protocol=p)} for p in ("nested", "lceg"))

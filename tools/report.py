@@ -10,7 +10,7 @@ from absl import app, flags
 
 from longjax import report
 
-DIR = flags.DEFINE_string("dir", "runs/demo", "Folder with evaluations, or with a study's settings.json, at any depth.")
+DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of a study (settings.json), or with evaluations at any depth.")
 OUT = flags.DEFINE_string("out", None, "Folder for report.md, tables/*.csv and figures/*.png; else --dir.")
 
 

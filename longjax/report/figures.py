@@ -28,7 +28,6 @@ def draw(all_of: Evaluations, folder: pathlib.Path) -> dict[str, str]:
     for part in (needle, passkey, manyshot, positions, against_scores, ruler):
         for name, title, picture in part(all_of):
             with mpl.rc_context(STYLE):
-                folder.mkdir(parents=True, exist_ok=True)
                 save(picture(), folder / name)
             written[name] = title
     return written

@@ -20,7 +20,6 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
     of_study = [r for r in rows if is_of_study(r)]
     parts = []
     if not rows or ((folder / "settings.json").is_file() and (of_study or study.own_records(folder))):
-        target.mkdir(parents=True, exist_ok=True)
         parts.append(study.write(folder, of_study, target))
         rows = rows if len(rows) > len(of_study) else []
     if rows:

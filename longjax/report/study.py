@@ -97,6 +97,7 @@ def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
     runs = sorted(path.parent for path in folder.glob(f"methods/*/{logs.NAME}") if path.stat().st_size)
     if not runs:
         return {}
+    out.mkdir(parents=True, exist_ok=True)
     training_curves(runs, out / "training.png")
     return {"training.png": "Training"}
 

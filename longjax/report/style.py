@@ -1,5 +1,6 @@
 """How all pictures look: colours and markers of kinds, ticks, files."""
 
+import io
 import pathlib
 from typing import Any
 
@@ -10,6 +11,7 @@ mpl.use("Agg")  # no screen
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from longjax import files
 from longjax.report.results import KINDS
 
 STYLE: dict[Any, Any] = {
@@ -32,5 +34,8 @@ def ticks(low: float, high: float) -> FixedLocator:
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
-    figure.savefig(path, bbox_inches="tight")
+    """As a PNG, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", bbox_inches="tight")
     plt.close(figure)
+    files.write(path, content.getvalue())
