@@ -141,10 +141,10 @@ def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
 def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
     whole = ruler.stored
 
-    def stored(made, chance, n):
+    def stored(made, chance, fit):
         if chance.index:
             raise KeyboardInterrupt
-        return whole(made, chance, n)
+        return whole(made, chance, fit)
 
     monkeypatch.setattr(ruler, "stored", stored)
     with pytest.raises(KeyboardInterrupt):

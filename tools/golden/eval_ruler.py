@@ -21,6 +21,7 @@ from longjax.evals.prompts import RulerPrompt, ruler_prompts
 from longjax.evals.ruler.kit import Kit
 from longjax.evals.ruler.niah import one
 from longjax.evals.ruler.sample import Chance, Growing
+from longjax.evals.ruler.sizing import Fit
 from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, Made, make
 from longjax.tokenizer import Tokenizer
 from tools.golden import eval_ruler_data as data
@@ -130,10 +131,10 @@ def asked(row: Row, context: str) -> str:
 
 
 class Sized(NamedTuple):
-    """Our task of a length, and the sizes of its samples."""
+    """Our task of a length, and its first samples."""
 
     made: Made
-    sizes: list[int | None]
+    fits: list[Fit | None]
 
 
 class Peers:
@@ -217,18 +218,16 @@ def of_size(peers: Peers, row: Row) -> Iterator[str]:
 def of_length(peers: Peers, row: Row) -> Iterator[str]:
     """Our sizing in the benchmark's prompts against theirs; what is around the context against ours."""
     task, limit = row["task"], row["max_seq_length"]
-    made, sizes = peers.sized(row["version"], task, limit)
-    chosen, want = sizes[0], row.get("chosen_size")
-    if chosen is None:
+    fits, want = peers.sized(row["version"], task, limit).fits, row.get("chosen_size")
+    if fits[0] is None:
         yield "does not fit"
         return
-    if want is not None and abs(chosen - want) > ONE_STEP.get(task, 0):
-        yield f"its size is {want}, ours {chosen}"
-    samples = [made.grow(Chance(SEED, task, i), n) for i, n in enumerate(sizes) if n is not None]
-    lengths = {len(tokens(sample.text)) + row["tokens_to_generate"] for sample in samples}
+    if want is not None and abs(fits[0].size - want) > ONE_STEP.get(task, 0):
+        yield f"its size is {want}, ours {fits[0].size}"
+    lengths = {fit.tokens + row["tokens_to_generate"] for fit in fits if fit}
     if max(lengths) > limit + (row["tokens_to_generate"] if task == "fwe" and row["version"] == "2024" else 0):
         yield "ours is too long"
     if task not in (*DRAWN, "niah_multikey_1", "niah_multivalue", "niah_multiquery") and lengths != {row["length"]}:
         yield f"its length is {row['length']}, ours {lengths}"
-    if data.around(row["input"], task) != data.around(samples[0].text, task):
+    if data.around(row["input"], task) != data.around(fits[0].sample.text, task):
         yield "what stands around the context is not as in ours"

@@ -17,6 +17,7 @@ from longjax.evals.ruler import store
 from longjax.evals.ruler.kit import Kit
 from longjax.evals.ruler.sample import Chance
 from longjax.evals.ruler.scoring import export, score
+from longjax.evals.ruler.sizing import Fit
 from longjax.evals.ruler.versions import BASES, VERSIONS, Made, make
 
 __all__ = ["Ruler", "TooShortError", "export", "score"]
@@ -85,12 +86,12 @@ class Ruler:
 def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
     """-> samples as they are stored. Raises TooShortError if none of the first fits."""
     chances = [Chance(seed, name, i) for i in range(min(made.grow.samples, count + TRIES))]
-    room, sizes, done, low = made.room, made.sizing(made.grow, made.room, chances), 0, 0
-    for chance, n in zip(chances, sizes, strict=True):
-        if n is None and not done and chance.index + 1 >= min(TRIES, len(chances)):
+    room, fits, done, low = made.room, made.sizing(made.grow, made.room, chances), 0, 0
+    for chance, fit in zip(chances, fits, strict=True):
+        if fit is None and not done and chance.index + 1 >= min(TRIES, len(chances)):
             raise TooShortError(f"--lengths={room.length} is too short for {name} with this tokenizer")
-        if n is not None:
-            row = stored(made, chance, n)
+        if fit is not None:
+            row = stored(made, chance, fit)
             done, low = done + 1, low + (row["about"]["fill"] < FILL)
             yield row
         if done == count:
@@ -99,13 +100,12 @@ def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
         logging.info("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
 
 
-def stored(made: Made, chance: Chance, n: int) -> Record:
-    sample, room = made.grow(chance, n), made.room
-    tokens = room.counter.exact(sample.text)
+def stored(made: Made, chance: Chance, fit: Fit) -> Record:
+    room, (size, sample, tokens) = made.room, fit
     about = {
         "ruler_task": chance.task, "metric": "part" if BASES[chance.task] == "qa" else "all", "like": made.like,
         "length": room.length, "fill": round((tokens + room.begin + room.new) / room.length, 4),
-        "n_tokens": tokens + room.begin, "new": room.new, "size": n, **sample.about,
+        "n_tokens": tokens + room.begin, "new": room.new, "size": size, **sample.about,
     }  # fmt: skip
     return {
         "index": chance.index, "input": sample.input, "outputs": sample.outputs, "length": tokens + room.new,

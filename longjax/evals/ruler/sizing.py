@@ -1,12 +1,11 @@
 """How large samples become: RULER's two ways, and ours, by which each is as long as it may be."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from longjax.evals.ruler.counting import Counter
-from longjax.evals.ruler.sample import Chance, Growing
+from longjax.evals.ruler.sample import Chance, Growing, Sample
 
 GUESSES = 8  # by interpolation; halving thereafter
 
@@ -29,29 +28,48 @@ class Room:
     begin: int
 
 
+class Fit(NamedTuple):
+    """A sample that fits, its size, and its tokens."""
+
+    size: int
+    sample: Sample
+    tokens: int
+
+
+Fits = Iterator[Fit | None]  # None: even the smallest is too long
+
+
 class Sizing(Protocol):
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
-        """-> the size of each sample; None: even the smallest is too long."""
-        ...
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits: ...
+
+
+class Weighed:
+    """Tokens of one sample at any size; remembers what it has counted."""
+
+    def __init__(self, grow: Growing, chance: Chance, count: Callable[[str], int]):
+        self.grow, self.chance, self.count = grow, chance, count
+        self.fits: dict[int, Fit] = {}
+
+    def __call__(self, n: int) -> int:
+        sample = self.grow(self.chance, n)
+        self.fits[n] = Fit(n, sample, self.count(sample.text))
+        return self.fits[n].tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class Exact:
     """The largest size that fits, searched for each sample on true counts; the token that opens a text has room."""
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
         limit, counter, guess = room.length - room.new - room.begin, room.counter, room.length // 8
         for chance in chances:
-            size = functools.partial(measured, grow, chance)
-            n = largest(functools.partial(size, counter.quick), limit, grow.least, grow.most, guess)
-            if not counter.sure and (n is None or size(counter.whole, n) != size(counter.quick, n)):
-                n = largest(functools.partial(size, counter.whole), limit, grow.least, grow.most, n or guess)
+            weigh = Weighed(grow, chance, counter.quick)
+            n = largest(weigh, limit, grow.least, grow.most, guess)
+            if not counter.sure and (n is None or weigh.fits[n].tokens != counter.whole(weigh.fits[n].sample.text)):
+                weigh = Weighed(grow, chance, counter.whole)
+                n = largest(weigh, limit, grow.least, grow.most, n or guess)
             guess = n or guess
-            yield n
-
-
-def measured(grow: Growing, chance: Chance, count: Callable[[str], int], n: int) -> int:
-    return count(grow(chance, n).text)
+            yield None if n is None else weigh.fits[n]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +88,7 @@ class Linear:
     reserve: int
     answers: bool = True
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
         chances, n, limit = list(chances), max(self.start, grow.least), room.length - self.reserve
 
         def fits(n: int) -> bool:
@@ -89,19 +107,18 @@ class Bisect:
 
     step: int
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
         chances, limit = list(chances), room.length - room.new
-        count = functools.partial(measured, grow, chances[0], room.counter.exact)
-        n = largest(count, limit, grow.least, grow.most, room.length // 8)
+        weigh = Weighed(grow, chances[0], room.counter.exact)
+        n = largest(weigh, limit, grow.least, grow.most, room.length // 8)
         yield from fewer(n or grow.least, self.step, limit, grow, room, chances)
 
 
-def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Iterator[int | None]:
-    """-> n, or what is left of it when steps are taken away until the sample fits. RULER's loop may be endless."""
+def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
+    """-> samples of size n, or of what is left of it when steps are taken away until they fit; RULER's loop may not end."""
     for chance in chances:
-        yield next(
-            (m for m in range(n, grow.least - 1, -step) if room.counter.exact(grow(chance, m).text) <= limit), None
-        )
+        weigh = Weighed(grow, chance, room.counter.exact)
+        yield next((weigh.fits[m] for m in range(n, grow.least - 1, -step) if weigh(m) <= limit), None)
 
 
 def largest(count: Callable[[int], int], limit: int, least: int, most: int, guess: int) -> int | None:

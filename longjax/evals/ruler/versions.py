@@ -123,8 +123,8 @@ def niah(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: 
 def variable_tracking(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: RulerPrompt) -> Built:
     room = Room(kit.counter, version.shot_room(length), 0, 0)
     sizes = version.shot_sizing(vt.Example(prompt, version.shot), room, [Chance(seed, task, 0)])
-    noise = next(iter(sizes)) or 0
-    return vt.Chains(prompt, version.lines, version.shot, noise), {}, "[A-Z]{5}"
+    fit = next(iter(sizes))
+    return vt.Chains(prompt, version.lines, version.shot, fit.size if fit else 0), {}, "[A-Z]{5}"
 
 
 def common_words(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: RulerPrompt) -> Built:
