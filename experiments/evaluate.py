@@ -20,12 +20,14 @@ from longjax import cli, exam, flags
 from longjax.evals import harness
 from longjax.evals.questions import Record, Task
 from longjax.evals.rows import of_run
+from longjax.evals.run import RUN, seal
 from longjax.exam import BENCHMARKS, Exam
 from longjax.examinee import Examinee
 from longjax.hf.pretrained import Checkpoint
 from longjax.job import Machine
-from longjax.launch import examine_all
-from longjax.progress import Plain, quiet
+from longjax.launch import examine_all, together
+from longjax.progress import Plain, Report, quiet
+from longjax.report.tables import terminal
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
 asked, machine = flags.define(Exam, flag_values=VALUES), flags.define(Machine, flag_values=VALUES)
@@ -37,7 +39,11 @@ def main() -> None:
     chosen, first = asked(), jax.process_index() == 0
     given = chosen.open()
     subject = exam.unread(chosen, given, machine().mesh())
-    tasks = questions(chosen, given)
+    if "short" in chosen.benchmarks:
+        harness.ready(chosen.material(given), settings["short"]())
+    tasks = questions(chosen, given) if first else []
+    together("what is drawn is on disk")
+    tasks = tasks or questions(chosen, given)
     lines, programs = exam.plan(tasks, subject)
     if first:
         print("\n".join(lines), flush=True)
@@ -47,10 +53,11 @@ def main() -> None:
         return
     folder = pathlib.Path(chosen.out_dir) / exam.run_name(chosen, given)
     report = Plain(exam.run_name(chosen, given)) if first else quiet
+    seal(folder / RUN, subject.about, first)  # another run's folder is refused before anything is read
     subject = exam.read(chosen, given, subject, report)
     examine_all(tasks, subject, folder, report, first)
     if "short" in chosen.benchmarks:
-        short(chosen, given, subject, folder, first)
+        short(chosen, given, subject, folder, report)
     if first:
         print(table(list(of_run(folder))))
 
@@ -62,22 +69,23 @@ def questions(chosen: Exam, given: Checkpoint) -> list[Task]:
     return [task for tasks in made for task in tasks]
 
 
-def short(chosen: Exam, given: Checkpoint, subject: Examinee, folder: pathlib.Path, first: bool) -> None:
-    material = chosen.material(given)
+def short(chosen: Exam, given: Checkpoint, subject: Examinee, folder: pathlib.Path, report: Report) -> None:
+    material, writes = chosen.material(given), jax.process_index() == 0
     longest = chosen.max_length or max(material.lengths)
-    harness.run(subject, material, settings["short"](), folder / "short", longest, writes=first)
+    harness.run(subject, material, settings["short"](), folder / "short", longest, writes, report)
 
 
 def table(rows: Sequence[Record]) -> str:
-    """-> a line a row, those of positions left out."""
-    lines = []
+    """-> a line a row, those of positions left out; scores in per cent."""
+    lines = [["benchmark", "task", "at", "value", "error", "n"]]
     for row in rows:
-        if row["task"] != "position_nll":
-            where = [str(row[key]) for key in ("length", "depth", "shots", "metric") if row.get(key) is not None]
-            value = "nan" if row["value"] is None else f"{row['value']:.4g}"
-            error = "" if row.get("stderr") is None else f" +- {row['stderr']:.2g}"
-            lines.append(f"{row['benchmark']:<11} {row['task']:<22} {' '.join(where):<14} {value}{error}  n={row['n']}")
-    return "\n".join(lines)
+        if row["task"] == "position_nll":
+            continue
+        percent = 1 if row["benchmark"] == "perplexity" else 100
+        at = [f"{row[key]}" for key in ("protocol", "length", "depth", "metric") if row.get(key) is not None]
+        value, error = ("-" if x is None else f"{percent * x:.2f}" for x in (row["value"], row.get("stderr")))
+        lines.append([row["benchmark"], row["task"], " ".join(at), value, error, str(row["n"])])
+    return terminal(lines, left=3)
 
 
 if __name__ == "__main__":

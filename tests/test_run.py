@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ class Subject:
         if self.calls == self.dies_at:
             raise KeyboardInterrupt
         self.calls += 1
+        time.sleep(0.002)  # a call takes time
         assert len(questions) == len(batch.numbers) <= batch.shape.rows
         answers = uniform(questions)
         return [a._replace(hit_U=q.tokens_T[-DIGITS:] % 2 == 0) for q, a in zip(questions, answers, strict=True)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from longjax import files
+from longjax.evals import score
 from longjax.evals.plan import Batch, Plan
 from longjax.evals.questions import Answer, Ask, Question, Record, Task, sha256
 
@@ -134,8 +135,10 @@ def examine(task: Task, subject: Subject, folder: pathlib.Path, tell: Tell, writ
         answers = subject.answer(batch, [task.questions[i] for i in batch.numbers])
         records.append(list(made(task, batch, number, answers, time.perf_counter() - start)))
         tell((number + 1) / len(plan.batches), f"{task.name}: {len(records.all)} of {len(task.questions)}")
-    if todo and writes:
+    if writes and todo:
         append(own / COST, [subject.cost()])
+    if writes:
+        files.write(own / SCORE, (json.dumps(score(records.all), indent=1, ensure_ascii=False) + "\n").encode())
     return records.all
 
 

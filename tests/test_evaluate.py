@@ -1,0 +1,243 @@
+"""The command experiments.evaluate: every benchmark for three methods from a converted checkpoint to the report."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from experiments import evaluate
+from longjax import cli, report
+from longjax.evals.questions import HowLikely
+from longjax.evals.rows import read_rows
+from longjax.evals.run import RECORDS, RUN, SCORE, read
+from longjax.hf import folder as hf_folder
+from longjax.hf import orbax_params, pretrained
+from longjax.methods import METHODS
+from longjax.progress import quiet
+from longjax.tokenizer import Tokenizer
+from tools import make_eval_data
+
+MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+VALUES = evaluate.VALUES
+VALUES.mark_as_parsed()
+TASKS = "perplexity,needle,passkey,ruler,longbench,manyshot"
+SMALL = [
+    "--lengths=512", "--num_samples=2", "--batch_tokens=1", "--eval_dtype=float32", "--ppl_data=prose",
+    "--longbench_tasks=qasper,gov_report,trec,passage_retrieval_en,lcc,samsum_e", "--manyshot_shots=1,5",
+    "--ppl_protocol=lceg", "--ppl_stride=64",
+]  # fmt: skip
+METHODS_TRIED = {"ntk_frozen": "", "self_extend": "window=32 group=16", "landmark": "block=16 top_k=4"}
+
+
+def ask(*arguments):
+    """-> the exit code of the command in this process."""
+    saved = flagsaver.save_flag_values(VALUES)
+    try:
+        cli.start(evaluate.main, VALUES, ["evaluate", *arguments])
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        flagsaver.restore_flag_values(saved, VALUES)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval") / "data"
+    make_eval_data.write(folder, make_eval_data.world("tiny", words=120, tokenizer=Tokenizer(MINI)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """-> the small base in our own layout."""
+    folder, source = tmp_path_factory.mktemp("base") / "converted", pretrained.open_checkpoint(MINI)
+    tensors = pretrained.Tidy(source.tensors, source.cfg)
+    orbax_params.write(folder, tensors, source.cfg, source.config, hf_folder.copied(MINI), quiet)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.mark.parametrize("name", METHODS_TRIED)
+def test_every_benchmark_runs_offline(name, base, data, out, monkeypatch, capsys):
+    def no_network(*_):
+        raise AssertionError("somebody wants to talk to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    config = f"--method_config={METHODS_TRIED[name]}"
+    flags = [f"--checkpoint={base}", f"--method={name}", config, f"--data_dir={data}", f"--out_dir={out}", *SMALL]
+    assert ask(*flags, f"--tasks={TASKS}") == 0
+    said = capsys.readouterr().out
+    assert "questions" in said
+    rows = read_rows(out / name)
+    assert {row["benchmark"] for row in rows} == {*TASKS.split(","), "longbench_e"}
+    assert {row["task"] for row in rows if row["benchmark"] == "ruler"} >= {
+        "niah_single_1",
+        "niah_multiquery",
+        "vt",
+        "qa_2",
+    }
+    for row in rows:
+        if row["task"] != "position_nll":
+            assert row["n"] > 0
+            assert row["method"] == name
+            assert (
+                (1 if row["benchmark"] == "perplexity" else 0)
+                <= row["value"]
+                <= (1e3 if row["benchmark"] == "perplexity" else 1)
+            )
+    folders = [path.parent for path in (out / name).rglob(RECORDS)]
+    assert all((folder / SCORE).exists() for folder in folders)
+    assert all(
+        r["prediction"] or r["finish_reason"] == "eos"
+        for f in folders
+        for r in read(f / RECORDS)[0]
+        if "prediction" in r
+    )
+    assert ask(*flags, f"--tasks={TASKS}") == 0  # nothing is left to be done
+    assert "4 of" not in capsys.readouterr().out
+
+
+def test_the_report_of_all(out):
+    assert len(list(out.glob(f"*/{RUN}"))) == len(METHODS_TRIED)
+    table = report.write(str(out))
+    assert all(name in table for name in METHODS_TRIED)
+    page = (out / "report.md").read_text()
+    pictures = {path.name for path in (out / "figures").glob("*.png")}
+    assert len(pictures) >= 4
+    assert all(name in page for name in pictures)
+    assert len(list((out / "tables").glob("*.csv"))) >= 6
+    assert max(map(len, table.splitlines())) <= 120
+
+
+def test_a_killed_evaluation_goes_on(base, data, tmp_path):
+    """SIGKILL once the first answers are on disk; the other process leaves its own folder alone."""
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.evaluate",
+        f"--checkpoint={base}",
+        "--method=ntk_frozen",
+        "--tasks=passkey",
+    ]
+    command += [
+        f"--data_dir={data}",
+        "--lengths=128,256",
+        "--num_samples=4",
+        "--batch_tokens=128",
+        "--eval_dtype=float32",
+    ]
+    env = os.environ | {"PYTHONPATH": str(MINI.parent.parent), "JAX_PLATFORMS": "cpu"}
+
+    def start(folder):
+        return subprocess.Popen(
+            [*command, f"--out_dir={folder}"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    killed = start(tmp_path / "killed")
+    until = time.time() + 200
+    while not any(path.stat().st_size for path in (tmp_path / "killed").rglob(RECORDS)):
+        assert killed.poll() is None, killed.stderr.read().decode()[-2000:]
+        assert time.time() < until
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    for folder in ("killed", "straight"):
+        again = start(tmp_path / folder)
+        assert again.wait(300) == 0, again.stderr.read().decode()[-2000:]
+    files = sorted(path.relative_to(tmp_path / "straight") for path in (tmp_path / "straight").rglob("*.json*"))
+    assert len(files) >= 9
+    for path in files:
+        if path.name == RECORDS:
+            one, two = (without_clock(read(tmp_path / folder / path)[0]) for folder in ("killed", "straight"))
+            assert one == two
+        elif path.name != "cost.jsonl":
+            assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "straight" / path).read_bytes()
+
+
+def without_clock(records):
+    return [{key: x for key, x in r.items() if key != "wall_ms"} for r in records]
+
+
+# Checkpoints
+
+
+def test_what_was_exported_is_examined_as_it_was_trained(tmp_path, capsys):
+    """CLEX has matrices of its own: written by an export, read back, asked for by name."""
+    source = pretrained.open_checkpoint(MINI, dtype="float32")
+    method = METHODS["clex"](max_factor=4, ode_steps=16)
+    params = dict(pretrained.load(source.tensors, source.cfg))
+    own = {name: x + 0.01 for name, x in method.own(__import__("jax").random.key(3), source.cfg).items()}
+    pretrained.export(tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.How("float32"))
+    chosen = evaluate.exam.Exam(
+        str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", eval_dtype="float32"
+    )
+    given = chosen.open()
+    subject = evaluate.exam.read(chosen, given, evaluate.exam.unread(chosen, given, None), quiet)
+    tokens_T = np.random.default_rng(0).integers(3, 500, 300).astype(np.int32)
+    want = dataclasses.replace(subject, params=params | {"method": own})([HowLikely(tokens_T, {})])[0]
+    got = subject([HowLikely(tokens_T, {})])[0]
+    np.testing.assert_array_equal(got.nll_U, want.nll_U)
+    other = dataclasses.replace(
+        subject, params=params | {"method": method.own(__import__("jax").random.key(3), source.cfg)}
+    )
+    assert np.abs(other([HowLikely(tokens_T, {})])[0].nll_U - want.nll_U).max() > 1e-3
+    assert ask(f"--checkpoint={tmp_path / 'hf'}", "--dry_run", "--tasks=passkey") == 2
+    assert "is for another method: name it with --method" in capsys.readouterr().err
+
+
+def test_another_checkpoint_is_refused(data, tmp_path, capsys):
+    flags = [
+        "--tasks=passkey",
+        "--lengths=128",
+        "--num_samples=1",
+        f"--data_dir={data}",
+        f"--out_dir={tmp_path}",
+        "--name=x",
+    ]
+    assert ask(f"--checkpoint={MINI}", *flags) == 0
+    other = tmp_path / "other"
+    shutil.copytree(MINI, other)
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[len(weights) // 2 : len(weights) // 2 + 100_000] = bytes(100_000)
+    (other / "model.safetensors").write_bytes(bytes(weights))
+    capsys.readouterr()
+    assert ask(f"--checkpoint={other}", *flags) == 2
+    said = capsys.readouterr().err
+    assert "run.json differs in checkpoint, checkpoint_sha256 (fingerprints" in said
+    assert ask(f"--checkpoint={MINI}", *flags, "--eval_dtype=float32") == 2
+    assert "differs in dtype" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--checkpoint is needed"),
+        (["--checkpoint=nowhere"], "--checkpoint=nowhere: config.json is missing"),
+        (["--tasks=rulr"], "--tasks=rulr: rulr is unknown: did you mean ruler?"),
+        (["--method=yarm"], "--method=yarm is unknown: did you mean yarn?"),
+        (["--method=yarn", "--method_config=factor=x"], "--method_config=factor=x: flag --factor=x"),
+        (["--data_dir=nowhere"], "--data_dir=nowhere has no haystack"),
+        (["--max_length=300", "--lengths=512", "--tasks=passkey"], "tokens with its answer, over --max_length=300"),
+        (["--max_compilations=1", "--lengths=128,512", "--tasks=passkey"], "over --max_compilations=1"),
+    ],
+)
+def test_mistakes_end_with_one_line(flags, message, data, tmp_path, capsys):
+    given = [] if not flags else [f"--checkpoint={MINI}"]
+    assert ask(*given, "--tasks=needle", f"--data_dir={data}", f"--out_dir={tmp_path}", *flags) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert not list(tmp_path.rglob(RECORDS))
