@@ -39,7 +39,11 @@ class Ruler:
 
     @property
     def names(self) -> list[str]:
-        names = list(BASES) if self.ruler_tasks == "all" else [x.strip() for x in self.ruler_tasks.split(",")]
+        names = (
+            list(BASES)
+            if self.ruler_tasks == "all"
+            else list(dict.fromkeys(x.strip() for x in self.ruler_tasks.split(",")))
+        )
         if unknown := [name for name in names if name not in BASES]:
             raise ValueError(f"--ruler_tasks={self.ruler_tasks}: no task {unknown[0]!r}; there are {', '.join(BASES)}")
         return names

@@ -58,7 +58,11 @@ class Weighed:
 
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """The largest size that fits, searched for each sample on true counts; the token that opens a text has room."""
+    """The largest size that fits, searched for each sample on true counts; the token that opens a text has room.
+
+    So a sample lacks less than one unit (a word; a line of noise, about 25 tokens; a line of two identifiers, up to
+    100): it fills 95% of its length wherever a unit is less than 5% of it.
+    """
 
     def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
         limit, counter, guess = room.length - room.new - room.begin, room.counter, room.length // 8
@@ -115,7 +119,7 @@ class Bisect:
 
 
 def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
-    """-> samples of size n, or of what is left of it when steps are taken away until they fit; RULER's loop may not end."""
+    """-> samples of size n, or as many steps smaller as it takes. RULER's loop may never end."""
     for chance in chances:
         weigh = Weighed(grow, chance, room.counter.exact)
         yield next((weigh.fits[m] for m in range(n, grow.least - 1, -step) if weigh(m) <= limit), None)

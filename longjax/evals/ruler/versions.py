@@ -21,7 +21,8 @@ from longjax.evals.ruler.sizing import Bisect, Exact, Linear, Room, Sizing
 from longjax.evals.ruler.wording import corrected, unchanged
 
 NOISE, ESSAY, NEEDLE = "noise", "essay", "needle"
-MOST_NEAR = 4096  # lists are shorter below
+SHORT = 4096  # lists have fewer words, and steps are smaller, below
+NUMBERED = r"(?<=[0-9]\. )[a-z-]+"  # words of a list
 
 
 class Shape(NamedTuple):
@@ -128,10 +129,10 @@ def variable_tracking(version: Version, task: str, length: int, seed: int, kit: 
 
 
 def common_words(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: RulerPrompt) -> Built:
-    short = length < MOST_NEAR
+    short = length < SHORT
     often, shot_often, size = (Often(6, 1), Often(3, 1), 20) if short else (Often(30, 3), Often(10, 3), 40)
     words, name = kit.listed(length // (3 * often.other))  # "12. word" has three tokens or more
-    return Common(prompt, words, often, shot_often, size, version.order, version.gap), {"words": name}, None
+    return Common(prompt, words, often, shot_often, size, version.order, version.gap), {"words": name}, NUMBERED
 
 
 def frequent_words(version: Version, task: str, length: int, seed: int, kit: Kit, prompt: RulerPrompt) -> Built:
@@ -159,7 +160,7 @@ def exact_sizing(task: str, length: int, new: int) -> Sizing:
 def step(task: str, length: int) -> int:
     """-> by how much RULER's samples grow and shrink."""
     if task in NIAH:
-        return 500 if NIAH[task].hay == ESSAY else 25 if length >= MOST_NEAR else 5
+        return 500 if NIAH[task].hay == ESSAY else 25 if length >= SHORT else 5
     return 10
 
 
