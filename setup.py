@@ -6,6 +6,7 @@ setup(
     description="Context extension of LLaMA-family models, compared under control, in JAX",
     license="Apache-2.0",
     python_requires=">=3.11",
+    package_data={"longjax.evals.words": ["*.txt"], "tools.eval_data": ["*.json"]},
     packages=find_packages(include=["longjax", "longjax.*", "experiments", "tools", "tools.*"]),
     install_requires=[
         "jax>=0.10",
@@ -19,8 +20,10 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "tokenizers>=0.20"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "tokenizers>=0.20", "jieba"],
         "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
+        "harness": ["lm_eval>=0.4.12"],  # short tasks
+        "zh": ["jieba"],  # words of Chinese answers
         "gpu": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
     },

@@ -59,7 +59,7 @@ def main() -> None:
     if "short" in chosen.benchmarks:
         short(chosen, given, subject, folder, report)
     if first:
-        print(table(list(of_run(folder))))
+        print(table(list(of_run(folder, folder.parent))))
 
 
 def questions(chosen: Exam, given: Checkpoint) -> list[Task]:

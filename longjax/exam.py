@@ -134,6 +134,7 @@ def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer
         "method": run_name(exam, given), "weights": "given", "kind": launch.kind(method),
         "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
         "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.eval_dtype,
+        "trained_len": given.cfg.trained_len,
     }  # fmt: skip
 
 

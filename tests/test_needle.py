@@ -147,7 +147,7 @@ def test_the_best_answer_has_everything_but_eleven_twelfths(material):
         assert {r["word_overlap"] for r in rows} == {11 / 12}
         assert [r["rouge1"] for r in rows] == [pytest.approx(8 / 11)] * 3  # as of the first golden row
         assert [r["depth"] for r in rows] == [0, 0.5, 1]
-        assert all((r["benchmark"], r["task"], r["kind"]) == ("needle", "needle", "sentence") for r in rows)
+        assert all((r["benchmark"], r["task"], r["form"]) == ("needle", "needle", "sentence") for r in rows)
 
 
 def test_half_an_answer_is_half_a_recall(material):

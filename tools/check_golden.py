@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.golden import approx, convert, exact
+from tools.golden import (
+    approx,
+    convert,
+    eval_metrics,
+    eval_needle,
+    eval_ppl,
+    eval_ruler,
+    eval_truncation,
+    eval_windows,
+    exact,
+)  # fmt: skip
 from tools.golden.common import Result
 
 
@@ -30,7 +40,18 @@ def has_meta(folder: Path) -> bool:
     return False
 
 
-KINDS = (Kind(convert.is_convert, convert.results), Kind(exact.is_exact, exact.results), Kind(has_meta, approx.results))
+KINDS = (
+    Kind(convert.is_convert, convert.results),
+    Kind(exact.is_exact, exact.results),
+    Kind(has_meta, approx.results),
+    Kind(eval_metrics.is_metrics, eval_metrics.results),
+    Kind(eval_truncation.is_truncation, eval_truncation.results),
+    Kind(eval_needle.is_needle, eval_needle.needle_results),
+    Kind(eval_needle.is_passkey, eval_needle.passkey_results),
+    Kind(eval_ruler.is_ruler, eval_ruler.results),
+    Kind(eval_ppl.is_ppl, eval_ppl.results),
+    Kind(eval_windows.is_windows, eval_windows.results),
+)
 
 
 def passed(result: Result) -> bool:
@@ -57,14 +78,20 @@ def table(results: Iterable[Result]) -> Iterator[str]:
 
 
 def check(folder: Path) -> list[Result]:
-    """Raises ValueError if there is nothing to check."""
+    """Of the folder, or of those in it. Raises ValueError if there is nothing to check."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    kind = next((kind for kind in KINDS if kind.fits(folder)), None)
-    results = list(kind.results(folder)) if kind else []
+    parts = [folder] if kinds(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
+    results = [result for part in parts for kind in kinds(part) for result in kind.results(part)]
     if not results:
         raise ValueError(f"{folder}: no cases of a known format")
     return results
+
+
+def kinds(folder: Path) -> list[Kind]:
+    """-> the formats that files of the folder have. Exact vectors and others of arrays exclude each other."""
+    fitting = [kind for kind in KINDS if kind.fits(folder)]
+    return fitting[:1] if fitting and fitting[0] in KINDS[:3] else fitting
 
 
 def main(folders: list[Path]) -> int:

@@ -4,6 +4,8 @@ import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from absl import logging
+
 from longjax.evals import score
 from longjax.evals.questions import Record
 from longjax.evals.run import COST, MANIFEST, RECORDS, RUN, read
@@ -11,17 +13,21 @@ from longjax.evals.run import COST, MANIFEST, RECORDS, RUN, read
 
 def read_rows(root: pathlib.Path) -> list[Record]:
     """-> the rows of all runs in and below `root`, those of an unfinished task left out."""
-    return [row for run in sorted(root.rglob(RUN)) for row in of_run(run.parent)]
+    return [row for run in sorted(root.rglob(RUN)) for row in of_run(run.parent, root)]
 
 
-def of_run(folder: pathlib.Path) -> Iterator[Record]:
+def of_run(folder: pathlib.Path, root: pathlib.Path) -> Iterator[Record]:
+    """-> the rows of one run, which is called by its place below `root`."""
     about = json.loads((folder / RUN).read_text("utf-8"))
+    name = folder.name if folder == root else str(folder.relative_to(root))
     for path in sorted(folder.rglob(RECORDS)):
         manifest = json.loads((path.parent / MANIFEST).read_text("utf-8"))
         records, _ = read(path)
-        if len(records) == manifest["n"]:
-            known = about | {"run": folder.name, "settings": manifest["settings"]}
-            yield from of_task(records, known, costs(path.parent))
+        if len(records) < manifest["n"]:
+            logging.warning("%s has %d of %d answers: left out", path.parent, len(records), manifest["n"])
+            continue
+        known = about | {"run": name, "settings": manifest["settings"], "questions": manifest.get("questions")}
+        yield from of_task(records, known, costs(path.parent))
 
 
 def of_task(records: Sequence[Record], about: Record, cost: Record) -> Iterator[Record]:

@@ -111,7 +111,7 @@ class Grid:
 
     def question(self, prompt: list[int], needles: Needles) -> Question:
         about = {
-            "kind": self.test.needle_kind, "references": needles.facts, "answer": needles.answer,
+            "form": self.test.needle_kind, "references": needles.facts, "answer": needles.answer,
             "needle": "".join(needles.sentences), "n_bos": prompt.count(self.material.tokenizer.begin),
         }  # fmt: skip
         if self.test.needle_kind == "sentence":

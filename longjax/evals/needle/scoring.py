@@ -17,7 +17,7 @@ def score(records: Sequence[Record]) -> list[Record]:
     cells: dict[float, list[Record]] = {}
     for record in records:
         cells.setdefault(record["depth"], []).append(record)
-    about = {"benchmark": "needle", "task": "needle"} | {name: records[0][name] for name in ("kind", "length")}
+    about = {"benchmark": "needle", "task": "needle"} | {name: records[0][name] for name in ("form", "length")}
     return [about | {"depth": depth} | cell(cells[depth]) for depth in sorted(cells)]
 
 
