@@ -134,6 +134,13 @@ def test_shorter_than_a_task_can_be(kits, folder):
         Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 128))
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_length_is_too_short_to_say_so(kits, version):
+    for task, length in itertools.product(TASKS, (1, 31, 64, 130)):
+        with pytest.raises(TooShortError, match=f"--lengths={length} is too short for {task}"):
+            made_rows(kits, "words", version, task, length)
+
+
 def test_what_fits_runs_beside_what_does_not(folder, caplog):
     tasks = Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 512))
     assert {task.name.split("/")[2] for task in tasks} == {*TASKS} - {"cwe"}

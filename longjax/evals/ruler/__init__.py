@@ -5,6 +5,7 @@ versions.py says what the three versions of it differ in, sizing.py how samples 
 
 import dataclasses
 import itertools
+import operator
 import pathlib
 from collections.abc import Iterator
 from typing import Literal
@@ -39,11 +40,8 @@ class Ruler:
 
     @property
     def names(self) -> list[str]:
-        names = (
-            list(BASES)
-            if self.ruler_tasks == "all"
-            else list(dict.fromkeys(x.strip() for x in self.ruler_tasks.split(",")))
-        )
+        wanted = BASES if self.ruler_tasks == "all" else (name.strip() for name in self.ruler_tasks.split(","))
+        names = list(dict.fromkeys(wanted))
         if unknown := [name for name in names if name not in BASES]:
             raise ValueError(f"--ruler_tasks={self.ruler_tasks}: no task {unknown[0]!r}; there are {', '.join(BASES)}")
         return names
@@ -58,10 +56,9 @@ class Ruler:
                 tasks.append(self.task(name, length, kit))
             except TooShortError as error:
                 short.append((length, name, error))
-        for length, found in itertools.groupby(short, key=lambda x: x[0]):
-            logging.warning(
-                "--lengths=%d is too short for %s: left out", length, ", ".join(name for _, name, _ in found)
-            )
+        for length, found in itertools.groupby(short, key=operator.itemgetter(0)):
+            names = ", ".join(name for _, name, _ in found)
+            logging.warning("--lengths=%d is too short for %s: left out", length, names)
         if short and not tasks:
             raise short[0][2]
         return tasks
@@ -89,7 +86,7 @@ class Ruler:
 
 def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
     """-> samples as they are stored. Raises TooShortError if none of the first fits."""
-    chances = [Chance(seed, name, i) for i in range(min(made.grow.samples, count + TRIES))]
+    chances = [Chance(seed, name, i) for i in range(min(made.grow.samples, 2 * count + TRIES))]
     room, fits, done, low = made.room, made.sizing(made.grow, made.room, chances), 0, 0
     for chance, fit in zip(chances, fits, strict=True):
         if fit is None and not done and chance.index + 1 >= min(TRIES, len(chances)):
@@ -100,6 +97,8 @@ def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
             yield row
         if done == count:
             break
+    if done < count:
+        logging.warning("%s at %d has %d samples, not %d: the others are too long", name, room.length, done, count)
     if low:
         logging.info("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
 

@@ -43,7 +43,7 @@ def held(path: pathlib.Path, made: Record, count: int) -> Samples | None:
     """-> samples of the file if it is whole, was made in this way, and has enough."""
     try:
         said = json.loads(path.with_suffix(".json").read_bytes())
-        if said["made"] != made or not (count <= said["count"] or said["all"]):
+        if said["made"] != made or count > said["wanted"]:
             return None
         if digest(path) != said["sha256"]:
             return None
@@ -60,7 +60,7 @@ def digest(path: pathlib.Path) -> str:
 
 
 def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]) -> Samples:
-    """Writes rows as they come; both files, or neither. Fewer rows than wanted: these are all there are."""
+    """Writes rows as they come; both files, or neither. There may be fewer than wanted."""
     places, hashed = [0], hashlib.sha256()
     with making(path) as create:
         file = create(path.name)
@@ -69,10 +69,9 @@ def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]
             file.write(line)
             hashed.update(line)
             places.append(places[-1] + len(line))
-        n = len(places) - 1
-        said = {"made": made, "count": n, "all": n < count, "sha256": hashed.hexdigest()}
+        said = {"made": made, "wanted": count, "sha256": hashed.hexdigest()}
         create(path.with_suffix(".json").name).write(json.dumps(said, indent=1).encode())
-    return Samples(path, tuple(places), n)
+    return Samples(path, tuple(places), len(places) - 1)
 
 
 @contextlib.contextmanager

@@ -166,13 +166,13 @@ def step(task: str, length: int) -> int:
 
 def main_sizing(task: str, length: int, new: int) -> Sizing:
     if task == "fwe":
-        return Linear((length - new) // 6, (length - new) // 32, reserve=new, answers=False)
+        return Linear((length - new) // 6, max(1, (length - new) // 32), reserve=new, answers=False)
     return Bisect(step(task, length))
 
 
 def sizing_of_2024(task: str, length: int, new: int) -> Sizing:
     if task == "fwe":
-        return Linear(length // 6, length // 32, reserve=0, answers=False)
+        return Linear(length // 6, max(1, length // 32), reserve=0, answers=False)
     return Linear(step(task, length), step(task, length), reserve=new)
 
 
