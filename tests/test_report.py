@@ -8,65 +8,89 @@ import numpy as np
 import pytest
 
 from longjax import report
-from longjax.evals.old_perplexity import perplexity
-from longjax.evals.task import Records
+from longjax.evals.rows import of_task, read_rows
+from longjax.evals.run import RECORDS, RUN
 from longjax.report import heat, names, plots, tables
 from longjax.report.correlation import ranks
 from longjax.report.findings import findings, sure
 from longjax.report.results import Study, gather, preferred
 from longjax.report.study import both_weights, rows_of
+from made_runs import example, write_run
+from tools import check_report
 
 LENGTHS = (128, 1024, 2048)
 DEPTHS = (0.0, 0.5, 1.0)
-TEXT = np.linspace(-0.3, 0.3, 8)  # pieces of text differ far more than methods do
+TEXT = np.linspace(-0.3, 0.3, 8).tolist()  # pieces of text differ far more than methods do
+SETTINGS = {"trained_len": 128, "extended_len": 1024, "plan": "abcdef", "preset": {"model": {"vocab": 512}}}
 
 
-def records_of(method, kind, losses, keys, weights="ema", nan=0, train_seconds=0.0):
+def run_of(method, kind, losses, keys, weights="ema", nan=0, train_seconds=0.0):
+    """-> what run.json says, and records by name of the task: a window a piece, 20 keys a cell."""
     about = {"method": method, "weights": weights, "kind": kind, "train_seconds": train_seconds}
-    found = []
+    found = {}
     for length, loss, key in zip(LENGTHS, losses, keys, strict=True):
-        nll = np.repeat((loss + TEXT)[:, None], 3, axis=1)
-        nll[:nan] = np.nan
-        found.append(perplexity(nll, cluster=1) | {"task": "perplexity", "length": length, "seconds": 2.0})
-        cells = {"task": "passkey", "length": length, "value": key, "partial": key, "stderr": 0.0, "n": 20}
-        found += [cells | {"depth": depth, "seconds": 1.0} for depth in DEPTHS]
-    places = [{"position": p, "value": losses[2] + 3 / p, "stderr": 0.1, "n": 8} for p in (32.0, 512.0, 1500.0)]
-    found += [place | {"task": "position_nll", "length": 2048} for place in places]
-    return [about | record for record in found]
+        name = f"perplexity/nested/test/{length}"
+        lost = [x if i >= nan else None for i, x in enumerate(TEXT)]
+        found[name] = [window(name, i, length, None if x is None else loss + x) for i, x in enumerate(lost)]
+        name = f"passkey/study/{length}"
+        cells = [(depth, i < round(20 * key)) for depth in DEPTHS for i in range(20)]
+        found[name] = [prompt(name, i, length, *cell) for i, cell in enumerate(cells)]
+    return about, found
 
 
-BASE = records_of("base", "base", (1.8, 4.0, 5.0), (0.9, 0.0, 0.0))
-GOOD = records_of("good", "exact trained", (1.82, 1.6, 1.62), (0.9, 0.8, 0.6), train_seconds=30.0)
-BREAKS = records_of("breaks", "exact frozen", (1.8, 1.7, 2.7), (0.9, 0.3, 0.0))
-BAD = records_of("bad", "approximate frozen", (1.9, 4.1, 5.5), (0.5, 0.0, 0.0))
-NANS = records_of("nans", "approximate trained", (1.8, 1.7, 1.7), (0.9, 0.6, 0.5), nan=2)
+def window(name, i, length, loss):
+    """250 ms, and at the longest length a loss that falls with the position."""
+    about = {"protocol": "nested", "data": "test", "length": length, "piece": i, "weight": 1.0, "hits": 0, "n": 100}
+    places = {"bucket_nll": [loss + 3 / p for p in (32, 512, 1500)] if loss else [None] * 3, "bucket_n": [30, 30, 40]}
+    by_place = places if length == max(LENGTHS) else {}
+    return example(name, i, **about, **by_place, nll=None if loss is None else 100 * loss, wall_ms=250.0)
 
 
-def study(*records):
-    return Study(preferred(gather([r for one in records for r in one])), 128, 1024)
+def prompt(name, i, length, depth, said):
+    about = {"variant": "study", "length": length, "depth": depth, "cell": depth}
+    return example(name, i, **about, hits=5 * said, n=5, wall_ms=50.0)
+
+
+def rows(*runs):
+    return [row for about, found in runs for records in found.values() for row in of_task(records, about, {})]
+
+
+def of_length(run, length):
+    about, found = run
+    return about, {name: records for name, records in found.items() if name.endswith(f"/{length}")}
+
+
+BASE = run_of("base", "base", (1.8, 4.0, 5.0), (0.9, 0.0, 0.0))
+GOOD = run_of("good", "exact trained", (1.82, 1.6, 1.62), (0.9, 0.8, 0.6), train_seconds=30.0)
+RAW = run_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw", train_seconds=30.0)
+BREAKS = run_of("breaks", "exact frozen", (1.8, 1.7, 2.7), (0.9, 0.3, 0.0))
+BAD = run_of("bad", "approximate frozen", (1.9, 4.1, 5.5), (0.5, 0.0, 0.0))
+NANS = run_of("nans", "approximate trained", (1.8, 1.7, 1.7), (0.9, 0.6, 0.5), nan=2)
+
+
+def study(*runs):
+    return Study(preferred(gather(rows(*runs))), 128, 1024)
+
+
+def put(folder, *runs):
+    """Writes runs where a study's are."""
+    for about, found in runs:
+        own = folder / "methods" / about["method"] / "evals" / about["weights"]
+        write_run(own, about["method"], about["kind"], about["weights"], found)
+        (own / RUN).write_text(json.dumps(about))
+    (folder / "settings.json").write_text(json.dumps(SETTINGS))
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    records = Records(tmp_path / "records.jsonl")
-    for batch in (
-        BASE,
-        GOOD,
-        BREAKS,
-        BAD,
-        NANS,
-        records_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw"),
-    ):
-        records.append(batch)
-    settings = {"trained_len": 128, "extended_len": 1024, "plan": "abcdef"}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    return tmp_path
+    return put(tmp_path, BASE, GOOD, BREAKS, BAD, NANS, RAW)
 
 
 # The table.
 
 
-def test_the_table_says_what_the_records_say():
+def test_the_table_says_what_the_rows_say():
     head, *body = rows_of(study(NANS, BASE, BAD, GOOD))
     assert head == ["method", "kind", *(f"PPL {n}" for n in LENGTHS), *(f"key% {n}" for n in LENGTHS), "seconds"]
     assert [row[0] for row in body] == ["base", "good", "nans", "bad"]  # by kind
@@ -77,12 +101,11 @@ def test_the_table_says_what_the_records_say():
 
 
 def test_what_was_not_measured_is_a_dash():
-    some = [r for r in GOOD if r["length"] == 128]
-    assert rows_of(study(BASE, some))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
+    assert rows_of(study(BASE, of_length(GOOD, 128)))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
 
 
 def test_a_loss_that_is_never_finite_is_nan():
-    table = rows_of(study(BASE, records_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
+    table = rows_of(study(BASE, run_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
     assert table[2][2:5] == ["nan*"] * 3
 
 
@@ -93,11 +116,10 @@ def test_columns_of_the_terminal_are_aligned():
 
 
 def test_averaged_weights_are_preferred_and_compared():
-    raw = records_of("good", "exact trained", (1.9, 1.7, 1.7), (1, 1, 1), "raw")
-    both = gather(BASE + raw + GOOD)
+    both = gather(rows(BASE, RAW, GOOD))
     assert [(r.method, r.weights) for r in preferred(both)] == [("base", "ema"), ("good", "ema")]
     assert both_weights(both, 1024)[1:] == [["good", "5.47", "4.95", "100", "80"]]
-    assert both_weights(gather(BASE), 1024) == []
+    assert both_weights(gather(rows(BASE)), 1024) == []
 
 
 # Findings.
@@ -118,7 +140,7 @@ def test_success_and_failure_are_both_said():
 
 
 def test_nothing_is_said_that_does_not_hold():
-    said = "\n".join(findings(study(records_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
+    said = "\n".join(findings(study(run_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
     assert "no method has a surely lower perplexity than the base." in said
     assert "No method at 1024 has a surely lower perplexity than the base at its own 128." in said
     assert "hardly recalls at its own length" in said
@@ -148,7 +170,7 @@ def test_differences_are_paired_on_the_same_text():
 
 def test_agreement_has_the_sign_of_the_claim():
     """Four methods whose perplexity falls as their keys rise: +1."""
-    ordered = [records_of(f"m{i}", "exact frozen", (2, 2 - 0.1 * i, 2), (1, 0.2 * i, 0)) for i in range(4)]
+    ordered = [run_of(f"m{i}", "exact frozen", (2, 2 - 0.1 * i, 2), (1, 0.2 * i, 0)) for i in range(4)]
     said = [s for s in findings(study(BASE, *ordered)) if "rank correlation" in s]
     assert "+1.00 over 4 methods" in said[0]
     assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [1.5, 0.0, 1.5, 3.0]
@@ -160,6 +182,9 @@ def test_agreement_has_the_sign_of_the_claim():
 def test_the_report_is_written(folder):
     table = report.write(folder)
     page = (folder / "report.md").read_text()
+    assert [line for line in page.splitlines() if "No finite loss" in line] == [
+        f"- No finite loss in 2 windows of {n}: nans." for n in LENGTHS
+    ]
     assert table.splitlines()[0].split()[:2] == ["method", "kind"]
     assert page.isascii()
     for part in ("| good | exact trained | 6.17 |", "rank correlation", "## Raw and averaged weights", '"abcdef"'):
@@ -171,34 +196,85 @@ def test_the_report_is_written(folder):
         assert 0.01 < (picture < 0.9).any(axis=-1).mean() < 0.9  # neither blank nor black
 
 
-def test_methods_may_keep_their_records_apart(folder, monkeypatch):
+def test_the_report_is_that_of_the_rows(folder, monkeypatch):
     monkeypatch.setattr(plots, "draw", lambda study, folder: {})
-    together = report.write(folder)
-    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
-    (folder / "records.jsonl").unlink()
-    for method in ("base", "good", "breaks", "bad", "nans"):
-        (folder / "methods" / method).mkdir(parents=True)
-        mine = "".join(line for line in lines if json.loads(line)["method"] == method)
-        (folder / "methods" / method / "records.jsonl").write_text(mine)
-    assert report.write(folder) == together
+    assert report.write(folder) == tables.terminal(rows_of(study(BASE, GOOD, BREAKS, BAD, NANS)))
+    again = {(r["method"], r["weights"], r["run"]) for r in read_rows(folder)}
+    assert ("good", "raw", "methods/good/evals/raw") in again
+    assert len(again) == 6
+
+
+def test_other_runs_of_a_method_are_not_the_study_s(folder, monkeypatch):
+    """They have other text: they stand in tables of their own, below."""
+    monkeypatch.setattr(plots, "draw", lambda study, folder: {})
+    table = report.write(folder)
+    about, found = run_of("good", "exact trained", (3.0, 3.0, 3.0), (0, 0, 0))
+    write_run(folder / "later" / "good", about["method"], about["kind"], about["weights"], found)
+    assert report.write(folder).startswith(table)
+    assert "## Raw and averaged weights" in (folder / "report.md").read_text().split("# Evaluations")[0]
+    assert "| later/good |" in (folder / "report.md").read_text().split("# Evaluations")[1]
 
 
 def test_a_half_done_study_has_a_report(tmp_path):
-    Records(tmp_path / "records.jsonl").append([r for r in BASE if r["task"] == "perplexity"][:1])
-    (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 128, "extended_len": 1024}))
-    assert "6.05" in report.write(tmp_path)
+    put(tmp_path, of_length(BASE, 128))
+    path = tmp_path / "methods/base/evals/ema/passkey/study/128" / RECORDS
+    path.write_bytes(path.read_bytes()[:-1])  # the last answer is torn
+    assert report.write(tmp_path).splitlines()[-1].split() == ["base", "base", "6.05", *"-----", "2"]
     assert not (tmp_path / "passkey.png").exists()
 
 
+def test_runs_without_a_study_have_a_report(folder):
+    (folder / "settings.json").unlink()
+    report.write(folder)
+    page = (folder / "report.md").read_text()
+    assert page.startswith("# Evaluations")
+    assert "## Findings" not in page
+
+
 def test_user_mistakes_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"has no records.jsonl"):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"--dir=.* has no evaluations: no run.json in it or below$"):
+            report.write(tmp_path)
+        (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    put(tmp_path, of_length(BASE, 128))
+    for path in tmp_path.rglob(RECORDS):
+        path.write_text("")
+    with pytest.raises(ValueError, match=r"--dir=.* has no finished evaluations: run the same commands again"):
         report.write(tmp_path)
-    (tmp_path / "records.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"has no settings.json"):
-        report.write(tmp_path)
-    (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 128, "extended_len": 1024}))
-    with pytest.raises(ValueError, match="no finished evaluations"):
-        report.write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"trained_len": 12', r"settings.json is no JSON \(.*\): delete it"),
+        ("[]", "settings.json is not of a study: it must have trained_len and extended_len"),
+        ('{"trained_len": 128}', "settings.json is not of a study"),
+    ],
+)
+def test_damaged_settings_are_named(text, message, folder):
+    (folder / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        report.write(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_study_lacks_is_found(folder):
+    """The check of `make demo-quick`: of a whole study; of one with NaN; of one whose base has learned nothing."""
+    report.write(folder)
+    values = [row["value"] for row in rows(NANS) if row["task"] == "perplexity"]
+    assert check_report.problems(folder) == [
+        f"nans: perplexity at {n} is {x} (2 windows of NaN)" for n, x in zip(LENGTHS, values, strict=True)
+    ]
+    weak = folder / "weak"
+    weak.mkdir()
+    put(weak, run_of("base", "base", (5.0, 5.0, 5.0), (0.5, 0, 0)))
+    found = "\n".join(check_report.problems(weak))
+    for part in ("report.md is missing", "is near that of a guess, 512", "the base retrieves 50% of keys"):
+        assert part in found
+    put(folder / "none", GOOD)
+    assert check_report.problems(folder / "none")[-1] == "the base was not evaluated"
+    (folder / "settings.json").unlink()
+    assert check_report.problems(folder) == ["settings.json is missing"]
 
 
 def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
@@ -209,10 +285,10 @@ def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
     assert "report.md" in done.stdout
     failed = subprocess.run([*command, "--dir=/nowhere"], cwd=root, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert failed.stderr.strip() == "--dir=/nowhere has no records.jsonl"
+    assert failed.stderr.strip() == "--dir=/nowhere has no evaluations: no run.json in it or below"
 
 
-def test_curves_show_the_records():
+def test_curves_show_the_rows():
     figure = plots.perplexity(study(BASE, GOOD, BAD))
     first, second = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["exact trained", "approximate frozen"]
@@ -227,7 +303,7 @@ def test_curves_show_the_records():
     plt.close(figure)
 
 
-def test_heat_maps_show_the_records():
+def test_heat_maps_show_the_rows():
     figure, ax = plt.subplots()
     (good,) = study(GOOD).results
     cells = plots.key_cells(good, list(LENGTHS), list(DEPTHS))

@@ -3,7 +3,6 @@
 python -m tools.check_report --dir=runs/demo-quick
 """
 
-import json
 import math
 import pathlib
 
@@ -11,7 +10,7 @@ from absl import app, flags
 
 from longjax.evals.rows import read_rows
 from longjax.report.results import Study, gather
-from longjax.report.study import is_of_study, own_records
+from longjax.report.study import is_of_study, settings_of
 
 DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of the study.")
 FILES = ("report.md", "settings.json", "perplexity.png", "positions.png", "passkey.png", "scatter.png")
@@ -22,13 +21,12 @@ def problems(folder: pathlib.Path) -> list[str]:
     found = [f"{name} is missing" for name in FILES if not (folder / name).exists()]
     if not (folder / "settings.json").exists():
         return found
-    settings = json.loads((folder / "settings.json").read_text())
-    records = [*own_records(folder), *filter(is_of_study, read_rows(folder))]
-    study = Study(gather(records), settings["trained_len"], settings["extended_len"])
+    settings, rows = settings_of(folder), read_rows(folder)
+    study = Study(gather(list(filter(is_of_study, rows))), settings["trained_len"], settings["extended_len"])
     for result in study.results:
-        for length, record in result.ppl.items():
-            if record["value"] is None or not math.isfinite(record["value"]) or record["nan"]:
-                found.append(f"{result.method}: perplexity at {length} is {record['value']}")
+        for length, row in sorted(result.ppl.items()):
+            if row["value"] is None or not math.isfinite(row["value"]) or row["nan"]:
+                found.append(f"{result.method}: perplexity at {length} is {row['value']} ({row['nan']} windows of NaN)")
     base, vocab = study.base, settings["preset"]["model"]["vocab"]
     if base is None:
         return [*found, "the base was not evaluated"]
@@ -40,7 +38,10 @@ def problems(folder: pathlib.Path) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    found = problems(pathlib.Path(DIR.value))
+    try:
+        found = problems(pathlib.Path(DIR.value))
+    except ValueError as error:
+        found = [str(error)]
     print("\n".join(found) or f"{DIR.value} is complete")
     raise SystemExit(bool(found))
 

@@ -10,7 +10,7 @@ SURE = 2.0  # standard errors that make a difference
 
 def findings(study: Study) -> list[str]:
     if study.base is None or not study.methods:
-        return ["There are no records of the base model beside those of other methods, so nothing can be compared."]
+        return ["There are no evaluations of the base model beside those of other methods, so nothing can be compared."]
     parts = (of_base, against_base, use_of_context, price, beyond, recall, of_kinds, agreement, failures)
     return [line for part in parts for line in part(study, study.base)]
 
@@ -124,7 +124,7 @@ def agreement(study: Study, base: Result) -> list[str]:
 
 
 def failures(study: Study, base: Result) -> list[str]:
-    bad = [(r.method, n, x["nan"]) for r in study.results for n, x in r.ppl.items() if x["nan"]]
+    bad = [(r.method, n, x["nan"]) for r in study.results for n, x in sorted(r.ppl.items()) if x["nan"]]
     return [f"No finite loss in {k} windows of {n}: {name}." for name, n, k in bad]
 
 

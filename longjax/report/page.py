@@ -1,6 +1,5 @@
 """report.md of a folder: of its study, if it holds one, and of all evaluations below it."""
 
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -8,8 +7,9 @@ from collections.abc import Sequence
 from longjax import files
 from longjax.evals.questions import Record
 from longjax.evals.rows import read_rows
+from longjax.evals.run import RUN
 from longjax.report import evaluation, study
-from longjax.report.study import is_of_study
+from longjax.report.study import is_of_study, settings_of
 
 
 def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
@@ -17,9 +17,11 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
     folder = pathlib.Path(folder)
     target = pathlib.Path(folder if out is None else out)
     rows = read_rows(folder)
+    if not rows:
+        raise ValueError(f"--dir={folder} has no {nothing(folder)}")
     of_study = [r for r in rows if is_of_study(r)]
     parts = []
-    if not rows or ((folder / "settings.json").is_file() and (of_study or study.own_records(folder))):
+    if of_study and settings_of(folder):
         parts.append(study.write(folder, of_study, target))
         rows = rows if len(rows) > len(of_study) else []
     if rows:
@@ -28,11 +30,16 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
     return "\n\n".join(table for table, _ in parts)
 
 
+def nothing(folder: pathlib.Path) -> str:
+    """-> what a folder without rows lacks."""
+    if next(folder.rglob(RUN), None):
+        return "finished evaluations: run the same commands again, and they go on"
+    return f"evaluations: no {RUN} in it or below"
+
+
 def lengths(folder: pathlib.Path, rows: Sequence[Record]) -> tuple[int | None, int | None]:
     """-> the context of the base, and the length of the training: of the study, else of the rows, if they agree."""
-    path = folder / "settings.json"
-    settings = json.loads(path.read_text()) if path.is_file() else {}
-    found = []
+    settings, found = settings_of(folder), []
     for name in ("trained_len", "extended_len"):
         said = {r[name] for r in rows if r.get(name)}
         found.append(settings.get(name) or (said.pop() if len(said) == 1 else None))

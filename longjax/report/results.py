@@ -1,9 +1,9 @@
-"""What the records of a study say of each method. Kinds of methods come with the records."""
+"""What the rows of a study say of each method. Kinds of methods come with the rows."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from longjax.evals.task import Record
+from longjax.evals.questions import Record
 
 KINDS: tuple[str, ...] = ("base", "exact trained", "exact frozen", "approximate trained", "approximate frozen")
 
@@ -20,15 +20,15 @@ class Result:
     loss: dict[float, Record] = dataclasses.field(default_factory=dict)  # by position
     seconds: float = 0.0  # training, if any, and all evaluations
 
-    def add(self, record: Record) -> None:
-        length = record["length"]
-        if record["task"] == "perplexity":
-            self.ppl[length] = record
-        elif record["task"] == "passkey":
-            self.keys.setdefault(length, {})[record["depth"]] = record
-        elif record["task"] == "position_nll":
-            self.loss[record["position"]] = record
-        self.seconds += record.get("seconds", 0.0)
+    def add(self, row: Record) -> None:
+        length = row["length"]
+        if row["task"] == "perplexity":
+            self.ppl[length] = row
+        elif row["task"] == "passkey":
+            self.keys.setdefault(length, {})[row["depth"]] = row
+        elif row["task"] == "position_nll":
+            self.loss[row["position"]] = row
+        self.seconds += row["seconds"]
 
     def perplexity(self, length: int) -> float:
         value = self.ppl.get(length, {}).get("value")
@@ -61,13 +61,12 @@ class Study:
         return [r for r in self.results if r.kind != "base"]
 
 
-def gather(records: Sequence[Record]) -> list[Result]:
+def gather(rows: Sequence[Record]) -> list[Result]:
     """-> results by kind, then by the order in which methods first appear."""
     found: dict[tuple[str, str], Result] = {}
-    for record in records:
-        key = record["method"], record["weights"]
-        result = found.setdefault(key, Result(*key, record["kind"], seconds=record.get("train_seconds", 0.0)))
-        result.add(record)
+    for row in rows:
+        key = row["method"], row["weights"]
+        found.setdefault(key, Result(*key, row["kind"], seconds=row.get("train_seconds", 0.0))).add(row)
     rank = {kind: i for i, kind in enumerate(KINDS)}
     return sorted(found.values(), key=lambda r: rank.get(r.kind, len(KINDS)))
 

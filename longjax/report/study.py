@@ -10,7 +10,7 @@ import numpy as np
 
 from longjax import logs
 from longjax.curves import training_curves
-from longjax.evals.task import Record, read_records
+from longjax.evals.questions import Record
 from longjax.report import plots
 from longjax.report.findings import findings
 from longjax.report.results import Result, Study, gather, preferred
@@ -27,12 +27,12 @@ def rows_of(study: Study) -> list[list[str]]:
     return [head, *body]
 
 
-def ppl_text(record: Record | None) -> str:
+def ppl_text(row: Record | None) -> str:
     """A star: some windows gave no finite loss, and the value leaves them out."""
-    if record is None:
+    if row is None:
         return "-"
-    star = "*" if record["nan"] else ""
-    return "nan*" if record["value"] is None else f"{record['value']:.{2 if record['value'] < 100 else 0}f}{star}"
+    star = "*" if row["nan"] else ""
+    return "nan*" if row["value"] is None else f"{row['value']:.{2 if row['value'] < 100 else 0}f}{star}"
 
 
 def percent(x: float) -> str:
@@ -64,32 +64,33 @@ def both_weights(results: Sequence[Result], length: int) -> list[list[str]]:
 def write(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tuple[str, str]:
     """Writes the study's plots into `out`. -> its table for a terminal, and the page's Markdown.
 
-    settings.json in `folder` holds at least trained_len and extended_len; the rest is shown as it is.
+    `rows` are the study's own, at least one; `folder` has settings.json.
     """
-    records = [*own_records(folder), *rows]
-    if not records or not (folder / "settings.json").is_file():
-        empty = any(path.exists() for path in record_files(folder))
-        if empty and (folder / "settings.json").is_file():
-            raise ValueError(f"--dir={folder} has no finished evaluations in records.jsonl")
-        raise ValueError(f"--dir={folder} has no {'settings.json' if empty or records else 'records.jsonl'}")
-    settings = json.loads((folder / "settings.json").read_text())
-    everything = gather(records)
+    settings = settings_of(folder)
+    everything = gather(rows)
     study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
     pictures = plots.draw(study, out) | training(folder, out)
     return terminal(rows_of(study)), page(study, everything, settings, pictures)
 
 
+def settings_of(folder: pathlib.Path) -> dict[str, Any]:
+    """-> settings.json, which holds at least trained_len and extended_len; {}: the folder is of no study."""
+    path = folder / "settings.json"
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): delete it, and the study's next run writes it again") from error
+    if not isinstance(settings, dict) or not {"trained_len", "extended_len"} <= settings.keys():
+        raise ValueError(f"{path} is not of a study: it must have trained_len and extended_len")
+    return settings
+
+
 def is_of_study(row: Record) -> bool:
-    """Whether a study's page shows the row: its own perplexity and pass keys."""
-    return row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
-
-
-def record_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [folder / "records.jsonl", *sorted(folder.glob("methods/*/records.jsonl"))]
-
-
-def own_records(folder: pathlib.Path) -> list[Record]:
-    return [record for path in record_files(folder) for record in read_records(path)]
+    """Whether a study's page shows the row: its own perplexity and pass keys, in its own folder of methods."""
+    asked = row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
+    return asked and row["run"].startswith("methods/")
 
 
 def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""The study's evaluators with a model: from the text to the rows, through everything between."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from longjax import data, recall, tokenizer
+from longjax.attention import Tokens
+from longjax.config import TINY
+from longjax.evals import score
+from longjax.evals.passkey import Study
+from longjax.evals.perplexity import PerplexityTest, from_store
+from longjax.evals.run import answered
+from longjax.examinee import Examinee
+from longjax.llama import Llama, logits
+from shape_names import checked
+from test_data import document
+
+VOCAB, LENGTHS = 420, (48, 96)
+MODEL = Llama(dataclasses.replace(TINY, vocab=VOCAB))
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return [document(f"d{i}", 300) for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def tokens(documents, tmp_path_factory):
+    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", VOCAB, recall.SENTENCES)
+
+
+@pytest.fixture(scope="module")
+def store(documents, tokens, tmp_path_factory):
+    return data.write_store(tmp_path_factory.mktemp("store"), documents, tokens)
+
+
+@pytest.fixture(scope="module")
+def params():
+    one = np.zeros((1, 8), np.int32)
+    return jax.jit(MODEL.init, static_argnums=3)(jax.random.key(0), one, Tokens.whole(1, 8), 8)["params"]
+
+
+@pytest.fixture
+def subject(params, tokens):
+    return Examinee(MODEL, params, tokens, {}, budget=256)
+
+
+def next_logits(params, rows):
+    """-> in float64, of the token after each; by the whole rows at once."""
+    where = Tokens.whole(*rows.shape)
+    hidden, _ = jax.jit(MODEL.apply, static_argnums=3)({"params": params}, rows, where, rows.shape[1])
+    return np.asarray(logits(params, hidden), np.float64)
+
+
+def log_p(params, rows):
+    """-> of each token but the first of a row; and whether it is the likeliest."""
+    x = next_logits(params, rows)[:, :-1]
+    said = np.take_along_axis(x, rows[:, 1:, None], -1)[..., 0]
+    return said - np.log(np.exp(x).sum(-1)), said == x.max(-1)
+
+
+def test_perplexity_is_that_of_the_logits(store, params, subject):
+    """Rows of 48 tokens are asked in buckets of 64, a few a call; buckets of positions hold one position each."""
+    short, long = PerplexityTest("nested", ppl_windows=3, ppl_buckets=95).of(from_store(store), LENGTHS)
+    for task, length in ((short, 48), (long, 96)):
+        assert len(subject.plan(task.questions).batches) > 1
+        whole, *places = score(answered(task, subject))
+        want, hit = log_p(params, np.stack([q.tokens_T for q in task.questions]))
+        assert want.shape == (3 * 96 // length, length - 1)
+        assert whole["nll"] == pytest.approx(-want.mean(), rel=1e-6)  # float32 sums of 420 exponentials
+        assert whole["value"] == pytest.approx(np.exp(-want.mean()), rel=1e-5)
+        assert whole["accuracy"] == pytest.approx(hit.mean())
+        np.testing.assert_allclose(whole["pieces"], -want.reshape(3, -1).mean(axis=1), rtol=2e-6)
+    np.testing.assert_allclose([row["value"] for row in places], -want.mean(axis=0), rtol=1e-5)  # single logits
+    assert [row["position"] for row in places] == list(range(1, 96))
+
+
+def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject):
+    """Greedy decoding by whole rows gives each prompt the key that is found; of every other the third digit is not."""
+    task = Study(store.stream("test"), recall.Phrases.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
+    assert {row["value"] for row in score(answered(task, subject))} == {0}  # untrained: five digits by chance
+    rows = np.stack([q.tokens_T for q in task.questions])
+    for t in range(96 - recall.DIGITS, 96):
+        rows[:, t] = next_logits(params, rows)[:, t - 1].argmax(-1)
+        rows[::2, t] += (t == 93) * np.where(rows[::2, t] < VOCAB - 1, 1, -1)
+    questions = [dataclasses.replace(q, tokens_T=row) for q, row in zip(task.questions, rows, strict=True)]
+    found = score(answered(dataclasses.replace(task, questions=questions), subject))
+    assert [(row["depth"], row["value"]) for row in found] == [(0.0, 0.5), (1.0, 0.5)]
+    assert [row["partial"] for row in found] == pytest.approx([0.9, 0.9])
+
+
+def test_array_names_tell_the_truth(store, subject):
+    (task,) = PerplexityTest("nested", ppl_windows=2).of(from_store(store), (32,))
+    with checked("longjax") as seen:
+        score(answered(task, subject))
+    assert {name for _, name in seen} >= {"nll_BT", "hit_BT", "nll_U", "loss_I", "weight_I"}
