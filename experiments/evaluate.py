@@ -25,8 +25,8 @@ from longjax.exam import BENCHMARKS, Exam
 from longjax.examinee import Examinee
 from longjax.hf.pretrained import Checkpoint
 from longjax.job import Machine
-from longjax.launch import examine_all, together
-from longjax.progress import Plain, Report, quiet
+from longjax.launch import examine_all, planned, together
+from longjax.progress import Plain, Rated, Report, quiet
 from longjax.report.tables import terminal
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
@@ -44,7 +44,8 @@ def main() -> None:
     tasks = questions(chosen, given) if first else []
     together("what is drawn is on disk")
     tasks = tasks or questions(chosen, given)
-    lines, programs = exam.plan(tasks, subject)
+    plans = planned(tasks, subject)
+    lines, programs = exam.told(plans)
     if first:
         print("\n".join(lines), flush=True)
     if chosen.max_compilations is not None and programs > chosen.max_compilations:
@@ -55,7 +56,8 @@ def main() -> None:
     report = Plain(exam.run_name(chosen, given)) if first else quiet
     seal(folder / RUN, subject.about, first)  # another run's folder is refused before anything is read
     subject = exam.read(chosen, given, subject, report)
-    examine_all(tasks, subject, folder, report, first)
+    name, tokens = exam.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
+    examine_all(plans, subject, folder, Rated(name, tokens, "tokens") if first else quiet, first)
     if "short" in chosen.benchmarks:
         short(chosen, given, subject, folder, report)
     if first:

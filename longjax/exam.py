@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -19,7 +18,8 @@ from longjax.evals.material import Material
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
-from longjax.evals.questions import Record, Task
+from longjax.evals.plan import Plan
+from longjax.evals.questions import Record
 from longjax.evals.ruler import Ruler
 from longjax.examinee import Examinee
 from longjax.hf import pretrained
@@ -27,6 +27,7 @@ from longjax.hf.config import on_base
 from longjax.hf.fingerprint import fingerprint
 from longjax.hf.pretrained import Checkpoint
 from longjax.job import integers, named, suggestion
+from longjax.launch import Planned
 from longjax.llama import Llama, OneDevice
 from longjax.methods import Method
 from longjax.methods.base import described
@@ -142,17 +143,17 @@ def run_name(exam: Exam, given: Checkpoint) -> str:
     return exam.name or exam.method or given.folder.resolve().name
 
 
-def plan(tasks: Sequence[Task], subject: Examinee) -> tuple[list[str], int]:
-    """-> lines for people, and how many programs will be compiled. Every generation needs two."""
-    plans = {task.name: subject.plan(task.questions) for task in tasks}
-    shapes = set().union(*(p.shapes for p in plans.values())) if plans else set()
+def told(tasks: Planned) -> tuple[list[str], int]:
+    """-> the plan for people, and how many programs will be compiled. Every generation needs two."""
+    shapes = {shape for _, plan in tasks for shape in plan.shapes}
     programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)
-    lines = [
-        f"{name}: {sum(len(b.numbers) for b in p.batches)} questions, {p.tokens:,} tokens, {len(p.batches)} calls of "
-        f"{', '.join(sorted({f'{s.rows} x {s.size}' for s in p.shapes}))}, {p.padding:.0%} padding"
-        for name, p in plans.items()
-    ]
-    return [
-        *lines,
-        f"{len(tasks)} tasks, {sum(p.tokens for p in plans.values()):,} tokens, {programs} programs",
-    ], programs
+    lines = [f"{task.name}: {said(plan)}" for task, plan in tasks]
+    total = f"{len(tasks)} tasks, {sum(plan.tokens for _, plan in tasks):,} tokens, {programs} programs"
+    return [*lines, total], programs
+
+
+def said(plan: Plan) -> str:
+    count = sum(len(batch.numbers) for batch in plan.batches)
+    sizes = ", ".join(sorted({f"{shape.rows} x {shape.size}" for shape in plan.shapes}))
+    calls = f"{len(plan.batches)} calls of {sizes}"
+    return f"{count} questions, {plan.tokens:,} tokens, {calls}, {plan.padding:.0%} padding"

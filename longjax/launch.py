@@ -17,6 +17,7 @@ from longjax.config import ModelConfig
 from longjax.data import Source
 from longjax.evals import passkey, score
 from longjax.evals.perplexity import PerplexityTest, from_store
+from longjax.evals.plan import Plan
 from longjax.evals.questions import Task
 from longjax.evals.run import RUN, answered, examine, seal
 from longjax.examinee import Examinee
@@ -166,15 +167,28 @@ def evaluate(
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, softmax=space.preset.softmax, place=at.placement())
     subject = Examinee(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
-    examine_all(tasks(space, space.preset.lengths), subject, folder, report, writes)
+    examine_all(planned(tasks(space, space.preset.lengths), subject), subject, folder, report, writes)
 
 
-def examine_all(tasks: list[Task], subject: Examinee, folder: pathlib.Path, report: Report, writes: bool) -> None:
-    """All hosts read what there is before one of them writes more."""
+Planned = list[tuple[Task, Plan]]
+
+
+def planned(tasks: list[Task], subject: Examinee) -> Planned:
+    return [(task, subject.plan(task.questions)) for task in tasks]
+
+
+def examine_all(tasks: Planned, subject: Examinee, folder: pathlib.Path, report: Report, writes: bool) -> None:
+    """All hosts read what there is before one of them writes more. What is reported is the share of all tokens."""
     seal(folder / RUN, subject.about, writes)
-    for i, task in enumerate(tasks):
+    done, total = 0, sum(plan.tokens for _, plan in tasks)
+    for task, plan in tasks:
+
+        def tell(part: float, doing: str, done: int = done, plan: Plan = plan) -> None:
+            report((done + part * plan.tokens) / total, doing)
+
         together(f"{task.name} begins")
-        examine(task, subject, folder, lambda part, doing, i=i: report((i + part) / len(tasks), doing), writes)
+        examine(task, plan, subject, folder, tell, writes)
+        done += plan.tokens
 
 
 def run(space: Workspace, name: str, method: Method, report: Report, at: Place = ALONE) -> None:

@@ -56,6 +56,21 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+class Rated:
+    """A Report for one job of so many units: how many are done, how fast, and when all will be."""
+
+    def __init__(self, name: str, count: float, unit: str):
+        self.name, self.count, self.unit = name, count, unit
+        self.board, self.began, self.before = Board({name: 1.0}), time.time(), None
+
+    def __call__(self, fraction: float, doing: str) -> None:
+        if self.before is None:
+            self.before = fraction  # of this, the first part, nobody knows whether it was done before the start
+        rate = (fraction - self.before) * self.count / (time.time() - self.began + 1e-9)
+        said = f"{fraction * self.count:,.0f} {self.unit}, {rate:,.0f} {self.unit}/s, {doing}"
+        self.board.update(self.name, fraction, said)
+
+
 def quiet(fraction: float, doing: str) -> None:
     """A Report that nobody reads."""
 

@@ -18,7 +18,7 @@ from experiments import evaluate
 from longjax import cli, report
 from longjax.evals.questions import HowLikely
 from longjax.evals.rows import read_rows
-from longjax.evals.run import RECORDS, RUN, SCORE, read
+from longjax.evals.run import RECORDS, SCORE, read
 from longjax.hf import folder as hf_folder
 from longjax.hf import orbax_params, pretrained
 from longjax.methods import METHODS
@@ -31,8 +31,9 @@ VALUES = evaluate.VALUES
 VALUES.mark_as_parsed()
 TASKS = "perplexity,needle,passkey,ruler,longbench,manyshot"
 SMALL = [
-    "--lengths=512", "--num_samples=2", "--batch_tokens=1", "--eval_dtype=float32", "--ppl_data=prose",
-    "--longbench_tasks=qasper,gov_report,trec,passage_retrieval_en,lcc,samsum_e", "--manyshot_shots=1,5",
+    "--lengths=480", "--num_samples=2", "--batch_tokens=1", "--eval_dtype=float32", "--ppl_data=prose",
+    "--longbench_tasks=qasper,trec,passage_retrieval_en,lcc,samsum_e,dureader", "--manyshot_shots=1,5",
+    "--longbench_max_length=340",
     "--ppl_protocol=lceg", "--ppl_stride=64",
 ]  # fmt: skip
 METHODS_TRIED = {"ntk_frozen": "", "self_extend": "window=32 group=16", "landmark": "block=16 top_k=4"}
@@ -66,17 +67,13 @@ def base(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    return tmp_path_factory.mktemp("out")
-
-
 @pytest.mark.parametrize("name", METHODS_TRIED)
-def test_every_benchmark_runs_offline(name, base, data, out, monkeypatch, capsys):
+def test_every_benchmark_runs_offline_to_its_report(name, base, data, tmp_path, monkeypatch, capsys):
     def no_network(*_):
         raise AssertionError("somebody wants to talk to the network")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
+    out = tmp_path / "out"
     config = f"--method_config={METHODS_TRIED[name]}"
     flags = [f"--checkpoint={base}", f"--method={name}", config, f"--data_dir={data}", f"--out_dir={out}", *SMALL]
     assert ask(*flags, f"--tasks={TASKS}") == 0
@@ -86,8 +83,8 @@ def test_every_benchmark_runs_offline(name, base, data, out, monkeypatch, capsys
     assert {row["benchmark"] for row in rows} == {*TASKS.split(","), "longbench_e"}
     assert {row["task"] for row in rows if row["benchmark"] == "ruler"} >= {
         "niah_single_1",
-        "niah_multiquery",
-        "vt",
+        "niah_multikey_2",
+        "niah_multivalue",
         "qa_2",
     }
     for row in rows:
@@ -108,19 +105,13 @@ def test_every_benchmark_runs_offline(name, base, data, out, monkeypatch, capsys
         if "prediction" in r
     )
     assert ask(*flags, f"--tasks={TASKS}") == 0  # nothing is left to be done
-    assert "4 of" not in capsys.readouterr().out
-
-
-def test_the_report_of_all(out):
-    assert len(list(out.glob(f"*/{RUN}"))) == len(METHODS_TRIED)
-    table = report.write(str(out))
-    assert all(name in table for name in METHODS_TRIED)
+    assert " of 2" not in capsys.readouterr().out
+    assert name in report.write(str(out))
     page = (out / "report.md").read_text()
     pictures = {path.name for path in (out / "figures").glob("*.png")}
-    assert len(pictures) >= 4
-    assert all(name in page for name in pictures)
+    assert len(pictures) >= 3
+    assert all(picture in page for picture in pictures)
     assert len(list((out / "tables").glob("*.csv"))) >= 6
-    assert max(map(len, table.splitlines())) <= 120
 
 
 def test_a_killed_evaluation_goes_on(base, data, tmp_path):

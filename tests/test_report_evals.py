@@ -188,12 +188,6 @@ def test_two_runs_of_one_name_are_not_one():
         evaluations([*ruler(), row("ruler", "vt", 0.7, version="2024", settings={})])
 
 
-def test_the_kind_is_that_of_the_method():
-    """Rows of a benchmark may have a kind of their own, such as that of a needle."""
-    (who,) = evaluations([row("needle", "needle", 0.5, depth=0.5, kind="sentence"), *ruler()]).rows
-    assert who.kind == "exact trained"
-
-
 # Published numbers.
 
 

@@ -51,9 +51,13 @@ def task():
     return Study(SOURCE, PHRASES, samples=3).task(64)
 
 
+def run_bare(task, subject, folder):
+    return examine(task, subject.plan(task.questions), subject, folder, quiet)
+
+
 def run(task, subject, folder):
     seal(folder / RUN, subject.about | {"weights": "raw", "kind": "exact trained"})
-    return examine(task, subject, folder, quiet)
+    return run_bare(task, subject, folder)
 
 
 def without_clock(path):
@@ -137,10 +141,10 @@ def test_a_full_disk_is_told(task, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(KeyboardInterrupt):
-        examine(task, Subject(dies_at=1), tmp_path, quiet)
+        run_bare(task, Subject(dies_at=1), tmp_path)
     monkeypatch.setattr("longjax.evals.run.os.fsync", full)
     with pytest.raises(ValueError, match=r"records.jsonl cannot be written: No space left on device"):
-        examine(task, Subject(), tmp_path, quiet)
+        run_bare(task, Subject(), tmp_path)
 
 
 def test_rows_say_whose_they_are(task, tmp_path):

@@ -12,7 +12,6 @@ One tensor at a time is in memory. Nothing has to be converted for training: exp
 """
 
 import pathlib
-import time
 
 import numpy as np
 from absl import flags, logging
@@ -25,7 +24,7 @@ from longjax.hf.pretrained import DTYPES, Checkpoint, How, Tidy
 from longjax.hf.tensors import Tensors
 from longjax.methods import Method
 from longjax.methods.base import nothing
-from longjax.progress import Board, Report
+from longjax.progress import Rated, Report
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
 
@@ -76,7 +75,7 @@ def main() -> None:
         raise ValueError("--nomerge_lora: an adapter is written merged only; without --adapter the base is written")
     source = pretrained.open_checkpoint(FROM.value, ADAPTER.value or None, "float32", "from")
     dtype = DTYPE.value or ("bfloat16" if TO.value == "hf" else "source")
-    notes = write(source, dtype, progress("write", size(source, dtype)))
+    notes = write(source, dtype, Rated("write", size(source, dtype) / 1e6, "MB"))
     if VERIFY.value:
         verify(source, dtype, notes)
 
@@ -109,7 +108,7 @@ def method_of(source: Checkpoint) -> Method:
 def verify(source: Checkpoint, dtype: str, notes: list[str]) -> None:
     written = pretrained.open_checkpoint(OUT.value, dtype="float32", flag="out")
     want = hf_folder.Cast(Tidy(source.tensors, source.cfg), DTYPES[dtype])
-    compare(want, written.tensors, progress("verify", size(source, dtype)))
+    compare(want, written.tensors, Rated("verify", size(source, dtype) / 1e6, "MB"))
     print(f"all {len(want.shapes())} tensors of {OUT.value} are what was written, bit by bit")
     if TO.value == "hf" and not notes:
         compare_logits(written)
@@ -152,17 +151,6 @@ def size(source: Checkpoint, dtype: str) -> int:
     cast = hf_folder.Cast(Tidy(source.tensors, source.cfg), DTYPES[dtype])
     shapes = cast.shapes()
     return cast.dtype_of(next(iter(shapes))).itemsize * sum(int(np.prod(shape)) for shape in shapes.values())
-
-
-def progress(name: str, count: int) -> Report:
-    """-> a Report with the rate and when it will be done."""
-    board, began = Board({name: 1.0}), time.time()
-
-    def report(fraction: float, doing: str) -> None:
-        rate = fraction * count / (time.time() - began + 1e-9)
-        board.update(name, fraction, f"{fraction * count / 1e9:.2f} GB, {rate / 1e6:.0f} MB/s, {doing}")
-
-    return report
 
 
 if __name__ == "__main__":

@@ -120,12 +120,14 @@ def manifest(task: Task, plan: Plan) -> Record:
     }  # fmt: skip
 
 
-def examine(task: Task, subject: Subject, folder: pathlib.Path, tell: Tell, writes: bool = True) -> list[Record]:
+def examine(
+    task: Task, plan: Plan, subject: Subject, folder: pathlib.Path, tell: Tell, writes: bool = True
+) -> list[Record]:
     """Asks what has not been answered yet. -> all records, in the order of the plan.
 
     `folder` is the run's; the task's own is below it.
     """
-    own, plan = folder / task.name, subject.plan(task.questions)
+    own = folder / task.name
     own.mkdir(parents=True, exist_ok=True)
     seal(own / MANIFEST, manifest(task, plan), writes)
     records = Records(own / RECORDS, plan, writes)
