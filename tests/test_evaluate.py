@@ -24,11 +24,12 @@ from longjax.hf import orbax_params, pretrained
 from longjax.methods import METHODS
 from longjax.progress import quiet
 from longjax.tokenizer import Tokenizer
-from tools import make_eval_data
+from tools import export_answers, make_eval_data
 
 MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
 VALUES = evaluate.VALUES
 VALUES.mark_as_parsed()
+EXPORT = export_answers.VALUES
 TASKS = "perplexity,needle,passkey,ruler,longbench,manyshot"
 SMALL = [
     "--lengths=480", "--num_samples=2", "--batch_tokens=1", "--eval_dtype=float32", "--ppl_data=prose",
@@ -112,6 +113,10 @@ def test_every_benchmark_runs_offline_to_its_report(name, base, data, tmp_path, 
     assert len(pictures) >= 3
     assert all(picture in page for picture in pictures)
     assert len(list((out / "tables").glob("*.csv"))) >= 6
+    cli.start(export_answers.main, EXPORT, ["export_answers", f"--run={out / name}", f"--out={tmp_path / 'exported'}"])
+    exported = {path.relative_to(tmp_path / "exported").parts[0] for path in (tmp_path / "exported").rglob("*.json*")}
+    assert exported == {"ruler", "longbench", "longbench_e", "needle"}
+    assert '"pred"' in (tmp_path / "exported" / "longbench" / "trec.jsonl").read_text().splitlines()[1]
 
 
 def test_a_killed_evaluation_goes_on(base, data, tmp_path):

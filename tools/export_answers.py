@@ -1,0 +1,54 @@
+"""Answers of a run as the benchmarks' own scorers and plots read them.
+
+  python -m tools.export_answers --run=runs/eval/ntk_32k --out=exported
+
+RULER: OUT/ruler/<length>/<task>.jsonl for its eval/evaluate.py; LongBench: OUT/longbench/<task>.jsonl for its eval.py;
+needles: a JSON file a cell in OUT/needle/<kind>/<length> for the study's needle_plot.py.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from longjax import cli
+from longjax.evals import longbench, needle, ruler
+from longjax.evals.questions import Record
+from longjax.evals.run import RECORDS, RUN, read
+
+VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
+OF_RUN = flags.DEFINE_string("run", "", "Folder of a run: it has run.json.", flag_values=VALUES)
+OUT = flags.DEFINE_string("out", "exported", "Folder to write.", flag_values=VALUES)
+
+
+def ruler_file(records: Sequence[Record], out: pathlib.Path) -> None:
+    ruler.export(records, out.with_name(f"{out.name}.jsonl"))
+
+
+def longbench_file(records: Sequence[Record], out: pathlib.Path) -> None:
+    longbench.export(records, out.with_name(f"{out.name}.jsonl"))
+
+
+def needle_files(records: Sequence[Record], out: pathlib.Path) -> None:
+    needle.export(records, out)
+
+
+FORMATS: dict[str, Callable[[Sequence[Record], pathlib.Path], None]] = {
+    "ruler": ruler_file, "longbench": longbench_file, "longbench_e": longbench_file, "needle": needle_files,
+}  # fmt: skip
+
+
+def main() -> None:
+    run, out, count = pathlib.Path(OF_RUN.value), pathlib.Path(OUT.value), 0
+    if not OF_RUN.value or not (run / RUN).is_file():
+        raise ValueError(f"--run={OF_RUN.value} has no {RUN}: name the folder of one run")
+    for path in sorted(run.rglob(RECORDS)):
+        name = path.parent.relative_to(run)
+        if export := FORMATS.get(name.parts[0]):
+            export(sorted(read(path)[0], key=lambda record: record["index"]), out / name)
+            count += 1
+    print(f"{count} tasks in {out}")
+
+
+if __name__ == "__main__":
+    cli.start(main, VALUES)
