@@ -22,6 +22,7 @@ from longjax.evals.plan import Plan
 from longjax.evals.questions import Record
 from longjax.evals.ruler import Ruler
 from longjax.examinee import Examinee
+from longjax.growth import stateless, sticky, sticky_with_reset
 from longjax.hf import pretrained
 from longjax.hf.config import on_base
 from longjax.hf.fingerprint import fingerprint
@@ -29,7 +30,7 @@ from longjax.hf.pretrained import Checkpoint
 from longjax.job import integers, named, suggestion
 from longjax.launch import Planned
 from longjax.llama import Llama, OneDevice
-from longjax.methods import Method
+from longjax.methods import Method, ds_bf16
 from longjax.methods.base import described
 from longjax.progress import Report
 from longjax.tokenizer import Tokenizer
@@ -39,6 +40,9 @@ BENCHMARKS: dict[str, Any] = {  # settings of each; the fields are flags
     "perplexity": PerplexityTest, "needle": NeedleTest, "passkey": PasskeyTest, "ruler": Ruler, "longbench": LongBench,
     "manyshot": ManyShot, "short": ShortTasks,
 }  # fmt: skip
+
+
+GROWTH = {"stateless": stateless, "sticky": sticky, "sticky_with_reset": sticky_with_reset}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Exam:
     data_dir: str = "data/eval"  # files of the benchmarks; tools.make_eval_data writes small ones
     out_dir: str = "runs/eval"  # answers and scores go to a folder of the run's name below it
     lengths: str = "4096"  # of questions in tokens, answers included, joined by commas
+    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
+    growth: Literal["stateless", "sticky", "sticky_with_reset"] = "stateless"  # sticky: frequencies of the longest yet
     exam_seed: int = 0  # of all that is drawn
     num_samples: int | None = None  # questions of a task, at most; none: the benchmark's number
     prompts: str | None = None  # folder with the benchmarks' own strings, see tools.extract_prompts; none: our wording
@@ -93,7 +99,7 @@ class Exam:
                 f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
                 f"that it is {trained}; now it is {described(method)}"
             )
-        return method
+        return ds_bf16(method) if self.position_tables == "ds_bf16" else method
 
     def material(self, given: Checkpoint) -> Material:
         lengths, prompts = integers(self.lengths, "lengths"), self.prompts and pathlib.Path(self.prompts)
@@ -109,7 +115,7 @@ def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> Exa
     cfg = launch.grown(given.cfg, method) if is_new(given, method) else given.cfg
     model = Llama(cfg, method, softmax=Blockwise(), place=sharding.OnMesh() if mesh else OneDevice())
     about = identity(exam, given, method, tokenizer)
-    return Examinee(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length)
+    return Examinee(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.growth])
 
 
 def read(exam: Exam, given: Checkpoint, subject: Examinee, report: Report) -> Examinee:
@@ -135,7 +141,7 @@ def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer
         "method": run_name(exam, given), "weights": "given", "kind": launch.kind(method),
         "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
         "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.eval_dtype,
-        "trained_len": given.cfg.trained_len,
+        "growth": exam.growth, "trained_len": given.cfg.trained_len,
     }  # fmt: skip
 
 

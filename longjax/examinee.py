@@ -11,6 +11,7 @@ import numpy as np
 
 from longjax.evals.plan import Batch, Plan, Planner
 from longjax.evals.questions import Answer, HowLikely, Likelihood, Question, Record, WhatNext
+from longjax.growth import Growth, lengths_used, stateless
 from longjax.llama import Llama
 from longjax.methods.base import described
 from longjax.score import Scorer
@@ -29,6 +30,7 @@ class Examinee:
       about: what the model is: checkpoint, method ...
       budget: tokens of a call, about.
       limit: tokens of question and answer, at most; None: any number.
+      growth: which length chooses the frequencies of a question, after those before it in its task.
 
     """
 
@@ -39,6 +41,7 @@ class Examinee:
     mesh: jax.sharding.Mesh | None = None
     budget: int = 16_384
     limit: int | None = None
+    growth: Growth = stateless
 
     @cached_property
     def score(self) -> Scorer:
@@ -60,7 +63,10 @@ class Examinee:
         for number, question in enumerate(questions):
             self.check(number, question)
         parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
-        return Planner(self.budget, parts, self.with_inserted, self.alike)(questions)
+        return Planner(self.budget, parts, self.with_inserted, self.alike, self.used)(questions)
+
+    def used(self, lengths: Sequence[int]) -> list[int]:
+        return list(lengths_used(self.growth, lengths, self.model.cfg.trained_len))
 
     def check(self, number: int, question: Question) -> None:
         length, newest = len(question.tokens_T) + question.new, int(question.tokens_T.max(initial=0))
@@ -78,16 +84,18 @@ class Examinee:
         return described(self.model.attention(len(question.tokens_T) + question.new))
 
     def answer(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
-        asked = [questions[min(b, len(questions) - 1)] for b in range(batch.shape.rows)]
+        rows = [min(b, len(questions) - 1) for b in range(batch.shape.rows)]
+        asked, used_B = [questions[b] for b in rows], np.array([batch.lengths[b] for b in rows])
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             if batch.shape.kind == "generation":
-                spoken = self.speak([q for q in asked if isinstance(q, WhatNext)], batch.shape.size)
+                spoken = self.speak([q for q in asked if isinstance(q, WhatNext)], batch.shape.size, used_B)
                 return list(spoken[: len(questions)])
-            return self.likelihoods([q for q in asked if isinstance(q, HowLikely)], batch.shape.size)[: len(questions)]
+            likely = self.likelihoods([q for q in asked if isinstance(q, HowLikely)], batch.shape.size, used_B)
+            return likely[: len(questions)]
 
-    def likelihoods(self, asked: Sequence[HowLikely], size: int) -> list[Answer]:
+    def likelihoods(self, asked: Sequence[HowLikely], size: int, used_B: np.ndarray) -> list[Answer]:
         length_B = np.array([len(q.tokens_T) for q in asked], np.int32)
-        nll_BT, hit_BT = self.score(filled([q.tokens_T for q in asked], size), length_B)
+        nll_BT, hit_BT = self.score(filled([q.tokens_T for q in asked], size), length_B, used_B)
         spans = [slice(q.first, length) for q, length in zip(asked, length_B, strict=True)]
         return [Likelihood(nll_BT[b, span], hit_BT[b, span]) for b, span in enumerate(spans)]
 

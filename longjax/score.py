@@ -81,27 +81,33 @@ class Scorer:
     def by_length(self) -> ByLength:
         return ByLength(self.model, self.params)
 
-    def __call__(self, tokens_BT: np.ndarray, length_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """-> nll_BT, hit_BT; 0 and False at the first token and beyond a row's length."""
+    def __call__(
+        self, tokens_BT: np.ndarray, length_B: np.ndarray, used_B: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """-> nll_BT, hit_BT; 0 and False at the first token and beyond a row's length.
+
+        Frequencies are those of the length, or of `used_B`.
+        """
+        used_B = length_B if used_B is None else used_B
         nll_BT, hit_BT = np.zeros(tokens_BT.shape, np.float32), np.zeros(tokens_BT.shape, bool)
         like_B = np.array([self.by_length.like(int(length)) for length in length_B])
         for like in np.unique(like_B):
             rows = np.flatnonzero(like_B == like)
-            nll_BT[rows], hit_BT[rows] = self.one_call(tokens_BT[rows], length_B[rows], int(like))
+            nll_BT[rows], hit_BT[rows] = self.one_call(tokens_BT[rows], used_B[rows], int(like))
         beyond_BT = np.arange(tokens_BT.shape[1]) >= length_B[:, None]
         return np.where(beyond_BT, 0, nll_BT), hit_BT & ~beyond_BT
 
-    def one_call(self, tokens_BT: np.ndarray, length_B: np.ndarray, like: int) -> tuple[np.ndarray, np.ndarray]:
+    def one_call(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of one attention, with the tokens that the method inserts."""
         B, T = tokens_BT.shape
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
         if self.model.method.insert:
             longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        S, asked = longer_BS.shape[1], self.asked(longer_BS.astype(np.int32), length_B, like)
+        S, asked = longer_BS.shape[1], self.asked(longer_BS.astype(np.int32), used_B, like)
         nll_BT, hit_BT = (shifted(sharding.whole(x)[:B, :S])[real_BS].reshape(B, T) for x in asked)
         return nll_BT, hit_BT
 
-    def asked(self, tokens_BT: np.ndarray, length_B: np.ndarray, like: int) -> tuple[jax.Array, jax.Array]:
+    def asked(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[jax.Array, jax.Array]:
         """-> for each token, the score of the next, and more rows and tokens than there were, so that the mesh can
         split them.
         """
@@ -109,13 +115,13 @@ class Scorer:
             parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
             rows = np.arange(-(-len(tokens_BT) // parts) * parts) % len(tokens_BT)
             tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -tokens_BT.shape[1] % self.mesh.shape["seq"])])
-            length_B = length_B[rows]
+            used_B = used_B[rows]
             sharding.check(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
         T = tokens_BT.shape[1]
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
         batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
         slices = next(n for n in range(max(1, -(-T // 1024)), T + 1) if T % n == 0)
-        return score_batch(self.model, slices, like, self.params, self.by_length.rope(length_B), **batch)
+        return score_batch(self.model, slices, like, self.params, self.by_length.rope(used_B), **batch)
 
 
 def shifted(x_BT: np.ndarray) -> np.ndarray:

@@ -45,11 +45,14 @@ class Speaker:
         """One query at a time needs no tiles."""
         return dataclasses.replace(self.reader, softmax=Dense())
 
-    def __call__(self, asked: Sequence[WhatNext], size: int) -> list[Continuation]:
-        """-> of questions that one attention can answer, in rows of `size` places, which suffice."""
+    def __call__(self, asked: Sequence[WhatNext], size: int, used_B: np.ndarray) -> list[Continuation]:
+        """-> of questions that one attention can answer, in rows of `size` places, which suffice.
+
+        The lengths `used_B` choose the frequencies.
+        """
         prompts = [self.inserted(q.tokens_T) for q in asked]
-        total_B = np.array([len(q.tokens_T) + q.new for q in asked])
-        like, rope, rules = self.by_length.like(int(total_B.max())), self.by_length.rope(total_B), self.rules(asked)
+        like = self.by_length.like(max(len(q.tokens_T) + q.new for q in asked))
+        rope, rules = self.by_length.rope(used_B), self.rules(asked)
         tokens_BC, length_B = filled(prompts, size), np.array([len(p) for p in prompts], np.int32)
         memory = empty_memory(self.model, len(asked), size, like, self.mesh)
         rows = begin(self.reader, like, self.params, rope, memory, *map(self.put, (tokens_BC, length_B)), rules)

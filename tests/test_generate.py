@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from longjax import growth, sharding
 from longjax import score as scoring
-from longjax import sharding
 from longjax.attention import Tokens
 from longjax.blockwise import Blockwise
 from longjax.config import TINY
@@ -128,6 +128,21 @@ def test_answers_end_where_they_should():
     text = free.text[34:36]
     cut = subject([WhatNext(prompt(0, 40), {}, 40, stop_texts=(text, "no such text"))])[0]
     assert (cut.text, cut.reason) == (free.text[: free.text.find(text)], "stop")
+
+
+def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
+    """As in the study's code: what a model sees first changes what it says later."""
+    method, tokens_T = SMALL["ntk_frozen"], prompt(1, 60)
+    own, sticky = examinee(method), dataclasses.replace(examinee(method), growth=growth.sticky)
+    questions = [HowLikely(prompt(0, 150), {}), HowLikely(tokens_T, {}), HowLikely(prompt(2, 170), {})]
+    rope = method.rope(CFG, 150, {}, None)
+    model = Llama(CFG, method)
+    hidden, _ = model.apply({"params": params_of(method)}, tokens_T[None], Tokens.whole(1, 60), 60, rope=rope)
+    x_TV = np.asarray(logits(params_of(method), hidden))[0, :-1]
+    want = jax.nn.logsumexp(x_TV, axis=-1) - x_TV[np.arange(59), tokens_T[1:]]
+    np.testing.assert_allclose(sticky(questions)[1].nll_U, want, atol=2e-5)
+    assert np.abs(own(questions)[1].nll_U - want).max() > 0.01
+    assert [b.lengths for b in sticky.plan(questions).batches] == [(150, 170), (150,)]
 
 
 def test_words_that_the_tokenizer_lacks_are_never_said():

@@ -206,4 +206,4 @@ def test_questions_that_no_program_can_share_are_kept_apart():
     questions = [likely(n) for n in (10, 20, 30, 40)]
     plan = Planner(1024, alike=lambda q: len(q.tokens_T) > 20)(questions)
     assert {batch.numbers for batch in plan.batches} == {(0, 1), (2, 3)}
-    assert plan.batches[0] == Batch(Shape("likelihood", 2, 64, alike=False), (0, 1))
+    assert plan.batches[0] == Batch(Shape("likelihood", 2, 64, alike=False), (0, 1), (10, 20))

@@ -21,10 +21,14 @@ class Shape(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One call: the numbers of its questions; the other rows of the shape repeat the last of them."""
+    """One call: the numbers of its questions; the other rows of the shape repeat the last of them.
+
+    `lengths`, of question and answer, choose the frequencies.
+    """
 
     shape: Shape
     numbers: tuple[int, ...]
+    lengths: tuple[int, ...]
 
 
 def bucket(size: int) -> int:
@@ -72,6 +76,7 @@ class Planner:
       parts: rows are a multiple of it, so that a mesh can split them.
       size: tokens that a question's row takes, answer included, of what the tokens are in number.
       alike: questions with different values never share a call.
+      used: the lengths of all questions, in their order -> those that their frequencies are for.
 
     """
 
@@ -79,14 +84,18 @@ class Planner:
     parts: int = 1
     size: Callable[[int], int] = int
     alike: Callable[[Question], Hashable] = lambda question: None
+    used: Callable[[Sequence[int]], Sequence[int]] = list
 
     def __call__(self, questions: Sequence[Question]) -> Plan:
         """The same questions always get the same plan. Longest first, so that what does not fit fails at once."""
         groups: dict[tuple, list[int]] = {}
+        lengths = []
         for number, question in enumerate(questions):
             groups.setdefault((*self.room(question), self.alike(question)), []).append(number)
-        batches = [batch for key in sorted(groups, key=lambda k: (-k[1], k[0])) for batch in self.cut(key, groups[key])]
-        return Plan(tuple(batches), sum(len(q.tokens_T) + q.new for q in questions))
+            lengths.append(len(question.tokens_T) + question.new)
+        used, order = self.used(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
+        batches = [batch for key in order for batch in self.cut(key, groups[key], used)]
+        return Plan(tuple(batches), sum(lengths))
 
     def room(self, question: Question) -> tuple[str, int]:
         length = len(question.tokens_T)
@@ -94,10 +103,11 @@ class Planner:
             return "likelihood", bucket(length)
         return "generation", bucket(self.size(length + question.new))
 
-    def cut(self, key: tuple, numbers: list[int]) -> Iterator[Batch]:
+    def cut(self, key: tuple, numbers: list[int], used: Sequence[int]) -> Iterator[Batch]:
         kind, size, alike = key
         most = max(1, self.budget // size // self.parts) * self.parts
         few = self.parts << (-(-len(numbers) // self.parts) - 1).bit_length()  # a small task has a small shape
         shape = Shape(kind, min(most, few), size, alike)
         for start in range(0, len(numbers), shape.rows):
-            yield Batch(shape, tuple(numbers[start : start + shape.rows]))
+            part = tuple(numbers[start : start + shape.rows])
+            yield Batch(shape, part, tuple(used[number] for number in part))
