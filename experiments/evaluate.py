@@ -80,7 +80,7 @@ def short(chosen: Exam, given: Checkpoint, subject: Examinee, folder: pathlib.Pa
 def table(rows: Sequence[Record]) -> str:
     """-> a line a row, those of positions left out; scores in per cent."""
     lines = [["benchmark", "task", "at", "value", "error", "n"]]
-    for row in rows:
+    for row in sorted(rows, key=place):
         if row["task"] == "position_nll":
             continue
         percent = 1 if row["benchmark"] == "perplexity" else 100
@@ -88,6 +88,10 @@ def table(rows: Sequence[Record]) -> str:
         value, error = ("-" if x is None else f"{percent * x:.2f}" for x in (row["value"], row.get("stderr")))
         lines.append([row["benchmark"], row["task"], " ".join(at), value, error, str(row["n"])])
     return terminal(lines, left=3)
+
+
+def place(row: Record) -> tuple:
+    return row["benchmark"], row.get("length") or 0, row.get("shots") or 0, row["task"], row.get("depth") or 0
 
 
 if __name__ == "__main__":

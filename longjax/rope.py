@@ -69,7 +69,7 @@ def of_rows(ropes: Sequence[Rope]) -> Rope:
 
 def scaled(q_BTNH: jax.Array, rope: Rope) -> jax.Array:
     """Queries times `query_scale`."""
-    return (q_BTNH * per_row(rope.query_scale, 4)).astype(q_BTNH.dtype)
+    return (q_BTNH.astype(jnp.float32) * per_row(rope.query_scale, 4)).astype(q_BTNH.dtype)
 
 
 def per_row(x: Number, axes: int) -> jax.Array:

@@ -40,10 +40,12 @@ def has_meta(folder: Path) -> bool:
     return False
 
 
-KINDS = (
+ARRAYS = (
     Kind(convert.is_convert, convert.results),
     Kind(exact.is_exact, exact.results),
     Kind(has_meta, approx.results),
+)
+LINES = (
     Kind(eval_metrics.is_metrics, eval_metrics.results),
     Kind(eval_truncation.is_truncation, eval_truncation.results),
     Kind(eval_needle.is_needle, eval_needle.needle_results),
@@ -89,9 +91,9 @@ def check(folder: Path) -> list[Result]:
 
 
 def kinds(folder: Path) -> list[Kind]:
-    """-> the formats that files of the folder have. Exact vectors and others of arrays exclude each other."""
-    fitting = [kind for kind in KINDS if kind.fits(folder)]
-    return fitting[:1] if fitting and fitting[0] in KINDS[:3] else fitting
+    """-> the formats that files of the folder have: one of arrays, or any of JSON lines."""
+    arrays = next((kind for kind in ARRAYS if kind.fits(folder)), None)
+    return [arrays] if arrays else [kind for kind in LINES if kind.fits(folder)]
 
 
 def main(folders: list[Path]) -> int:
