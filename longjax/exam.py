@@ -1,6 +1,7 @@
 """A checkpoint, a method and benchmarks, from flags to records."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any, Literal
 
@@ -30,8 +31,9 @@ from longjax.hf.pretrained import Checkpoint
 from longjax.job import integers, named, suggestion
 from longjax.launch import Planned
 from longjax.llama import Llama, OneDevice
+from longjax.lora import LoraInit
 from longjax.methods import Method, ds_bf16
-from longjax.methods.base import described
+from longjax.methods.base import described, nothing, unchanged
 from longjax.progress import Report
 from longjax.tokenizer import Tokenizer
 from longjax.vocab import grow_vocab
@@ -60,14 +62,14 @@ class Exam:
     lengths: str = "4096"  # of questions in tokens, answers included, joined by commas
     position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
     growth: Literal["stateless", "sticky", "sticky_with_reset"] = "stateless"  # sticky: frequencies of the longest yet
-    exam_seed: int = 0  # of all that is drawn
+    seed: int = 0  # of all that is drawn
     num_samples: int | None = None  # questions of a task, at most; none: the benchmark's number
     prompts: str | None = None  # folder with the benchmarks' own strings, see tools.extract_prompts; none: our wording
     skip_bad: bool = False  # leave out lines of files that cannot be read, and count them
     batch_tokens: int = 16_384  # of a call, about; the answers do not depend on it
     max_length: int | None = None  # the longest question that the model may get; none: any
     max_compilations: int | None = None  # end at once if the plan needs more
-    eval_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of weights and activations
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of weights and activations
     dry_run: bool = False  # print the plan and end
 
     def __post_init__(self):
@@ -75,7 +77,7 @@ class Exam:
             if name not in BENCHMARKS:
                 raise ValueError(f"--tasks={self.tasks}: {name} is unknown{suggestion(name, BENCHMARKS)}")
 
-    @property
+    @functools.cached_property
     def benchmarks(self) -> list[str]:
         """Those that are asked for; all: the short tasks only if their package is there."""
         if self.tasks != "all":
@@ -88,7 +90,7 @@ class Exam:
     def open(self) -> Checkpoint:
         if not self.checkpoint:
             raise ValueError("--checkpoint is needed: a directory")
-        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.eval_dtype, "checkpoint")
+        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.dtype, "checkpoint")
 
     def chosen(self, given: Checkpoint) -> Method:
         """-> the method. A checkpoint that was trained for one that its configuration cannot say must get that one."""
@@ -99,12 +101,14 @@ class Exam:
                 f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
                 f"that it is {trained}; now it is {described(method)}"
             )
+        if isinstance(method.own, LoraInit):  # checkpoints hold weights to which adapters have been added
+            method = dataclasses.replace(method, adapt=unchanged, own=nothing)
         return ds_bf16(method) if self.position_tables == "ds_bf16" else method
 
     def material(self, given: Checkpoint) -> Material:
         lengths, prompts = integers(self.lengths, "lengths"), self.prompts and pathlib.Path(self.prompts)
         return Material(
-            pathlib.Path(self.data_dir), Tokenizer(given.folder), lengths, self.exam_seed, self.num_samples,
+            pathlib.Path(self.data_dir), Tokenizer(given.folder), lengths, self.seed, self.num_samples,
             prompts or None, self.skip_bad, given.cfg.trained_len,
         )  # fmt: skip
 
@@ -120,12 +124,15 @@ def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> Exa
 
 def read(exam: Exam, given: Checkpoint, subject: Examinee, report: Report) -> Examinee:
     """-> the same with its parameters."""
-    method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.eval_dtype)
+    method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.dtype)
     params: dict[str, Any] = dict(pretrained.load(given.tensors, given.cfg, mesh, dtype, report))
     if is_new(given, method):
         logging.warning("--checkpoint=%s has not been trained with inserted tokens: theirs is new", exam.checkpoint)
         params = grow_vocab(params)
-    own = pretrained.load_own(given.folder) or method.own(jax.random.key(exam.exam_seed), subject.model.cfg)
+    own = pretrained.load_own(given.folder)
+    if not own and method.own is not nothing:
+        logging.warning("--checkpoint=%s has no parameters of the method: they are untrained", exam.checkpoint)
+        own = method.own(jax.random.key(exam.seed), subject.model.cfg)
     params |= {"method": own} if own else {}
     return dataclasses.replace(subject, params=sharding.put(params, mesh) if mesh else params)
 
@@ -140,7 +147,7 @@ def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer
     return {
         "method": run_name(exam, given), "weights": "given", "kind": launch.kind(method),
         "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
-        "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.eval_dtype,
+        "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
         "growth": exam.growth, "trained_len": given.cfg.trained_len,
     }  # fmt: skip
 

@@ -84,6 +84,18 @@ class Examinee:
         return described(self.model.attention(len(question.tokens_T) + question.new))
 
     def answer(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
+        """Raises ValueError if the call does not fit into the device's memory."""
+        try:
+            return self.called(batch, questions)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise ValueError(
+                f"a call of {batch.shape.rows} x {batch.shape.size} tokens does not fit into a device's memory: lower "
+                "--batch_tokens, or split the model with --mesh_model, the sequence with --mesh_seq"
+            ) from error
+
+    def called(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
         rows = [min(b, len(questions) - 1) for b in range(batch.shape.rows)]
         asked, used_B = [questions[b] for b in rows], np.array([batch.lengths[b] for b in rows])
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():

@@ -108,7 +108,7 @@ def said(model: Llama, params: Any, rows: Rows, hidden_B1D: jax.Array, rules: Ru
     x_BV = by_rows(logits(params, hidden_B1D, model.place)[:, 0], model)
     id_V = jnp.arange(x_BV.shape[1])
     early_B1 = (rows.said_B < rules.least_B)[:, None]
-    x_BV = jnp.where((ends(id_V, rules) & early_B1) | (id_V >= rules.words), NEVER, x_BV)
+    x_BV = jnp.where((ends(id_V[None], rules) & early_B1) | (id_V >= rules.words), NEVER, x_BV)
     choice_B = jnp.argmax(x_BV, axis=-1).astype(jnp.int32)
     logprob_B = jnp.max(x_BV, axis=-1) - jax.nn.logsumexp(x_BV, axis=-1)
     index_B, running_B = rows.index_B + 1, rows.why_B == RUNNING
@@ -128,9 +128,9 @@ def said(model: Llama, params: Any, rows: Rows, hidden_B1D: jax.Array, rules: Ru
     )
 
 
-def ends(id_BV: jax.Array, rules: Rules) -> jax.Array:
-    """-> whether each of these ids, the same in all rows or not, ends its row."""
-    return (id_BV == rules.end) | jnp.any(rules.stop_BS[:, :, None] == jnp.atleast_2d(id_BV)[:, None], axis=1)
+def ends(ids: jax.Array, rules: Rules) -> jax.Array:
+    """-> whether each of these ids, given for each row or once for all, ends its row."""
+    return (ids == rules.end) | jnp.any(rules.stop_BS[:, :, None] == ids[:, None], axis=1)
 
 
 def by_rows(x: jax.Array, model: Llama) -> jax.Array:

@@ -32,7 +32,7 @@ VALUES.mark_as_parsed()
 EXPORT = export_answers.VALUES
 TASKS = "perplexity,needle,passkey,ruler,longbench,manyshot"
 SMALL = [
-    "--lengths=480", "--num_samples=2", "--batch_tokens=1", "--eval_dtype=float32", "--ppl_data=prose",
+    "--lengths=480", "--num_samples=2", "--batch_tokens=1", "--dtype=float32", "--ppl_data=prose",
     "--longbench_tasks=qasper,trec,passage_retrieval_en,lcc,samsum_e,dureader", "--manyshot_shots=1,5",
     "--longbench_max_length=340",
     "--ppl_protocol=lceg", "--ppl_stride=64",
@@ -134,7 +134,7 @@ def test_a_killed_evaluation_goes_on(base, data, tmp_path):
         "--lengths=128,256",
         "--num_samples=4",
         "--batch_tokens=128",
-        "--eval_dtype=float32",
+        "--dtype=float32",
     ]
     env = os.environ | {"PYTHONPATH": str(MINI.parent.parent), "JAX_PLATFORMS": "cpu"}
 
@@ -179,7 +179,7 @@ def test_what_was_exported_is_examined_as_it_was_trained(tmp_path, capsys):
     own = {name: x + 0.01 for name, x in method.own(__import__("jax").random.key(3), source.cfg).items()}
     pretrained.export(tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.How("float32"))
     chosen = evaluate.exam.Exam(
-        str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", eval_dtype="float32"
+        str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", dtype="float32"
     )
     given = chosen.open()
     subject = evaluate.exam.read(chosen, given, evaluate.exam.unread(chosen, given, None), quiet)
@@ -214,7 +214,7 @@ def test_another_checkpoint_is_refused(data, tmp_path, capsys):
     assert ask(f"--checkpoint={other}", *flags) == 2
     said = capsys.readouterr().err
     assert "run.json differs in checkpoint, checkpoint_sha256 (fingerprints" in said
-    assert ask(f"--checkpoint={MINI}", *flags, "--eval_dtype=float32") == 2
+    assert ask(f"--checkpoint={MINI}", *flags, "--dtype=float32") == 2
     assert "differs in dtype" in capsys.readouterr().err
 
 

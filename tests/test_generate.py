@@ -16,6 +16,7 @@ from longjax.evals.questions import HowLikely, WhatNext
 from longjax.examinee import Examinee
 from longjax.generate import begin, go_on
 from longjax.llama import Llama, logits
+from shape_names import checked
 from small import SMALL
 
 CFG = dataclasses.replace(TINY, vocab=96)
@@ -176,6 +177,12 @@ def test_on_a_mesh(name, seq):
         np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
     for want, got in zip(alone(likely), spread(likely), strict=True):
         np.testing.assert_allclose(got.nll_U, want.nll_U, atol=1e-5)
+
+
+def test_array_names_tell_the_truth():
+    with checked("/longjax/") as seen:
+        examinee(SMALL["landmark"], end=-1)([WhatNext(prompt(0, 40), {}, 3), HowLikely(prompt(1, 20), {})])
+    assert len(seen) > 100
 
 
 def test_mistakes_are_told():
