@@ -1,4 +1,4 @@
-"""Any checkpoint with any method on every benchmark: records that a kill cannot harm, scores, a table.
+r"""Any checkpoint with any method on every benchmark: records that a kill cannot harm, scores, a table.
 
   python -m experiments.evaluate --checkpoint=/models/Llama-2-7b-hf --method=ntk_32k --tasks=all \
       --lengths=4096,8192,16384,32768 --data_dir=/data/eval --out_dir=runs/eval

@@ -142,7 +142,7 @@ def tasks(space: Workspace, lengths: tuple[int, ...]) -> list[Task]:
     """The evaluators of the study, on its test split."""
     preset, store = space.preset, space.store()
     keyed = [length for length in lengths if length >= preset.model.trained_len]
-    windows = PerplexityTest("nested", ppl_windows=preset.windows).of(from_store(store), lengths)
+    windows = PerplexityTest("nested", num_windows=preset.windows).of(from_store(store), lengths)
     phrases = Phrases.of(space.tokenizer())
     keys = passkey.Study(store.stream("test"), phrases, preset.depths, preset.samples, preset.extend.seed)
     return [*windows, *map(keys.task, keyed)]

@@ -78,7 +78,7 @@ def nested(split, lengths=LENGTHS, **settings):
 
 
 def test_a_uniform_model_has_the_perplexity_of_the_vocabulary(split):
-    for task, length in zip(nested(split, ppl_windows=16, ppl_buckets=8), LENGTHS, strict=True):
+    for task, length in zip(nested(split, num_windows=16, ppl_buckets=8), LENGTHS, strict=True):
         row, places = rows(task, uniform)
         assert row["value"] == pytest.approx(VOCAB, rel=1e-6)  # float32's log(V)
         assert row["stderr"] == pytest.approx(0, abs=1e-9)
@@ -100,7 +100,7 @@ def test_windows_lie_within_documents_and_spread_over_all(store, split):
     windows = np.stack([q.tokens_T for q in task.questions])
     assert len(windows) == sum(len(d) // 256 for d in store.documents("test"))
     assert not (windows[:, :-1] == 2).any()  # the end of a document is never in the middle
-    (few,) = nested(split, (256,), ppl_windows=5)
+    (few,) = nested(split, (256,), num_windows=5)
     np.testing.assert_array_equal([few.questions[i].tokens_T for i in (0, -1)], windows[[0, -1]])
     assert len(few.questions) == 5
     (short,) = [task for task in nested(split) if task.name.endswith("/64")]
@@ -289,7 +289,7 @@ def test_a_base_model_starts_anew_after_its_context():
 def test_few_windows_are_spread_and_keep_first_and_last(protocol):
     source = made(*[200] * 20)
     many, few = (
-        PerplexityTest(protocol, ppl_windows=n, ppl_stride=32).of(source, [100], trained_len=100)[0].questions
+        PerplexityTest(protocol, num_windows=n, ppl_stride=32).of(source, [100], trained_len=100)[0].questions
         for n in (None, 5)
     )
     assert len(few) == 5 < len(many)
@@ -308,7 +308,7 @@ def test_windows_are_copied_when_they_are_asked():
     assert all(np.shares_memory(w.text_S, source.ids) for w in Strided(1, 7)(source, 1000)[::500])
 
 
-@pytest.mark.parametrize("name", ["ppl_stride", "ppl_windows", "ppl_documents", "ppl_least", "ppl_buckets"])
+@pytest.mark.parametrize("name", ["ppl_stride", "num_windows", "ppl_documents", "ppl_least", "ppl_buckets"])
 def test_settings_are_positive(name):
     with pytest.raises(ValueError, match=f"--{name}=0 must be at least 1"):
         PerplexityTest(**{name: 0})
@@ -437,7 +437,7 @@ def other(x):
 
 def test_array_names_tell_the_truth(split):
     with checked("longjax") as seen:
-        (task,) = nested(split, (256,), ppl_windows=4)
+        (task,) = nested(split, (256,), num_windows=4)
         rows(task, uniform)
         for name in ("strided", "chunked"):
             rows(PerplexityTest(name, ppl_stride=9).of(made(100, 50), [64], 7, trained_len=30)[0], uniform)

@@ -64,7 +64,7 @@ def log_p(params, rows):
 
 def test_perplexity_is_that_of_the_logits(store, params, subject):
     """Rows of 48 tokens are asked in buckets of 64, a few a call; buckets of positions hold one position each."""
-    short, long = PerplexityTest("nested", ppl_windows=3, ppl_buckets=95).of(from_store(store), LENGTHS)
+    short, long = PerplexityTest("nested", num_windows=3, ppl_buckets=95).of(from_store(store), LENGTHS)
     for task, length in ((short, 48), (long, 96)):
         assert len(subject.plan(task.questions).batches) > 1
         whole, *places = score(answered(task, subject))
@@ -93,7 +93,7 @@ def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject)
 
 
 def test_array_names_tell_the_truth(store, subject):
-    (task,) = PerplexityTest("nested", ppl_windows=2).of(from_store(store), (32,))
+    (task,) = PerplexityTest("nested", num_windows=2).of(from_store(store), (32,))
     with checked("longjax") as seen:
         score(answered(task, subject))
     assert {name for _, name in seen} >= {"nll_BT", "hit_BT", "nll_U", "loss_I", "weight_I"}

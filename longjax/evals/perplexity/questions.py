@@ -26,7 +26,7 @@ class PerplexityTest:
     ppl_protocol: Name = "strided"  # what is scored with how much context; lceg is the study's
     ppl_data: str = ""  # texts in perplexity/, separated by commas; all of them if empty
     ppl_stride: int = 256  # tokens between the starts of windows
-    ppl_windows: int | None = None  # at most so many windows of a text, spread evenly; all
+    num_windows: int | None = None  # at most so many windows of a text, spread evenly; all
     ppl_documents: int | None = None  # the first so many documents; lceg: 10, else all
     ppl_truncate: bool = False  # strided, yarn, nonoverlap: only the first window of a document
     ppl_least: int | None = None  # strided, yarn, nonoverlap: leave out documents of fewer tokens
@@ -56,7 +56,7 @@ class PerplexityTest:
           most: windows; None: all.
 
         """
-        limits = [limit for limit in (self.ppl_windows, most) if limit is not None]
+        limits = [limit for limit in (self.num_windows, most) if limit is not None]
         rest = max(lengths), begin, trained_len, min(limits, default=None)
         return [self.task(text, length, max(lengths), self.windows(length, *rest)) for length in lengths]
 
