@@ -104,7 +104,7 @@ class Adapter(TemplateLM):
 
     def continued(self, context: str, wanted: dict[str, Any]) -> WhatNext:
         """-> the question; an answer gets half of a context that is too short for more."""
-        rules = normalize_gen_kwargs(wanted, NEW)
+        rules: dict[str, Any] = {**normalize_gen_kwargs(wanted, NEW)}
         if rules["do_sample"]:
             raise ValueError("--short_tasks: a task that samples; only greedy decoding is here")
         new = min(int(rules["max_gen_toks"]), self.max_length // 2)
