@@ -11,7 +11,7 @@ import fake_model
 import small_ruler
 from longjax.evals import ruler, words
 from longjax.evals.questions import WhatNext
-from longjax.evals.ruler import Ruler, export, score, store
+from longjax.evals.ruler import Ruler, export, pool, score, store
 from longjax.evals.ruler.kit import Kit
 from longjax.evals.ruler.niah import one
 from longjax.evals.ruler.versions import BASES
@@ -32,6 +32,20 @@ def folder(data, tmp_path):
 
 def tasks(folder, *lengths, tokenizer=WORDS, names="all", samples=3, version="exact", **more):
     return Ruler(version, names, samples).tasks(small_ruler.material(folder, tokenizer, *lengths, **more))
+
+
+def test_all_cores_make_what_one_does(folder, tmp_path, monkeypatch, capsys):
+    names = "niah_single_1,vt,cwe"  # the last is too long for 1024
+    alone = tasks(folder, 1024, tokenizer=PIECES, names=names)
+    monkeypatch.setattr(pool, "WORTH", 0)
+    shutil.move(folder / "ruler_cache", tmp_path / "alone")
+    together = tasks(folder, 1024, tokenizer=PIECES, names=names)
+    assert [task.name for task in together] == [task.name for task in alone]
+    made = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.json*"))
+    assert len(made) == 4
+    for path in made:
+        assert (folder / "ruler_cache" / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
+    assert "samples of RULER" in capsys.readouterr().out
 
 
 def test_tasks_and_their_questions(folder):

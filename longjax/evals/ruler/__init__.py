@@ -16,19 +16,16 @@ from longjax.evals.material import Material
 from longjax.evals.questions import Record, Task
 from longjax.evals.ruler import store
 from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.pool import on_all_cores
 from longjax.evals.ruler.sample import Chance
 from longjax.evals.ruler.scoring import export, score
-from longjax.evals.ruler.sizing import Fit
+from longjax.evals.ruler.sizing import Fit, TooShortError
 from longjax.evals.ruler.versions import BASES, VERSIONS, Made, make
 
 __all__ = ["Ruler", "TooShortError", "export", "score"]
 
 TRIES = 20  # draws of which one must fit, or the length is too short
 FILL = 0.95
-
-
-class TooShortError(ValueError):
-    """A length in which a task cannot be asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +48,10 @@ class Ruler:
         if self.ruler_samples < 1:
             raise ValueError(f"--ruler_samples={self.ruler_samples} must be at least 1")
         kit, tasks, short = Kit(material), [], []
-        for length, name in itertools.product(material.lengths, self.names):
+        jobs = list(itertools.product(material.lengths, self.names))
+        missing = [(length, name) for length, name in jobs if not self.path(name, length, kit).exists()]
+        on_all_cores(self.task, material, missing, self.count(material))
+        for length, name in jobs:
             try:
                 tasks.append(self.task(name, length, kit))
             except TooShortError as error:
@@ -66,22 +66,27 @@ class Ruler:
     def task(self, name: str, length: int, kit: Kit) -> Task:
         material = kit.material
         made = make(VERSIONS[self.ruler_version], name, length, material.seed, kit)
-        count = min(self.ruler_samples, made.grow.samples, material.most or self.ruler_samples)
+        count = min(self.count(material), made.grow.samples)
         settings = {
             "version": self.ruler_version, "seed": material.seed, "prompts": kit.named_prompts[1],
             "tokenizer_sha256": material.tokenizer.sha256, **made.settings,
         }  # fmt: skip
-        path = self.cache(material, settings) / str(length) / f"{name}.jsonl"
+        path = self.path(name, length, kit)
         samples = store.held(path, settings, count)
         if samples is None:
             samples = store.written(path, settings, count, rows(made, name, count, material.seed))
         settings |= {"samples": samples.count, "data_sha256": samples.sha256}
         return Task(f"ruler/{length}/{name}", store.Questions(samples, kit.counter, made.room.new), settings)
 
-    def cache(self, material: Material, settings: Record) -> pathlib.Path:
+    def count(self, material: Material) -> int:
+        return min(self.ruler_samples, material.most or self.ruler_samples)
+
+    def path(self, name: str, length: int, kit: Kit) -> pathlib.Path:
+        """-> where the samples lie."""
+        material = kit.material
         root = pathlib.Path(self.ruler_cache) if self.ruler_cache else material.data_dir / "ruler_cache"
-        prompts = settings["prompts"][:12]
-        return root / f"{self.ruler_version}-{prompts}-{settings['tokenizer_sha256'][:12]}-{settings['seed']}"
+        of = (self.ruler_version, kit.named_prompts[1][:12], material.tokenizer.sha256[:12], str(material.seed))
+        return root / "-".join(of) / str(length) / f"{name}.jsonl"
 
 
 def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:

@@ -10,6 +10,10 @@ from longjax.evals.ruler.sample import Chance, Growing, Sample
 GUESSES = 8  # by interpolation; halving thereafter
 
 
+class TooShortError(ValueError):
+    """A length in which a task cannot be asked."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Room:
     """What a sample has to fit in.
