@@ -20,3 +20,25 @@ def what_was_compiled_is_forgotten():
     """Thousands of programs would fill the process's table of memory maps, and XLA then aborts."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def documents():
+    from test_data import document
+
+    return [document(f"d{i}", 300) for i in range(60)]
+
+
+@pytest.fixture(scope="session")
+def tokens(documents, tmp_path_factory):
+    """-> a tokenizer of fake_model.VOCAB pieces."""
+    from longjax import recall, tokenizer
+
+    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, recall.SENTENCES)
+
+
+@pytest.fixture(scope="session")
+def store(documents, tokens, tmp_path_factory):
+    from longjax import data
+
+    return data.write_store(tmp_path_factory.mktemp("store"), documents, tokens)

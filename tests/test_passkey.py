@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_model import VOCAB, nothing_known, records, says, uniform
-from longjax import data, recall, tokenizer
+from fake_model import nothing_known, records, says, uniform
+from longjax import recall
 from longjax.evals.material import Material
 from longjax.evals.passkey import PasskeyTest, Study, score
 from longjax.evals.passkey.fitting import largest
@@ -19,28 +19,12 @@ from longjax.evals.passkey.yarn_hard import ordinal
 from longjax.evals.questions import HowLikely, Likelihood, WhatNext
 from longjax.tokenizer import Tokenizer
 from shape_names import checked
-from test_data import document
 from tools.golden import eval_needle
 
 LENGTHS = (64, 128, 256)
 HERE = Path(__file__).parent / "golden" / "eval"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval"
 SETS = [folder / "passkey" for folder in (HERE, SHARED) if folder.exists()]
-
-
-@pytest.fixture(scope="session")
-def documents():
-    return [document(f"d{i}", 300) for i in range(60)]
-
-
-@pytest.fixture(scope="session")
-def tokens(documents, tmp_path_factory):
-    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", VOCAB, recall.SENTENCES)
-
-
-@pytest.fixture(scope="session")
-def store(documents, tokens, tmp_path_factory):
-    return data.write_store(tmp_path_factory.mktemp("store"), documents, tokens)
 
 
 @pytest.fixture

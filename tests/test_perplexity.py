@@ -9,34 +9,17 @@ import numpy as np
 import pytest
 
 from fake_model import VOCAB, records, uniform
-from longjax import data, recall, tokenizer
 from longjax.evals.material import Material
 from longjax.evals.perplexity import PerplexityTest, from_store, read_texts, score
 from longjax.evals.perplexity.protocols import Forgetful, Sliding, Strided, spans
 from longjax.evals.perplexity.text import of_documents
 from longjax.evals.questions import Likelihood
 from shape_names import checked
-from test_data import document
 from tools.golden import eval_ppl
 
 LENGTHS = (64, 128, 256)
 HERE = Path(__file__).parent / "golden" / "eval" / "ppl"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "ppl"
-
-
-@pytest.fixture(scope="session")
-def documents():
-    return [document(f"d{i}", 300) for i in range(60)]
-
-
-@pytest.fixture(scope="session")
-def tokens(documents, tmp_path_factory):
-    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", VOCAB, recall.SENTENCES)
-
-
-@pytest.fixture(scope="session")
-def store(documents, tokens, tmp_path_factory):
-    return data.write_store(tmp_path_factory.mktemp("store"), documents, tokens)
 
 
 @pytest.fixture(scope="session")

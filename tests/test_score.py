@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from longjax import data, recall, tokenizer
+from longjax import recall
 from longjax.attention import Tokens
 from longjax.config import TINY
 from longjax.evals import score
@@ -16,25 +16,9 @@ from longjax.evals.run import answered
 from longjax.examinee import Examinee
 from longjax.llama import Llama, logits
 from shape_names import checked
-from test_data import document
 
 VOCAB, LENGTHS = 420, (48, 96)
 MODEL = Llama(dataclasses.replace(TINY, vocab=VOCAB))
-
-
-@pytest.fixture(scope="module")
-def documents():
-    return [document(f"d{i}", 300) for i in range(60)]
-
-
-@pytest.fixture(scope="module")
-def tokens(documents, tmp_path_factory):
-    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", VOCAB, recall.SENTENCES)
-
-
-@pytest.fixture(scope="module")
-def store(documents, tokens, tmp_path_factory):
-    return data.write_store(tmp_path_factory.mktemp("store"), documents, tokens)
 
 
 @pytest.fixture(scope="module")
