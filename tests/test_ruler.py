@@ -215,3 +215,20 @@ def test_counts_of_words_add_up(kits, name):
 def test_counts_that_do_not_add_up_are_noticed(kits):
     assert not kits["pairs"].counter.sure
     assert kits["pairs"].counter.quick("one two three") != kits["pairs"].counter.exact("one two three")
+
+
+@pytest.mark.parametrize(
+    ("before", "slope", "limit"), [(400, 1, 500), (0, 13, 9000), (1100, 0.01, 1150), (3, 25, 99_999)]
+)
+def test_no_sample_is_made_that_is_far_too_long(before, slope, limit):
+    """Sizes may go to a billion, and such a sample would fill the memory; `before` stands around what grows."""
+    asked = []
+
+    def count(n):
+        asked.append(n)
+        return before + int(slope * n)
+
+    found = largest(count, limit, 0, 10**9, limit // 8)
+    assert count(found) <= limit < count(found + 1) or count(found) == limit
+    assert max(asked) <= max(2 * found + 1, limit // 8)
+    assert len(asked) < 40
