@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -5,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -341,8 +343,16 @@ def test_lines_of_text_are_tokenised(material, tokens):
     assert found.opened
 
 
+def test_lines_that_are_no_text_are_named(material):
+    path = material.data_dir / "x.jsonl"
+    path.write_bytes(b'{"text": "good"}\n{"text": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match=r"x.jsonl, line 2: 'utf-8' codec can't decode"):
+        material.lines(path, ["text"])
+    lenient = dataclasses.replace(material, skip_bad=True)
+    assert lenient.lines(path, ["text"]) == ([{"text": "good"}], 1)
+
+
 def test_saved_datasets_are_read(material):
-    datasets = pytest.importorskip("datasets", reason="it writes them; the other formats need nothing")
     folder = material.data_dir / "perplexity" / "saved"
     datasets.Dataset.from_dict({"input_ids": [[1, 5, 6, 7], [1, 8, 9]]}).save_to_disk(str(folder))
     (found,) = read_texts(material, "")

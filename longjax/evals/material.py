@@ -58,7 +58,7 @@ class Material:
     def lines(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
         """-> the objects of a .jsonl file, which have these fields, and how many lines were left out."""
         good, bad = [], []
-        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if not line.strip():
                 continue
             try:

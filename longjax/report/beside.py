@@ -76,6 +76,12 @@ def own_prompts(rows: Sequence[Record]) -> str:
     return "the prompts are of our own wording" if own else ""
 
 
+def drawn(rows: Sequence[Record]) -> str:
+    """-> whether examples are other ones than in the study's files."""
+    files = all((r.get("settings") or {}).get("examples", "file") == "file" for r in rows)
+    return "" if files else "the examples were drawn by us"
+
+
 def cut_elsewhere(rows: Sequence[Record], length: int) -> str:
     """-> whether longer prompts lose their middle at another length than the study's."""
     lengths = sorted({str((r.get("settings") or {}).get("max_length")) for r in rows})
@@ -110,7 +116,7 @@ def manyshot(rows: Sequence[Record], one: Published) -> Match:
     mine = of(rows, "manyshot")
     if not mine:
         return Match(None, "not run")
-    why = cut_elsewhere(mine, one.length) or own_prompts(mine)
+    why = cut_elsewhere(mine, one.length) or own_prompts(mine) or drawn(mine)
     return Match(None, why) if why else Match(all_shots(mine))
 
 
