@@ -149,6 +149,7 @@ def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer
         "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
         "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
         "growth": exam.growth, "trained_len": given.cfg.trained_len,
+        "model": f"{given.cfg.layers} layers of {given.cfg.dim}",
     }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def rows(method, weights="given", run=None, lengths=LENGTHS, seed=0, **settings)
     kind, works, skill = METHODS[method]
     rng = np.random.default_rng([seed, *method.encode()])
     about = {"method": method, "weights": weights, "kind": kind, "run": run or method, "seconds": 0.0,
-             "trained_len": 4096, "peak_bytes": 17 * 2**30, "tokens_per_second": 5200.0 * (1 + skill)}  # fmt: skip
+             "trained_len": 4096, "model": "32 layers of 4096",
+             "peak_bytes": 17 * 2**30, "tokens_per_second": 5200.0 * (1 + skill)}  # fmt: skip
     base = {
         "seed": 0,
         "prompts": HASH,

@@ -200,6 +200,14 @@ def test_published_numbers_are_those_that_were_confirmed():
     assert ("self_extend", "PPL", 32768) not in found
 
 
+def test_another_model_does_not_stand_beside_published_numbers():
+    for change in ({"model": "4 layers of 64"}, {"model": "not known"}):
+        table, reasons = beside(evaluations([row | change for row in eval_rows.rows("pi")]))
+        assert table is None
+        assert len(reasons) == 1
+        assert f"the model is {change['model']}, the paper's LLaMA-2 7B: PPL at 32768 (pi)" in reasons[0]
+
+
 def test_published_numbers_stand_beside_ours():
     table, reasons = beside(evaluations(eval_rows.rows("pi")))
     shown = dict(zip(*table.text(), strict=True))

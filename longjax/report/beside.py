@@ -9,7 +9,7 @@ from longjax.report.published import PUBLISHED, Published
 from longjax.report.rows import Evaluations, Number, Subject, mean, said
 from longjax.report.tables import Column, Table
 
-PAPER = "arXiv:2409.12181"
+PAPER, LLAMA2_7B = "arXiv:2409.12181", "32 layers of 4096"
 
 
 class Match(NamedTuple):
@@ -25,7 +25,8 @@ def beside(all_of: Evaluations) -> tuple[Table | None, list[str]]:
     reasons: dict[str, dict[str, list[str]]] = {}
     for one in PUBLISHED:
         for who in [s for s in all_of.rows if s.method == one.method]:
-            match = MATCHES[one.column](all_of.rows[who], one)
+            why = other_model(all_of.rows[who])
+            match = Match(None, why) if why else MATCHES[one.column](all_of.rows[who], one)
             if match.number is None:
                 reasons.setdefault(match.why, {}).setdefault(f"{one.column} at {one.length}", []).append(who.label)
             else:
@@ -69,6 +70,11 @@ def unlike(rows: Sequence[Record], name: str, wanted: Any) -> str:
     """-> what the rows have instead; empty if it is what is wanted."""
     values = {repr(said(r, name)) for r in rows}
     return "" if values == {repr(wanted)} else f"{name} is {', '.join(sorted(values))}, the paper's {wanted!r}"
+
+
+def other_model(rows: Sequence[Record]) -> str:
+    models = {r.get("model", "not known") for r in rows}
+    return "" if models == {LLAMA2_7B} else f"the model is {', '.join(sorted(models))}, the paper's LLaMA-2 7B"
 
 
 def own_prompts(rows: Sequence[Record]) -> str:
