@@ -12,6 +12,7 @@ from flax import struct
 
 from longjax.branches import Mask
 from longjax.config import ModelConfig
+from longjax.intervals import Interval
 from longjax.rope import Rope
 
 NEVER = -1e30  # the score of a pair that nobody sees; finite, so that no row is NaN
@@ -25,6 +26,8 @@ class Tokens(struct.PyTreeNode):
       start_BT: index of the first token of the same document; nothing before it is seen.
       place_BT: what rotation sees, float32: index - start, unless the method says otherwise.
       real_BT: False for padding.
+      from_start: a promise: each row is one document from its beginning, index 0, 1, 2, ..., with padding behind it
+        alone. Kernels that must know before the run who sees whom then do.
 
     """
 
@@ -32,6 +35,7 @@ class Tokens(struct.PyTreeNode):
     start_BT: jax.Array
     place_BT: jax.Array
     real_BT: jax.Array
+    from_start: bool = struct.field(pytree_node=False, default=False)
 
     @classmethod
     def at(cls, index_BT: jax.Array, start_BT: jax.Array | None = None, real_BT: jax.Array | None = None) -> "Tokens":
@@ -41,15 +45,17 @@ class Tokens(struct.PyTreeNode):
         return cls(index_BT, start_BT, (index_BT - start_BT).astype(jnp.float32), real_BT)
 
     @classmethod
-    def whole(cls, batch: int, length: int) -> "Tokens":
+    def whole(cls, batch: int, length: int, real_BT: jax.Array | None = None) -> "Tokens":
         """Rows of one document each, from their beginning."""
-        return cls.at(jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length)))
+        index_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
+        return cls.at(index_BT, real_BT=real_BT).replace(from_start=True)
 
 
 class Part(struct.PyTreeNode):
     """What one branch brings to the softmax: queries and keys already rotated and scaled.
 
-    Query t sees the keys whose index lies in [lo, hi). A key with index -1 is an empty slot.
+    Query t sees the keys whose index lies in [lo, hi). A key with index -1 is an empty slot. `sees` says the same of
+    rows that are from_start, queries and keys alike; None for others. head_N: numbers of the query heads in the model.
     """
 
     q_BTNH: jax.Array
@@ -63,6 +69,8 @@ class Part(struct.PyTreeNode):
     s_place_BS: jax.Array
     slopes_N: jax.Array | None = None
     mask: Mask | None = struct.field(pytree_node=False, default=None)
+    sees: Interval | None = struct.field(pytree_node=False, default=None)
+    head_N: jax.Array | None = None
 
 
 class Softmax(Protocol):

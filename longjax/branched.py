@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from absl import logging
 
 from longjax.attention import Part, Scene, Tokens
-from longjax.branches import Branch, Kept, Place
+from longjax.branches import Branch, Place
 from longjax.cache import Store
 from longjax.config import ModelConfig
+from longjax.intervals import Kept
 from longjax.rope import per_row, rotate
 
 
@@ -27,7 +28,9 @@ class Branched:
             name = self.store_of(branch)
             k, keys = rotated[branch.key_at], Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
             keys = keys.replace(k_BWKH=k)
-            if memory:
+            if memory and scene.keys.from_start:  # nothing came before
+                after[name] = memory[name].write(k, v_BSKH, scene.keys)
+            elif memory:
                 keys, after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
             parts.append(part(branch, q_BTNH, keys, scene))
         return scene.softmax(tuple(parts)), after or None
@@ -65,8 +68,9 @@ def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     t_place_BT = branch.query_at(queries.place_BT)
     scale_BT = branch.query_scale(i_BT) * per_row(rope.query_scale, 2)
     q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
+    in_order = queries.from_start and scene.keys.from_start and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
     s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
     return Part(
         q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
-        rope.slopes_N, branch.mask,
+        rope.slopes_N, branch.mask, branch.sees if in_order else None, scene.head_N,
     )  # fmt: skip

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from longjax.attention import Tokens
-from longjax.branches import Kept
 from longjax.config import ModelConfig
+from longjax.intervals import Kept
 
 
 class Store(struct.PyTreeNode):

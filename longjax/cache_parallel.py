@@ -14,8 +14,8 @@ from jax import P
 from longjax.attention import Attention, Part, Scene
 from longjax.blockwise import forward
 from longjax.branched import Branched
-from longjax.branches import Kept
 from longjax.cache import Store
+from longjax.intervals import Kept
 from longjax.llama import Llama
 from longjax.sharding import BATCH, OnMesh, scene_layout
 

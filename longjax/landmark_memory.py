@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from longjax.attention import NEVER, Scene, Tokens
-from longjax.branches import Kept
 from longjax.cache import Store
 from longjax.config import ModelConfig
+from longjax.intervals import Kept
 from longjax.landmarks import grouped_softmax
 from longjax.rope import Rope, rotate, scaled
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
 from longjax.config import ModelConfig
@@ -108,8 +110,11 @@ def gelu(x: jax.Array) -> jax.Array:
 
 def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> jax.Array:
     squash = {"silu": jax.nn.silu, "gelu": gelu, "gelu_tanh": jax.nn.gelu}[cfg.act]
-    h_BTF = project(h_BTD, w, "up", "BTD,DF->BTF")
-    h_BTF = squash(project(h_BTD, w, "gate", "BTD,DF->BTF")) * h_BTF if cfg.gated else squash(h_BTF)
+    h_BTF = checkpoint_name(project(h_BTD, w, "up", "BTD,DF->BTF"), "up")
+    if cfg.gated:
+        h_BTF = squash(checkpoint_name(project(h_BTD, w, "gate", "BTD,DF->BTF"), "gate")) * h_BTF
+    else:
+        h_BTF = squash(h_BTF)
     return project(h_BTF, w, "down", "BTF,FD->BTD", act)
 
 
@@ -118,13 +123,13 @@ def clip(x: jax.Array, most: float | None) -> jax.Array:
 
 
 def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
-    """One layer -> (x_BTD, memory). `w` is in compute form."""
+    """One layer -> (x_BTD, memory). `w` is in compute form. What has a name, the backward pass may keep (remat.py)."""
     h_BTD = norm(x_BTD, w, "attn_norm", cfg)
-    q_BTNH = clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
-    k_BTKH = clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
-    v_BTKH = clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    q_BTNH = checkpoint_name(clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv), "q")
+    k_BTKH = checkpoint_name(clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv), "k")
+    v_BTKH = checkpoint_name(clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv), "v")
     out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
-    y_BTD = x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act)
+    y_BTD = checkpoint_name(x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act), "attn_sum")
     if not cfg.parallel:
         h_BTD = norm(y_BTD, w, "ffn_norm", cfg)
     return y_BTD + feed_forward(h_BTD, w, cfg, act), memory
@@ -189,7 +194,8 @@ class Llama(nn.Module):
         if rope.place_BT is not None:
             where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
         attention = self.place.attention(self.attention(length))
-        scene = Scene(where, where, rope, jnp.arange(cfg.heads), softmax=self.softmax)
+        head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
+        scene = Scene(where, where, rope, head_N, softmax=self.softmax)
 
         def body(x_BTD, layer):
             w, own, memory, number = layer

@@ -4,8 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.branches import Capped, Grouped, Kept, Modulo, Squeezed
+from longjax.branches import Capped, Grouped, Modulo, Squeezed
 from longjax.config import ModelConfig
+from longjax.intervals import (
+    Causal,
+    Chunk,
+    EarlierChunks,
+    Far,
+    HalfShifted,
+    Kept,
+    Near,
+    PreviousChunk,
+    WrappedHalf,
+)  # fmt: skip
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.longlora import longlora, longlora_sft
@@ -189,3 +200,27 @@ def test_bad_settings_name_their_flag(make, flag):
 
 def test_kept_never_exceeds_the_row():
     assert (Kept(last=16).size(8), Kept(last=16).size(99), Kept(first=4).size(99)) == (8, 16, 4)
+
+
+INTERVALS = (
+    Causal(), Near(5), Near(100), Far(7), Far(7, 3), Far(7, 30), Far(100), Chunk(8), Chunk(8, 4), Chunk(100, 50),
+    PreviousChunk(8), PreviousChunk(100), EarlierChunks(8), EarlierChunks(6), HalfShifted(8, 2), HalfShifted(6, 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sees", [*INTERVALS, WrappedHalf(8, 2, 48), WrappedHalf(8, 2, 32)], ids=str)
+@pytest.mark.parametrize("length", [48, 47, 32, 5])
+def test_bands_are_the_interval(sees, length):
+    """Every pair in exactly one rectangle, and no other pair in any."""
+    if isinstance(sees, WrappedHalf) and sees.length != length:
+        pytest.skip("it is made for rows of one length")
+    heads = 4
+    lo, hi = sees(jnp.arange(length)[:, None], jnp.arange(heads))
+    lo, hi = (np.broadcast_to(x, (length, heads)).T[:, :, None] for x in (lo, hi))
+    wanted = (lo <= np.arange(length)) & (np.arange(length) < hi)
+    found = np.zeros((heads, length, length), int)
+    for band in sees.bands(length):
+        for n in range(band.count):
+            t, s = band.t + n * band.rows, band.s + n * band.cols
+            found[slice(*band.heads), t : t + band.rows, s : s + band.cols] += np.asarray(band.seen())
+    np.testing.assert_array_equal(found, wanted)

@@ -12,8 +12,9 @@ import pytest
 from longjax import flops
 from longjax.attention import Scene, Tokens, visible
 from longjax.branched import Branched
-from longjax.branches import Branch, Chunk
+from longjax.branches import Branch
 from longjax.config import LLAMA2_7B, TINY
+from longjax.intervals import Chunk
 from longjax.llama import Llama
 from longjax.methods import METHODS, Method
 from longjax.rope import Rope

@@ -9,7 +9,8 @@ import dataclasses
 import math
 
 from longjax.branched import Branched
-from longjax.branches import At, Branch, Chunk, EarlierChunks, Modulo, PreviousChunk
+from longjax.branches import At, Branch, Modulo
+from longjax.intervals import Chunk, EarlierChunks, PreviousChunk
 from longjax.methods.base import Method, fixed, frozen, plain_rope
 from longjax.rope import inv_freq
 

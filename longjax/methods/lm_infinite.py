@@ -7,7 +7,8 @@ farther away stands at distance `clamp` = window, not at the min(n - m, C) of ar
 import dataclasses
 
 from longjax.branched import Branched
-from longjax.branches import At, Branch, Far, Near
+from longjax.branches import At, Branch
+from longjax.intervals import Far, Near
 from longjax.methods.base import Method, frozen
 
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from longjax.attention import NEVER, Part, Scene
 from longjax.branched import indices, part
-from longjax.branches import At, Branch, Far, Kept, Near
+from longjax.branches import At, Branch
 from longjax.cache import Store
 from longjax.config import ModelConfig
+from longjax.intervals import Far, Kept, Near
 from longjax.methods.base import Method, frozen
 from longjax.rope import rotate, scaled
 

@@ -10,8 +10,9 @@ import dataclasses
 from typing import Literal
 
 from longjax.branched import Branched
-from longjax.branches import Branch, Chunk, HalfShifted, WrappedHalf
+from longjax.branches import Branch
 from longjax.config import ModelConfig
+from longjax.intervals import Chunk, HalfShifted, WrappedHalf
 from longjax.lora import Lora, LoraInit
 from longjax.methods.base import AttentionFn, Method
 from longjax.methods.pi import PiRope

@@ -7,7 +7,8 @@ max(1, ln(i + 1) / ln C): here `log_n`.
 import dataclasses
 
 from longjax.branched import Branched
-from longjax.branches import At, Branch, Far, LogN, Near, Place, Same, Squeezed
+from longjax.branches import At, Branch, LogN, Place, Same, Squeezed
+from longjax.intervals import Far, Near
 from longjax.methods.base import Method, frozen
 
 

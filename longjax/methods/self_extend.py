@@ -8,7 +8,8 @@ import dataclasses
 from typing import Literal
 
 from longjax.branched import Branched
-from longjax.branches import Branch, Far, Grouped, LogN, Near, Same
+from longjax.branches import Branch, Grouped, LogN, Same
+from longjax.intervals import Far, Near
 from longjax.methods.base import Method, frozen
 
 

@@ -7,7 +7,8 @@ tokens, and so tells what those are worth.
 import dataclasses
 
 from longjax.branched import Branched
-from longjax.branches import Branch, Near
+from longjax.branches import Branch
+from longjax.intervals import Near
 from longjax.methods.base import Method, frozen
 
 

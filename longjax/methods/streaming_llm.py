@@ -9,8 +9,9 @@ import dataclasses
 import jax.numpy as jnp
 
 from longjax.branched import Branched
-from longjax.branches import Branch, Capped, Far, Near
+from longjax.branches import Branch, Capped
 from longjax.cache import Store
+from longjax.intervals import Far, Near
 from longjax.methods.base import Method, frozen
 from longjax.rope import Rope, rotate
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from longjax.branched import Branched
-from longjax.branches import At, Branch, Far, Near
+from longjax.branches import At, Branch
 from longjax.config import ModelConfig
+from longjax.intervals import Far, Near
 from longjax.methods.base import Method, compose
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
