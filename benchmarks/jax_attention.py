@@ -1,0 +1,149 @@
+"""One method's attention in longjax: the back end alone, on the parts that the method's branches prepare.
+
+Queries and keys are rotated and scaled before the clock starts, by the very code that the model runs; what is timed is
+`backends.best()` on the parts, inside jit. Where branches share values, each has its own gradient here, which the
+model adds up afterwards.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.beside import Row, case_main, seconds_of, tried
+from longjax import methods
+from longjax.attention import Dense, Part, Scene, Softmax, Tokens
+from longjax.blockwise import Blockwise
+from longjax.config import ModelConfig
+from longjax.flops import visible_keys
+from longjax.llama import Llama
+from longjax.methods import Method
+
+SHORT = 4096  # the context of the base, and so the window of those that have one
+DOCUMENTS = 8  # of a packed row
+
+
+@dataclasses.dataclass(frozen=True)
+class Untouched:
+    """In a back end's place: gives the parts back."""
+
+    def __call__(self, parts: tuple[Part, ...]) -> Any:
+        return parts
+
+
+def short_of(length: int) -> int:
+    """-> the context that is extended; a quarter of short rows, so that no method is plain causal attention there."""
+    return min(SHORT, length // 4)
+
+
+def method_of(name: str, length: int) -> Method:
+    if name in ("causal", "packed"):
+        return methods.base()
+    if name == "self_extend":
+        window = min(1024, length // 4)
+        return methods.self_extend(window, window // 16)
+    return {
+        "sliding_window": methods.sliding_window, "lm_infinite": methods.lm_infinite, "longlora": methods.longlora,
+        "dca": methods.dca,
+    }[name]()  # fmt: skip
+
+
+def where(name: str, rows: int, length: int) -> Tokens:
+    tokens = Tokens.whole(rows, length)
+    if name != "packed":
+        return tokens
+    size = length // DOCUMENTS
+    return Tokens.at(tokens.index_BT, tokens.index_BT // size * size)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[Part, ...]:
+    """-> what the method's attention hands to its back end, of random queries, keys and values."""
+    method, tokens = method_of(name, length), where(name, rows, length)
+    keys = jax.random.split(jax.random.key(length), 3)
+    shapes = [(rows, length, heads, cfg.head_dim) for heads in (cfg.heads, cfg.kv_heads, cfg.kv_heads)]
+    q, k, v = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
+    own = method.own(jax.random.key(0), cfg)
+    rope = method.rope(cfg, length, own, None)
+    scene = Scene(tokens, tokens, rope, jnp.arange(cfg.heads), softmax=Untouched())
+    return Llama(cfg, method, train=True).attention(length)(q, k, v, scene)[0]  # pyright: ignore[reportReturnType]
+
+
+def arrays_of(parts: tuple[Part, ...]) -> Any:
+    return [(part.q_BTNH, part.k_BSKH, part.v_BSKH) for part in parts]
+
+
+def attend(softmax: Softmax, arrays: Any, parts: tuple[Part, ...]) -> jax.Array:
+    given = zip(parts, arrays, strict=True)
+    return softmax(tuple(part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v) for part, (q, k, v) in given))
+
+
+@partial(jax.jit, static_argnums=0)
+def forward(softmax: Softmax, parts: tuple[Part, ...]) -> jax.Array:
+    return softmax(parts)
+
+
+@partial(jax.jit, static_argnums=0)
+def both(softmax: Softmax, parts: tuple[Part, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
+    """-> the result and the gradients of all queries, keys and values."""
+    out, back = jax.vjp(lambda arrays: attend(softmax, arrays, parts), arrays_of(parts))
+    return out, back(d_out)[0]
+
+
+def distance(a: jax.Array, b: jax.Array) -> float:
+    """-> the norm of the difference over that of `b`, which is 0 where nothing is seen."""
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return float(jnp.linalg.norm(a - b) / jnp.maximum(jnp.linalg.norm(b), 1e-30))
+
+
+def errors(name: str, cfg: ModelConfig, softmax: Softmax, length: int) -> Row:
+    """-> of values and gradients, against the dense specification in float32 on the same numbers."""
+    parts = parts_of(name, cfg, 1, length)
+    d_out = jax.random.normal(jax.random.key(1), parts[0].q_BTNH.shape, jnp.bfloat16)
+    out, grads = both(softmax, parts, d_out)
+    arrays = jax.tree.map(lambda x: x.astype(jnp.float32), arrays_of(parts))
+    exact = tuple(p.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v) for p, (q, k, v) in zip(parts, arrays, strict=True))
+    with jax.default_matmul_precision("highest"):
+        true_out, true_grads = both(Dense(), exact, d_out.astype(jnp.float32))
+    worst = max(jax.tree.leaves(jax.tree.map(distance, grads, true_grads)))
+    return {"error_out": distance(out, true_out), "error_grad": worst}
+
+
+def flops_of(name: str, cfg: ModelConfig, length: int) -> float:
+    """-> of a row forward: two products for each pair of a query and a key that it sees."""
+    attention = Llama(cfg, method_of(name, length), train=True).attention(length)
+    seen = visible_keys(attention, cfg.heads, length // DOCUMENTS if name == "packed" else length)
+    return 4.0 * cfg.head_dim * cfg.heads * length * seen
+
+
+def times(name: str, cfg: ModelConfig, softmax: Softmax, rows: int, length: int) -> Row:
+    parts = parts_of(name, cfg, rows, length)
+    d_out = jnp.ones_like(parts[0].q_BTNH)
+    flops = rows * flops_of(name, cfg, length)
+    f = seconds_of(lambda: forward(softmax, parts), jax.block_until_ready)
+    row = {"forward_ms": 1e3 * f, "forward_tflops": flops / f / 1e12}
+    fb = seconds_of(lambda: both(softmax, parts, d_out), jax.block_until_ready)
+    return row | {"both_ms": 1e3 * fb, "both_tflops": 3.5 * flops / fb / 1e12}
+
+
+def measure(
+    method: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
+) -> Iterator[Row]:
+    """`tokens` of a call; errors at the length `exact_at`."""
+    softmax = Blockwise()
+    for length in lengths:
+        cfg = ModelConfig(
+            dim=heads * width, heads=heads, kv_heads=kv_heads, head_width=width, trained_len=short_of(length)
+        )  # fmt: skip
+        row: Row = {"length": length, "rows": max(1, tokens // length), "back_end": repr(softmax)}
+        with tried(row):
+            row |= errors(method, cfg, softmax, length) if length == exact_at else {}
+            row |= times(method, cfg, softmax, row["rows"], length)
+        yield row
+
+
+if __name__ == "__main__":
+    case_main(measure)
