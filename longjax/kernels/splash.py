@@ -1,0 +1,128 @@
+"""The attention kernels for TPUs that come with jax (splash attention, Pallas).
+
+Their two halves are called one by one, as the log-sum-exp of a union is not theirs. They are private; all that this
+project knows of them is in this file (seen in jax 0.10.2 and 0.11.2). Letters as in rope.py.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+from longjax.bands import Band
+
+LANES = 128  # tiles of keys come in multiples of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Splash:
+    """Tiles of `block` queries by `block` keys; `interpret` runs it on any machine, slowly."""
+
+    block: int = 1024
+    compute: int = 512
+    interpret: bool = False
+
+    def refuses(self, q_BTNH, k_BSKH, band: Band):
+        for what, size in (("queries", band.rows), ("keys", band.cols)):
+            if size % LANES or size % min(size, self.block):
+                return (
+                    f"splash attention wants multiples of {LANES} and of its tiles of {self.block}, not {size} {what}"
+                )
+        return None
+
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band):
+        kernel = made(self, q_BTNH.shape[2], band)
+        given = kernel.kwargs
+
+        def one(q_NTH, k_KSH, v_KSH):
+            out_NTH, (lse_NT,) = splash._splash_attention_forward(
+                kernel.fwd_mask_info, q_NTH, k_KSH, v_KSH, None, None,
+                residual_checkpoint_name=None, save_residuals=True, **{name: given[name] for name in FORWARD},
+            )  # fmt: skip
+            return out_NTH, lse_NT
+
+        out_BNTH, lse_BNT = jax.vmap(one)(sized(q_BTNH), heads_first(k_BSKH), heads_first(v_BSKH))
+        return heads_first(out_BNTH), lse_BNT
+
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band):
+        kernel = made(self, q_BTNH.shape[2], band)
+        settings = [kernel.kwargs[name] for name in BACKWARD]
+
+        def one(q_NTH, k_KSH, v_KSH, out_NTH, lse_NT, d_out_NTH):
+            saved = (q_NTH, k_KSH, v_KSH, None, None, out_NTH, lse_NT, kernel.dq_mask_info, kernel.dkv_mask_info)
+            return splash._splash_attention_bwd(False, *settings, saved, d_out_NTH)[3:6]
+
+        q_BNTH, (k, v, out, d_out) = sized(q_BTNH), map(heads_first, (k_BSKH, v_BSKH, out_BTNH, d_out_BTNH))
+        dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, out, lse_BNT, d_out))
+        return (dq * q_BTNH.shape[-1] ** -0.5).astype(q_BTNH.dtype), dk, dv
+
+
+FORWARD = ("mask_value", "is_mqa", "block_sizes", "mask_function", "attn_logits_soft_cap", "interpret")
+BACKWARD = (
+    "mask_value", "is_mqa", "block_sizes", "residual_checkpoint_name", "mask_function", "attn_logits_soft_cap",
+    "interpret",
+)  # fmt: skip
+
+
+def heads_first(x: jax.Array) -> jax.Array:
+    """[B, T, N, H] <-> [B, N, T, H]."""
+    return jnp.swapaxes(x, 1, 2)
+
+
+def sized(q_BTNH: jax.Array) -> jax.Array:
+    """-> q_BNTH times H ** -0.5, which the kernel leaves to its callers."""
+    return heads_first(q_BTNH * jnp.asarray(q_BTNH.shape[-1] ** -0.5, q_BTNH.dtype))
+
+
+@functools.cache
+def made(how: Splash, heads: int, band: Band) -> Any:
+    """-> the kernel for this rectangle. Which tiles it skips is found on the host."""
+    q, kv = min(how.block, band.rows), min(how.block, band.cols)
+    inner = min(how.compute, kv)
+    blocks = splash.BlockSizes(
+        block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
+        use_fused_bwd_kernel=True,
+    )  # fmt: skip
+    mask = masks.MultiHeadMask([of_band(band)] * heads)
+    with jax.ensure_compile_time_eval():
+        return splash.make_splash_mha(
+            mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=how.interpret
+        )  # fmt: skip
+
+
+def of_band(band: Band) -> masks.Mask:
+    shape = (band.rows, band.cols)
+    if not band.causal:
+        return masks.FullMask(shape)
+    return TilesAtOnce(shape) if band.window is None else WindowTilesAtOnce(shape, (band.window - 1, 0), 0)
+
+
+class AnswersByCorners:
+    """Splash asks a mask for all its tiles, one number a pair: 10 s at 64K. Most tiles are known from two corners."""
+
+    shape: tuple[int, int]
+    reach: int | None = None
+
+    def __getitem__(self, index):
+        rows, cols = (range(*piece.indices(size)) for piece, size in zip(index, self.shape, strict=True))
+        nearest, farthest = rows[0] - cols[-1], rows[-1] - cols[0]
+        if farthest < 0 or (self.reach is not None and nearest > self.reach):
+            return np.zeros((1, 1), np.bool_)
+        if nearest >= 0 and (self.reach is None or farthest <= self.reach):
+            return np.ones((1, 1), np.bool_)
+        return super().__getitem__(index)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class TilesAtOnce(AnswersByCorners, masks.CausalMask):
+    pass
+
+
+class WindowTilesAtOnce(AnswersByCorners, masks.LocalMask):
+    @property
+    def reach(self):
+        return self.window_size[0]

@@ -1,0 +1,131 @@
+"""Stock kernels merged into one softmax, against the dense one: values and gradients, of every pattern of attention."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from longjax import fused, sharding
+from longjax.attention import Dense, Scene, Tokens
+from longjax.branched import Branched
+from longjax.config import ModelConfig
+from longjax.fused import Fused
+from longjax.kernels.plain import Plain
+from longjax.kernels.splash import Splash
+from longjax.methods import METHODS
+from longjax.methods.base import plain_rope
+
+CFG = ModelConfig(dim=64, heads=4, kv_heads=2, trained_len=64, dtype="float32")
+B, T, H = 2, 192, 16
+
+
+class Forbidden:
+    """Where nothing may be refused."""
+
+    def __call__(self, parts):
+        raise AssertionError("the kernel refused")
+
+
+PATTERNS = {
+    "full": METHODS["pi"](),
+    "window": METHODS["sliding_window"](48),
+    "self_extend": METHODS["self_extend"](32, 8),
+    "leaky_rerope": METHODS["leaky_rerope"](48, 4.0),
+    "lm_infinite": METHODS["lm_infinite"](48, 10),
+    "streaming_llm": METHODS["streaming_llm"](),
+    "dca": METHODS["dca"](),
+    "s2": METHODS["longlora"](),
+    "s2_wrap": METHODS["longlora"](shift="s2_wrap"),
+    "groups": METHODS["longlora_sft"](group=80),
+}
+
+
+def attention(name, length=T):
+    method = PATTERNS[name]
+    made = (method.attention_train or method.attention)(CFG, length)
+    assert isinstance(made, Branched)
+    return made
+
+
+def inputs(length=T, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    shapes = [(B, length, heads, H) for heads in (CFG.heads, CFG.kv_heads, CFG.kv_heads, CFG.heads)]
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def out_and_gradients(attend, softmax, qkv, d_out, head_N=None):
+    where = Tokens.whole(B, qkv[0].shape[1])
+    rope = plain_rope(CFG, where.index_BT.shape[1], {}, None)
+    head_N = np.arange(CFG.heads, dtype=np.int32) if head_N is None else head_N
+    scene = Scene(where, where, rope, head_N, softmax=softmax)
+    out, back = jax.vjp(lambda *qkv: attend(*qkv, scene)[0], *qkv)
+    return out, *back(d_out)
+
+
+def close(found, wanted, rounding):
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(x, y, atol=rounding * float(jnp.abs(y).max()))
+
+
+def both(name, softmax, length=T):
+    *qkv, d_out = inputs(length)
+    run = jax.jit(
+        lambda softmax, *args: out_and_gradients(attention(name, length), softmax, args[:3], args[3]), static_argnums=0
+    )
+    return run(softmax, *qkv, d_out), run(Dense(), *qkv, d_out)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_merged_rectangles_are_dense(name, monkeypatch):
+    """float32 sums in another order. Also where few keys are left to plain products, as they are."""
+    monkeypatch.setattr(fused, "NARROW", 4)
+    close(*both(name, Fused(Plain(), Forbidden())), 3e-6)
+
+
+TILED = {  # patterns whose edges lie where tiles of 128 begin
+    "full": METHODS["pi"](),
+    "window": METHODS["sliding_window"](200),
+    "self_extend": METHODS["self_extend"](128, 8),
+    "dca": METHODS["dca"](192, 64),
+    "s2": METHODS["longlora"](groups=2),
+}
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_splash_is_dense(name, monkeypatch):
+    """The kernels of TPUs, interpreted."""
+    monkeypatch.setitem(PATTERNS, name, TILED[name])
+    close(*both(name, Fused(Splash(128, 128, interpret=True), Forbidden()), 512), 1e-5)
+
+
+def test_heads_split_over_devices_find_their_own(monkeypatch):
+    """Which heads a device has is known in the run only: S2 shifts the second half of all heads."""
+    monkeypatch.setattr(fused, "NARROW", 4)
+    *qkv, d_out = inputs()
+    wanted = out_and_gradients(attention("s2"), Dense(), qkv, d_out)
+    with jax.set_mesh(sharding.make_mesh(data=2, model=4)):
+        heads, alone = jax.P(None, None, "model", None), Fused(Plain(), Forbidden())
+        spread = jax.device_put((*(jnp.repeat(x, CFG.heads // x.shape[2], axis=2) for x in qkv), d_out))
+
+        def piece(q, k, v, d_out, head_N):
+            return out_and_gradients(attention("s2"), alone, (q, k, v), d_out, head_N)
+
+        run = jax.shard_map(piece, in_specs=(heads,) * 4 + (jax.P("model"),), out_specs=(heads,) * 4, check_vma=False)
+        head_N = jax.reshard(jnp.arange(CFG.heads), jax.P("model"))
+        out, dq, dk, dv = jax.jit(run)(*jax.reshard(spread, heads), head_N)
+    dk, dv = (np.asarray(x).reshape(B, T, CFG.kv_heads, -1, H).sum(3) for x in (dk, dv))
+    close((np.asarray(out), np.asarray(dq), dk, dv), map(np.asarray, wanted), 3e-6)
+
+
+def test_it_says_why_it_refuses(caplog):
+    """And the answer comes from the other softmax."""
+    *qkv, _ = inputs(96)
+    with caplog.at_level(logging.INFO):
+        where = Tokens.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
+        scene = Scene(
+            where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), softmax=Fused(Plain(), Dense())
+        )
+        Branched()(*qkv, scene)
+    assert "known in the run only" in caplog.text
