@@ -12,11 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.beside import Row, case_main, seconds_of, tried
 from longjax import methods
 from longjax.attention import Dense, Part, Scene, Softmax, Tokens
-from longjax.blockwise import Blockwise
+from longjax.backends import best
 from longjax.config import ModelConfig
 from longjax.flops import visible_keys
 from longjax.llama import Llama
@@ -76,20 +77,22 @@ def arrays_of(parts: tuple[Part, ...]) -> Any:
     return [(part.q_BTNH, part.k_BSKH, part.v_BSKH) for part in parts]
 
 
-def attend(softmax: Softmax, arrays: Any, parts: tuple[Part, ...]) -> jax.Array:
+def with_arrays(parts: tuple[Part, ...], arrays: Any) -> tuple[Part, ...]:
+    """-> the parts of these arrays, their heads known before the run, as in the model."""
+    head_N = np.arange(parts[0].q_BTNH.shape[2], dtype=np.int32)
     given = zip(parts, arrays, strict=True)
-    return softmax(tuple(part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v) for part, (q, k, v) in given))
+    return tuple(part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v, head_N=head_N) for part, (q, k, v) in given)
 
 
 @partial(jax.jit, static_argnums=0)
 def forward(softmax: Softmax, parts: tuple[Part, ...]) -> jax.Array:
-    return softmax(parts)
+    return softmax(with_arrays(parts, arrays_of(parts)))
 
 
 @partial(jax.jit, static_argnums=0)
 def both(softmax: Softmax, parts: tuple[Part, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
     """-> the result and the gradients of all queries, keys and values."""
-    out, back = jax.vjp(lambda arrays: attend(softmax, arrays, parts), arrays_of(parts))
+    out, back = jax.vjp(lambda arrays: softmax(with_arrays(parts, arrays)), arrays_of(parts))
     return out, back(d_out)[0]
 
 
@@ -104,8 +107,7 @@ def errors(name: str, cfg: ModelConfig, softmax: Softmax, length: int) -> Row:
     parts = parts_of(name, cfg, 1, length)
     d_out = jax.random.normal(jax.random.key(1), parts[0].q_BTNH.shape, jnp.bfloat16)
     out, grads = both(softmax, parts, d_out)
-    arrays = jax.tree.map(lambda x: x.astype(jnp.float32), arrays_of(parts))
-    exact = tuple(p.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v) for p, (q, k, v) in zip(parts, arrays, strict=True))
+    exact = with_arrays(parts, jax.tree.map(lambda x: x.astype(jnp.float32), arrays_of(parts)))
     with jax.default_matmul_precision("highest"):
         true_out, true_grads = both(Dense(), exact, d_out.astype(jnp.float32))
     worst = max(jax.tree.leaves(jax.tree.map(distance, grads, true_grads)))
@@ -133,7 +135,7 @@ def measure(
     method: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
 ) -> Iterator[Row]:
     """`tokens` of a call; errors at the length `exact_at`."""
-    softmax = Blockwise()
+    softmax = best()
     for length in lengths:
         cfg = ModelConfig(
             dim=heads * width, heads=heads, kv_heads=kv_heads, head_width=width, trained_len=short_of(length)
