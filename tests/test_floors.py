@@ -33,7 +33,7 @@ FLOORS = [
     {"workspace"},
     {"launch"},
     {"job"},
-    {"exam"},
+    {"exam", "plan"},
     {"cli"},
 ]
 ROOT = pathlib.Path(__file__).parent.parent / "longjax"

@@ -1,0 +1,107 @@
+"""Compiles the real programs for machines that are not here, and says what they need. No accelerator, no weights.
+
+python -m tools.plan --preset=paper --method=yarn --topology=v5e:16x16 --mesh_fsdp=32 --mesh_seq=8 --remat=attention
+python -m tools.plan --preset=paper --length=65536 --topology=v5p:4x4x8          # it finds mesh and remat
+python -m tools.plan --preset=paper --topology=h200:4 --mesh_fsdp=4 --fast       # only whether it fits
+python -m tools.plan --what=decode --rows=4 --topology=v5e:2x2 --mesh_model=4
+
+TPUs (v5e, v5p, v6e) need libtpu (pip install longjax[plan]), GPUs (h100, h200) the CUDA plugin (longjax[gpu]); both
+run on any CPU. A compilation of 7B takes minutes of one core, --fast a quarter of that.
+"""
+
+import dataclasses
+import pathlib
+import shlex
+import sys
+
+from longjax import cli, flags, sharding
+from longjax.blockwise import Blockwise
+from longjax.fused import Fused
+from longjax.job import Matching, named, preset_of, suggestion
+from longjax.kernels.cudnn import Cudnn
+from longjax.kernels.splash import Splash
+from longjax.launch import REMAT, grown
+from longjax.llama import Llama
+from longjax.methods import with_lora
+from longjax.plan import make, report, topology
+from longjax.plan.make import What, Wish
+from longjax.plan.shapes import SHAPES
+from longjax.train import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is planned, beside the recipe."""
+
+    what: What = "train"  # a training step; a chunk of a prompt; a token of every row
+    preset: str = "paper"
+    model: str | None = None  # llama2_7b, llama2_13b, llama3_8b, tiny; None: the preset's
+    method: str = "yarn"  # by name
+    method_config: str = ""  # its parameters, with spaces: "factor=8 beta_fast=32"
+    length: int | None = None  # tokens of a row; None: the preset's
+    topology: str = "v5e:16x16"  # v5e:16x16, v5p:4x4x8, v6e:16x16, h100:8, h200:4 ...
+    mesh_data: int | None = None  # the batch is split over so many chips, each with a copy of the weights
+    mesh_fsdp: int | None = None  # batch and weights
+    mesh_seq: int | None = None  # the sequence
+    mesh_model: int | None = None  # heads, feed-forward and vocabulary
+    remat: str | None = None  # what the backward pass computes again; None: the preset's
+    lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
+    trainable: str | None = None  # train only parameters whose path has this regular expression in it
+    dtype: str = "bfloat16"  # of activations
+    fast: bool = False  # compile without optimising: whether it fits, and no step time
+    out: str | None = None  # folder/name: write folder/name.json, and folder/PLANS.md with all plans of that folder
+
+    def wish(self, recipe: Recipe) -> Wish:
+        preset, machine = preset_of(self.preset), topology.parse(self.topology)
+        method = named(self.method, self.method_config)
+        if self.lora_rank:
+            method = with_lora(method, self.lora_rank)
+        if self.trainable:
+            method = dataclasses.replace(method, trainable=Matching(self.trainable))
+        if self.what == "train" and not method.trained:
+            raise ValueError(f"--method={self.method} is not trained: plan it with --what=prefill or --what=decode")
+        cfg = grown(dataclasses.replace(self.shape(), dtype=self.dtype), method)
+        remat = self.remat or preset.remat
+        if remat not in REMAT:
+            raise ValueError(f"--remat={remat} is unknown{suggestion(remat, REMAT)}")
+        kernel = Splash() if machine.chip.platform == "tpu" else Cudnn()
+        model = Llama(
+            cfg, method, train=self.what == "train", softmax=Fused(kernel, Blockwise()), place=sharding.OnMesh(),
+            keep=REMAT[remat],
+        )  # fmt: skip
+        names, length = (self.model or self.preset, self.method), self.length or preset.extended
+        return Wish(self.what, names, model, recipe, remat, length, machine, self.sizes(), self.fast)
+
+    def shape(self):
+        if self.model is None:
+            return preset_of(self.preset).model
+        if self.model not in SHAPES:
+            raise ValueError(f"--model={self.model} is unknown{suggestion(self.model, SHAPES)}")
+        return SHAPES[self.model]
+
+    def sizes(self) -> tuple[int, int, int, int]:
+        return self.mesh_data or 1, self.mesh_fsdp or 1, self.mesh_seq or 1, self.mesh_model or 1
+
+    def is_free(self) -> bool:
+        """Whether mesh and remat are to be found."""
+        return self.what == "train" and {self.mesh_data, self.mesh_fsdp, self.mesh_seq, self.mesh_model} == {None}
+
+
+def main() -> None:
+    topology.prepare()
+    asked = ASKED()
+    wish = asked.wish(RECIPE(vars(preset_of(asked.preset).extend)))
+    given = [arg for arg in sys.argv[1:] if not arg.startswith("--out")]
+    command = shlex.join(["python", "-m", "tools.plan", *given])
+    plan = make.suggested(wish, command) if asked.is_free() else make.plan(wish, command)
+    print(plan.text())
+    if asked.out:
+        report.save(plan, pathlib.Path(asked.out).parent, pathlib.Path(asked.out).name)
+    if not plan.fits:
+        sys.exit(1)
+
+
+ASKED, RECIPE = flags.define(Asked), flags.define(Recipe)
+
+if __name__ == "__main__":
+    cli.start(main)
