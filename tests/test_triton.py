@@ -1,0 +1,182 @@
+"""The Triton kernels, interpreted: values and gradients are those of Dense, whatever the intervals are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from longjax.attention import Dense, Part, Scene, Tokens
+from longjax.branched import Branched
+from longjax.branches import Branch
+from longjax.config import ModelConfig
+from longjax.intervals import Near
+from longjax.kernels.triton import Triton, refuses
+from longjax.kernels.triton_tiles import Laid, Tile, lay, pairs, visits
+from longjax.methods import METHODS
+from longjax.methods.base import plain_rope
+
+CFG = ModelConfig(dim=96, heads=4, kv_heads=2, trained_len=64, dtype="float32")  # heads of width 24: padded to 32
+B, T = 2, 88  # no tile divides it
+SMALL = Triton(Tile(32, 16), Tile(16, 32), Tile(32, 32), interpret=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkered:
+    def __call__(self, i, j):
+        return (i // 8 + j // 8) % 3 != 1
+
+
+ATTENTIONS = {
+    "causal": Branched(),
+    "self_extend": METHODS["self_extend"](16, 4).attention(CFG, T),
+    "lm_infinite": METHODS["lm_infinite"](window=24, first=4).attention(CFG, T),
+    "s2_wrap": METHODS["longlora"](4.0, shift="s2_wrap").attention_train(CFG, T),  # intervals that differ between heads
+    "masked": Branched((Branch(Near(40), mask=Checkered()),)),
+}
+WHERE = {
+    "whole": Tokens.whole(B, T),
+    "packed": Tokens.at(
+        jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T)),
+        start_BT=jnp.asarray(np.repeat([[0, 33, 41], [0, 7, 80]], [33, 8, 47], axis=1)),
+        real_BT=jnp.broadcast_to(jnp.arange(T) < 85, (B, T)),
+    ),
+}
+
+
+def draw(*shapes, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def scene(where, softmax, slopes_N=None):
+    rope = plain_rope(CFG, T, {}, None).replace(slopes_N=slopes_N)
+    return Scene(where, where, rope, np.arange(CFG.heads, dtype=np.int32), softmax=softmax)
+
+
+def same(found, wanted, rounding=2e-6):
+    """`rounding`: float32 sums in another order, of values of the size of the largest."""
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(x, y, atol=rounding * float(jnp.abs(y).max()))
+
+
+def out_and_gradients(run):
+    q, kv = (B, T, CFG.heads, CFG.head_dim), (B, T, CFG.kv_heads, CFG.head_dim)
+    *qkv, d_out = draw(q, kv, kv, q)
+
+    def both(softmax):
+        out, back = jax.vjp(lambda *qkv: run(softmax, *qkv), *qkv)
+        return out, back(d_out)
+
+    return jax.jit(both, static_argnums=0)
+
+
+CASES = [
+    ("causal", "whole"),
+    ("causal", "packed"),
+    ("self_extend", "packed"),
+    ("s2_wrap", "whole"),
+    ("masked", "packed"),
+]
+
+
+@pytest.mark.parametrize(("name", "where"), CASES)
+def test_is_dense(name, where):
+    run = out_and_gradients(lambda softmax, *qkv: ATTENTIONS[name](*qkv, scene(WHERE[where], softmax))[0])
+    same(run(SMALL), run(Dense()))
+
+
+def test_slopes_and_masks_together():
+    slopes_N = jnp.linspace(0.1, 0.8, CFG.heads, dtype=jnp.float32)
+    run = out_and_gradients(
+        lambda softmax, *qkv: ATTENTIONS["masked"](*qkv, scene(WHERE["packed"], softmax, slopes_N))[0]
+    )
+    same(run(SMALL), run(Dense()))
+
+
+@pytest.mark.parametrize("name", ["causal", "lm_infinite"])
+def test_chunks_against_a_cache(name):
+    """Empty slots, and rings whose slots are not in order."""
+    attention, steps = ATTENTIONS[name], ((0, 40), (40, 85), (85, 88))
+    q, k, v = draw((1, T, CFG.heads, CFG.head_dim), *[(1, T, CFG.kv_heads, CFG.head_dim)] * 2)
+
+    @jax.jit
+    def chunk(q, k, v, index_BT, memory):
+        where = Tokens.at(index_BT)
+        outs = [attention(q, k, v, scene(where, softmax), memory) for softmax in (SMALL, Dense())]
+        return outs[0][0], outs[1]
+
+    memory = attention.empty(CFG, 1, 100)
+    for start, stop in steps:
+        index_BT = jnp.arange(start, stop, dtype=jnp.int32)[None]
+        found, (wanted, memory) = chunk(*(x[:, start:stop] for x in (q, k, v)), index_BT, memory)
+        same(found, wanted)
+
+
+def test_rows_that_see_nothing_are_zero_and_have_no_gradient():
+    empty = Branched((Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].sees),))  # far tokens alone
+    run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, scene(WHERE["whole"], softmax))[0])
+    out, (dq, dk, dv) = run(SMALL)
+    assert not np.any(out[:, :16]), "the first 16 queries see no key"
+    assert not np.any(dq[:, :16])
+    same((out, (dq, dk, dv)), run(Dense()))
+
+
+def part_of(lo_T, hi_T, index_S, width=16):
+    lo, hi, index = (jnp.asarray(x, jnp.int32) for x in (lo_T, hi_T, index_S))
+    q, k = (jnp.zeros((1, n, 1, width), jnp.float32) for n in (len(lo_T), len(index_S)))
+    t, s = jnp.zeros((1, len(lo_T)), jnp.int32), index[None]
+    return Part(q, k, k, lo[None, :, None], hi[None, :, None], t, s, t.astype(jnp.float32), s.astype(jnp.float32))
+
+
+def visited(part, tile):
+    laid: Laid = lay(part, tile)
+    return np.asarray(visits(*pairs(laid, tile, part.mask)))[0, 0]
+
+
+def test_only_tiles_that_matter_are_visited():
+    """A window of 32 in tiles of 16: three tiles of keys a tile of queries, the middle one whole."""
+    i = np.arange(128)
+    found = visited(part_of(np.maximum(i - 31, 0), i + 1, i), Tile(16, 16))
+    wanted = [[max(q - 2, 0), 0 if q < 1 else max(q - 1, 0), q, q + 1] for q in range(8)]
+    np.testing.assert_array_equal(found[2:], wanted[2:])
+    np.testing.assert_array_equal(found[0], [0, 1, 1, 1])  # nothing is whole: all is masked
+    np.testing.assert_array_equal(found[1], [0, 0, 1, 2])
+    second_document = visited(part_of(np.where(i < 64, 0, 64), i + 1, i), Tile(16, 16))
+    np.testing.assert_array_equal(second_document[4:, 0], [4, 4, 4, 4])
+    nothing = visited(part_of(i * 0, i * 0, i), Tile(16, 16))
+    np.testing.assert_array_equal(nothing[:, 0], nothing[:, 3])
+
+
+def test_bfloat16_is_dense_within_its_rounding():
+    *qkv, d_out = draw((1, 128, 4, 64), (1, 128, 2, 64), (1, 128, 2, 64), (1, 128, 4, 64), dtype=jnp.bfloat16)
+    i = np.arange(128)
+    part = part_of(np.maximum(i - 50, 0), i + 1, i)
+
+    def both(softmax, *qkv):
+        out, back = jax.vjp(lambda q, k, v: softmax((part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v),)), *qkv)
+        return [x.astype(jnp.float32) for x in (out, *back(d_out.astype(out.dtype)))]
+
+    found, wanted = both(SMALL, *qkv), both(Dense(), *(x.astype(jnp.float32) for x in qkv))
+    for x, y in zip(found, wanted, strict=True):  # rounded to 8 bits: half a unit is 2e-3 of a value
+        assert float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y)) < 4e-3
+
+
+def test_cpu_is_refused_with_the_reason():
+    assert "NVIDIA" in (refuses() or "")
+
+
+@pytest.mark.parametrize("width", [64, 80, 128])
+def test_lowers_for_cuda_without_a_gpu(width):
+    """Triton takes less than the interpreter does: sizes that are powers of two, no gathers."""
+    i = np.arange(300)
+    part = part_of(np.maximum(i - 50, 0), i + 1, i, width)
+    part = part.replace(**{name: getattr(part, name).astype(jnp.bfloat16) for name in ("q_BTNH", "k_BSKH", "v_BSKH")})
+    part = part.replace(mask=Checkered(), slopes_N=jnp.ones(1, jnp.float32))
+    device = jax.sharding.AbstractDevice("NVIDIA H200", 132, "gpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("x",), (jax.sharding.AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        gradient = jax.jit(jax.grad(lambda q: Triton()((part.replace(q_BTNH=q),)).astype(jnp.float32).sum()))
+        text = gradient.trace(part.q_BTNH).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == 3
