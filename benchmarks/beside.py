@@ -175,16 +175,22 @@ def command() -> str:
 
 def machine() -> dict[str, str]:
     """-> where this was measured: devices, driver, versions, date."""
-    found = {"machine": processor(), "driver": "none", "python": platform.python_version()}
-    with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
-        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        gpus = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
-        name, found["driver"] = gpus[0].split(", ")
-        found["machine"] = f"{len(gpus)} x {name}"
+    cards = gpus()
+    name, driver = cards[0].split(", ") if cards else (processor(), "none")
+    found = {"machine": f"{len(cards)} x {name}" if cards else name, "driver": driver}
+    found["python"] = platform.python_version()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+
+
+def gpus() -> list[str]:
+    """-> name and driver of each."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
+    return []
 
 
 def processor() -> str:
@@ -194,9 +200,22 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, no GPU"
 
 
-def the(rows: list[Row], **about: Any) -> Row:
+def the(rows: list[Row], /, **about: Any) -> Row:
     """-> the row about this; an empty one if it was not measured."""
     return next((row for row in rows if "error" not in row and about.items() <= row.items()), {})
+
+
+def settings_of(line: str) -> tuple[str, Row]:
+    """-> of "jax:length=32768,remat=qkv" the framework, and the settings with their numbers as such."""
+    framework, _, settings = line.partition(":")
+    if framework not in ("jax", "torch"):
+        raise ValueError(f'--cases: "{line}" must begin with jax: or torch:')
+    pairs = (setting.split("=", 1) for setting in settings.split(",") if setting)
+    return framework, {name: number_of(value) for name, value in pairs}
+
+
+def number_of(text: str) -> Any:
+    return int(text) if text.isdigit() else float(text) if text.replace(".", "", 1).isdigit() else text
 
 
 def ratio(a: float | None, b: float | None) -> float | None:

@@ -1,0 +1,115 @@
+"""Reading a prompt and answering it, beside transformers: tokens a second, and how near the memory's speed.
+
+python -m benchmarks.generation                   on one GPU: 8 minutes at most
+python -m benchmarks.generation --cases="jax:prompt=32768,rows=4;torch:prompt=32768,rows=4"
+python -m benchmarks.generation --tiny            on a CPU: shows that it runs
+
+A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method.
+"""
+
+from absl import app, flags
+
+from benchmarks.beside import (
+    JAX,
+    TINY,
+    TORCH,
+    Bar,
+    Case,
+    Page,
+    Row,
+    number,
+    play,
+    ratio,
+    settings_of,
+    the,
+    thousands,
+)  # fmt: skip
+
+CASES = flags.DEFINE_string("cases", None, "Joined by semicolons; none: the usual ones.")
+LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)
+SECONDS = flags.DEFINE_float("seconds", 90, "A case, at most.")
+
+USUAL = (
+    "jax:prompt=32768,rows=1",
+    "torch:prompt=32768,rows=1",
+    "jax:prompt=32768,rows=4",
+    "torch:prompt=32768,rows=4",
+    "jax:prompt=32768,rows=1,method=lm_infinite",
+    "jax:prompt=65536,rows=1,method=lm_infinite",
+    "jax:prompt=32768,rows=1,method=self_extend",
+    "jax:prompt=4096,rows=1",
+    "torch:prompt=4096,rows=1",
+    "jax:prompt=65536,rows=1",
+)
+SMALL = ("jax:prompt=96,rows=2,method=lm_infinite", "torch:prompt=96,rows=2")
+
+HEADER = (
+    "case", "prefill s", "tokens/s", "decode ms a token", "GB a token", "TB/s", "of the copy rate", "peak GiB",
+    "compile s", "prefill faster", "decode faster",
+)  # fmt: skip
+ABOUT = """LLaMA-2 7B, random weights in bfloat16, greedy. Prefill: the time of an answer of one token; decode: of each
+token more, all rows together. Ours is `Speaker`, as the evaluators call it, host work included; the peer is
+transformers' `generate` with sdpa attention and its dynamic cache. Bytes of a token: all weights but the embedding,
+and the keys and values that a query sees. The copy rate (bytes read and written) is measured in the same process.
+"faster" is the peer's time over ours, for the same rows and prompt."""
+
+
+def cases() -> list[Case]:
+    given = CASES.value.split(";") if CASES.value else SMALL if TINY.value else USUAL
+    return [case_of(line) for line in given]
+
+
+def case_of(line: str) -> Case:
+    program, about = settings_of(line)
+    sizes = {"layers": 2 if TINY.value else LAYERS.value, "tiny": TINY.value}
+    about = {"method": "base", "new": 8 if TINY.value else 65, **about, **sizes}
+    return Case(f"{program}_generation", about, SECONDS.value, JAX if program == "jax" else TORCH)
+
+
+def lines(rows: list[Row]) -> list[list[str]]:
+    return [line(row, peer_of(rows, row)) for row in rows if "prefill_s" in row]
+
+
+def line(row: Row, peer: Row) -> list[str]:
+    case = f"{row['program'].split('_')[0]} {row['method']}, {row['rows']} x {thousands(row['prompt'])}"
+    rate = [number(row["prefill_s"], 3), number(row["prefill_tokens_s"], 0), number(row["decode_ms"])]
+    memory = [number(row.get("gb")), number(row.get("tb_s")), number(row.get("of_copy"))]
+    size = [number(row["peak_gib"], 1), number(row.get("compile_s"), 1)]
+    faster = [number(ratio(peer.get(key), row[key])) for key in ("prefill_s", "decode_ms")]
+    return [case, *rate, *memory, *size, *faster]
+
+
+def peer_of(rows: list[Row], row: Row) -> Row:
+    """-> of ours: transformers, for the same prompt and rows, which knows no method but the base."""
+    if row["program"] != "jax_generation":
+        return {}
+    return the(rows, program="torch_generation", prompt=row["prompt"], rows=row["rows"])
+
+
+def bars(rows: list[Row]) -> list[Bar]:
+    ours = [row for row in rows if row["program"] == "jax_generation" and "prefill_s" in row]
+    long = [row for row in ours if row["prompt"] == 32_768 and row["method"] == "base"]
+
+    def name(row: Row) -> str:
+        return f"{row['method']}, {row['rows']} x {thousands(row['prompt'])}"
+
+    faster = {name(row): ratio(peer_of(rows, row).get("decode_ms"), row["decode_ms"]) for row in long}
+    at = {row["prompt"]: row["decode_ms"] for row in ours if row["method"] == "lm_infinite" and row["rows"] == 1}
+    grows = ratio(at.get(65_536), at.get(32_768))
+    return [
+        Bar(
+            "prefill of 32K, tokens a second", 25_000, {name(r): r["prefill_tokens_s"] for r in long if r["rows"] == 1}
+        ),
+        Bar("decode at 32K, of the copy rate", 0.80, {name(r): r["of_copy"] for r in long if r.get("of_copy")}),
+        Bar("decode at 32K, speed over transformers'", 2.0, {where: x for where, x in faster.items() if x}),
+        Bar("LM-Infinite, decode at 64K over 32K", 1.05, {"ms a token": grows} if grows else {}, at_most=True),
+        Bar("compile seconds", 30, {name(row): row["compile_s"] for row in ours}, at_most=True),
+    ]
+
+
+def main(argv: list[str]) -> None:
+    play(Page("generation", "Generation beside transformers", ABOUT, HEADER, lines, bars), cases())
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,90 @@
+"""One case of generation in longjax: a Speaker, asked for one token and for many."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.beside import Row, case_main, seconds_of
+from longjax import launch, methods
+from longjax.backends import best
+from longjax.branched import Branched
+from longjax.config import LLAMA2_7B, TINY, ModelConfig
+from longjax.evals.questions import WhatNext
+from longjax.llama import Llama
+from longjax.speaker import Speaker
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class NoTokenizer:
+    """Nobody reads these answers, and nothing ends them early."""
+
+    vocab: int
+    end: int = -1
+
+    def decode(self, ids: Any) -> str:
+        return ""
+
+
+def random_weights(cfg: ModelConfig) -> Any:
+    """-> in the type of the activations, made on the device."""
+    return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), launch.initial(cfg, 0)))()
+
+
+def seconds_to_say(speaker: Speaker, prompt_BT: np.ndarray, new: int, size: int) -> float:
+    """-> of all rows, until the host has the answers. Lengths are those of `size` tokens, whatever is asked for."""
+    asked = [WhatNext(prompt_T, {}, new, least=new) for prompt_T in prompt_BT]
+    start = time.perf_counter()
+    said = speaker(asked, size, np.full(len(asked), size))
+    assert all(len(answer.ids) == new for answer in said)
+    return time.perf_counter() - start
+
+
+def bytes_a_token(model: Llama, params: Any, rows: int, length: int) -> int:
+    """-> of the weights, and of the keys and values that the newest query of each row sees."""
+    weights = sum(x.nbytes for name, x in params.items() if name != "embed_VD" and hasattr(x, "nbytes"))
+    attention, cfg = model.attention(length), model.cfg
+    assert isinstance(attention, Branched)
+    newest, head = jnp.int32(length - 1), jnp.int32(0)
+    bounds = [branch.sees(newest, head) for branch in attention.branches]
+    seen = sum(int(hi) - int(lo) for lo, hi in bounds)
+    token = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * jnp.dtype(cfg.dtype).itemsize
+    return weights + rows * seen * token
+
+
+def copy_rate(size: int) -> float:
+    """-> bytes read and written a second, by the plainest program there is."""
+    x = jnp.zeros(size // 2, jnp.bfloat16)
+    copy = jax.jit(lambda x: x + 1)
+    return 2 * x.nbytes / seconds_of(lambda: copy(x), jax.block_until_ready)
+
+
+def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bool) -> Iterator[Row]:
+    cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
+    rate = copy_rate(2**20 if tiny else 2**31)
+    model = Llama(cfg, methods.METHODS[method](), softmax=best())
+    params = random_weights(cfg)
+    speaker = Speaker(model, params, NoTokenizer(cfg.vocab))  # pyright: ignore[reportArgumentType]
+    prompt_BT = np.random.default_rng(0).integers(0, cfg.vocab, (rows, prompt), np.int32)
+    size = -(-(prompt + new) // 128) * 128
+    first = [seconds_to_say(speaker, prompt_BT, n, size) for n in (1, new)]  # compile
+    one, many = (min(seconds_to_say(speaker, prompt_BT, n, size) for _ in range(2)) for n in (1, new))
+    decode = (many - one) / (new - 1)
+    moved = bytes_a_token(model, params, rows, prompt + new // 2)
+    stats = jax.local_devices()[0].memory_stats()
+    yield {
+        "prefill_s": one, "prefill_tokens_s": rows * prompt / one, "decode_ms": 1e3 * decode,
+        "tokens_s": rows / decode, "gb": moved / 1e9, "tb_s": moved / decode / 1e12, "copy_tb_s": rate / 1e12,
+        "of_copy": moved / decode / rate, "compile_s": sum(first) - one - many,
+        "peak_gib": stats["peak_bytes_in_use"] / GIB if stats else None,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    case_main(measure)

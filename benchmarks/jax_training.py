@@ -1,0 +1,109 @@
+"""One case of training in longjax: the model, the recipe and the step as an experiment has them."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.beside import Row, case_main
+from longjax import launch, memory, methods, sharding
+from longjax.backends import best
+from longjax.config import LLAMA2_7B, TINY, ModelConfig
+from longjax.data import Rows
+from longjax.fit import Run
+from longjax.flops import PEAKS, train_flops
+from longjax.methods import Method
+from longjax.presets import PAPER
+from longjax.train import Recipe, State, new_state, train_step
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRows:
+    """A training order of tokens that mean nothing."""
+
+    length: int
+    vocab: int
+    sha256: str = "random"
+
+    def __call__(self, first: int, count: int) -> Rows:
+        tokens_BS = np.random.default_rng(first).integers(0, self.vocab, (count, self.length + 1), np.int32)
+        return Rows(tokens_BS, np.ones((count, self.length), np.float32))
+
+
+def run_of(
+    cfg: ModelConfig, length: int, remat: str, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
+) -> Run:
+    preset = dataclasses.replace(PAPER, model=cfg, extended=length, extend=recipe, remat=remat, softmax=best())
+    trained = Method() if method == "base" else methods.METHODS[method]()
+    rows, at = RandomRows(length, cfg.vocab), launch.Place(mesh=mesh)
+    return launch.training(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
+
+
+def born(run: Run, state: str) -> State:
+    """-> the state before the first step, made where it stays."""
+
+    def init() -> State:
+        made = new_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
+        return halved(made) if state == "bfloat16" else made
+
+    return sharding.born(init, run.mesh) if run.mesh else jax.jit(init)()
+
+
+def halved(state: State) -> State:
+    """-> weights and moments in bfloat16."""
+
+    def cast(x: jax.Array) -> jax.Array:
+        return x.astype(jnp.bfloat16) if x.ndim and x.dtype == jnp.float32 else x
+
+    trained, opt, ema = jax.tree.map(cast, (state.trained, state.opt, state.ema))
+    return state.replace(trained=trained, opt=opt, ema=ema)
+
+
+def measure(
+    length: int, layers: int, steps: int, tiny: bool, state: str = "float32", ema: float = 0.0,
+    remat: str = "attention", rows: int | None = None, micro_rows: int | None = None, method: str = "yarn",
+    fsdp: int = 1, seq: int = 1,
+) -> Iterator[Row]:  # fmt: skip
+    mesh = sharding.make_mesh(fsdp=fsdp, seq=seq) if fsdp * seq > 1 else None
+    cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
+    rows, devices = rows or fsdp, fsdp * seq
+    moments: Any = state
+    run = run_of(cfg, length, remat, Recipe(rows=rows, micro_rows=micro_rows, ema=ema, mu_dtype=moments), mesh, method)
+    with launch.Place(mesh=mesh).scope(cfg, rows, length):
+        now, batch = born(run, state), run.batch(0)
+        start = time.perf_counter()
+        traced = train_step.trace(run.model, run.recipe, now, batch)
+        estimate = sum(memory.estimate(traced, now, batch))
+        step_once = traced.lower().compile()
+        compile_s, compiled = time.perf_counter() - start, memory.compiled_bytes(step_once) or 0
+        losses, times = [], []
+        for _ in range(steps + 2):
+            start = time.perf_counter()
+            now, numbers = step_once(now, batch)
+            losses.append(float(numbers["loss"]))  # waits
+            times.append(time.perf_counter() - start)
+    step_s = float(np.median(times[2:]))
+    flops = train_flops(cfg, run.model.method, length, rows * length).useful
+    yield {
+        "gpus": devices, "rows": rows, "step_s": step_s, "tokens_s_gpu": rows * length / step_s / devices,
+        "mfu": flops / step_s / devices / PEAKS["NVIDIA H200"], "tflops": flops / step_s / devices / 1e12,
+        "peak_gib": peak_gib(), "estimate_gib": estimate / GIB, "compiled_gib": compiled / GIB,
+        "compile_s": compile_s, "losses": losses,
+    }  # fmt: skip
+
+
+def peak_gib() -> float | None:
+    """-> of the first device; None: it does not say (CPUs)."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] / GIB if stats else None
+
+
+if __name__ == "__main__":
+    case_main(measure)

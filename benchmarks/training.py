@@ -1,0 +1,136 @@
+"""A training step of LLaMA-2 7B beside torch: tokens a second, share of the peak, memory.
+
+python -m benchmarks.training                     all GPUs: the cases for so many; 8 minutes at most
+python -m benchmarks.training --cases="jax:length=32768,remat=qkv;torch:length=32768" --layers=8
+python -m benchmarks.training --tiny              on a CPU: shows that it runs
+
+A case is "jax:" or "torch:" and settings: length, rows (an update; the number of GPUs over seq), state (float32 or
+bfloat16: weights and moments), ema (0: none), remat (as --remat of the experiments), micro_rows, method, fsdp, seq.
+"""
+
+import os
+
+from absl import app, flags
+
+from benchmarks.beside import JAX, TINY, TORCH, Bar, Case, Page, Row, gpus, number, play, ratio, settings_of, thousands
+
+CASES = flags.DEFINE_string("cases", None, "Joined by semicolons; none: those for this number of GPUs.")
+GPUS = flags.DEFINE_integer("gpus", None, "So many of them; none: all.", 1)
+LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)
+STEPS = flags.DEFINE_integer("steps", 3, "That are timed, after two.", 1)
+SECONDS = flags.DEFINE_float("seconds", 150, "A case, at most.")
+
+# What XLA is told about collectives. Latency hiding moves the gather of the next layer's weights beside this layer's
+# products; the pipelined collectives let it cross from one turn of the scan over layers to the next; the thresholds
+# join the gathers of a layer's seven weights (and their gradients' reduce-scatters) into one each, near the link's
+# full rate.
+OVERLAP = " ".join((
+    "--xla_gpu_enable_latency_hiding_scheduler=true",
+    "--xla_gpu_enable_pipelined_all_gather=true",
+    "--xla_gpu_enable_pipelined_reduce_scatter=true",
+    "--xla_gpu_all_gather_combine_threshold_bytes=1073741824",
+    "--xla_gpu_reduce_scatter_combine_threshold_bytes=1073741824",
+    "--xla_gpu_all_reduce_combine_threshold_bytes=1073741824",
+))  # fmt: skip
+
+ONE = (
+    "jax:length=32768,state=bfloat16,remat=qkv",
+    "torch:length=32768,state=bfloat16",
+    "jax:length=65536,state=bfloat16,remat=attention",
+    "jax:length=32768,state=bfloat16,remat=attention",
+    "torch:length=65536,state=bfloat16",
+)
+MANY = (
+    "jax:length=32768,ema=0.99,remat=qkv,fsdp={gpus}",
+    "torch:length=32768",
+    "jax:length=32768,ema=0.99,remat=attention,fsdp={gpus}",
+    "jax:length=131072,ema=0.99,remat=attention,seq={gpus}",
+    "jax:length=65536,ema=0.99,remat=attention,fsdp={gpus}",
+    "torch:length=65536",
+)
+SMALL = ("jax:length=64,ema=0.99,remat=full,fsdp=2", "jax:length=64,state=bfloat16,remat=full", "torch:length=64")
+
+HEADER = (
+    "case", "GPUs", "step s", "tokens/s a GPU", "MFU", "peak GiB", "compile s", "first losses", "times as fast as torch"
+)  # fmt: skip
+ABOUT = """LLaMA-2 7B, random weights and tokens, bfloat16 activations; `state` is the type of master weights and Adam's
+moments. MFU: products of weights and causal attention, forward once and backward twice, nothing recomputed, over 989
+TFLOP/s a GPU. Ours is `train_step` as the experiments run it. The peer is Hugging Face's LlamaForCausalLM with FSDP2,
+cuDNN's attention, activation checkpointing and a loss in slices, without an average of the weights."""
+
+
+def cases() -> list[Case]:
+    count = GPUS.value or (2 if TINY.value else max(1, len(gpus())))
+    lines = CASES.value.split(";") if CASES.value else SMALL if TINY.value else MANY if count > 1 else ONE
+    return [case_of(line.format(gpus=count), count) for line in lines]
+
+
+def case_of(line: str, count: int) -> Case:
+    program, about = settings_of(line)
+    sizes = {"layers": 2 if TINY.value else LAYERS.value, "steps": 1 if TINY.value else STEPS.value}
+    about |= sizes | {"tiny": TINY.value}
+    if program == "torch":
+        return Case("torch_training", about | {"gpus": count}, SECONDS.value, TORCH)
+    return Case("jax_training", about, SECONDS.value, surroundings(count))
+
+
+def surroundings(count: int) -> dict[str, str]:
+    """-> environment of our process."""
+    told = f"--xla_force_host_platform_device_count={count}" if TINY.value else OVERLAP if count > 1 else ""
+    return JAX | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {told}".strip()}
+
+
+def lines(rows: list[Row]) -> list[list[str]]:
+    return [line(row, peer_of(rows, row)) for row in rows if "step_s" in row]
+
+
+def line(row: Row, peer: Row) -> list[str]:
+    size = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("peak_gib", "compile_s")]
+    losses = " ".join(f"{loss:.3f}" for loss in row["losses"][:3])
+    faster = ratio(row["tokens_s_gpu"], peer.get("tokens_s_gpu"))
+    rate = [number(row["step_s"], 3), number(row["tokens_s_gpu"], 0), number(row["mfu"], 3)]
+    return [name(row), str(row["gpus"]), *rate, *size, losses, number(faster)]
+
+
+def name(row: Row) -> str:
+    given = ("length", "rows", "state", "ema", "remat", "micro_rows", "method", "fsdp", "seq")
+    return row["program"].split("_")[0] + ":" + ",".join(f"{key}={row[key]}" for key in given if key in row)
+
+
+def peer_of(rows: list[Row], row: Row) -> Row:
+    """-> torch at the same length with the same state, for ours."""
+    alike = [other for other in rows if other["program"] == "torch_training" and "step_s" in other]
+    alike = [other for other in alike if other["length"] == row["length"] and of_state(other) == of_state(row)]
+    return alike[0] if alike and row["program"] == "jax_training" else {}
+
+
+def of_state(row: Row) -> str:
+    return row.get("state", "float32")
+
+
+def bars(rows: list[Row]) -> list[Bar]:
+    ours = [row for row in rows if row["program"] == "jax_training" and "step_s" in row]
+    best: dict[str, Row] = {}
+    for row in ours:
+        where = f"{thousands(row['length'])}, {row['gpus']} GPUs, {of_state(row)} state"
+        best[where] = max(row, best.get(where, row), key=lambda row: row["mfu"])
+
+    def mfu(lengths: tuple[int, ...]) -> dict[str, float]:
+        return {where: row["mfu"] for where, row in best.items() if row["length"] in lengths}
+
+    faster = {w: ratio(row["tokens_s_gpu"], peer_of(rows, row).get("tokens_s_gpu")) for w, row in best.items()}
+    alone = {w: row["peak_gib"] for w, row in best.items() if (row["length"], row["gpus"]) == (65_536, 1)}
+    return [
+        Bar("MFU at 32K", 0.55, mfu((32_768,))),
+        Bar("MFU at 64K and 128K", 0.50, mfu((65_536, 131_072))),
+        Bar("tokens a second over torch's", 1.5, {w: x for w, x in faster.items() if x}),
+        Bar("64K on one GPU with bfloat16 state: GiB at the peak", 140, alone, at_most=True),
+    ]
+
+
+def main(argv: list[str]) -> None:
+    play(Page("training", "Training beside torch", ABOUT, HEADER, lines, bars), cases())
+
+
+if __name__ == "__main__":
+    app.run(main)
