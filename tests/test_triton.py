@@ -1,6 +1,7 @@
 """The Triton kernels, interpreted: values and gradients are those of Dense, whatever the intervals are."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +155,7 @@ def test_bfloat16_is_dense_within_its_rounding():
     i = np.arange(128)
     part = part_of(np.maximum(i - 50, 0), i + 1, i)
 
+    @partial(jax.jit, static_argnums=0)
     def both(softmax, *qkv):
         out, back = jax.vjp(lambda q, k, v: softmax((part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v),)), *qkv)
         return [x.astype(jnp.float32) for x in (out, *back(d_out.astype(out.dtype)))]

@@ -25,6 +25,7 @@ from longjax.kernels.triton_tiles import (
     lay,
     over,
     pairs,
+    power,
     rows,
     score,
     seen,
@@ -85,7 +86,7 @@ def forward_part(how: Triton, part: Part) -> tuple[jax.Array, jax.Array]:
     specs = by_queries(laid, tile)
     (B, T, N, _), shape = laid.q.shape, part.q_BTNH.shape
     out, lse_BNT = pl.pallas_call(
-        partial(out_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask),
+        partial(out_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask, interpret=how.interpret),
         grid=specs.grid,
         in_specs=[specs.ranges, specs.laid],
         out_specs=(specs.vectors, specs.numbers),
@@ -97,21 +98,22 @@ def forward_part(how: Triton, part: Part) -> tuple[jax.Array, jax.Array]:
     return out[:, : shape[1], :, : shape[3]], lse_BNT[:, :, : shape[1]]
 
 
-def out_kernel(ranges_ref, laid, out_ref, lse_ref, *, tile, scale, mask):
+def out_kernel(ranges_ref, laid, out_ref, lse_ref, *, tile, scale, mask, interpret):
     """One tile of queries of one head: the online softmax over the tiles of keys that they see."""
     q_TH, asks = laid.q[...], columns(laid.asks)
-    slope = None if laid.slopes is None else laid.slopes[0]
+    slope = None if laid.slopes is None else laid.slopes[0] / scale
 
     def join(c, carry, masked):
         out_TH, total_T, top_T = carry
         at = pl.ds(c * tile.block_s, tile.block_s)
         gives = rows(laid.gives, at)
-        x_TS = score(dot(q_TH, laid.k[at].T), asks, gives, slope, scale)
+        x_TS = score(dot(q_TH, laid.k[at].T), asks, gives, slope)
         if masked:
             x_TS = jnp.where(seen(asks, gives, mask), x_TS, -jnp.inf)
         new_T = jnp.maximum(top_T, x_TS.max(1))
         base_T = jnp.where(new_T == -jnp.inf, 0.0, new_T) if masked else new_T  # rows that have seen nothing yet
-        weight_TS, decay_T = jnp.exp2(x_TS - base_T[:, None]), jnp.exp2(top_T - base_T)
+        weight_TS = power(x_TS, scale * LOG2E, (base_T * (scale * LOG2E))[:, None], interpret)
+        decay_T = jnp.exp2((top_T - base_T) * (scale * LOG2E))
         v_SH = laid.v[at]
         out_TH = out_TH * decay_T[:, None] + dot(weight_TS.astype(v_SH.dtype), v_SH)
         return out_TH, total_T * decay_T + weight_TS.sum(1), new_T
@@ -121,7 +123,7 @@ def out_kernel(ranges_ref, laid, out_ref, lse_ref, *, tile, scale, mask):
     some_T = total_T > 0
     divisor_T = jnp.where(some_T, total_T, 1.0)
     out_ref[...] = (out_TH / divisor_T[:, None]).astype(out_ref.dtype)
-    lse_ref[...] = jnp.where(some_T, top_T / LOG2E + jnp.log(divisor_T), NEVER)
+    lse_ref[...] = jnp.where(some_T, top_T * scale + jnp.log(divisor_T), NEVER)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

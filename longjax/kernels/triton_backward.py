@@ -11,6 +11,7 @@ from jax.experimental import pallas as pl
 
 from longjax.attention import Part
 from longjax.kernels.triton_tiles import (
+    LOG2E,
     Asks,
     Tile,
     by_keys,
@@ -21,6 +22,7 @@ from longjax.kernels.triton_tiles import (
     over,
     padded,
     pairs,
+    power,
     rows,
     score,
     seen,
@@ -36,7 +38,7 @@ def d_queries(
     laid, shape = lay(part, tile), part.q_BTNH.shape
     specs = by_queries(laid, tile)
     dq = pl.pallas_call(
-        partial(query_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask),
+        partial(query_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask, interpret=interpret),
         grid=specs.grid,
         in_specs=[specs.ranges, specs.laid, specs.vectors, specs.numbers, specs.numbers],
         out_specs=specs.vectors,
@@ -56,7 +58,7 @@ def d_keys(
     laid, shape = lay(part, tile), part.k_BSKH.shape
     specs = by_keys(laid, tile)
     gradients = pl.pallas_call(
-        partial(key_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask),
+        partial(key_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask, interpret=interpret),
         grid=specs.grid,
         in_specs=[specs.ranges, specs.laid, specs.vectors, specs.numbers, specs.numbers],
         out_specs=(specs.laid.k, specs.laid.v),
@@ -79,16 +81,17 @@ def grown(d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, shape
     return padded(d_out_BTNH, {1: T, 3: H}), padded(log_BNT, {2: T}), padded(delta_BNT, {2: T})
 
 
-def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, tile, scale, mask):
+def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, tile, scale, mask, interpret):
     """One tile of queries of one head, over the tiles of keys that they see."""
     q_TH, d_TH, asks = laid.q[...], d_out_ref[...], columns(laid.asks)
     log_T1, delta_T1 = columns((log_ref, delta_ref))
-    slope = None if laid.slopes is None else laid.slopes[0]
+    slope = None if laid.slopes is None else laid.slopes[0] / scale
 
     def add(c, dq_TH, masked):
         at = pl.ds(c * tile.block_s, tile.block_s)
         k_SH, gives = laid.k[at], rows(laid.gives, at)
-        p_TS = jnp.exp2(score(dot(q_TH, k_SH.T), asks, gives, slope, scale) - log_T1)
+        x_TS = score(dot(q_TH, k_SH.T), asks, gives, slope)
+        p_TS = power(x_TS, scale * LOG2E, log_T1, interpret)
         if masked:
             p_TS = jnp.where(seen(asks, gives, mask), p_TS, 0.0)
         ds_TS = p_TS * (dot(d_TH, laid.v[at].T) - delta_T1)
@@ -98,7 +101,7 @@ def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, til
     dq_ref[...] = (dq_TH * scale).astype(dq_ref.dtype)
 
 
-def key_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dk_ref, dv_ref, *, tile, scale, mask):
+def key_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dk_ref, dv_ref, *, tile, scale, mask, interpret):
     """One tile of keys of one kv head, over its query heads and the tiles of queries that see it.
 
     Tiles lie on their sides, keys by queries: the products then take the weights as they come.
@@ -112,8 +115,9 @@ def key_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dk_ref, dv_ref, 
         asks = Asks(*rows((laid.asks.lo, laid.asks.hi), (m, at)), *rows(laid.asks[2:], at))
         q_TH, d_TH = laid.q[at, g], d_out_ref[at, g]
         log_1T, delta_1T = rows((log_ref, delta_ref), (g, at))
-        slope = None if laid.slopes is None else laid.slopes[g]
-        p_ST = jnp.exp2(score(dot(k_SH, q_TH.T), asks, gives, slope, scale) - log_1T)
+        slope = None if laid.slopes is None else laid.slopes[g] / scale
+        x_ST = score(dot(k_SH, q_TH.T), asks, gives, slope)
+        p_ST = power(x_ST, scale * LOG2E, log_1T, interpret)
         if masked:
             p_ST = jnp.where(seen(asks, gives, mask), p_ST, 0.0)
         dv_SH += dot(p_ST.astype(d_TH.dtype), d_TH)

@@ -202,10 +202,23 @@ def dot(x, y):
     return jnp.dot(x, y, precision=exact, preferred_element_type=jnp.float32)
 
 
-def score(product, asks: Asks, gives: Gives, slope, scale: float):
-    """The exponent of two of each pair, from the products of its vectors; asks and gives broadcast to its shape."""
-    x = product * (scale * LOG2E)
-    return x if slope is None else x - (slope * LOG2E) * (asks.place - gives.place)
+def score(product, asks: Asks, gives: Gives, slope):
+    """Of each pair, to be scaled yet; asks and gives broadcast to the product's shape. `slope` is divided by scale."""
+    return product if slope is None else product - slope * (asks.place - gives.place)
+
+
+def power(score, scale: float, log, interpret: bool):
+    """2 ** (score * scale - log): on the GPU two instructions, which the compiler by itself does not make of it."""
+    if interpret:
+        return jnp.exp2(score * scale - log)
+    shape = jax.ShapeDtypeStruct(score.shape, jnp.float32)
+    return plgpu.elementwise_inline_asm(
+        "{ .reg .f32 x; fma.rn.f32 x, $1, $2, $3; ex2.approx.ftz.f32 $0, x; }",
+        args=(score, jnp.full(score.shape, scale, jnp.float32), jnp.broadcast_to(-log, score.shape)),
+        constraints="=f,f,f,f",
+        pack=1,
+        result_shape_dtypes=(shape,),
+    )[0]
 
 
 def seen(asks: Asks, gives: Gives, mask: Mask | None):
