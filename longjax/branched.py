@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention import Part, Scene, Tokens
 from longjax.branches import Branch, Place
@@ -22,6 +23,8 @@ class Branched:
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
         memory = memory or {}
+        named = zip((q_BTNH, k_BSKH, v_BSKH), "qkv", strict=True)  # the backward pass may keep them
+        q_BTNH, k_BSKH, v_BSKH = (checkpoint_name(x, name) for x, name in named)
         rotated = {at: rotate(k_BSKH, at(scene.keys.place_BT), scene.rope) for at in self.key_places()}
         parts, after = [], {}
         for branch in self.branches:

@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
 from longjax.config import ModelConfig
+from longjax.cross_entropy import cross_entropy
 from longjax.methods.base import Method, nothing
 from longjax.rope import Rope
 
@@ -34,6 +35,13 @@ class Placement(Protocol):
 
     def unembed(self, w_DV: jax.Array) -> jax.Array: ...
 
+    def embed(self, embed_VD: jax.Array, tokens_BT: jax.Array, dtype: Any) -> jax.Array: ...
+
+    def cross_entropy(
+        self, hidden_BTD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_BT: jax.Array,
+        weight_BT: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]: ...  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class OneDevice:
@@ -49,6 +57,14 @@ class OneDevice:
 
     def unembed(self, w_DV):
         return w_DV
+
+    def embed(self, embed_VD, tokens_BT, dtype):
+        return embed_VD[tokens_BT].astype(dtype)
+
+    def cross_entropy(self, hidden_BTD, w_DV, bias_V, target_BT, weight_BT):
+        hidden_TD, w_DV = hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV.astype(hidden_BTD.dtype)
+        total, *of_tokens = cross_entropy(hidden_TD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None)
+        return total, *(x.reshape(target_BT.shape) for x in of_tokens)
 
 
 def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -125,9 +141,9 @@ def clip(x: jax.Array, most: float | None) -> jax.Array:
 def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
     """One layer -> (x_BTD, memory). `w` is in compute form. What has a name, the backward pass may keep (remat.py)."""
     h_BTD = norm(x_BTD, w, "attn_norm", cfg)
-    q_BTNH = checkpoint_name(clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv), "q")
-    k_BTKH = checkpoint_name(clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv), "k")
-    v_BTKH = checkpoint_name(clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv), "v")
+    q_BTNH = clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
+    k_BTKH = clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    v_BTKH = clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
     out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
     y_BTD = checkpoint_name(x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act), "attn_sum")
     if not cfg.parallel:
@@ -203,27 +219,28 @@ class Llama(nn.Module):
             w = self.place.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
             return block(x_BTD, w, memory, scene.replace(layer=number), attention, cfg, self.place.act)
 
-        x_BTD = embed(outer["embed_VD"], tokens_BT, self.place.act).astype(cfg.dtype)
+        x_BTD = self.place.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
         stack = (layers, own.get("layers", {}), memory, jnp.arange(cfg.layers))
         x_BTD, memory = jax.lax.scan(jax.checkpoint(body, policy=self.keep), x_BTD, stack)
         return norm(x_BTD, outer, "norm", cfg), memory
 
 
-def embed(embed_VD: jax.Array, tokens_BT: jax.Array, act: Any) -> jax.Array:
-    """-> x_BTD in the sharding `act`: every device looks up its own tokens in the whole table."""
-    if act is None:
-        return embed_VD[tokens_BT]
-    table_VD = jax.reshard(embed_VD, jax.P(None, None))
-    return jax.shard_map(look_up, in_specs=(jax.P(), jax.P(*act[:2])), out_specs=act)(table_VD, tokens_BT)
-
-
-def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    return table_VD[tokens_BT]
+def unembedding(params: Weights) -> tuple[jax.Array, jax.Array | None]:
+    """-> w_DV, and bias_V if there is one."""
+    w = params.get("unembed_DV")
+    return params["embed_VD"].T if w is None else w, params.get("unembed_bias_V")
 
 
 def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = OneDevice()) -> jax.Array:
     """-> logits_BTV in float32."""
-    w = params.get("unembed_DV")
-    w_DV = place.unembed((params["embed_VD"].T if w is None else w).astype(hidden_BTD.dtype))
+    w_DV, bias_V = unembedding(params)
+    w_DV = place.unembed(w_DV.astype(hidden_BTD.dtype))
     logits_BTV = jnp.einsum("BTD,DV->BTV", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
-    return logits_BTV + params["unembed_bias_V"] if "unembed_bias_V" in params else logits_BTV
+    return logits_BTV if bias_V is None else logits_BTV + bias_V
+
+
+def token_losses(
+    place: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """-> the sum of weight * nll; nll_BT, hit_BT, see cross_entropy.py."""
+    return place.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT)

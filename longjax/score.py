@@ -10,32 +10,21 @@ import numpy as np
 
 from longjax import sharding
 from longjax.attention import Attention, Tokens
-from longjax.llama import Llama, logits
+from longjax.llama import Llama, token_losses
 from longjax.rope import Rope, of_rows
-from longjax.train import by_slices, pick
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1))
 def score_batch(
-    model: Llama, slices: int, length: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
+    model: Llama, length: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """-> nll_BT, hit_BT: -log p of each `next` token given the tokens up to it, and whether it was the likeliest.
 
-    Logits are made for T / slices tokens at a time. `length` chooses the attention; what comes after a row's own end
-    is padding, which nothing before it sees.
+    `length` chooses the attention; what comes after a row's own end is padding, which nothing before it sees.
     """
-    B, T = tokens_BT.shape
-    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), length, rope=rope)
-
-    def score(_, slab):
-        hidden_BTD, next_BT = slab
-        x_BTV = logits(params, hidden_BTD, model.place)
-        nll_BT = jax.nn.logsumexp(x_BTV, axis=-1) - pick(x_BTV, next_BT)
-        return None, (nll_BT, pick(x_BTV, next_BT) >= x_BTV.max(axis=-1))
-
-    _, answers = jax.lax.scan(score, None, (by_slices(hidden_BTD, slices), by_slices(next_BT, slices)))
-    nll_BT, hit_BT = (jnp.moveaxis(x, 0, 2).reshape(B, T) for x in answers)
-    return nll_BT, hit_BT
+    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(*tokens_BT.shape), length, rope=rope)
+    ones_BT = jnp.ones_like(next_BT, jnp.float32)
+    return token_losses(model.place, params, hidden_BTD, next_BT, ones_BT)[1:]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,11 +106,9 @@ class Scorer:
             tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -tokens_BT.shape[1] % self.mesh.shape["seq"])])
             used_B = used_B[rows]
             sharding.check(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
-        T = tokens_BT.shape[1]
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
         batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
-        slices = next(n for n in range(max(1, -(-T // 1024)), T + 1) if T % n == 0)
-        return score_batch(self.model, slices, like, self.params, self.by_length.rope(used_B), **batch)
+        return score_batch(self.model, like, self.params, self.by_length.rope(used_B), **batch)
 
 
 def shifted(x_BT: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ is gathered for use. Several hosts run the same program; each makes only the pie
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jax import P
 
 from longjax.attention import Attention, Scene
 from longjax.config import ModelConfig
+from longjax.cross_entropy import cross_entropy
 from longjax.rope import Rope
 
 BATCH = ("data", "fsdp")
@@ -24,6 +26,7 @@ AXES = {"D": FSDP, "N": "model", "K": "model", "F": "model", "V": "model"}  # ot
 TOKENS_BT = P(BATCH, "seq")
 ACT_BTD = P(BATCH, "seq", None)
 HEADS_BTNH = P(BATCH, "seq", "model", None)
+HEADS_N = P("model")
 WHOLE_BSKH = P(BATCH, None, "model", None)
 
 
@@ -99,43 +102,57 @@ def whole(x: jax.Array) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class ContextParallel:
-    """Any attention with the queries split over "seq": keys and values are gathered first (as LLaMA-3 does)."""
+    """Any attention, of sequences that are split over "seq".
+
+    For its time, heads are split over "seq" instead (Ulysses: Jacobs et al. 2023, arXiv:2309.14509), so that every
+    device sees whole rows and all have the same work. Where there are too few heads for that, every device keeps its
+    queries and gathers all keys and values.
+    """
 
     inner: Attention
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
         assert memory is None, "a cache is never split over the sequence"
-        k_BSKH, v_BSKH = jax.reshard((k_BSKH, v_BSKH), WHOLE_BSKH)
+        parts = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
+        N, K = q_BTNH.shape[2], k_BSKH.shape[2]
+        if N % parts == 0 and (K % parts == 0 or parts % K == 0):
+            queries = keys = P(BATCH, None, ("model", "seq"), None)
+            if parts > K:
+                k_BSKH, v_BSKH = (jnp.repeat(x, parts // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
+        else:
+            queries, keys = HEADS_BTNH, WHOLE_BSKH
+            scene = scene.replace(queries=scene.queries.replace(from_start=False))
         scene = jax.tree.map(jnp.asarray, scene)
-        layout = scene_layout(scene)
+        layout = scene_layout(scene, P(*queries[:2]), P(queries[2]))
         scene = jax.tree.map(jax.reshard, scene, layout)
         run = jax.shard_map(
             lambda *args: self.inner(*args)[0],
-            in_specs=(HEADS_BTNH, WHOLE_BSKH, WHOLE_BSKH, layout),
-            out_specs=HEADS_BTNH,
+            in_specs=(queries, keys, keys, layout),
+            out_specs=queries,
             check_vma=False,
         )
-        return run(q_BTNH, k_BSKH, v_BSKH, scene), None
+        out_BTNH = run(jax.reshard(q_BTNH, queries), *jax.reshard((k_BSKH, v_BSKH), keys), scene)
+        return jax.reshard(out_BTNH, HEADS_BTNH), None
 
     def empty(self, cfg, batch, size):
         return self.inner.empty(cfg, batch, size)
 
 
-def scene_layout(scene: Scene, queries_BT: P = TOKENS_BT) -> Scene:
+def scene_layout(scene: Scene, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> Scene:
     """-> the scene with a PartitionSpec for every array."""
     return scene.replace(
         queries=jax.tree.map(lambda _: queries_BT, scene.queries),
         keys=jax.tree.map(lambda _: P(BATCH, None), scene.keys),
-        rope=rope_layout(scene.rope),
-        head_N=P("model"),
+        rope=rope_layout(scene.rope, heads_N),
+        head_N=heads_N,
         layer=P(),
     )
 
 
-def rope_layout(rope: Rope) -> Rope:
+def rope_layout(rope: Rope, heads_N: P) -> Rope:
     """-> what is of each row is split as the batch is."""
     specs = jax.tree.map(lambda x: P(BATCH) if jnp.ndim(x) == 3 else P(), rope)
-    return specs.replace(slopes_N=None if rope.slopes_N is None else P("model"))
+    return specs.replace(slopes_N=None if rope.slopes_N is None else heads_N)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +170,77 @@ class OnMesh:
 
     def unembed(self, w_DV: jax.Array) -> jax.Array:
         return jax.reshard(w_DV, gathered(w_DV))
+
+    def embed(self, embed_VD: jax.Array, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Every device looks up its own tokens in the whole table."""
+        spec, tokens = jax.typeof(embed_VD).sharding.spec, P(*self.act[:2])
+        piece = partial(look_up, spec, dtype)
+        return jax.shard_map(piece, in_specs=(spec, tokens), out_specs=self.act, check_vma=False)(
+            embed_VD, jax.reshard(tokens_BT, tokens)
+        )
+
+    def cross_entropy(
+        self, hidden_BTD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_BT: jax.Array,
+        weight_BT: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
+        """Every device does its own tokens, with one gathering of the unembedding for all of them."""
+        spec, tokens = jax.typeof(w_DV).sharding.spec, P(*self.act[:2])
+        split = "model" if spec[1] else None
+
+        def piece(hidden_BTD, w_DV, bias_V, *of_tokens):
+            w_DV = gather(w_DV, P(spec[0], None), hidden_BTD.dtype)
+            flat = (hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV, bias_V, *(x.reshape(-1) for x in of_tokens))
+            total, nll_T, hit_T = cross_entropy(*flat, split)
+            spread = tuple(axis for axes in tokens if axes for axis in ((axes,) if isinstance(axes, str) else axes))
+            return jax.lax.psum(total, spread), *(x.reshape(of_tokens[0].shape) for x in (nll_T, hit_T))
+
+        in_specs = (self.act, spec, None if bias_V is None else P(split), tokens, tokens)
+        run = jax.shard_map(piece, in_specs=in_specs, out_specs=(P(), tokens, tokens), check_vma=False)
+        return run(hidden_BTD, w_DV, bias_V, target_BT, weight_BT)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def gather(w: jax.Array, spec: P, dtype: jnp.dtype) -> jax.Array:
+    """Inside shard_map: the pieces of a weight put together. Its gradient is added up over devices in float32, and
+    every device gets its piece.
+    """
+    w = w.astype(dtype)
+    for dim, axes in enumerate(spec):
+        w = w if axes is None else jax.lax.all_gather(w, axes, axis=dim, tiled=True)
+    return w
+
+
+def scatter(d: jax.Array, spec: P) -> jax.Array:
+    """The transpose of gathering."""
+    for dim, axes in enumerate(spec):
+        d = d if axes is None else jax.lax.psum_scatter(d, axes, scatter_dimension=dim, tiled=True)
+    return d
+
+
+gather.defvjp(
+    lambda w, spec, dtype: (gather(w, spec, dtype), w[:0]),
+    lambda spec, dtype, like, d: (scatter(d.astype(jnp.float32), spec).astype(like.dtype),),
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def look_up(spec: P, dtype: jnp.dtype, table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    """-> x_BTD of a table that lies in pieces; gradients of equal tokens are added up in float32."""
+    return gather(table_VD, spec, dtype)[tokens_BT]
+
+
+def look_up_forward(spec, dtype, table_VD, tokens_BT):
+    return look_up(spec, dtype, table_VD, tokens_BT), (table_VD, tokens_BT)
+
+
+def look_up_backward(spec, dtype, saved, d_BTD):
+    table_VD, tokens_BT = saved
+    V = table_VD.shape[0] * jax.lax.psum(1, spec[0] or ())
+    sums = jnp.zeros((V, d_BTD.shape[2]), jnp.float32).at[tokens_BT].add(d_BTD.astype(jnp.float32))
+    return scatter(sums, spec).astype(table_VD.dtype), None
+
+
+look_up.defvjp(look_up_forward, look_up_backward)
 
 
 def gathered(x: jax.Array) -> P:

@@ -13,7 +13,7 @@ from longjax import schedules
 from longjax.attention import Tokens
 from longjax.buckets import by_position, edges
 from longjax.guard import Guard
-from longjax.llama import Llama, logits
+from longjax.llama import Llama, token_losses
 
 Flat = dict[str, jax.Array]  # parameters by path, names joined by "/"
 
@@ -97,17 +97,6 @@ def new_state(model: Llama, recipe: Recipe, params: dict[str, Any]) -> State:
     return State(jnp.int32(0), trained, frozen, ema, optimizer(recipe).init(trained), Guard.new())
 
 
-def pick(x_BTV: jax.Array, index_BT: jax.Array) -> jax.Array:
-    """-> x[b, t, index[b, t]], without a gather, so that V may be split over devices."""
-    hit_BTV = index_BT[:, :, None] == jnp.arange(x_BTV.shape[-1])
-    return jnp.where(hit_BTV, x_BTV, 0).sum(-1)
-
-
-def by_slices(x: jax.Array, slices: int) -> jax.Array:
-    """[B, T, ...] -> [slices, B, T / slices, ...]: every so-manieth token, so that a split of T stays one."""
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, slices, *x.shape[2:]), 2, 0)
-
-
 class Sums(struct.PyTreeNode):
     """Weighted sums of -log p(target), and of the weights, in all and by position."""
 
@@ -121,22 +110,9 @@ class Sums(struct.PyTreeNode):
 
 
 def loss_sums(model: Llama, params: dict[str, Any], hidden_BTD: jax.Array, batch: dict[str, jax.Array]) -> Sums:
-    """The logits of a slice of tokens at a time, made again for the backward pass."""
-    T, V = hidden_BTD.shape[1], model.cfg.vocab
-    slices = next(n for n in range(max(1, -(-T * V // 2**24)), T + 1) if T % n == 0)  # at most 2^24 logits a row
-    bounds = edges(T)
-
-    @jax.checkpoint
-    def add(sums, slab):
-        hidden_BTD, target_BT, weight_BT, index_BT = slab
-        x_BTV = logits(params, hidden_BTD, model.place)
-        nll_BT = jax.nn.logsumexp(x_BTV, axis=-1) - pick(x_BTV, target_BT)
-        here = Sums((nll_BT * weight_BT).sum(), *by_position(nll_BT, weight_BT, index_BT, bounds))
-        return jax.tree.map(jnp.add, sums, here), None
-
-    names = ("targets_BT", "weights_BT", "index_BT")
-    slabs = tuple(by_slices(x, slices) for x in (hidden_BTD, *(batch[name] for name in names)))
-    return jax.lax.scan(add, Sums.zero(len(bounds) - 1), slabs)[0]
+    weight_BT = batch["weights_BT"]
+    loss, nll_BT, _ = token_losses(model.place, params, hidden_BTD, batch["targets_BT"], weight_BT)
+    return Sums(loss, *by_position(nll_BT, weight_BT, batch["index_BT"], edges(hidden_BTD.shape[1])))
 
 
 def gradients(model: Llama, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[Sums, Flat]:
@@ -145,7 +121,8 @@ def gradients(model: Llama, state: State, batch: dict[str, jax.Array], key: jax.
     def loss(trained):
         params = state.replace(trained=trained).params()
         T = batch["tokens_BT"].shape[1]
-        where = Tokens.at(batch["index_BT"], batch.get("start_BT"))
+        apart = "start_BT" in batch  # documents that do not see each other
+        where = Tokens.at(batch["index_BT"], batch["start_BT"]) if apart else Tokens.whole(*batch["tokens_BT"].shape)
         hidden_BTD, _ = model.apply({"params": params}, batch["tokens_BT"], where, T, key=key)
         sums = loss_sums(model, params, hidden_BTD, batch)
         return sums.loss, sums

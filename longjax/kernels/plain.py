@@ -21,9 +21,9 @@ class Plain:
         x_BKGTS = scores(q_BTNH, k_BSKH, band)
         lse_BKGT = jax.nn.logsumexp(x_BKGTS, axis=-1)
         weight_BKGTS = jnp.exp(x_BKGTS - lse_BKGT[..., None]).astype(v_BSKH.dtype)
-        out = dot("BKGTS,BSKH->BTKGH", weight_BKGTS, v_BSKH)
+        out = jnp.einsum("BKGTS,BSKH->BTKGH", weight_BKGTS, v_BSKH)  # not in float32: it is as large as the queries
         B, T, N, _ = q_BTNH.shape
-        return out.reshape(q_BTNH.shape).astype(q_BTNH.dtype), lse_BKGT.reshape(B, N, T)
+        return out.reshape(q_BTNH.shape), lse_BKGT.reshape(B, N, T)
 
     def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band):
         (B, T, N, H), K = q_BTNH.shape, k_BSKH.shape[2]
@@ -35,7 +35,7 @@ class Plain:
         dv_BSKH = dot("BKGTS,BTKGH->BSKH", p_BKGTS.astype(q_BTNH.dtype), d_BTKGH)
         ds_BKGTS = p_BKGTS * (dot("BTKGH,BSKH->BKGTS", d_BTKGH, v_BSKH) - delta_BKGT[..., None]) * H**-0.5
         ds_BKGTS = ds_BKGTS.astype(q_BTNH.dtype)
-        dq_BTNH = dot("BKGTS,BSKH->BTKGH", ds_BKGTS, k_BSKH).reshape(q_BTNH.shape)
+        dq_BTNH = jnp.einsum("BKGTS,BSKH->BTKGH", ds_BKGTS, k_BSKH).reshape(q_BTNH.shape)
         dk_BSKH = dot("BKGTS,BTKGH->BSKH", ds_BKGTS, q_BTKGH)
         return tuple(x.astype(q_BTNH.dtype) for x in (dq_BTNH, dk_BSKH, dv_BSKH))
 
