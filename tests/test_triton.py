@@ -74,7 +74,6 @@ def out_and_gradients(run):
 
 
 CASES = [
-    ("causal", "whole"),
     ("causal", "packed"),
     ("self_extend", "packed"),
     ("s2_wrap", "whole"),
@@ -96,10 +95,9 @@ def test_slopes_and_masks_together():
     same(run(SMALL), run(Dense()))
 
 
-@pytest.mark.parametrize("name", ["causal", "lm_infinite"])
-def test_chunks_against_a_cache(name):
-    """Empty slots, and rings whose slots are not in order."""
-    attention, steps = ATTENTIONS[name], ((0, 40), (40, 85), (85, 88))
+def test_chunks_against_a_cache():
+    """Empty slots, and a ring whose slots are not in order."""
+    attention = ATTENTIONS["lm_infinite"]
     q, k, v = draw((1, T, CFG.heads, CFG.head_dim), *[(1, T, CFG.kv_heads, CFG.head_dim)] * 2)
 
     @jax.jit
@@ -109,7 +107,7 @@ def test_chunks_against_a_cache(name):
         return outs[0][0], outs[1]
 
     memory = attention.empty(CFG, 1, 100)
-    for start, stop in steps:
+    for start, stop in ((0, 44), (44, 88)):
         index_BT = jnp.arange(start, stop, dtype=jnp.int32)[None]
         found, (wanted, memory) = chunk(*(x[:, start:stop] for x in (q, k, v)), index_BT, memory)
         same(found, wanted)
