@@ -5,22 +5,29 @@ python -m benchmarks.attention --only=causal,self_extend --lengths=32768
 python -m benchmarks.attention --tiny             on a CPU: shows that it runs
 """
 
+import dataclasses
 from typing import Any
 
-from absl import app, flags
+from benchmarks.beside import JAX, TORCH, Case, main, play
+from benchmarks.page import Bar, Page, Row, number, ratio, the, thousands
 
-from benchmarks.beside import JAX, TINY, TORCH, Bar, Case, Page, Row, number, play, ratio, the, thousands
 
-HEADS = flags.DEFINE_integer("heads", 32, "Query heads.", 1)
-KV_HEADS = flags.DEFINE_integer("kv_heads", 32, "Key heads.", 1)
-WIDTH = flags.DEFINE_integer("width", 128, "Of a head.", 1)
-LENGTHS = flags.DEFINE_list("lengths", ["4096", "16384", "32768", "65536"], "Tokens of a row.")
-FLEX_LENGTHS = flags.DEFINE_list("flex_lengths", ["32768"], "Of those, FlexAttention's: each costs it compilations.")
-TOKENS = flags.DEFINE_integer("tokens", 32_768, "Of a call: shorter rows come several at a time.", 1)
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    heads: int = 32  # of queries
+    kv_heads: int = 32  # of keys and values
+    width: int = 128  # of a head
+    lengths: str = "4096,16384,32768,65536"  # tokens of a row
+    flex_lengths: str = "32768"  # of those, FlexAttention's: each costs it compilations
+    tokens: int = 32_768  # of a call: shorter rows come several at a time
+    exact_at: int = 4096  # the length at which errors are measured
+
+
+TINY = Sizes(heads=4, kv_heads=4, width=16, lengths="128,256", flex_lengths="256", tokens=256, exact_at=128)
 
 OURS, PEER = "jax_attention", "torch_attention"
+PASSES = {"forward": "forward", "both": "forward + backward"}
 BRANCHED = ("self_extend", "lm_infinite", "longlora", "sliding_window", "packed", "dca")
-EXACT_AT = 4096
 HEADER = (
     "method", "tokens", "fwd ms", "TFLOP/s", "fwd+bwd ms", "TFLOP/s", "peer", "fwd ms", "fwd+bwd ms", "fwd faster",
     "fwd+bwd faster", "error", "error of gradients",
@@ -32,21 +39,18 @@ Errors: norm of the difference over the norm, against float32 dense attention, a
 kernel for causal rows, compiled FlexAttention with block masks for all others; "faster" is its time over ours."""
 
 
-def cases() -> list[Case]:
-    shape = {"heads": HEADS.value, "kv_heads": KV_HEADS.value, "width": WIDTH.value, "tokens": TOKENS.value}
-    lengths, flex = ([int(n) for n in flag.value] for flag in (LENGTHS, FLEX_LENGTHS))
-    exact_at = EXACT_AT
-    if TINY.value:
-        shape, lengths, flex, exact_at = {"heads": 4, "kv_heads": 4, "width": 16, "tokens": 256}, [128, 256], [256], 128
+def cases(sizes: Sizes) -> list[Case]:
+    shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens")}
+    lengths, flex = ([int(n) for n in given.split(",") if n] for given in (sizes.lengths, sizes.flex_lengths))
 
     def ours(method: str) -> Case:
-        return Case(OURS, {"method": method, "lengths": lengths, "exact_at": exact_at, **shape}, 75, JAX)
+        return Case(OURS, {"method": method, "lengths": lengths, "exact_at": sizes.exact_at, **shape}, 75, JAX)
 
     def peer(method: str, name: str, lengths: list[int]) -> Case:
         return Case(PEER, {"method": method, "peer": name, "lengths": lengths, **shape}, 75, TORCH)
 
     first = [ours("causal"), peer("causal", "cudnn", lengths), *(ours(method) for method in BRANCHED)]
-    return first + [peer(method, "flex", [n for n in flex if n in lengths]) for method in BRANCHED]
+    return first + [peer(method, "flex", flex) for method in BRANCHED if flex]
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
@@ -66,14 +70,14 @@ def peer_of(rows: list[Row], row: Row) -> Row:
     return the(rows, program=PEER, method=row["method"], length=row["length"])
 
 
-def compared(rows: list[Row], a: dict[str, Any], b: dict[str, Any], passes: tuple[str, ...] = ("forward", "both")):
-    """-> the time of `a` over that of `b`, by length and pass."""
+def compared(rows: list[Row], a: Row, b: Row, passes: tuple[str, ...] = tuple(PASSES), least: int = 0):
+    """-> the time of `a` over that of `b`, by length (at least so long) and pass."""
     found = {}
-    for length in sorted({row["length"] for row in rows if "length" in row}):
+    for length in sorted({row["length"] for row in rows if row.get("length", 0) >= max(least, 1)}):
         for one in passes:
             times = [the(rows, **about, length=length).get(f"{one}_ms") for about in (a, b)]
             if share := ratio(*times):
-                found[f"{thousands(length)} {'forward' if one == 'forward' else 'forward + backward'}"] = share
+                found[f"{thousands(length)} {PASSES[one]}"] = share
     return found
 
 
@@ -81,35 +85,28 @@ def bars(rows: list[Row]) -> list[Bar]:
     def ours(method: str) -> dict[str, Any]:
         return {"program": OURS, "method": method}
 
-    def long_enough(values: dict[str, float], least: int) -> dict[str, float]:
-        return {where: x for where, x in values.items() if int(where.split("K")[0]) >= least} if not TINY.value else {}
+    def flex(method: str) -> Bar:
+        bound = 1.6 if method == "self_extend" else 1.5
+        found = compared(rows, {"program": PEER, "method": method}, ours(method))
+        return Bar(f"{method}: speed over FlexAttention", bound, found)
 
     causal, peer = ours("causal"), {"program": PEER, "method": "causal"}
-    extended = long_enough(compared(rows, ours("self_extend"), causal), 32)
-    infinite = long_enough(compared(rows, causal, ours("lm_infinite")), 64)
-    groups = long_enough(compared(rows, causal, ours("longlora"), ("both",)), 32)
-    flex = [
-        Bar(f"{method}: speed over FlexAttention", 1.6 if method == "self_extend" else 1.5,
-            compared(rows, {"program": PEER, "method": method}, ours(method)))
-        for method in BRANCHED
-    ]  # fmt: skip
-    worst = {
+    extended = compared(rows, ours("self_extend"), causal, least=32_768)
+    errors = {
         f"{row['method']} {kind}": row[f"error_{kind}"]
         for row in rows if "error_out" in row for kind in ("out", "grad")
     }  # fmt: skip
     return [
         Bar("causal: speed over torch's cuDNN", 0.95, compared(rows, peer, causal)),
         Bar("Self-Extend: time over full causal's", 1.05, extended, at_most=True),
-        Bar("LM-Infinite: speed over full causal", 7.2, infinite),
-        Bar("S2: speed over full causal", 3.7, groups),
-        *flex,
-        Bar("relative error against float32", 3e-3, worst, at_most=True),
+        Bar("LM-Infinite: speed over full causal", 7.2, compared(rows, causal, ours("lm_infinite"), least=65_536)),
+        Bar("S2: speed over full causal", 3.7, compared(rows, causal, ours("longlora"), ("both",), 32_768)),
+        *map(flex, BRANCHED),
+        Bar("relative error against float32", 3e-3, errors, at_most=True),
     ]
 
 
-def main(argv: list[str]) -> None:
-    play(Page("attention", "Attention beside torch", ABOUT, HEADER, lines, bars), cases())
-
+PAGE = Page("attention", "Attention beside torch", ABOUT, HEADER, lines, bars)
 
 if __name__ == "__main__":
-    app.run(main)
+    main(lambda terms, sizes: play(PAGE, cases(TINY if terms.tiny else sizes), terms), Sizes)

@@ -6,12 +6,9 @@ a time limit holds; it prints a row as soon as that is measured, and the results
 
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import signal
 import subprocess
 import sys
@@ -19,23 +16,39 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-from absl import flags
+from absl import app
 
+from benchmarks.machine import machine
+from benchmarks.page import Page, Row, as_json, markdown
 from longjax import files
+from longjax.flags import define
 
-TINY = flags.DEFINE_bool("tiny", False, "Sizes for a CPU: shows that everything runs.")
-OUT = flags.DEFINE_string("out", None, "Results without their suffix, .json and .md; none: results/benchmarks/<name>.")
-BUDGET = flags.DEFINE_float("budget", 480.0, "Seconds for all cases; those that are left are then skipped.")
-ONLY = flags.DEFINE_list("only", [], "Run the cases whose line (as printed) holds one of these words.")
-
-Row = dict[str, Any]
 MARK = "ROW "  # in front of what a case measured, among all else that libraries print
 LEAST = 10.0  # seconds, below which no case is begun
-PACKAGES = ("jax", "jaxlib", "torch", "transformers", "triton", "nvidia-cudnn-cu13", "nvidia-nccl-cu13")
 JAX = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.94"}  # surroundings of a case: one process has the whole card
 TORCH = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TOKENIZERS_PARALLELISM": "false"}
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What every benchmark can be told."""
+
+    tiny: bool = False  # sizes for a CPU: shows that everything runs
+    out: str | None = None  # results, without their .json and .md; None: results/benchmarks/<name>
+    budget: float = 480.0  # seconds for all cases; those that are left are then skipped
+    only: str | None = None  # run the cases whose line, as printed, holds one of these words, joined by commas
+
+    def wants(self, case: "Case") -> bool:
+        return self.only is None or any(word in str(case) for word in self.only.split(","))
+
+    def folder(self, name: str) -> pathlib.Path | None:
+        """-> where results go, without suffix; None: nowhere."""
+        path = self.out or ("" if self.tiny else f"results/benchmarks/{name}")
+        return pathlib.Path(path) if path else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,37 +64,19 @@ class Case:
         return f"{self.program} " + " ".join(f"{name}={value}" for name, value in self.about.items())
 
 
-class Bar(NamedTuple):
-    """What is asked for. `values` say what was measured, by where; the worst of them counts."""
+def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
+    """The main of a benchmark, with a flag for each of its sizes. A user's mistake ends with one line."""
+    terms, made = define(Terms), define(sizes)
 
-    what: str
-    bound: float
-    values: dict[str, float]
-    at_most: bool = False
+    def run(argv: list[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise ValueError(f"unknown argument {argv[1]}: flags begin with --")
+            benchmark(terms(), made())
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from error
 
-    @property
-    def verdict(self) -> str:
-        if not self.values:
-            return "not measured"
-        worst = max(self.values.values()) if self.at_most else min(self.values.values())
-        return "reached" if (worst <= self.bound if self.at_most else worst >= self.bound) else "NOT REACHED"
-
-    def line(self) -> list[str]:
-        ordered = sorted(self.values.items(), key=lambda item: item[1], reverse=self.at_most)  # the worst first
-        said = [f"{value:.3g} ({where})" for where, value in ordered]
-        found = ", ".join(said) if len(said) < 5 else f"{said[0]} to {said[-1]}"
-        return [self.what, f"{'<=' if self.at_most else '>='} {self.bound:g}", found, self.verdict]
-
-
-class Page(NamedTuple):
-    """How the rows of a benchmark are shown."""
-
-    name: str
-    title: str
-    about: str  # what is measured, in a few sentences
-    header: Sequence[str]
-    lines: Callable[[list[Row]], list[list[str]]]
-    bars: Callable[[list[Row]], list[Bar]]
+    app.run(run)
 
 
 def case_main(measure: Callable[..., Iterable[Row]]) -> None:
@@ -100,11 +95,30 @@ def tried(row: Row) -> Iterator[None]:
         row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
+def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
+    """Runs the cases one after the other, the most important first, and writes and prints what they measured."""
+    began, rows, where = time.monotonic(), [], (command(), machine())
+    out = terms.folder(page.name)
+    for case in filter(terms.wants, cases):
+        left, start = terms.budget - (time.monotonic() - began), time.monotonic()
+        skipped = {"program": case.program, **case.about, "error": f"skipped: --budget={terms.budget:g} was used up"}
+        new = run(case, min(case.seconds, left)) if left > LEAST else [skipped]
+        rows += new
+        failed = "; ".join(row["error"] for row in new if "error" in row)
+        print(f"# {case}: {time.monotonic() - start:.0f} s {failed}", flush=True)
+        if out:
+            said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
+            files.write(out.with_name(out.name + ".json"), said.encode())
+            files.write(out.with_name(out.name + ".md"), markdown(page, rows, *where).encode())
+    print(markdown(page, rows, *where), flush=True)
+    return rows
+
+
 def run(case: Case, seconds: float) -> list[Row]:
     """-> what its process measured until it ended or its time was up."""
-    command = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
+    asked = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
     with tempfile.TemporaryFile("w+") as said:
-        child = subprocess.Popen(command, stdout=said, env={**os.environ, **case.env}, start_new_session=True)
+        child = subprocess.Popen(asked, stdout=said, env={**os.environ, **case.env}, start_new_session=True)
         try:
             code = child.wait(seconds)
             why = f"ended with {code}" if code else ""
@@ -120,114 +134,22 @@ def run(case: Case, seconds: float) -> list[Row]:
     return [{"program": case.program, **case.about, **row} for row in rows]
 
 
-def play(page: Page, cases: Sequence[Case]) -> list[Row]:
-    """Runs the cases one after the other, the most important first, and writes and prints what they measured."""
-    began, rows, machine_now = time.monotonic(), [], machine()
-    out = OUT.value or ("" if TINY.value else f"results/benchmarks/{page.name}")
-    for case in cases:
-        if ONLY.value and not any(word in str(case) for word in ONLY.value):
-            continue
-        left, start = BUDGET.value - (time.monotonic() - began), time.monotonic()
-        skipped = {"program": case.program, **case.about, "error": f"skipped: --budget={BUDGET.value:g} was used up"}
-        new = run(case, min(case.seconds, left)) if left > LEAST else [skipped]
-        rows += new
-        failed = [row["error"] for row in new if "error" in row]
-        print(f"# {case}: {time.monotonic() - start:.0f} s {'; '.join(failed)}", flush=True)
-        if out:
-            save(pathlib.Path(out), page, rows, machine_now)
-    print(markdown(page, rows, machine_now), flush=True)
-    return rows
-
-
-def save(out: pathlib.Path, page: Page, rows: list[Row], machine_now: dict[str, str]) -> None:
-    bars = [bar._asdict() | {"verdict": bar.verdict} for bar in page.bars(rows)]
-    everything = {"benchmark": page.name, "command": command(), "machine": machine_now, "bars": bars, "rows": rows}
-    files.write(out.with_name(out.name + ".json"), (json.dumps(everything, indent=1) + "\n").encode())
-    files.write(out.with_name(out.name + ".md"), markdown(page, rows, machine_now).encode())
-
-
-def markdown(page: Page, rows: list[Row], machine_now: dict[str, str]) -> str:
-    missing = [[row["program"], shown(row), row["error"]] for row in rows if "error" in row]
-    parts = [
-        f"# {page.title}", page.about, f"`{command()}` on " + ", ".join(f"{k} {v}" for k, v in machine_now.items()),
-        table(page.header, page.lines(rows)),
-        "## Bars", table(("what", "bar", "measured", "verdict"), [bar.line() for bar in page.bars(rows)]),
-    ]  # fmt: skip
-    parts += ["## Not measured", table(("program", "case", "why"), missing)] if missing else []
-    return "\n\n".join(parts) + "\n"
-
-
-def shown(row: Row) -> str:
-    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("program", "error"))
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """-> a table of Markdown that is one of plain text as well."""
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rows = [header, ["-" * width for width in widths], *lines]
-    return "\n".join("| " + " | ".join(f"{x:<{w}}" for x, w in zip(row, widths, strict=True)) + " |" for row in rows)
-
-
 def command() -> str:
     module = pathlib.Path(sys.argv[0]).stem
     return " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]])
 
 
-def machine() -> dict[str, str]:
-    """-> where this was measured: devices, driver, versions, date."""
-    cards = gpus()
-    name, driver = cards[0].split(", ") if cards else (processor(), "none")
-    found = {"machine": f"{len(cards)} x {name}" if cards else name, "driver": driver}
-    found["python"] = platform.python_version()
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-
-
-def gpus() -> list[str]:
-    """-> name and driver of each."""
-    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
-        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
-    return []
-
-
-def processor() -> str:
-    cpu = pathlib.Path("/proc/cpuinfo")
-    said = cpu.read_text().splitlines() if cpu.exists() else []
-    names = [line.partition(":")[2].strip() for line in said if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, no GPU"
-
-
-def the(rows: list[Row], /, **about: Any) -> Row:
-    """-> the row about this; an empty one if it was not measured."""
-    return next((row for row in rows if "error" not in row and about.items() <= row.items()), {})
-
-
 def settings_of(line: str) -> tuple[str, Row]:
     """-> of "jax:length=32768,remat=qkv" the framework, and the settings with their numbers as such."""
     framework, _, settings = line.partition(":")
-    if framework not in ("jax", "torch"):
-        raise ValueError(f'--cases: "{line}" must begin with jax: or torch:')
-    pairs = (setting.split("=", 1) for setting in settings.split(",") if setting)
-    return framework, {name: number_of(value) for name, value in pairs}
+    pairs = [setting.partition("=") for setting in settings.split(",") if setting]
+    if framework not in ("jax", "torch") or not all(sign for _, sign, _ in pairs):
+        raise ValueError(f'--cases: "{line}" is not of the form jax:name=value,name=value (or torch:...)')
+    return framework, {name: number_of(value) for name, _, value in pairs}
 
 
 def number_of(text: str) -> Any:
     return int(text) if text.isdigit() else float(text) if text.replace(".", "", 1).isdigit() else text
-
-
-def ratio(a: float | None, b: float | None) -> float | None:
-    return a / b if a and b else None
-
-
-def number(x: float | None, digits: int = 2) -> str:
-    return "" if x is None else f"{x:.{digits}f}"
-
-
-def thousands(length: int) -> str:
-    return f"{length // 1024}K" if length % 1024 == 0 else str(length)
 
 
 def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: float = 0.2) -> float:

@@ -7,27 +7,18 @@ python -m benchmarks.generation --tiny            on a CPU: shows that it runs
 A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method.
 """
 
-from absl import app, flags
+import dataclasses
 
-from benchmarks.beside import (
-    JAX,
-    TINY,
-    TORCH,
-    Bar,
-    Case,
-    Page,
-    Row,
-    number,
-    play,
-    ratio,
-    settings_of,
-    the,
-    thousands,
-)  # fmt: skip
+from benchmarks.beside import JAX, TORCH, Case, Terms, main, play, settings_of
+from benchmarks.page import Bar, Page, Row, number, ratio, the, thousands
 
-CASES = flags.DEFINE_string("cases", None, "Joined by semicolons; none: the usual ones.")
-LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)
-SECONDS = flags.DEFINE_float("seconds", 90, "A case, at most.")
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    cases: str | None = None  # joined by semicolons; None: the usual ones
+    layers: int = 32  # of LLaMA-2 7B
+    seconds: float = 90.0  # a case, at most
+
 
 USUAL = (
     "jax:prompt=32768,rows=1",
@@ -54,16 +45,15 @@ and the keys and values that a query sees. The copy rate (bytes read and written
 "faster" is the peer's time over ours, for the same rows and prompt."""
 
 
-def cases() -> list[Case]:
-    given = CASES.value.split(";") if CASES.value else SMALL if TINY.value else USUAL
-    return [case_of(line) for line in given]
+def cases(terms: Terms, sizes: Sizes) -> list[Case]:
+    given = sizes.cases.split(";") if sizes.cases else SMALL if terms.tiny else USUAL
+    return [case_of(line, terms.tiny, sizes) for line in given]
 
 
-def case_of(line: str) -> Case:
-    program, about = settings_of(line)
-    sizes = {"layers": 2 if TINY.value else LAYERS.value, "tiny": TINY.value}
-    about = {"method": "base", "new": 8 if TINY.value else 65, **about, **sizes}
-    return Case(f"{program}_generation", about, SECONDS.value, JAX if program == "jax" else TORCH)
+def case_of(line: str, tiny: bool, sizes: Sizes) -> Case:
+    framework, about = settings_of(line)
+    about = {"method": "base", "new": 8 if tiny else 65, "layers": 2 if tiny else sizes.layers, "tiny": tiny, **about}
+    return Case(f"{framework}_generation", about, sizes.seconds, JAX if framework == "jax" else TORCH)
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
@@ -107,9 +97,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     ]
 
 
-def main(argv: list[str]) -> None:
-    play(Page("generation", "Generation beside transformers", ABOUT, HEADER, lines, bars), cases())
-
+PAGE = Page("generation", "Generation beside transformers", ABOUT, HEADER, lines, bars)
 
 if __name__ == "__main__":
-    app.run(main)
+    main(lambda terms, sizes: play(PAGE, cases(terms, sizes), terms), Sizes)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.beside import Row, case_main, seconds_of, tried
+from benchmarks.beside import case_main, seconds_of, tried
+from benchmarks.page import Row
 from longjax import methods
 from longjax.attention import Dense, Part, Scene, Softmax, Tokens
 from longjax.backends import best

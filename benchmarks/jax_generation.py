@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.beside import Row, case_main, seconds_of
+from benchmarks.beside import case_main, seconds_of
+from benchmarks.page import Row
 from longjax import launch, methods
 from longjax.backends import best
 from longjax.branched import Branched

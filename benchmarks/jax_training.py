@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.beside import Row, case_main
+from benchmarks.beside import case_main
+from benchmarks.page import Row
 from longjax import launch, memory, methods, sharding
 from longjax.backends import best
 from longjax.config import LLAMA2_7B, TINY, ModelConfig

@@ -13,8 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
-from benchmarks.beside import Row, case_main, seconds_of, tried
+from benchmarks.beside import case_main, seconds_of, tried
+from benchmarks.page import Row
 
+torch._dynamo.config.recompile_limit = 64  # each mask, length and pass is a program of its own
 Mask = Callable[[Any, Any, Any, Any], Any]  # of a batch, a head, a query and a key
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.beside import Row, case_main
+from benchmarks.beside import case_main
+from benchmarks.page import Row
 from benchmarks.torch_llama import CUDA, SIZES, TINY, llama
 
 

@@ -20,7 +20,8 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.beside import Row, case_main
+from benchmarks.beside import case_main
+from benchmarks.page import Row
 from benchmarks.torch_llama import CUDA, SIZES, TINY, llama
 
 SLICE = 4096  # tokens whose logits are made at once

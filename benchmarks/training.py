@@ -8,17 +8,22 @@ A case is "jax:" or "torch:" and settings: length, rows (an update; the number o
 bfloat16: weights and moments), ema (0: none), remat (as --remat of the experiments), micro_rows, method, fsdp, seq.
 """
 
+import dataclasses
 import os
 
-from absl import app, flags
+from benchmarks.beside import JAX, TORCH, Case, Terms, main, play, settings_of
+from benchmarks.machine import gpus
+from benchmarks.page import Bar, Page, Row, number, ratio, thousands
 
-from benchmarks.beside import JAX, TINY, TORCH, Bar, Case, Page, Row, gpus, number, play, ratio, settings_of, thousands
 
-CASES = flags.DEFINE_string("cases", None, "Joined by semicolons; none: those for this number of GPUs.")
-GPUS = flags.DEFINE_integer("gpus", None, "So many of them; none: all.", 1)
-LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)
-STEPS = flags.DEFINE_integer("steps", 3, "That are timed, after two.", 1)
-SECONDS = flags.DEFINE_float("seconds", 150, "A case, at most.")
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    cases: str | None = None  # joined by semicolons; None: those for this number of GPUs
+    gpus: int | None = None  # None: all of this machine
+    layers: int = 32  # of LLaMA-2 7B
+    steps: int = 3  # that are timed, after two
+    seconds: float = 150.0  # a case, at most
+
 
 # What XLA is told about collectives. Latency hiding moves the gather of the next layer's weights beside this layer's
 # products; the pipelined collectives let it cross from one turn of the scan over layers to the next; the thresholds
@@ -59,25 +64,20 @@ TFLOP/s a GPU. Ours is `train_step` as the experiments run it. The peer is Huggi
 cuDNN's attention, activation checkpointing and a loss in slices, without an average of the weights."""
 
 
-def cases() -> list[Case]:
-    count = GPUS.value or (2 if TINY.value else max(1, len(gpus())))
-    lines = CASES.value.split(";") if CASES.value else SMALL if TINY.value else MANY if count > 1 else ONE
-    return [case_of(line.format(gpus=count), count) for line in lines]
+def cases(terms: Terms, sizes: Sizes) -> list[Case]:
+    count = sizes.gpus or (2 if terms.tiny else max(1, len(gpus())))
+    usual = SMALL if terms.tiny else MANY if count > 1 else ONE
+    given = sizes.cases.split(";") if sizes.cases else [line.format(gpus=count) for line in usual]
+    return [case_of(line, count, terms.tiny, sizes) for line in given]
 
 
-def case_of(line: str, count: int) -> Case:
-    program, about = settings_of(line)
-    sizes = {"layers": 2 if TINY.value else LAYERS.value, "steps": 1 if TINY.value else STEPS.value}
-    about |= sizes | {"tiny": TINY.value}
-    if program == "torch":
-        return Case("torch_training", about | {"gpus": count}, SECONDS.value, TORCH)
-    return Case("jax_training", about, SECONDS.value, surroundings(count))
-
-
-def surroundings(count: int) -> dict[str, str]:
-    """-> environment of our process."""
-    told = f"--xla_force_host_platform_device_count={count}" if TINY.value else OVERLAP if count > 1 else ""
-    return JAX | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {told}".strip()}
+def case_of(line: str, count: int, tiny: bool, sizes: Sizes) -> Case:
+    framework, about = settings_of(line)
+    about |= {"layers": 2 if tiny else sizes.layers, "steps": 1 if tiny else sizes.steps, "tiny": tiny}
+    if framework == "torch":
+        return Case("torch_training", about | {"gpus": count}, sizes.seconds, TORCH)
+    told = f"--xla_force_host_platform_device_count={count}" if tiny else OVERLAP if count > 1 else ""
+    return Case("jax_training", about, sizes.seconds, JAX | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {told}"})
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
@@ -128,9 +128,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     ]
 
 
-def main(argv: list[str]) -> None:
-    play(Page("training", "Training beside torch", ABOUT, HEADER, lines, bars), cases())
-
+PAGE = Page("training", "Training beside torch", ABOUT, HEADER, lines, bars)
 
 if __name__ == "__main__":
-    app.run(main)
+    main(lambda terms, sizes: play(PAGE, cases(terms, sizes), terms), Sizes)

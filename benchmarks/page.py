@@ -1,0 +1,90 @@
+"""What a benchmark found, as a page: a table, the bars and whether they were reached, what could not be measured."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]  # what one process measured once; "error" says why it could not
+FEW = 5  # values of a bar that are all said
+
+
+class Bar(NamedTuple):
+    """What is asked for. `values` say what was measured, by where; the worst of them counts."""
+
+    what: str
+    bound: float
+    values: dict[str, float]
+    at_most: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if not self.values:
+            return "not measured"
+        worst = max(self.values.values()) if self.at_most else min(self.values.values())
+        return "reached" if (worst <= self.bound if self.at_most else worst >= self.bound) else "NOT REACHED"
+
+    def line(self) -> list[str]:
+        worst_first = sorted(self.values.items(), key=lambda item: item[1], reverse=self.at_most)
+        said = [f"{value:.4g} ({where})" for where, value in worst_first]
+        found = ", ".join(said) if len(said) < FEW else f"{said[0]} to {said[-1]}"
+        return [self.what, f"{'<=' if self.at_most else '>='} {self.bound:g}", found, self.verdict]
+
+
+class Page(NamedTuple):
+    """How the rows of a benchmark are shown.
+
+    Attributes:
+      about: what is measured, in a few sentences.
+      lines: the table under `header`.
+
+    """
+
+    name: str
+    title: str
+    about: str
+    header: Sequence[str]
+    lines: Callable[[list[Row]], list[list[str]]]
+    bars: Callable[[list[Row]], list[Bar]]
+
+
+def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> str:
+    missing = [[row["program"], settings(row), row["error"]] for row in rows if "error" in row]
+    parts = [
+        f"# {page.title}", page.about, f"`{command}` on " + ", ".join(f"{k} {v}" for k, v in machine.items()),
+        table(page.header, page.lines(rows)),
+        "## Bars", table(("what", "bar", "measured", "verdict"), [bar.line() for bar in page.bars(rows)]),
+    ]  # fmt: skip
+    parts += ["## Not measured", table(("program", "case", "why"), missing)] if missing else []
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> Row:
+    bars = [bar._asdict() | {"verdict": bar.verdict} for bar in page.bars(rows)]
+    return {"benchmark": page.name, "command": command, "machine": machine, "bars": bars, "rows": rows}
+
+
+def settings(row: Row) -> str:
+    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("program", "error"))
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """-> Markdown whose columns stand in line as plain text, too."""
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    rows = [header, ["-" * width for width in widths], *lines]
+    return "\n".join("| " + " | ".join(f"{x:<{w}}" for x, w in zip(row, widths, strict=True)) + " |" for row in rows)
+
+
+def the(rows: list[Row], /, **about: Any) -> Row:
+    """-> the row about this; an empty one if it was not measured."""
+    return next((row for row in rows if "error" not in row and about.items() <= row.items()), {})
+
+
+def ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a and b else None
+
+
+def number(x: float | None, digits: int = 2) -> str:
+    return "" if x is None else f"{x:.{digits}f}"
+
+
+def thousands(length: int) -> str:
+    return f"{length // 1024}K" if length % 1024 == 0 else str(length)
