@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
-from longjax.attention import Part, Scene, Tokens
+from longjax.attention import Part, Scene
 from longjax.branches import Branch, Place
 from longjax.cache import Store
 from longjax.config import ModelConfig
@@ -28,13 +28,11 @@ class Branched:
         rotated = {at: rotate(k_BSKH, at(scene.keys.place_BT), scene.rope) for at in self.key_places()}
         parts, after = [], {}
         for branch in self.branches:
-            name = self.store_of(branch)
-            k, keys = rotated[branch.key_at], Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
-            keys = keys.replace(k_BWKH=k)
-            if memory and scene.keys.from_start:  # nothing came before
-                after[name] = memory[name].write(k, v_BSKH, scene.keys)
-            elif memory:
+            name, k = self.store_of(branch), rotated[branch.key_at]
+            if memory:
                 keys, after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
+            else:
+                keys = Store.of(k, v_BSKH, scene.keys)
             parts.append(part(branch, q_BTNH, keys, scene))
         return scene.softmax(tuple(parts)), after or None
 
@@ -55,14 +53,9 @@ class Branched:
         return f"keys{place}" + (f"_last{kept.last}" if kept.last else f"_first{kept.first}" if kept.first else "")
 
 
-def indices(tokens: Tokens) -> jax.Array:
-    """-> index_BT, -1 for padding."""
-    return jnp.where(tokens.real_BT, tokens.index_BT, -1)
-
-
 def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     """What the branch brings to the softmax."""
-    queries, rope = scene.queries, scene.rope
+    queries, keys, rope = scene.queries, keys.alone(), scene.rope
     if branch.mask is not None:
         logging.log_first_n(logging.INFO, "mask %s: no fast kernel knows it, dense or blockwise it is", 1, branch.mask)
     i_BT = queries.index_BT - queries.start_BT

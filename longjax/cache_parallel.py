@@ -5,6 +5,7 @@ A decoding step moves no keys: devices of one sequence agree on the largest scor
 """
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ class CacheParallel:
 
     def piece(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory: Any):
         """What one device does."""
-        if not isinstance(self.inner, Branched):
+        if not isinstance(self.inner, Branched) or jax.lax.axis_size("seq") == 1:
             return self.inner(q_BTNH, k_BSKH, v_BSKH, scene, memory)
         split = tuple(self.inner.kept_for(branch) == Kept() for branch in self.inner.branches)
         first = {name: begins(store) for name, store in memory.items()}
@@ -71,7 +72,7 @@ class CacheParallel:
 
 def begins(store: Store) -> jax.Array | None:
     """-> the first token of this device's piece; None: it has the whole store."""
-    return jax.lax.axis_index("seq") * store.index_BW.shape[1] if store.kept == Kept() else None
+    return jax.lax.axis_index("seq") * store.index_BW.shape[-1] if store.kept == Kept() else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,22 +98,21 @@ class Across:
 
 
 def memory_layout(memory: Any, attention: Attention) -> Any:
-    """-> a PartitionSpec for every array of a layer's cache."""
+    """-> a PartitionSpec for every array of the cache."""
     union = isinstance(attention, Branched)
 
     def of(store: Store) -> Store:
-        seq = "seq" if union and store.kept == Kept() else None
-        return jax.tree.map(lambda x: P(BATCH, seq, "model", None) if x.ndim == 4 else P(BATCH, seq), store)
+        slots = (None, BATCH, "seq" if union and store.kept == Kept() else None)
+        axes = {0: (), 3: slots, 5: (*slots, "model", None)}
+        return jax.tree.map(lambda x: P(*axes[x.ndim]), store)
 
     return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, Store))
 
 
 def empty_memory(model: Llama, batch: int, size: int, length: int, mesh: jax.sharding.Mesh | None) -> Any:
     """-> the cache of all layers, on the mesh from the beginning."""
+    make = partial(model.empty_memory, batch, size, length)
     if mesh is None:
-        return model.empty_memory(batch, size, length)
-    attention = model.attention(length)
-    one = jax.eval_shape(lambda: attention.empty(model.cfg, batch, size))
-    specs = jax.tree.map(lambda spec: P(None, *spec), memory_layout(one, attention), is_leaf=lambda x: isinstance(x, P))
-    make = jax.sharding.auto_axes(lambda: model.empty_memory(batch, size, length), out_sharding=specs)
-    return jax.jit(make)()
+        return make()
+    specs = memory_layout(jax.eval_shape(make), model.attention(length))
+    return jax.jit(jax.sharding.auto_axes(make, out_sharding=specs))()

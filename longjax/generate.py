@@ -1,4 +1,4 @@
-"""What comes next? Prompts go into the cache chunk by chunk; then a token at a time, until every row has ended.
+"""What comes next? Prompts go into the cache, in one pass or by chunks; then a token at a time, until all have ended.
 
 Two programs a shape: `begin` and `go_on`. Rows of a call may have any lengths up to C, the size of their cache.
 Letters as in llama.py; C tokens of a row at most, P of a chunk, S ids that end a row.
@@ -15,7 +15,8 @@ from longjax.attention import Tokens
 from longjax.llama import Llama, logits
 from longjax.rope import Rope
 
-CHUNK = 2048  # of a prompt that is read at once
+PASS = 2**17  # tokens of prompts that are read in one pass, where attention sees this call's keys alone
+CHUNK = 2048  # of longer ones
 NEVER = -1e30
 RUNNING, EOS, STOP, LENGTH = range(4)  # why a row has ended
 
@@ -60,26 +61,39 @@ class Rows(struct.PyTreeNode):
     logprob_B: jax.Array
 
 
+def at_once(rows: int, size: int) -> int:
+    """-> how many tokens of each row are read in one pass: all, unless they are too many or devices share a row."""
+    shared = jax.sharding.get_abstract_mesh().shape.get("seq", 1) > 1
+    return min(CHUNK, size) if shared or rows * size > PASS else size
+
+
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(4,))
 def begin(
     model: Llama, length: int, params: Any, rope: Rope, memory: Any, tokens_BC: jax.Array, length_B: jax.Array,
     rules: Rules,
 ) -> Rows:  # fmt: skip
     """-> rows whose prompts are read, with the first token of each answer. `length` chooses the attention."""
-    B, P = tokens_BC.shape[0], min(CHUNK, tokens_BC.shape[1])
+    (B, C), P = tokens_BC.shape, at_once(*tokens_BC.shape)
 
-    def read(n, carry):
+    def read(where, tokens_BP, memory):
+        """-> (memory, last_BD): hidden states of the last token of each prompt, zeros if it is not here."""
+        hidden_BPD, memory = model.apply({"params": params}, tokens_BP, where, length, memory, rope=rope)
+        is_last_BP1 = (where.index_BT == length_B[:, None] - 1)[..., None]
+        return memory, by_rows(jnp.sum(jnp.where(is_last_BP1, hidden_BPD, 0), axis=1), model)
+
+    def read_chunk(n, carry):
         memory, last_BD = carry
         index_BP = jnp.broadcast_to(n * P + jnp.arange(P, dtype=jnp.int32), (B, P))
         tokens_BP = jax.lax.dynamic_slice_in_dim(tokens_BC, n * P, P, axis=1)
-        where = Tokens.at(index_BP, real_BT=index_BP < length_B[:, None])
-        hidden_BPD, memory = model.apply({"params": params}, tokens_BP, where, length, memory, rope=rope)
-        is_last_BP1 = (index_BP == length_B[:, None] - 1)[..., None]
-        return memory, last_BD + jnp.sum(jnp.where(is_last_BP1, hidden_BPD, 0), axis=1)
+        memory, more_BD = read(Tokens.at(index_BP, real_BT=index_BP < length_B[:, None]), tokens_BP, memory)
+        return memory, last_BD + more_BD
 
-    last_BD = by_rows(jnp.zeros((B, model.cfg.dim), model.cfg.dtype), model)
-    chunks = -(-jnp.max(length_B) // P)
-    memory, last_BD = jax.lax.fori_loop(0, chunks, read, (memory, last_BD))
+    if P == C:
+        real_BC = jnp.arange(C, dtype=jnp.int32) < length_B[:, None]
+        memory, last_BD = read(Tokens.whole(B, C, real_BC), tokens_BC, memory)
+    else:
+        last_BD = by_rows(jnp.zeros((B, model.cfg.dim), model.cfg.dtype), model)
+        memory, last_BD = jax.lax.fori_loop(0, -(-jnp.max(length_B) // P), read_chunk, (memory, last_BD))
     none_B = jnp.zeros_like(length_B)
     rows = Rows(memory, tokens_BC, length_B - 1, none_B, none_B, none_B.astype(jnp.float32))
     return said(model, params, rows, last_BD[:, None], rules)

@@ -79,24 +79,36 @@ def best(score_BTNM: jax.Array, top_k: int) -> jax.Array:
 
 
 class Blocks(struct.PyTreeNode):
-    """The store by blocks. index_BMC is -1 where no token has come yet."""
+    """The store by blocks. index_BMC is -1 where no token has come yet.
+
+    Keys and values may have a leading axis of layers, which `at` looks into.
+    """
 
     k_BMCKH: jax.Array
     v_BMCKH: jax.Array
     index_BMC: jax.Array
+    at: tuple[jax.Array, ...]
 
     @classmethod
     def of(cls, store: Store, block: int) -> "Blocks":
-        def cut(x):
-            return x.reshape(x.shape[0], -1, block, *x.shape[2:])
+        lead = store.index_BW.shape[:-1]
 
-        return cls(cut(store.k_BWKH), cut(store.v_BWKH), cut(store.index_BW))
+        def cut(x):
+            return x.reshape(*lead, -1, block, *x.shape[len(lead) + 1 :])
+
+        return cls(cut(store.k_BWKH), cut(store.v_BWKH), cut(store.index_BW)[store.at], store.at)
+
+    @property
+    def landmarks(self) -> jax.Array:
+        """-> k_BMKH of the last token of each block."""
+        return self.k_BMCKH[(*self.at, slice(None), slice(None), -1)]
 
     def take(self, block_BTNU: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """-> k_BTNUCH, v_BTNUCH, index_BTNUC: one copy a query and head; index -1 if no such block exists."""
-        N, K = block_BTNU.shape[2], self.k_BMCKH.shape[3]
+        N, K = block_BTNU.shape[2], self.k_BMCKH.shape[-2]
         row, head = jnp.arange(block_BTNU.shape[0])[:, None, None, None], (jnp.arange(N) // (N // K))[:, None]
-        k_BTNUCH, v_BTNUCH = (x.at[row, block_BTNU, :, head].get(mode="clip") for x in (self.k_BMCKH, self.v_BMCKH))
+        place = (*self.at, row, block_BTNU, slice(None), head)
+        k_BTNUCH, v_BTNUCH = (x.at[place].get(mode="clip") for x in (self.k_BMCKH, self.v_BMCKH))
         index_BTNUC = self.index_BMC.at[row, block_BTNU].get(mode="fill", fill_value=-1)
         return k_BTNUCH, v_BTNUCH, index_BTNUC
 
@@ -181,10 +193,10 @@ def places(asked: Asked, block: int, first: int, last: int) -> jax.Array:
 def scores(asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
     """-> score_BTNM: the last top_k blocks stand in place, all earlier ones one block before them."""
     B, T, N, H = asked.q_BTNH.shape
-    M, C, K = blocks.k_BMCKH.shape[1:4]
+    (M, C), K = blocks.index_BMC.shape[1:], blocks.k_BMCKH.shape[-2]
     q_BTPNH = at_places(asked.q_BTNH, places(asked, C, 1, top_k + 1), rope)
     q_BTPKGH = q_BTPNH.reshape(B, T, -1, K, N // K, H)
-    k_BMKH = blocks.k_BMCKH[:, :, -1]
+    k_BMKH = blocks.landmarks
     near_BTJ = asked.past_BT[:, :, None] - jnp.arange(1, top_k + 1)
     k_BTJKH = k_BMKH.at[jnp.arange(B)[:, None, None], near_BTJ].get(mode="clip")
     far = jnp.einsum("BTKGH,BMKH->BTKGM", q_BTPKGH[:, :, -1], k_BMKH, preferred_element_type=jnp.float32)
@@ -199,7 +211,7 @@ def scores(asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
 
 def attend(asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int) -> jax.Array:
     """-> out_BTNH. `here` blocks from the beginning of the chunk stand in place."""
-    M, C = blocks.k_BMCKH.shape[1:3]
+    M, C = blocks.index_BMC.shape[1:]
     index_BT11, start_BT11 = (x[:, :, None, None] for x in (asked.tokens.index_BT, asked.tokens.start_BT))
     block_BTNU, ago_BTNU = attended_blocks(asked, block_BTNJ, top_k, here, M)
     q_BTPNH = at_places(asked.q_BTNH, places(asked, C, 1 - here, top_k + 1), rope)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from longjax.attention import NEVER, Scene, logits, mix
-from longjax.branched import indices, part
+from longjax.branched import part
 from longjax.branches import Branch
 from longjax.cache import Store
 from longjax.config import ModelConfig
@@ -64,7 +64,7 @@ class Landmarks:
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
         assert memory is None, "training has no cache"
         rotated = rotate(k_BSKH, scene.keys.place_BT, scene.rope)
-        causal = part(Branch(), q_BTNH, Store(rotated, v_BSKH, indices(scene.keys), scene.keys.start_BT), scene)
+        causal = part(Branch(), q_BTNH, Store.of(rotated, v_BSKH, scene.keys), scene)
         x_BKGTS, seen = logits(causal)
         weight_BKGTS = weights(x_BKGTS, seen, scene.queries.index_BT, self.block)
         return mix(weight_BKGTS, causal).reshape(q_BTNH.shape).astype(q_BTNH.dtype), None

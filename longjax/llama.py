@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention import Attention, Dense, Scene, Softmax, Tokens
+from longjax.cache import in_layer
 from longjax.config import ModelConfig
 from longjax.cross_entropy import cross_entropy
 from longjax.methods.base import Method, nothing
@@ -178,7 +179,7 @@ class Llama(nn.Module):
     def empty_memory(self, batch: int, size: int, length: int) -> Any:
         """-> the cache of all layers, for rows of at most `size` tokens."""
         one = self.attention(length).empty(self.cfg, batch, size)
-        return jax.tree.map(lambda x: jnp.repeat(x[None], self.cfg.layers, axis=0), one)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.cfg.layers, *x.shape)), one)
 
     @nn.compact
     def __call__(
@@ -213,15 +214,17 @@ class Llama(nn.Module):
         head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
         scene = Scene(where, where, rope, head_N, softmax=self.softmax)
 
-        def body(x_BTD, layer):
-            w, own, memory, number = layer
+        def body(carry, layer):
+            (x_BTD, memory), (w, own, number) = carry, layer
             w = method.adapt(w, own)
             w = self.place.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
-            return block(x_BTD, w, memory, scene.replace(layer=number), attention, cfg, self.place.act)
+            scene_here, memory = scene.replace(layer=number), in_layer(memory, number)
+            x_BTD, memory = block(x_BTD, w, memory, scene_here, attention, cfg, self.place.act)
+            return (x_BTD, in_layer(memory, None)), None
 
         x_BTD = self.place.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
-        stack = (layers, own.get("layers", {}), memory, jnp.arange(cfg.layers))
-        x_BTD, memory = jax.lax.scan(jax.checkpoint(body, policy=self.keep), x_BTD, stack)
+        stack = (layers, own.get("layers", {}), jnp.arange(cfg.layers))
+        (x_BTD, memory), _ = jax.lax.scan(jax.checkpoint(body, policy=self.keep), (x_BTD, memory), stack)
         return norm(x_BTD, outer, "norm", cfg), memory
 
 

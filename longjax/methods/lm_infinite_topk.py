@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from longjax.attention import NEVER, Part, Scene
-from longjax.branched import indices, part
+from longjax.branched import part
 from longjax.branches import At, Branch
-from longjax.cache import Store
+from longjax.cache import Store, indices
 from longjax.config import ModelConfig
 from longjax.intervals import Far, Kept, Near
 from longjax.methods.base import Method, frozen
@@ -31,14 +31,14 @@ class LookBack:
     from_layer: int
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
-        plain = Store(k_BSKH, v_BSKH, indices(scene.keys), scene.keys.start_BT)
+        plain = Store.of(k_BSKH, v_BSKH, scene.keys)
         turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.place_BT, scene.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
         for name, store in (memory or {}).items():
             seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
         near, first = Branch(Near(self.window)), Branch(Far(self.window, self.first), At(self.clamp), At(0))
         parts = (part(near, q_BTNH, seen["near"], scene), part(first, q_BTNH, seen["first"], scene))
-        return scene.softmax((*parts, self.middle(q_BTNH, seen["every"], scene))), after or None
+        return scene.softmax((*parts, self.middle(q_BTNH, seen["every"].alone(), scene))), after or None
 
     def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:
         kept = {"near": Kept(last=self.window), "first": Kept(first=self.first), "every": Kept()}
