@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as tiles
 
 from longjax.bands import Band
 
@@ -88,11 +89,14 @@ def made(how: Splash, heads: int, band: Band) -> Any:
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
         use_fused_bwd_kernel=True,
     )  # fmt: skip
-    mask = masks.MultiHeadMask([of_band(band)] * heads)
-    with jax.ensure_compile_time_eval():
-        return splash.make_splash_mha(
-            mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=how.interpret
-        )  # fmt: skip
+    mask, parts = masks.MultiHeadMask([of_band(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
+    forward, function = tiles.process_mask(mask, (q, kv), **parts)  # numpy: also where no device is there to hold it
+    backward, _ = tiles.process_mask_dkv(mask, (q, kv), shrink_grid=False, **parts)  # as the fused kernel wants it
+    return splash.SplashAttentionKernel(
+        forward, None, backward, block_sizes=blocks, is_mqa=False, save_residuals=False,
+        mask_value=splash.DEFAULT_MASK_VALUE, attn_logits_soft_cap=None, residual_checkpoint_name=None,
+        mask_function=function, interpret=how.interpret,
+    )  # fmt: skip
 
 
 def of_band(band: Band) -> masks.Mask:

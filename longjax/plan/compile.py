@@ -1,6 +1,5 @@
-"""The real programs, for shapes in their places: a training step, and the evaluator's two. No weights are made."""
+"""The real training step, for shapes in their places, as its compiler makes it. No weights are made."""
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.stages import Compiled, Traced
+from jax.stages import Traced
 
-from longjax import generate, memory, sharding
-from longjax.attention import Dense, Tokens
+from longjax import memory, sharding
+from longjax.attention import Tokens
 from longjax.batch import as_batch
-from longjax.cache_parallel import Serving, empty_memory
 from longjax.data import Rows
 from longjax.llama import Llama
-from longjax.score import ByLength
 from longjax.train import Recipe, new_state, train_step
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -33,13 +30,13 @@ class Program(NamedTuple):
 class Fit(NamedTuple):
     """What the compiler says of a device's memory in bytes: arguments and results, the rest, and the most at a time.
 
-    `compiled` is None where it does not fit, and `peak` then what was asked for.
+    `text` is the scheduled program; "" where it does not fit, and `peak` then what was asked for.
     """
 
     held: int
     temporary: int
     peak: int
-    compiled: Compiled | None
+    text: str
 
 
 def placed(tree: Any, mesh: jax.sharding.Mesh, dtype: Any = None) -> Any:
@@ -74,36 +71,10 @@ def training(model: Llama, recipe: Recipe, length: int, mesh: jax.sharding.Mesh)
     return Program(traced, memory.estimate(traced, state, given)._asdict())
 
 
-def serving(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> "tuple[Program, Program]":
-    """-> generate.begin and generate.go_on of rows of `size` tokens, on the current mesh."""
-    dtype = jnp.dtype(model.cfg.dtype)
-    reader = dataclasses.replace(model, train=False, place=Serving())
-    params = placed(parameters(reader), mesh, dtype)
-    own = reader.method.own(jax.random.key(0), reader.cfg)
-    rope = ByLength(reader, {"method": own}).rope(np.full(rows, size))
-    cache = jax.eval_shape(lambda: empty_memory(reader, rows, size, size, mesh))
-    by_rows = jax.NamedSharding(mesh, jax.P(sharding.BATCH))
-
-    def of_rows(dtype, *more):
-        return jax.ShapeDtypeStruct((rows, *more), dtype, sharding=by_rows)
-
-    rules = generate.Rules(np.int32(2), np.int32(model.cfg.vocab), *(of_rows(jnp.int32, *n) for n in ((1,), (), ())))
-    begin = generate.begin.trace(
-        reader, size, params, rope, cache, of_rows(jnp.int32, size), of_rows(jnp.int32), rules
-    )  # fmt: skip
-    started = jax.eval_shape(
-        generate.begin, reader, size, params, rope, cache, of_rows(jnp.int32, size), of_rows(jnp.int32), rules
-    )
-    writer = dataclasses.replace(reader, softmax=Dense())
-    go_on = generate.go_on.trace(writer, size, params, rope, started, rules, np.int32(size))
-    before = {"parameters": memory.held(params), "cache": memory.held(cache)}
-    return Program(begin, before), Program(go_on, before)
-
-
 @contextmanager
 def effort(fast: bool) -> Iterator[None]:
     """Fast: does it fit, and no more; the compiler then schedules nothing well."""
-    before = jax.config.jax_optimization_level
+    before = jax.config.values["jax_optimization_level"]
     jax.config.update("jax_optimization_level", "O0" if fast else before)
     try:
         yield
@@ -119,14 +90,14 @@ def compiled(program: Program, platform: str, fast: bool) -> Fit:
     except jax.errors.JaxRuntimeError as error:
         if not (needed := asked_for(str(error))):
             raise ValueError(f"the compiler for this topology failed: {str(error)[:500]}") from error
-        return Fit(0, 0, needed, None)
-    said = done.memory_analysis()
+        return Fit(0, 0, needed, "")
+    said: Any = done.memory_analysis()
     held = said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
     peak = getattr(said, "peak_memory_in_bytes", 0) or held + said.temp_size_in_bytes
-    return Fit(held, said.temp_size_in_bytes, peak, done)
+    return Fit(held, said.temp_size_in_bytes, peak, done.as_text() or "")
 
 
 def asked_for(error: str) -> int:
-    """-> bytes that the program wanted; 0: it did not fail for that."""
-    found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", error)
+    """-> bytes that the program wanted, in either wording; 0: it did not fail for that."""
+    found = re.search(r"(?:Used |temporaries \()([\d.]+)([KMG])\)? (?:of|exceeds available)", error)
     return round(float(found[1]) * UNITS[found[2]]) if found else 0

@@ -242,3 +242,8 @@ def walk(found: tuple[Event, ...], times: int = 1) -> Iterator[tuple[Event, int]
     for event in found:
         yield event, times
         yield from walk(event.inside, times * event.times)
+
+
+def is_forward(op: Op) -> bool:
+    """-> whether an attention kernel is one of the forward pass."""
+    return not re.search("dkv|dq|backward|bwd", op.name + op.attr("custom_call_target"), re.IGNORECASE)

@@ -1,21 +1,21 @@
 """From a question - what, of which model, on which chips - to a plan."""
 
 import dataclasses
+import importlib.metadata
 import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jaxlib
 
 from longjax import sharding
 from longjax.flops import train_flops, visible_keys
 from longjax.launch import REMAT
 from longjax.llama import Llama
-from longjax.plan import advice, compile, hlo, roofline
+from longjax.plan import advice, compile, hlo, roofline, serving
 from longjax.plan.advice import Choice
 from longjax.plan.compile import Fit, Program
-from longjax.plan.report import BILLION, Plan, sums
+from longjax.plan.report import BILLION, Plan, kernels, sums
 from longjax.plan.topology import Topology
 from longjax.train import Recipe
 
@@ -69,28 +69,36 @@ def plan(wish: Wish, command: str) -> Plan:
         program = programs(wish, mesh)
         fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
     hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "kept", "work")}
-    hbm |= {name: float(bytes_) for name, bytes_ in zip(("held", "temporary"), fit, strict=False) if fit.compiled}
+    hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
     hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
-    module = hlo.parse(fit.compiled.as_text()) if fit.compiled else {}
-    found = hlo.events(module) if module else ()
+    module = hlo.parse(fit.text) if fit.text else {}
+    events = hlo.events(module) if module else ()
     step = timed(wish, module, mesh) if module and not wish.fast else None
     return Plan(
         wish.what, wish.topology.name, command, setting(wish), fits(fit, hbm["limit"]), hbm, flops(wish),
-        sums(hlo.walk(found)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
-        {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
+        kernels(hlo.walk(events)), sums(hlo.walk(events)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
+        versions(),
     )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "libtpu", "jax-cuda13-pjrt") if found(name)}
+
+
+def found(package: str) -> bool:
+    return any(importlib.metadata.distributions(name=package))
 
 
 def programs(wish: Wish, mesh: jax.sharding.Mesh) -> Program:
     if wish.what == "train":
         return compile.training(wish.model, wish.recipe, wish.length, mesh)
-    begin, go_on = compile.serving(wish.model, wish.recipe.rows, wish.length, mesh)
-    return begin if wish.what == "prefill" else go_on
+    program = serving.reading if wish.what == "prefill" else serving.writing
+    return program(wish.model, wish.recipe.rows, wish.length, mesh)
 
 
 def fits(fit: Fit, limit: float) -> bool:
     """TPUs' compiler refuses what does not fit, GPUs' does not."""
-    return fit.compiled is not None and fit.peak <= limit
+    return fit.text != "" and fit.peak <= limit
 
 
 def setting(wish: Wish) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Plan:
       setting: model, method, length, rows, mesh ...
       hbm: state by kind, foretold; `held`, `temporary` and `peak` by the compiler; `limit` of the chip.
       flops: of one run of the program, all chips together; `useful` as in flops.py.
+      kernels: attention kernels of a chip, forward and backward: what is computed again is counted again.
       collectives: by kind: how many, how many beside other work, bytes that a device sends.
       step: seconds, MFU, where the time goes; None if the schedule was not asked for.
       note: what else is to be said.
@@ -38,7 +39,8 @@ class Plan:
     fits: bool
     hbm: dict[str, float]
     flops: dict[str, float]
-    collectives: dict[str, dict[str, float]]
+    kernels: dict[str, int]
+    collectives: dict[str, dict[str, Any]]
     step: dict[str, Any] | None
     note: str
     versions: dict[str, str]
@@ -46,7 +48,7 @@ class Plan:
     def text(self) -> str:
         """-> a page."""
         title = f"{self.what} on {self.topology}: " + ", ".join(f"{key} {value}" for key, value in self.setting.items())
-        parts = [title, self.memory(), self.exchanges(), self.time(), self.note]
+        parts = [title, self.memory(), self.exchanges(), self.work(), self.time(), self.note]
         return "\n\n".join(part for part in parts if part)
 
     def memory(self) -> str:
@@ -63,6 +65,11 @@ class Plan:
             for kind, x in self.collectives.items()
         ]
         return "\n".join(["exchanges of a chip      count  hidden  GiB sent  of", *lines]) if lines else ""
+
+    def work(self) -> str:
+        said = [f"{self.flops['useful']:.3g} floating-point operations a step"] if self.flops else []
+        said += [f"attention kernels: {self.kernels['forward']} forward, {self.kernels['backward']} backward"]
+        return ", ".join(said)
 
     def time(self) -> str:
         if not self.step:
@@ -89,6 +96,14 @@ def sums(events: Iterable[tuple[hlo.Event, int]]) -> dict[str, dict[str, Any]]:
             one["sent"] += times * what.sent
             one["dtypes"] = sorted({*one["dtypes"], what.dtype})
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["sent"]))
+
+
+def kernels(events: Iterable[tuple[hlo.Event, int]]) -> dict[str, int]:
+    found = {"forward": 0, "backward": 0}
+    for event, times in events:
+        if event.does == "kernel":
+            found["forward" if hlo.is_forward(event.op) else "backward"] += times
+    return found
 
 
 def save(plan: Plan, folder: pathlib.Path, name: str) -> None:

@@ -50,13 +50,13 @@ class Clock:
     width: int
 
     def __post_init__(self):
-        self.where: collections.Counter[str] = collections.Counter()
-        self.places: collections.Counter[str] = collections.Counter()
+        self.where: dict[str, float] = collections.defaultdict(float)
+        self.places: dict[str, float] = collections.defaultdict(float)
         self.types = {op.name: op.type for ops in self.module.values() for op in ops}
 
     def estimate(self) -> Estimate:
         seconds = self.run(hlo.events(self.module), 1.0)
-        return Estimate(seconds, dict(self.where.most_common()), self.places.most_common(12))
+        return Estimate(seconds, dict(most(self.where)), most(self.places)[:12])
 
     def run(self, events: tuple[Event, ...], times: float) -> float:
         """-> seconds of one run; `times` is how often it is run, for the sums by kind."""
@@ -74,7 +74,7 @@ class Clock:
                 now += self.run(event.inside, times * event.times) * event.times
                 free = max(free, now)
             elif event.does == "kernel":
-                forward = is_forward(event.op)
+                forward = hlo.is_forward(event.op)
                 kind = f"attention, {'forward' if forward else 'backward'}"
                 spend(kind, self.kernel(forward) / layer[forward], event.op)
             elif event.does == "collective":
@@ -145,16 +145,17 @@ class Clock:
         return MESSAGE + what.sent / (rates[0] if one else sum(rates))
 
 
+def most(sums: dict[str, float]) -> list[tuple[str, float]]:
+    """-> the largest first."""
+    return sorted(sums.items(), key=lambda pair: -pair[1])
+
+
 def attention_calls(events: tuple[Event, ...]) -> collections.Counter[bool]:
     """-> kernels forward (True) and backward of one loop's body: those of one layer, which share its pairs.
 
     A layer that is computed again in the backward pass has its forward kernels there once more.
     """
-    return collections.Counter(is_forward(event.op) for event in events if event.does == "kernel")
-
-
-def is_forward(op: Op) -> bool:
-    return not re.search("dkv|dq|backward|bwd", op.name + op.attr("custom_call_target"), re.IGNORECASE)
+    return collections.Counter(hlo.is_forward(event.op) for event in events if event.does == "kernel")
 
 
 def place(op: Op) -> str:
@@ -172,7 +173,9 @@ def spanned(group: int, mesh: jax.sharding.Mesh, topology: Topology) -> list[tup
     """-> axes of the torus over which such a group lies: how many chips along each, and whether they are a ring."""
     sizes = dict(mesh.shape)
     choices = [("seq",), ("model",), ("fsdp", "seq"), ("fsdp",), ("data",), ("data", "fsdp"), ("data", "fsdp", "seq")]
-    names = next((c for c in choices if math.prod(sizes[n] for n in c) == group), tuple(sizes))
+    names = next((c for c in choices if math.prod(sizes[n] for n in c) == group), None)
+    if names is None:
+        return [(group, False)]
     index = tuple(slice(None) if name in names else 0 for name in mesh.axis_names)
     coords = np.array([device.coords for device in np.ravel(mesh.devices[index])])
     extents = [len(set(column)) for column in coords.T[: len(topology.shape)]]

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -125,7 +125,7 @@ def parse(name: str) -> Topology:
     return Topology(name, CHIPS[kind], tuple(map(int, sizes)))
 
 
-def devices(topology: Topology) -> list[jax.Device]:
+def devices(topology: Topology) -> list[Any]:
     """-> descriptions of devices, which programs can be compiled for. Raises ValueError, with what to install."""
     prepare()
     chip = topology.chip
