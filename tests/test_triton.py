@@ -17,6 +17,7 @@ from longjax.kernels.triton import Triton, refuses
 from longjax.kernels.triton_tiles import Laid, Tile, lay, pairs, visits
 from longjax.methods import METHODS
 from longjax.methods.base import plain_rope
+from shape_names import checked
 
 CFG = ModelConfig(dim=96, heads=4, kv_heads=2, trained_len=64, dtype="float32")  # heads of width 24: padded to 32
 B, T = 2, 88  # no tile divides it
@@ -161,6 +162,14 @@ def test_bfloat16_is_dense_within_its_rounding():
     found, wanted = both(SMALL, *qkv), both(Dense(), *(x.astype(jnp.float32) for x in qkv))
     for x, y in zip(found, wanted, strict=True):  # rounded to 8 bits: half a unit is 2e-3 of a value
         assert float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y)) < 4e-3
+
+
+def test_array_names_tell_the_truth():
+    with checked("/longjax/kernels/triton") as seen:
+        jax.eval_shape(
+            out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, scene(WHERE["packed"], how))[0]), SMALL
+        )
+    assert {"out_kernel", "query_kernel", "merged"} <= {function for function, _ in seen}
 
 
 def test_cpu_is_refused_with_the_reason():

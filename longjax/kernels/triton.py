@@ -25,6 +25,7 @@ from longjax.kernels.triton_tiles import (
     lay,
     over,
     pairs,
+    plgpu,
     power,
     rows,
     score,
@@ -49,8 +50,10 @@ class Triton:
 
 
 def refuses() -> str | None:
-    """Why these kernels cannot run on this machine's default device, None if they can."""
+    """Why these kernels cannot run on this machine's first device, None if they can."""
     device = jax.devices()[0]
+    if plgpu is None:
+        return f"jax {jax.__version__} has no Pallas for Triton"
     if device.platform != "gpu" or "NVIDIA" not in device.device_kind:
         return f"the Triton kernels need an NVIDIA GPU, and this is {device.device_kind}"
     if float(device.compute_capability) < 8:
