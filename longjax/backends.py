@@ -4,17 +4,28 @@ On NVIDIA GPUs the rectangles of a method go to cuDNN, everything else to a Pall
 attention; elsewhere all is done in tiles by XLA. Measured on an H200, see results/benchmarks.
 """
 
+from typing import Literal
+
 import jax
 
-from longjax.attention import Softmax
+from longjax.attention import Dense, Softmax
 from longjax.blockwise import Blockwise
 from longjax.fused import Fused
 from longjax.kernels.cudnn import Cudnn
 from longjax.kernels.splash import Splash
+from longjax.kernels.triton import Triton, refuses
+
+Backend = Literal["auto", "tiles", "dense"]
 
 
 def best(platform: str | None = None) -> Softmax:
     """-> for "gpu", "tpu" or "cpu"; None: for the devices at hand. What a kernel refuses is said in a log line."""
     platform = platform or jax.default_backend()
-    kernels = {"gpu": Cudnn(), "cuda": Cudnn(), "tpu": Splash()}
-    return Fused(kernels[platform]) if platform in kernels else Blockwise()
+    if platform in ("gpu", "cuda"):
+        return Fused(Cudnn(), Blockwise() if refuses() else Triton())
+    return Fused(Splash()) if platform == "tpu" else Blockwise()
+
+
+def chosen(name: Backend) -> Softmax:
+    """-> by its name on the command line."""
+    return {"auto": best(), "tiles": Blockwise(), "dense": Dense()}[name]

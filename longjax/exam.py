@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from longjax import launch, sharding
-from longjax.blockwise import Blockwise
+from longjax.backends import best
 from longjax.evals.harness import ShortTasks
 from longjax.evals.harness.evaluate import installed
 from longjax.evals.longbench import LongBench
@@ -117,7 +117,7 @@ def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> Exa
     """-> the checkpoint with its method; nothing of it is in memory, so that it can plan and no more."""
     method, tokenizer = exam.chosen(given), Tokenizer(given.folder)
     cfg = launch.grown(given.cfg, method) if is_new(given, method) else given.cfg
-    model = Llama(cfg, method, softmax=Blockwise(), place=sharding.OnMesh() if mesh else OneDevice())
+    model = Llama(cfg, method, softmax=best(), place=sharding.OnMesh() if mesh else OneDevice())
     about = identity(exam, given, method, tokenizer)
     return Examinee(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.growth])
 

@@ -11,15 +11,21 @@ import jax
 from absl import flags as absl_flags
 
 from longjax import flags, sharding
+from longjax.backends import Backend, chosen
 from longjax.fit import Loop
 from longjax.launch import Place
 from longjax.methods import METHODS, Method, ds_bf16, with_lora
-from longjax.presets import PRESETS, Preset
+from longjax.presets import PRESETS, Preset, Remat
 from longjax.train import Recipe
 from longjax.workspace import Workspace, open_workspace
 
 absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
 
+# Gathers and scatters of weights run while others compute, and few large ones instead of many small.
+OVERLAP = (
+    "--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_all_gather_combine_threshold_bytes=1073741824 "
+    "--xla_gpu_reduce_scatter_combine_threshold_bytes=1073741824"
+)
 SAME_BITS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice by the clock
 
 
@@ -42,7 +48,8 @@ class Job:
     trainable: str | None = None  # train only parameters whose path has this regular expression in it
     lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
     lora_alpha: float = 16.0
-    remat: Literal["full", "dots", "offload", "none"] | None = None  # what the backward pass computes again
+    remat: Remat | None = None  # what the backward pass computes again, from everything (full) to nothing (none)
+    attention: Backend | None = None  # back end: the machine's fastest kernels, tiles by XLA, or all scores at once
     dtype: Literal["bfloat16", "float32"] | None = None  # of activations; None: the preset's
 
     def workspace(self, recipe: Recipe) -> Workspace:
@@ -56,6 +63,7 @@ class Job:
         return dataclasses.replace(
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
+            softmax=chosen(self.attention) if self.attention else preset.softmax,
             lengths=integers(self.lengths, "lengths") or preset.lengths,
         )  # fmt: skip
 
@@ -108,8 +116,9 @@ class Machine:
 
     def start(self) -> None:
         """Before anything else of JAX is used."""
-        if self.deterministic:
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SAME_BITS}"
+        given = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{OVERLAP} {SAME_BITS if self.deterministic else ''} {given}"  # the last one counts
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.94")  # of a GPU; jax alone would take 0.75
         if not (self.distributed or self.coordinator):
             return
         try:

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from longjax import logs, sharding
 from longjax.attention import Tokens
+from longjax.backends import best
 from longjax.config import ModelConfig
 from longjax.data import Source
 from longjax.evals import passkey, score
@@ -27,7 +28,7 @@ from longjax.hf.config import on_base
 from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
 from longjax.methods.base import described
-from longjax.presets import Preset
+from longjax.presets import Preset, Remat
 from longjax.progress import Report
 from longjax.recall import Phrases
 from longjax.train import Recipe, State
@@ -35,8 +36,14 @@ from longjax.vocab import grow_vocab
 from longjax.workspace import Workspace
 
 POLICIES = jax.checkpoint_policies
-REMAT = {  # what the backward pass finds of a layer's forward pass; the rest it computes again
+ATTENTION = ("attn_out", "attn_lse")  # with these, attention is never computed twice
+QKV = (*ATTENTION, "q", "k", "v", "attn_sum")
+REMAT: dict[Remat, Any] = {  # what the backward pass finds of a layer's forward pass; the rest it computes again
     "full": None,  # nothing but the layer's input
+    "attention": POLICIES.save_only_these_names(*ATTENTION),
+    "qkv": POLICIES.save_only_these_names(*QKV),  # all but the feed-forward part
+    "qkv_up": POLICIES.save_only_these_names(*QKV, "up"),
+    "gate_up": POLICIES.save_only_these_names(*ATTENTION, "gate", "up"),
     "dots": POLICIES.dots_with_no_batch_dims_saveable,  # products with weights
     "offload": POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host"),  # the same, in the host's memory
     "none": POLICIES.everything_saveable,
@@ -99,7 +106,7 @@ def training(
     cfg: ModelConfig, method: Method, preset: Preset, recipe: Recipe, rows: Source, folder: pathlib.Path, at: Place
 ) -> Run:
     model = Llama(
-        cfg, method, train=True, softmax=preset.softmax, place=at.placement(), keep=REMAT[preset.remat]
+        cfg, method, train=True, softmax=preset.softmax or best(), place=at.placement(), keep=REMAT[preset.remat]
     )  # fmt: skip
     what = {"model": dataclasses.asdict(cfg), "method": described(method)}
     return Run(model, recipe, rows, folder, what, at.mesh, at.loop)
@@ -165,7 +172,7 @@ def evaluate(
     folder, writes = space.method_folder(about["method"]) / "evals" / about["weights"], jax.process_index() == 0
     cfg = grown(space.preset.model, method)
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
-    model = Llama(cfg, method, softmax=space.preset.softmax, place=at.placement())
+    model = Llama(cfg, method, softmax=space.preset.softmax or best(), place=at.placement())
     subject = Examinee(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
     examine_all(planned(tasks(space, space.preset.lengths), subject), subject, folder, report, writes)
 

@@ -9,6 +9,8 @@ from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, ModelConfig
 from longjax.train import Recipe
 
+Remat = Literal["full", "attention", "qkv", "qkv_up", "gate_up", "dots", "offload", "none"]  # see launch.REMAT
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -39,6 +41,7 @@ class Preset:
       tokens_a_call: of the evaluators.
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
+      softmax: the attention back end; None: the fastest of the machine.
       remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
       base_dir: a base that comes with us; None: there is none.
       workers: processes of a study that run methods side by side, each on its share of the cores.
@@ -59,8 +62,8 @@ class Preset:
     samples: int = 20
     depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     tokens_a_call: int = 16_384
-    softmax: Softmax = Blockwise()
-    remat: Literal["full", "dots", "offload", "none"] = "full"
+    softmax: Softmax | None = None
+    remat: Remat = "full"
     base_dir: str | None = None
     workers: int = 1
 
@@ -130,6 +133,7 @@ PAPER = Preset(
     settings={},
     characters=4_000_000_000,
     tokens_a_call=65_536,
+    remat="attention",
 )
 
 

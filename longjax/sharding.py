@@ -18,6 +18,7 @@ from jax import P
 from longjax.attention import Attention, Scene
 from longjax.config import ModelConfig
 from longjax.cross_entropy import cross_entropy
+from longjax.pieces import gather, look_up
 from longjax.rope import Rope
 
 BATCH = ("data", "fsdp")
@@ -197,50 +198,6 @@ class OnMesh:
         in_specs = (self.act, spec, None if bias_V is None else P(split), tokens, tokens)
         run = jax.shard_map(piece, in_specs=in_specs, out_specs=(P(), tokens, tokens), check_vma=False)
         return run(hidden_BTD, w_DV, bias_V, target_BT, weight_BT)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def gather(w: jax.Array, spec: P, dtype: jnp.dtype) -> jax.Array:
-    """Inside shard_map: the pieces of a weight put together. Its gradient is added up over devices in float32, and
-    every device gets its piece.
-    """
-    w = w.astype(dtype)
-    for dim, axes in enumerate(spec):
-        w = w if axes is None else jax.lax.all_gather(w, axes, axis=dim, tiled=True)
-    return w
-
-
-def scatter(d: jax.Array, spec: P) -> jax.Array:
-    """The transpose of gathering."""
-    for dim, axes in enumerate(spec):
-        d = d if axes is None else jax.lax.psum_scatter(d, axes, scatter_dimension=dim, tiled=True)
-    return d
-
-
-gather.defvjp(
-    lambda w, spec, dtype: (gather(w, spec, dtype), w[:0]),
-    lambda spec, dtype, like, d: (scatter(d.astype(jnp.float32), spec).astype(like.dtype),),
-)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def look_up(spec: P, dtype: jnp.dtype, table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """-> x_BTD of a table that lies in pieces; gradients of equal tokens are added up in float32."""
-    return gather(table_VD, spec, dtype)[tokens_BT]
-
-
-def look_up_forward(spec, dtype, table_VD, tokens_BT):
-    return look_up(spec, dtype, table_VD, tokens_BT), (table_VD, tokens_BT)
-
-
-def look_up_backward(spec, dtype, saved, d_BTD):
-    table_VD, tokens_BT = saved
-    V = table_VD.shape[0] * jax.lax.psum(1, spec[0] or ())
-    sums = jnp.zeros((V, d_BTD.shape[2]), jnp.float32).at[tokens_BT].add(d_BTD.astype(jnp.float32))
-    return scatter(sums, spec).astype(table_VD.dtype), None
-
-
-look_up.defvjp(look_up_forward, look_up_backward)
 
 
 def gathered(x: jax.Array) -> P:

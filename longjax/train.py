@@ -41,12 +41,13 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.99  # 0: no average is kept
     spike_sigmas: float = 0.0  # steps so far above the recent mean are left out; 0: only those that are no number
+    state_dtype: Literal["float32", "bfloat16"] = "float32"  # of trained weights and moments
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"  # of weights that are not trained
     seed: int = 0  # of data order, new weights and CLEX's factors
 
 
 class State(struct.PyTreeNode):
-    """`trained` has moments and an average; `frozen` has neither. Master weights and averages are float32."""
+    """`trained` has moments and an average, which is float32; `frozen` has neither."""
 
     step: jax.Array
     trained: Flat
@@ -63,9 +64,10 @@ class State(struct.PyTreeNode):
 
 def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """AdamW after clipping; norms and biases do not decay."""
+    mu_dtype = "bfloat16" if recipe.state_dtype == "bfloat16" else recipe.mu_dtype
     adamw = optax.adamw(
         schedule(recipe), b1=recipe.b1, b2=recipe.b2, eps=recipe.eps, weight_decay=recipe.weight_decay, mask=decays,
-        mu_dtype=recipe.mu_dtype,
+        mu_dtype=mu_dtype,
     )  # fmt: skip
     return optax.chain(optax.clip_by_global_norm(recipe.clip), adamw)
 
@@ -89,11 +91,11 @@ def decays(params: Flat) -> dict[str, bool]:
 def new_state(model: Llama, recipe: Recipe, params: dict[str, Any]) -> State:
     """Before the first step. Raises ValueError if nothing is trainable."""
     flat: Flat = dict(traverse_util.flatten_dict(params, sep="/"))  # pyright: ignore[reportAssignmentType]
-    trained = {path: x.astype(jnp.float32) for path, x in flat.items() if model.method.trainable(path)}
+    trained = {path: x.astype(recipe.state_dtype) for path, x in flat.items() if model.method.trainable(path)}
     if not trained:
         raise ValueError("the method trains no parameter: it is applied as it is")
     frozen = {path: x.astype(recipe.frozen_dtype) for path, x in flat.items() if path not in trained}
-    ema = jax.tree.map(jnp.copy, trained) if recipe.ema else {}
+    ema = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trained) if recipe.ema else {}
     return State(jnp.int32(0), trained, frozen, ema, optimizer(recipe).init(trained), Guard.new())
 
 
@@ -139,11 +141,11 @@ def over_micro_batches(
         return gradients(model, state, batch, key)
 
     def add(sums, part):
-        return jax.tree.map(jnp.add, sums, gradients(model, state, *part)), None
+        return jax.tree.map(jnp.add, sums, in_float32(gradients(model, state, *part))), None
 
-    zero = (Sums.zero(len(edges(batch["tokens_BT"].shape[1])) - 1), jax.tree.map(jnp.zeros_like, state.trained))
+    sums, grads = Sums.zero(len(edges(batch["tokens_BT"].shape[1])) - 1), jax.tree.map(jnp.zeros_like, state.trained)
     parts = {name: by_micro(x, count) for name, x in batch.items()}
-    return jax.lax.scan(add, zero, (parts, jax.random.split(key, count)))[0]
+    return jax.lax.scan(add, (sums, in_float32(grads)), (parts, jax.random.split(key, count)))[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
@@ -165,7 +167,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     sums, grads = over_micro_batches(model, state, batch, key, rows // (recipe.micro_rows or rows))
     weight = batch["weights_BT"].sum()
-    loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, grads)
+    loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, in_float32(grads))
     norm = optax.tree.norm(grads)
     taken = state.guard.allows(loss, norm, recipe.spike_sigmas)
     moved = update(recipe, state, grads)
@@ -181,11 +183,17 @@ def train_step(
 
 
 def update(recipe: Recipe, state: State, grads: Flat) -> tuple[Any, optax.OptState, Any]:
-    """-> weights, optimiser state and average after one step."""
+    """-> weights, optimiser state and average after one step, which is computed in float32 however they are kept."""
+    trained, opt, grads = in_float32((state.trained, state.opt, grads))
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its int32 step count
-        updates, opt = optimizer(recipe).update(grads, state.opt, state.trained)
-    trained = optax.apply_updates(state.trained, updates)
-    return trained, opt, optax.incremental_update(trained, state.ema, 1 - recipe.ema) if state.ema else {}
+        updates, opt = optimizer(recipe).update(grads, opt, trained)
+    trained = optax.apply_updates(trained, updates)
+    ema = optax.incremental_update(trained, state.ema, 1 - recipe.ema) if state.ema else {}
+    return *jax.tree.map(lambda x, old: x.astype(old.dtype), (trained, opt), (state.trained, state.opt)), ema
+
+
+def in_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def by_micro(x: jax.Array, count: int) -> jax.Array:

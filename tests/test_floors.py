@@ -8,7 +8,7 @@ FLOORS = [
     {"logs", "tokenizer"},
     {"data"},
     {"recall"},
-    {"rope", "bands", "buckets", "cross_entropy", "guard", "schedules"},
+    {"rope", "bands", "buckets", "cross_entropy", "guard", "pieces", "schedules"},
     {"intervals"},
     {"branches"},
     {"attention"},

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 
 from longjax import launch, sharding
+from longjax.attention import Dense
 from longjax.batch import ahead, as_batch
 from longjax.checkpoint import About, Checkpoints, begun_from
 from longjax.data import Rows
+from longjax.fused import Fused
 from longjax.guard import Guard
+from longjax.kernels.plain import Plain
 from longjax.llama import Llama
 from longjax.methods import Method, with_lora
 from longjax.score import Scorer
@@ -54,11 +58,38 @@ def test_micro_batches_change_nothing():
 
 def test_what_is_computed_again_changes_nothing():
     found = {}
-    for name in ("full", "dots", "none"):  # "offload" is "dots" in another memory, which CPUs do not have
-        model = Llama(CFG, Method(), train=True, keep=launch.REMAT[name])
+    softmax = Fused(Plain(), Dense())
+    for name in launch.REMAT.keys() - {"offload"}:  # "offload" is "dots" in another memory, which CPUs do not have
+        model = Llama(CFG, Method(), train=True, softmax=softmax, keep=launch.REMAT[name])
         _, numbers = train_step(model, RECIPE, new_state(model, RECIPE, params(Method())), batch(0))
         found[name] = (float(numbers["loss"]), float(numbers["grad_norm"]))
-    np.testing.assert_allclose([found["dots"], found["none"]], [found["full"]] * 2, rtol=1e-6)
+    np.testing.assert_allclose([*found.values()], [found["full"]] * len(found), rtol=1e-6)
+
+
+def test_attention_is_computed_once_where_its_result_is_kept():
+    """Its exponentials are taken twice forward and once backward; twice more where nothing is kept."""
+    counts = {}
+    for name in ("full", "attention", "qkv"):
+        model = Llama(CFG, Method(), train=True, softmax=Fused(Plain(), Dense()), keep=launch.REMAT[name])
+        state = new_state(model, RECIPE, params(Method()))
+        program = str(train_step.trace(model, RECIPE, state, batch(0)).jaxpr)
+        counts[name] = len(re.findall(rf"f32\[4,2,2,{T},{T}\] = exp", program))
+    assert counts == {"full": 5, "attention": 3, "qkv": 3}
+
+
+def test_a_small_state_is_a_small_state():
+    """Weights and moments in bfloat16, the average not; a step is what it would be in float32, and then rounded."""
+    recipe = dataclasses.replace(RECIPE, state_dtype="bfloat16")
+    start = new_state(Llama(CFG, train=True), recipe, params(Method()))
+    kept = jax.tree.leaves((start.trained, start.opt))
+    assert {x.dtype for x in kept if x.ndim} == {jnp.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in start.ema.values()} == {jnp.dtype(jnp.float32)}
+    wide = new_state(Llama(CFG, train=True), RECIPE, jax.tree.map(lambda x: x.astype(jnp.float32), start.params()))
+    (state, got), (exact, wanted) = trained(recipe, 1, start=start), trained(RECIPE, 1, start=wide)
+    np.testing.assert_allclose(float(got["loss"]), float(wanted["loss"]), rtol=1e-6)
+    for path, x in state.trained.items():  # gradients come rounded to bfloat16, which may change Adam's first sign
+        off = np.abs(np.asarray(x, np.float32) - np.asarray(exact.trained[path].astype(jnp.bfloat16), np.float32))
+        assert off.mean() < 1e-5, path
 
 
 def test_the_average_follows_its_formula():
