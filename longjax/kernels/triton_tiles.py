@@ -131,14 +131,16 @@ class Specs(NamedTuple):
     numbers: pl.BlockSpec  # of [B, N, T]
 
 
+def all_of(spec: pl.BlockSpec, arrays: Any) -> Any:
+    """-> `arrays`, as far as there are any, cut as `spec` says."""
+    return jax.tree.map(lambda _: spec, arrays)
+
+
 def by_queries(laid: Laid, tile: Tile) -> Specs:
     """A program a tile of queries and head. Late tiles, which see most, begin; short ones fill the end."""
     B, T, N, H = laid.q.shape
     S, K = laid.k.shape[1:3]
     t, alike, last = tile.block_t, laid.asks.lo.shape[1] == 1, T // tile.block_t - 1
-
-    def all_of(spec, vectors):
-        return jax.tree.map(lambda _: spec, vectors)
 
     vectors = pl.BlockSpec((None, t, None, H), lambda i, n, b: (b, last - i, n, 0))
     keys = pl.BlockSpec((None, S, None, H), lambda i, n, b: (b, 0, n // (N // K), 0))
@@ -160,9 +162,6 @@ def by_keys(laid: Laid, tile: Tile) -> Specs:
     B, T, N, H = laid.q.shape
     S, K = laid.k.shape[1:3]
     G, s, alike = N // K, tile.block_s, laid.asks.lo.shape[1] == 1
-
-    def all_of(spec, vectors):
-        return jax.tree.map(lambda _: spec, vectors)
 
     vectors = pl.BlockSpec((None, T, G, H), lambda c, k, b: (b, 0, k, 0))
     keys = pl.BlockSpec((None, s, None, H), lambda c, k, b: (b, c, k, 0))
