@@ -61,12 +61,15 @@ def lines(rows: list[Row]) -> list[list[str]]:
 
 
 def line(row: Row, peer: Row) -> list[str]:
-    case = f"{row['program'].split('_')[0]} {row['method']}, {row['rows']} x {thousands(row['prompt'])}"
     rate = [number(row["prefill_s"], 3), number(row["prefill_tokens_s"], 0), number(row["decode_ms"])]
     memory = [number(row.get("gb")), number(row.get("tb_s")), number(row.get("of_copy"))]
     size = [number(row["peak_gib"], 1), number(row.get("compile_s"), 1)]
     faster = [number(ratio(peer.get(key), row[key])) for key in ("prefill_s", "decode_ms")]
-    return [case, *rate, *memory, *size, *faster]
+    return [name(row), *rate, *memory, *size, *faster]
+
+
+def name(row: Row) -> str:
+    return f"{row['program'].split('_')[0]} {row['method']}, {row['rows']} x {thousands(row['prompt'])}"
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:
@@ -79,9 +82,6 @@ def peer_of(rows: list[Row], row: Row) -> Row:
 def bars(rows: list[Row]) -> list[Bar]:
     ours = [row for row in rows if row["program"] == "jax_generation" and "prefill_s" in row]
     long = [row for row in ours if row["prompt"] == 32_768 and row["method"] == "base"]
-
-    def name(row: Row) -> str:
-        return f"{row['method']}, {row['rows']} x {thousands(row['prompt'])}"
 
     faster = {name(row): ratio(peer_of(rows, row).get("decode_ms"), row["decode_ms"]) for row in long}
     at = {row["prompt"]: row["decode_ms"] for row in ours if row["method"] == "lm_infinite" and row["rows"] == 1}
@@ -97,7 +97,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     ]
 
 
-PAGE = Page("generation", "Generation beside transformers", ABOUT, HEADER, lines, bars)
+PAGE = Page("generation", "Generation beside transformers", ABOUT, HEADER, lines, bars, name)
 
 if __name__ == "__main__":
     main(lambda terms, sizes: play(PAGE, cases(terms, sizes), terms), Sizes)

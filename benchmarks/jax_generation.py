@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.beside import case_main, seconds_of
+from benchmarks.kernels import Milliseconds, kernels, profiled
 from benchmarks.page import Row
 from longjax import launch, methods
 from longjax.backends import best
@@ -78,6 +79,11 @@ def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bo
     one, many = (min(seconds_to_say(speaker, prompt_BT, n, size) for _ in range(2)) for n in (1, new))
     decode = (many - one) / (new - 1)
     moved = bytes_a_token(model, params, rows, prompt + new // 2)
+
+    def a_token() -> Milliseconds:
+        one, many = (kernels(lambda n=n: seconds_to_say(speaker, prompt_BT, n, size)) for n in (1, new))
+        return Milliseconds({name: time / (new - 1) for name, time in (many - one).items()})
+
     stats = jax.local_devices()[0].memory_stats()
     yield {
         "prefill_s": one, "prefill_tokens_s": rows * prompt / one, "decode_ms": 1e3 * decode,
@@ -85,6 +91,7 @@ def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bo
         "of_copy": moved / decode / rate, "compile_s": sum(first) - one - many,
         "peak_gib": stats["peak_bytes_in_use"] / GIB if stats else None,
     }  # fmt: skip
+    yield profiled(a_token)
 
 
 if __name__ == "__main__":

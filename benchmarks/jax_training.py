@@ -1,16 +1,17 @@
 """One case of training in longjax: the model, the recipe and the step as an experiment has them."""
 
 import dataclasses
+import os
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.beside import case_main
+from benchmarks.kernels import kernels, profiled
 from benchmarks.page import Row
 from longjax import launch, memory, methods, sharding
 from longjax.backends import best
@@ -18,8 +19,9 @@ from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.data import Rows
 from longjax.fit import Run
 from longjax.flops import PEAKS, train_flops
+from longjax.job import OVERLAP
 from longjax.methods import Method
-from longjax.presets import PAPER
+from longjax.presets import PAPER, Remat
 from longjax.train import Recipe, State, new_state, train_step
 
 GIB = 2**30
@@ -39,7 +41,7 @@ class RandomRows:
 
 
 def run_of(
-    cfg: ModelConfig, length: int, remat: str, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
+    cfg: ModelConfig, length: int, remat: Remat, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
 ) -> Run:
     preset = dataclasses.replace(PAPER, model=cfg, extended=length, extend=recipe, remat=remat, softmax=best())
     trained = Method() if method == "base" else methods.METHODS[method]()
@@ -47,38 +49,28 @@ def run_of(
     return launch.training(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
 
 
-def born(run: Run, state: str) -> State:
+def born(run: Run) -> State:
     """-> the state before the first step, made where it stays."""
 
     def init() -> State:
-        made = new_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
-        return halved(made) if state == "bfloat16" else made
+        return new_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
 
     return sharding.born(init, run.mesh) if run.mesh else jax.jit(init)()
 
 
-def halved(state: State) -> State:
-    """-> weights and moments in bfloat16."""
-
-    def cast(x: jax.Array) -> jax.Array:
-        return x.astype(jnp.bfloat16) if x.ndim and x.dtype == jnp.float32 else x
-
-    trained, opt, ema = jax.tree.map(cast, (state.trained, state.opt, state.ema))
-    return state.replace(trained=trained, opt=opt, ema=ema)
-
-
 def measure(
-    length: int, layers: int, steps: int, tiny: bool, state: str = "float32", ema: float = 0.0,
-    remat: str = "attention", rows: int | None = None, micro_rows: int | None = None, method: str = "yarn",
-    fsdp: int = 1, seq: int = 1,
+    length: int, layers: int, steps: int, tiny: bool, state: Literal["float32", "bfloat16"] = "float32",
+    ema: float = 0.0, remat: Remat = "attention", rows: int | None = None, micro_rows: int | None = None,
+    method: str = "yarn", fsdp: int = 1, seq: int = 1,
 ) -> Iterator[Row]:  # fmt: skip
+    os.environ["XLA_FLAGS"] = f"{OVERLAP} {os.environ.get('XLA_FLAGS', '')}"  # as experiments do; the last one counts
     mesh = sharding.make_mesh(fsdp=fsdp, seq=seq) if fsdp * seq > 1 else None
     cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
     rows, devices = rows or fsdp, fsdp * seq
-    moments: Any = state
-    run = run_of(cfg, length, remat, Recipe(rows=rows, micro_rows=micro_rows, ema=ema, mu_dtype=moments), mesh, method)
+    recipe = Recipe(rows=rows, micro_rows=micro_rows, ema=ema, state_dtype=state)
+    run = run_of(cfg, length, remat, recipe, mesh, method)
     with launch.Place(mesh=mesh).scope(cfg, rows, length):
-        now, batch = born(run, state), run.batch(0)
+        now, batch = born(run), run.batch(0)
         start = time.perf_counter()
         traced = train_step.trace(run.model, run.recipe, now, batch)
         estimate = sum(memory.estimate(traced, now, batch))
@@ -98,6 +90,7 @@ def measure(
         "peak_gib": peak_gib(), "estimate_gib": estimate / GIB, "compiled_gib": compiled / GIB,
         "compile_s": compile_s, "losses": losses,
     }  # fmt: skip
+    yield profiled(lambda: kernels(lambda: step_once(now, batch)))
 
 
 def peak_gib() -> float | None:

@@ -29,12 +29,17 @@ class Bar(NamedTuple):
         return [self.what, f"{'<=' if self.at_most else '>='} {self.bound:g}", found, self.verdict]
 
 
+def settings(row: Row) -> str:
+    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("program", "error"))
+
+
 class Page(NamedTuple):
     """How the rows of a benchmark are shown.
 
     Attributes:
       about: what is measured, in a few sentences.
       lines: the table under `header`.
+      name_of: a row, in tables where it is one of many.
 
     """
 
@@ -44,6 +49,7 @@ class Page(NamedTuple):
     header: Sequence[str]
     lines: Callable[[list[Row]], list[list[str]]]
     bars: Callable[[list[Row]], list[Bar]]
+    name_of: Callable[[Row], str] = settings
 
 
 def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> str:
@@ -53,6 +59,7 @@ def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str])
         table(page.header, page.lines(rows)),
         "## Bars", table(("what", "bar", "measured", "verdict"), [bar.line() for bar in page.bars(rows)]),
     ]  # fmt: skip
+    parts += ["## Where the time goes", *where] if (where := times(page, rows)) else []
     parts += ["## Not measured", table(("program", "case", "why"), missing)] if missing else []
     return "\n\n".join(parts) + "\n"
 
@@ -62,8 +69,17 @@ def as_json(page: Page, rows: list[Row], command: str, machine: dict[str, str]) 
     return {"benchmark": page.name, "command": command, "machine": machine, "bars": bars, "rows": rows}
 
 
-def settings(row: Row) -> str:
-    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("program", "error"))
+def times(page: Page, rows: list[Row]) -> list[str]:
+    """-> of the rows that were profiled, what their kernels took."""
+    profiled = [row for row in rows if row.get("by_kind_ms")]
+    if not profiled:
+        return []
+    kinds = list(dict.fromkeys(kind for row in profiled for kind in row["by_kind_ms"]))
+    lines = [[page.name_of(row), *(number(row["by_kind_ms"].get(kind), 1) for kind in kinds)] for row in profiled]
+    return [
+        "Milliseconds of the first GPU's kernels, by kind; those of several streams overlap.",
+        table(("case", *kinds), lines),
+    ]
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

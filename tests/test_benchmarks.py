@@ -3,15 +3,25 @@
 import dataclasses
 import json
 import math
+import os
 import queue
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import attention, beside, generation, jax_attention, jax_generation, jax_training, training
+from benchmarks import (
+    attention,
+    beside,
+    generation,
+    jax_attention,
+    jax_generation,
+    jax_training,
+    kernels,
+    page,
+    training,
+)
 from benchmarks.page import Bar
 from longjax import methods
 from longjax.config import TINY, ModelConfig
@@ -52,6 +62,19 @@ def test_bars():
     assert Bar("", 2.0, {"a": 1.9, "b": 3.0}).verdict == "NOT REACHED"
     assert Bar("", 2.0, {"a": 1.9, "b": 2.1}, at_most=True).verdict == "NOT REACHED"
     assert Bar("", 2.0, {}).verdict == "not measured"
+
+
+def test_kernels_by_kind():
+    ms = kernels.Milliseconds({
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop": 5.0, "nvjet_hsh_256x128": 7.0, "gemm_fusion_dot_12": 1.0,
+        "ncclDevKernel_AllGather_RING_LL": 2.0, "loop_multiply_fusion": 0.5, "MemcpyD2D": 0.25,
+    })  # fmt: skip
+    kinds = {"products": 8.0, "attention": 5.0, "collectives": 2.0, "all else": 0.5, "copies": 0.25}
+    found = kernels.summary(ms)
+    assert found["by_kind_ms"] == kinds
+    assert next(iter(found["kernels_ms"])) == "nvjet_hsh_256x128"
+    row = {"program": "jax_training", "length": 64, **found}
+    assert "| jax:length=64 | 8.0 " in "\n".join(page.times(training.PAGE, [row]))
 
 
 def test_settings():
@@ -149,30 +172,21 @@ def test_what_fails_at_one_length_does_not_hide_the_next(monkeypatch):
     assert second["forward_ms"] == 1.0
 
 
-def test_training_is_measured():
-    with jax.numpy_dtype_promotion("standard"):  # gradients in bfloat16 are divided by a float32
-        (row,) = jax_training.measure(64, layers=2, steps=1, tiny=True, state="bfloat16", ema=0.9, remat="full")
+def test_training_is_measured(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    row, profile = jax_training.measure(64, layers=2, steps=1, tiny=True, state="bfloat16", ema=0.9, remat="full")
     assert row["losses"][0] == pytest.approx(math.log(TINY.vocab), abs=0.3)  # of random weights
+    assert profile == {"by_kind_ms": {}, "kernels_ms": {}}  # no GPU
     flops = row["tflops"] * 1e12 * row["step_s"]
     assert flops > 6 * 64 * 2 * (4 * 64 * 64 * 0.75 + 3 * 64 * 96)  # 3/4: half as many key heads
     assert training.line(row | {"program": "jax_training", "length": 64}, {})[1] == "1"
 
 
-def test_a_state_in_bfloat16():
-    run = jax_training.run_of(TINY, 64, "full", jax_training.Recipe(rows=1, mu_dtype="bfloat16"), None, "yarn")
-    state = jax.eval_shape(lambda: jax_training.halved(jax_training.new_state(run.model, run.recipe, weights())))
-    kinds = {x.dtype.name for x in jax.tree.leaves((state.trained, state.opt, state.ema)) if x.ndim}
-    assert kinds == {"bfloat16"}
-
-
-def weights():
-    return jax_training.launch.initial(TINY, 0)
-
-
 def test_generation_is_measured():
-    (row,) = jax_generation.measure(96, rows=2, new=8, method="self_extend", layers=2, tiny=True)
+    row, profile = jax_generation.measure(96, rows=2, new=8, method="self_extend", layers=2, tiny=True)
     assert row["prefill_s"] > 0
     assert row["compile_s"] > 0
+    assert profile == {"by_kind_ms": {}, "kernels_ms": {}}  # no GPU
     assert (
         "1 x 32K"
         in generation.line(row | {"program": "jax_generation", "method": "base", "rows": 1, "prompt": 32_768}, {})[0]

@@ -1,0 +1,68 @@
+"""Where the time of a GPU goes: the kernels that ran, summed up by kind, from JAX's own profiler."""
+
+import collections
+import pathlib
+import re
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks.beside import tried
+from benchmarks.page import Row
+
+Milliseconds = collections.Counter[str]  # of kernels, by name
+
+# The first that fits a kernel's name, as cuDNN, NCCL, cuBLAS and XLA write them.
+KINDS = {
+    "attention": r"cudnn|fmha|flash|attend|attention|_dq|_dkv",
+    "collectives": r"nccl|all_gather|all-gather|reduce_scatter|all_reduce|all_to_all",
+    "products": r"gemm|nvjet|cutlass|xmma|cublas|dot",
+    "copies": r"memcpy|copy|transpose|dynamic_update_slice|dynamic_slice|concatenate",
+}
+OTHERS = "all else"
+SAID = 12  # kernels by name
+
+
+def kind(name: str) -> str:
+    return next((kind for kind, names in KINDS.items() if re.search(names, name.lower())), OTHERS)
+
+
+def profiled(find: Callable[[], Milliseconds]) -> Row:
+    """-> a row that says where the time goes, or why that could not be found out."""
+    row: Row = {}
+    with tried(row):
+        row |= summary(find())
+    return row
+
+
+def kernels(work: Callable[[], Any]) -> Milliseconds:
+    """-> milliseconds of each kernel, by name, that the first GPU ran for `work`; empty without a GPU."""
+    found, options = Milliseconds(), jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            jax.block_until_ready(work())
+        for path in pathlib.Path(folder).rglob("*.xplane.pb"):
+            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+                if plane.name.endswith("GPU:0"):
+                    add(found, plane)
+    return found
+
+
+def add(found: Milliseconds, plane: Any) -> None:
+    """The streams of a device; its other lines say the same time again, by operation and module."""
+    for line in plane.lines:
+        if line.name.startswith("Stream"):
+            for event in line.events:
+                found[event.name] += event.duration_ns / 1e6
+
+
+def summary(ms: Milliseconds) -> Row:
+    """-> milliseconds by kind, and of the longest kernels. Streams overlap: the sum may exceed the time."""
+    by_kind = Milliseconds()
+    for name, time in ms.items():
+        by_kind[kind(name)] += time
+    longest = {name[:80]: round(time, 2) for name, time in ms.most_common(SAID)}
+    return {"by_kind_ms": {k: round(v, 2) for k, v in by_kind.most_common()}, "kernels_ms": longest}
