@@ -1,7 +1,7 @@
 """The peer's attention: torch's cuDNN kernel for causal rows, FlexAttention (compiled, block masks) for the rest.
 
-A method whose branches rotate differently is one call of FlexAttention a branch, merged by log-sum-exp, which is how
-FlexAttention can do it; mirrored queries and keys stand in for the other rotations, as in the time they take they are.
+A method whose branches rotate differently is one call of FlexAttention a branch, merged by log-sum-exp (compiled, too),
+which is how FlexAttention can do it. As with ours, every branch has queries and keys that were rotated beforehand.
 """
 
 import functools
@@ -18,6 +18,7 @@ from benchmarks.page import Row
 
 torch._dynamo.config.recompile_limit = 64  # each mask, length and pass is a program of its own
 Mask = Callable[[Any, Any, Any, Any], Any]  # of a batch, a head, a query and a key
+Attend = Callable[..., torch.Tensor]  # of every branch's queries, its keys, and the values
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 SHORT, FIRST, SINKS, DOCUMENTS = 4096, 10, 128, 8  # SINKS: the tile of keys in which LM-Infinite's first ones lie
@@ -54,37 +55,41 @@ def branches_of(method: str, length: int, heads: int) -> list[tuple[Mask, int]]:
     }[method]
 
 
-def flex(method: str, heads: int, kv_heads: int, length: int) -> Callable[..., torch.Tensor]:
-    """-> a function of q, k and v."""
-    attend: Any = torch.compile(flex_attention, dynamic=False) if CUDA else flex_attention
-    block_mask: Any = torch.compile(create_block_mask) if CUDA else create_block_mask
-    by_head = heads if method == "longlora" else None
-    masks = [
-        (block_mask(mask, None, by_head, length, keys, device=DEVICE), keys)
-        for mask, keys in branches_of(method, length, heads)
-    ]
+def flex(method: str, heads: int, kv_heads: int, length: int) -> Attend:
+    attend, block_mask, merge_all = map(compiled, (flex_attention, create_block_mask, merge))
     attend = functools.partial(attend, enable_gqa=heads != kv_heads)
+    branches, by_head = branches_of(method, length, heads), heads if method == "longlora" else None
+    masks = [block_mask(mask, None, by_head, length, keys, device=DEVICE) for mask, keys in branches]
 
-    def one(q, k, v):
-        return attend(q, k, v, block_mask=masks[0][0])
+    def one(queries, keys, value):
+        return attend(queries[0], keys[0], value, block_mask=masks[0])
 
-    def merged(q, k, v):
-        outs, lses = [], []
-        for number, (mask, keys) in enumerate(masks):
-            turned = (-q, k.flip(-1)) if number else (q, k)
-            key, value = (x[:, :, :keys].contiguous() for x in (turned[1], v))
-            out, aux = attend(turned[0], key, value, block_mask=mask, return_aux=AuxRequest(lse=True))
-            outs.append(torch.nan_to_num(out.float()))
-            lses.append(aux.lse)
-        total = functools.reduce(torch.logaddexp, lses)
-        parts = [out * (lse - total).exp()[..., None] for out, lse in zip(outs, lses, strict=True)]
-        return functools.reduce(torch.add, parts).to(q.dtype)
+    def merged(queries, keys, value):
+        found = [
+            attend(q, k, value[:, :, : k.shape[2]], block_mask=mask, return_aux=AuxRequest(lse=True))
+            for q, k, mask in zip(queries, keys, masks, strict=True)
+        ]
+        return merge_all([out for out, _ in found], [aux.lse for _, aux in found])
 
     return one if len(masks) == 1 else merged
 
 
-def cudnn(heads: int, kv_heads: int) -> Callable[..., torch.Tensor]:
-    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads != kv_heads)
+def compiled(work: Callable[..., Any]) -> Any:
+    return torch.compile(work, dynamic=False) if CUDA else work
+
+
+def merge(outs: list[torch.Tensor], lses: list[torch.Tensor]) -> torch.Tensor:
+    """-> of one softmax over all branches; where one sees nothing, its lse is -inf."""
+    total = functools.reduce(torch.logaddexp, lses)
+    shares = [
+        torch.nan_to_num(out.float()) * (lse - total).exp()[..., None] for out, lse in zip(outs, lses, strict=True)
+    ]
+    return functools.reduce(torch.add, shares).to(outs[0].dtype)
+
+
+def cudnn(heads: int, kv_heads: int) -> Attend:
+    causal = functools.partial(F.scaled_dot_product_attention, is_causal=True, enable_gqa=heads != kv_heads)
+    return lambda queries, keys, value: causal(queries[0], keys[0], value)
 
 
 def wait(_: Any) -> None:
@@ -92,19 +97,24 @@ def wait(_: Any) -> None:
         torch.cuda.synchronize()
 
 
-def times(attend: Callable[..., torch.Tensor], shape: tuple[int, ...], kv_heads: int, backward: bool) -> Row:
-    rows, heads, length, width = shape
-    sizes = [(rows, length, n, width) for n in (heads, kv_heads, kv_heads, heads)]
-    q, k, v, d_out = (torch.randn(s, device=DEVICE, dtype=torch.bfloat16).transpose(1, 2) for s in sizes)
-    for x in (q, k, v):
-        x.requires_grad_(backward)
+def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys_of: list[int], backward: bool) -> Row:
+    """`keys_of`: how many keys each branch looks at, the first one at all."""
+    length = keys_of[0]
+
+    def random(heads: int, length: int) -> torch.Tensor:
+        x = torch.randn(rows, length, heads, width, device=DEVICE, dtype=torch.bfloat16).transpose(1, 2)
+        return x.requires_grad_(backward)
+
+    queries, keys = [random(heads, length) for _ in keys_of], [random(kv_heads, n) for n in keys_of]
+    value, d_out = random(kv_heads, length), random(heads, length).detach()
 
     def both() -> None:
-        q.grad = k.grad = v.grad = None
-        attend(q, k, v).backward(d_out)
+        for x in (*queries, *keys, value):
+            x.grad = None
+        attend(queries, keys, value).backward(d_out)
 
     with torch.no_grad():
-        row = {"forward_ms": 1e3 * seconds_of(lambda: attend(q, k, v), wait)}
+        row = {"forward_ms": 1e3 * seconds_of(lambda: attend(queries, keys, value), wait)}
     return row | ({"both_ms": 1e3 * seconds_of(both, wait)} if backward else {})
 
 
@@ -118,7 +128,8 @@ def measure(
         kernel = SDPBackend.CUDNN_ATTENTION if CUDA else SDPBackend.MATH
         with tried(row), sdpa_kernel([kernel]):
             attend = cudnn(heads, kv_heads) if peer == "cudnn" else flex(method, heads, kv_heads, length)
-            row |= times(attend, (row["rows"], heads, length, width), kv_heads, backward)
+            keys_of = [keys for _, keys in branches_of(method, length, heads)]
+            row |= times(attend, row["rows"], heads, kv_heads, width, keys_of, backward)
         yield row
         if CUDA:
             torch.cuda.empty_cache()

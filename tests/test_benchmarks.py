@@ -151,6 +151,16 @@ def test_the_peer_sees_what_we_see(name):
     assert (theirs == seen_by_us(name)).all()
 
 
+def test_the_peer_merges_its_calls_into_one_softmax():
+    torch = pytest.importorskip("torch", reason="the peer is torch")
+    from benchmarks import torch_attention
+
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 4, 64, 16) for _ in range(3))
+    out = torch_attention.flex("self_extend", 4, 4, 64)([q, q], [k, k], v)
+    assert (out - torch_attention.cudnn(4, 4)([q], [k], v)).abs().max() < 2e-6  # float32; its two rotations are one
+
+
 def test_attention_is_measured():
     shape = {"heads": 4, "kv_heads": 2, "width": 16, "tokens": 128, "exact_at": 64}
     (row,) = jax_attention.measure("lm_infinite", lengths=[64], **shape)
