@@ -7,6 +7,7 @@ is gathered for use. Several hosts run the same program; each makes only the pie
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from longjax.config import ModelConfig
 from longjax.cross_entropy import cross_entropy
 from longjax.pieces import gather, look_up
 from longjax.rope import Rope
+from longjax.torus import ordered
 
 BATCH = ("data", "fsdp")
 FSDP = ("fsdp", "seq")
@@ -31,13 +33,17 @@ HEADS_N = P("model")
 WHOLE_BSKH = P(BATCH, None, "model", None)
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, seq: int = 1, model: int = 1) -> jax.sharding.Mesh:
-    """Over all devices of all hosts. Raises ValueError if there are more or fewer."""
+def make_mesh(
+    data: int = 1, fsdp: int = 1, seq: int = 1, model: int = 1, devices: Sequence[Any] | None = None
+) -> jax.sharding.Mesh:
+    """Over all devices of all hosts, if none are given. Raises ValueError if there are more or fewer."""
     sizes = {"data": data, "fsdp": fsdp, "seq": seq, "model": model}
-    if (asked := math.prod(sizes.values())) != jax.device_count():
+    devices = jax.devices() if devices is None else devices
+    if (asked := math.prod(sizes.values())) != len(devices):
         flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in sizes.items())
-        raise ValueError(f"{flags} is {asked} devices, but there are {jax.device_count()}")
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes))  # axis types: Explicit
+        raise ValueError(f"{flags} is {asked} devices, but there are {len(devices)}")
+    grid = np.array(ordered(devices, seq * model)).reshape(tuple(sizes.values()))
+    return jax.sharding.Mesh(grid, tuple(sizes), axis_types=(jax.sharding.AxisType.Explicit,) * len(sizes))
 
 
 def check(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:

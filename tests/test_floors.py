@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "engines", "files", "flags", "meter", "progress", "text"},
+    {"config", "engines", "files", "flags", "meter", "progress", "text", "torus"},
     {"logs", "tokenizer"},
     {"data"},
     {"recall"},

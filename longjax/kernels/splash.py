@@ -82,18 +82,23 @@ def sized(q_BTNH: jax.Array) -> jax.Array:
 
 @functools.cache
 def made(how: Splash, heads: int, band: Band) -> Any:
-    """-> the kernel for this rectangle. Which tiles it skips is found on the host."""
+    """-> the kernel for this rectangle. Which tiles it skips is found on the host.
+
+    The gradients of queries and of keys are two kernels. Splash has one for both, which writes a dq for every tile of
+    keys, to be added up later: 1 GiB for each 32K tokens of 4 heads, 64 times that for 8 times the tokens, and on
+    v5e and v5p more time than it saves, by the compiler's estimate.
+    """
     q, kv = min(how.block, band.rows), min(how.block, band.cols)
     inner = min(how.compute, kv)
     blocks = splash.BlockSizes(
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
-        use_fused_bwd_kernel=True,
+        block_q_dq=q, block_kv_dq=kv,
     )  # fmt: skip
     mask, parts = masks.MultiHeadMask([of_band(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
     forward, function = tiles.process_mask(mask, (q, kv), **parts)  # numpy: also where no device is there to hold it
-    backward, _ = tiles.process_mask_dkv(mask, (q, kv), shrink_grid=False, **parts)  # as the fused kernel wants it
+    backward, _ = tiles.process_mask_dkv(mask, (q, kv), **parts)
     return splash.SplashAttentionKernel(
-        forward, None, backward, block_sizes=blocks, is_mqa=False, save_residuals=False,
+        forward, forward, backward, block_sizes=blocks, is_mqa=False, save_residuals=False,
         mask_value=splash.DEFAULT_MASK_VALUE, attn_logits_soft_cap=None, residual_checkpoint_name=None,
         mask_function=function, interpret=how.interpret,
     )  # fmt: skip

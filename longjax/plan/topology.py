@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jax.experimental import topologies
 
+from longjax import sharding
 from longjax.flops import PEAKS
 
 GIB = 2**30
@@ -48,12 +49,13 @@ class Chip(NamedTuple):
 
 # TPUs: memory and links from cloud.google.com/tpu/docs (v5e, v5p, v6e) and jax-ml.github.io/scaling-book; cycles from
 # the number of matrix units; kernels: splash attention's static bundle counts for tiles of 1024 x 1024 of width 128
-# (forward 4735, 4840 and 3327 cycles where the matrix units need 4096, 4096 and 1024; backward 10580, 10580 and 5943
-# where they need 10240, 10240 and 2560). GPUs: NVIDIA's data sheets; kernels: cuDNN, measured on an H200.
+# (forward 4735, 4840 and 3327 cycles where the matrix units need 4096, 4096 and 1024; backward, two kernels, 14826,
+# 14826 and 8494 where the five products of one would need 10240, 10240 and 2560). GPUs: NVIDIA's data sheets; kernels:
+# cuDNN, measured on an H200.
 CHIPS = {
-    "v5e": Chip("tpu", "TPU v5e", 15.75 * GIB, 8.1e11, 4.5e10, 131_072, (0.865, 0.968)),
-    "v5p": Chip("tpu", "TPU v5", 95.74 * GIB, 2.765e12, 9.0e10, 262_144, (0.846, 0.968)),
-    "v6e": Chip("tpu", "TPU v6e", 31.25 * GIB, 1.64e12, 9.0e10, 524_288, (0.308, 0.431)),
+    "v5e": Chip("tpu", "TPU v5e", 15.75 * GIB, 8.1e11, 4.5e10, 131_072, (0.865, 0.691)),
+    "v5p": Chip("tpu", "TPU v5", 95.74 * GIB, 2.765e12, 9.0e10, 262_144, (0.846, 0.691)),
+    "v6e": Chip("tpu", "TPU v6e", 31.25 * GIB, 1.64e12, 9.0e10, 524_288, (0.308, 0.301)),
     "h100": Chip("cuda", "NVIDIA H100", 0.94 * 79.1 * GIB, 3.35e12, 4.5e11, 0, (0.63, 0.55)),
     "h200": Chip("cuda", "NVIDIA H200", 0.94 * 139.8 * GIB, 4.8e12, 4.5e11, 0, (0.63, 0.55)),
 }
@@ -112,7 +114,7 @@ class Topology:
         if math.prod(sizes) != self.chips:
             flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in zip(MESH_AXES, sizes, strict=True))
             raise ValueError(f"{flags} is {math.prod(sizes)} chips, but --topology={self.name} has {self.chips}")
-        return jax.make_mesh(sizes, MESH_AXES, devices=devices(self))
+        return sharding.make_mesh(*sizes, devices=devices(self))
 
 
 def parse(name: str) -> Topology:
