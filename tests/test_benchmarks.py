@@ -165,7 +165,7 @@ def test_attention_is_measured():
     shape = {"heads": 4, "kv_heads": 2, "width": 16, "tokens": 128, "exact_at": 64}
     (row,) = jax_attention.measure("lm_infinite", lengths=[64], **shape)
     assert row["rows"] == 2
-    assert 0 < row["forward_ms"] < row["both_ms"] * 2
+    assert row["forward_ms"] > 0 < row["both_ms"]
     assert 1e-4 < row["error_out"] < 5e-3  # rounding to bfloat16, of few numbers
     assert 1e-4 < row["error_grad"] < 5e-3
 
@@ -195,7 +195,7 @@ def test_training_is_measured(monkeypatch):
 def test_generation_is_measured():
     row, profile = jax_generation.measure(96, rows=2, new=8, method="self_extend", layers=2, tiny=True)
     assert row["prefill_s"] > 0
-    assert row["compile_s"] > 0
+    assert row["compile_s"] > 0.1  # seconds, where a token takes milliseconds
     assert profile == {"by_kind_ms": {}, "kernels_ms": {}}  # no GPU
     assert (
         "1 x 32K"
@@ -219,7 +219,7 @@ def test_the_peers_are_measured():
     from benchmarks import torch_generation, torch_training
 
     (row,) = torch_generation.measure(64, rows=2, new=4, method="base", layers=2, tiny=True)
-    assert row["decode_ms"] > 0
+    assert row["prefill_tokens_s"] == pytest.approx(2 * 64 / row["prefill_s"])
     about = {"length": 64, "layers": 2, "steps": 1, "tiny": True, "gpus": 1, "state": "float32", "rows": 1}
     results = queue.SimpleQueue()
     torch_training.worker(0, about, 0, results)
