@@ -51,11 +51,21 @@ class Tokens(struct.PyTreeNode):
         return cls.at(index_BT, real_BT=real_BT).replace(from_start=True)
 
 
+class Stored(struct.PyTreeNode):
+    """The caches of all layers, and which of them is meant. Token j lies in slot j mod S."""
+
+    index_LBS: jax.Array
+    k_LBSKH: jax.Array
+    v_LBSKH: jax.Array
+    layer: jax.Array
+
+
 class Part(struct.PyTreeNode):
     """What one branch brings to the softmax: queries and keys already rotated and scaled.
 
     Query t sees the keys whose index lies in [lo, hi). A key with index -1 is an empty slot. `sees` says the same of
     rows that are from_start, queries and keys alike; None for others. head_N: numbers of the query heads in the model.
+    stored: where the keys lie, if they are a layer's cache, for kernels that read it there.
     """
 
     q_BTNH: jax.Array
@@ -71,6 +81,7 @@ class Part(struct.PyTreeNode):
     mask: Mask | None = struct.field(pytree_node=False, default=None)
     sees: Interval | None = struct.field(pytree_node=False, default=None)
     head_N: jax.Array | None = None
+    stored: Stored | None = None
 
 
 class Softmax(Protocol):

@@ -14,6 +14,7 @@ from longjax.fused import Fused
 from longjax.kernels.cudnn import Cudnn
 from longjax.kernels.splash import Splash
 from longjax.kernels.triton import Triton, refuses
+from longjax.kernels.triton_decode import Decode
 
 Backend = Literal["auto", "tiles", "dense"]
 
@@ -24,6 +25,12 @@ def best(platform: str | None = None) -> Softmax:
     if platform in ("gpu", "cuda"):
         return Fused(Cudnn(), Blockwise() if refuses() else Triton())
     return Fused(Splash()) if platform == "tpu" else Blockwise()
+
+
+def decoding(platform: str | None = None) -> Softmax:
+    """-> the same for one query a row and a cache."""
+    platform = platform or jax.default_backend()
+    return Decode() if platform in ("gpu", "cuda") and not refuses() else Dense()
 
 
 def chosen(name: Backend) -> Softmax:

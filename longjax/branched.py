@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
-from longjax.attention import Part, Scene
+from longjax.attention import Part, Scene, Stored
 from longjax.branches import Branch, Place
 from longjax.cache import Store
 from longjax.config import ModelConfig
@@ -55,7 +55,7 @@ class Branched:
 
 def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     """What the branch brings to the softmax."""
-    queries, keys, rope = scene.queries, keys.alone(), scene.rope
+    queries, stored, keys, rope = scene.queries, where_stored(keys), keys.alone(), scene.rope
     if branch.mask is not None:
         logging.log_first_n(logging.INFO, "mask %s: no fast kernel knows it, dense or blockwise it is", 1, branch.mask)
     i_BT = queries.index_BT - queries.start_BT
@@ -68,5 +68,12 @@ def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
     return Part(
         q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
-        rope.slopes_N, branch.mask, branch.sees if in_order else None, scene.head_N,
+        rope.slopes_N, branch.mask, branch.sees if in_order else None, scene.head_N, stored,
     )  # fmt: skip
+
+
+def where_stored(keys: Store) -> Stored | None:
+    """-> the cache that holds these keys; None if they are no layer's, or a device's piece of one."""
+    if keys.layer is None or keys.offset is not None:
+        return None
+    return Stored(keys.index_BW, keys.k_BWKH, keys.v_BWKH, keys.layer)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import sharding
-from longjax.attention import Dense
+from longjax.backends import decoding
 from longjax.cache_parallel import Serving, empty_memory
 from longjax.evals.questions import Continuation, WhatNext
 from longjax.generate import EOS, LENGTH, RUNNING, STOP, Rows, Rules, begin, go_on
@@ -42,8 +42,8 @@ class Speaker:
 
     @cached_property
     def writer(self) -> Llama:
-        """One query at a time needs no tiles."""
-        return dataclasses.replace(self.reader, softmax=Dense())
+        """One query at a time."""
+        return dataclasses.replace(self.reader, softmax=decoding())
 
     def __call__(self, asked: Sequence[WhatNext], size: int, used_B: np.ndarray) -> list[Continuation]:
         """-> of questions that one attention can answer, in rows of `size` places, which suffice.
