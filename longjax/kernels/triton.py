@@ -36,11 +36,15 @@ from longjax.kernels.triton_tiles import (
 
 @dataclasses.dataclass(frozen=True)
 class Triton:
-    """Tiles of the three kernels: the output, the gradient of queries, that of keys and values."""
+    """Tiles of the three kernels: the output, the gradient of queries, that of keys and values.
+
+    The defaults are the fastest of 28 on an H200 (16K tokens, 32 heads of 128, bfloat16), in TFLOP/s over seen pairs,
+    forward | forward and backward: causal 482 | 429, a window of 4096 439 | 399, eight documents 351 | 319.
+    """
 
     out: Tile = Tile(128, 64, 8, 3)
     d_queries: Tile = Tile(128, 64, 8, 3)
-    d_keys: Tile = Tile(64, 128, 8, 2)
+    d_keys: Tile = Tile(64, 64, 4, 2)
     interpret: bool = False
 
     def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
