@@ -9,6 +9,7 @@ import pytest
 
 from longjax import launch, memory, sharding
 from longjax.attention import Tokens
+from longjax.backends import best
 from longjax.llama import Llama
 from longjax.methods import METHODS
 from longjax.presets import PRESETS
@@ -41,9 +42,11 @@ def test_a_preset_traces_and_fits(name):
     axes = {"data": 1, "fsdp": fsdp, "seq": seq, "model": 1}
     explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
     mesh = jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes), explicit)
-    model = Llama(cfg, method, train=True, softmax=preset.softmax, place=sharding.OnMesh())
+    model = Llama(
+        cfg, method, train=True, softmax=best("gpu"), place=sharding.OnMesh(), keep=launch.REMAT[preset.remat]
+    )
     start = Tokens.whole(1, 8)
-    shapes = jax.eval_shape(lambda: model.clone(place=Llama.place, train=False).init(
+    shapes = jax.eval_shape(lambda: Llama(cfg, method).init(
         jax.random.key(0), jnp.zeros((1, 8), jnp.int32), start, 8))["params"]  # fmt: skip
     rows, length = recipe.rows, preset.extended
     if method.piece:

@@ -62,7 +62,7 @@ def parts_of(case: Case) -> tuple[Part, ...]:
     """-> what the method brings to the softmax, of random numbers that bfloat16 can say."""
     rng = np.random.default_rng(0)
     qkv = [jnp.asarray(rng.normal(size=(B, T, heads, case.width)), jnp.bfloat16) for heads in (case.heads, K, K)]
-    cfg = ModelConfig(dim=case.heads * case.width, heads=case.heads, kv_heads=K, trained_len=512)
+    cfg = ModelConfig(dim=case.heads * case.width, heads=case.heads, kv_heads=K, trained_len=1024)
     method, where = METHODS[case.name](**SMALL.get(case.name, {})), Tokens.whole(B, T)
     if case.documents:
         begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(T), (0, 200, 201, 1000)), np.arange(T), 0))
