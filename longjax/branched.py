@@ -26,14 +26,14 @@ class Branched:
         named = zip((q_BTNH, k_BSKH, v_BSKH), "qkv", strict=True)  # the backward pass may keep them
         q_BTNH, k_BSKH, v_BSKH = (checkpoint_name(x, name) for x, name in named)
         rotated = {at: rotate(k_BSKH, at(scene.keys.place_BT), scene.rope) for at in self.key_places()}
-        parts, after = [], {}
+        parts, seen, after = [], {}, {}
         for branch in self.branches:
             name, k = self.store_of(branch), rotated[branch.key_at]
-            if memory:
-                keys, after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
-            else:
-                keys = Store.of(k, v_BSKH, scene.keys)
-            parts.append(part(branch, q_BTNH, keys, scene))
+            if name not in seen:  # a store that branches share is written once
+                seen[name] = Store.of(k, v_BSKH, scene.keys)
+                if memory:
+                    seen[name], after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
+            parts.append(part(branch, q_BTNH, seen[name], scene))
         return scene.softmax(tuple(parts)), after or None
 
     def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:

@@ -49,7 +49,10 @@ class Store(struct.PyTreeNode):
 
     def alone(self) -> "Store":
         """-> without the other layers, to look at; whoever reads it reads the slice where it lies."""
-        return Store(*(x[self.at] for x in (self.k_BWKH, self.v_BWKH, self.index_BW, self.start_BW)))
+        k_BWKH, v_BWKH, index_BW, start_BW = (
+            x[self.at] for x in (self.k_BWKH, self.v_BWKH, self.index_BW, self.start_BW)
+        )
+        return Store(k_BWKH, v_BWKH, index_BW, start_BW)
 
     def write(self, k_BTKH: jax.Array, v_BTKH: jax.Array, tokens: Tokens) -> "Store":
         """Puts each token into its slot. Padding, and what the store would not keep, is dropped."""

@@ -79,10 +79,7 @@ def best(score_BTNM: jax.Array, top_k: int) -> jax.Array:
 
 
 class Blocks(struct.PyTreeNode):
-    """The store by blocks. index_BMC is -1 where no token has come yet.
-
-    Keys and values may have a leading axis of layers, which `at` looks into.
-    """
+    """The store by blocks. index_BMC is -1 where no token has come yet; `at`: which layer, where there are several."""
 
     k_BMCKH: jax.Array
     v_BMCKH: jax.Array
@@ -169,10 +166,10 @@ class LandmarkMemory:
 
     def fresh(self, k_BSKH: jax.Array) -> Store:
         """A store for the tokens of one call, from index 0."""
-        B, S, K, H = k_BSKH.shape
-        slots = S + -S % self.block
-        zeros, none = jnp.zeros((B, slots, K, H), k_BSKH.dtype), jnp.full((B, slots), -1, jnp.int32)
-        return Store(zeros, zeros, none, none)
+        more = -k_BSKH.shape[1] % self.block
+        zeros_BWKH = jnp.pad(jnp.zeros_like(k_BSKH), [(0, 0), (0, more), (0, 0), (0, 0)])
+        none_BW = jnp.full(zeros_BWKH.shape[:2], -1, jnp.int32)
+        return Store(zeros_BWKH, zeros_BWKH, none_BW, none_BW)
 
 
 def at_places(q_BTNH: jax.Array, place_BTP: jax.Array, rope: Rope) -> jax.Array:

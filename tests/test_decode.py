@@ -9,9 +9,11 @@ import pytest
 
 from longjax.attention import Dense, Tokens
 from longjax.config import TINY
+from longjax.generate import Rows, Rules, go_on
 from longjax.kernels import triton_decode
 from longjax.kernels.triton_decode import Decode
 from longjax.llama import Llama
+from longjax.rope import of_rows
 from small import SMALL
 
 B, T = 2, 64
@@ -38,7 +40,7 @@ def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
 
     run = jax.jit(run, static_argnums=0)
     ends_B = np.array([40, 21])
-    where = Tokens.whole(B, 40, np.arange(40) < ends_B[:, None])
+    where = Tokens.whole(B, 40, jnp.asarray(np.arange(40) < ends_B[:, None]))
     _, memory = run(Dense(), TOKENS[:, :40], where, model.empty_memory(B, T, T))
     for n in range(3):
         token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
@@ -46,3 +48,25 @@ def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
         want, _ = run(Dense(), token_B1, where, memory)
         got, memory = run(Decode(block=8, interpret=True), token_B1, where, memory)
         np.testing.assert_allclose(got, want, atol=1e-5)  # fp32 sums in another order, on values of magnitude 3
+
+
+def go_on_compiled(method, layers, size):
+    """-> the program that goes on with one row, and the bytes of its cache."""
+    model = Llama(dataclasses.replace(CFG, layers=layers), method)
+    p = jax.eval_shape(lambda: params(model))
+    rope = of_rows([jax.tree.map(np.asarray, model.method.rope(model.cfg, size, {}, None))])
+    memory = jax.eval_shape(lambda: model.empty_memory(1, size, size))
+    none, ids = jnp.zeros(1, jnp.int32), jnp.zeros((1, size), jnp.int32)
+    rows = Rows(memory, ids, none, none, none, jnp.zeros(1))
+    rules = Rules(jnp.int32(0), jnp.int32(0), none[None], none, none)
+    traced = go_on.trace(model, size, p, rope, rows, rules, jnp.int32(size))
+    return traced.lower().compile(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(memory))
+
+
+@pytest.mark.parametrize("name", ["base", "self_extend", "dca", "landmark", "lm_infinite_topk"])
+def test_no_token_copies_the_cache(name):
+    """It is written where it lies, and once. On a CPU, what one layer looks at may be copied; there are eight layers."""
+    program, cache = go_on_compiled(SMALL[name], layers=8, size=2048)
+    sizes = program.memory_analysis()
+    assert sizes.alias_size_in_bytes > cache
+    assert sizes.temp_size_in_bytes < cache / 4
