@@ -88,11 +88,9 @@ def test_is_dense(name, where):
     same(run(SMALL), run(Dense()))
 
 
-def test_slopes_and_masks_together():
+def test_slopes():
     slopes_N = jnp.linspace(0.1, 0.8, CFG.heads, dtype=jnp.float32)
-    run = out_and_gradients(
-        lambda softmax, *qkv: ATTENTIONS["masked"](*qkv, scene(WHERE["packed"], softmax, slopes_N))[0]
-    )
+    run = out_and_gradients(lambda softmax, *qkv: Branched()(*qkv, scene(WHERE["packed"], softmax, slopes_N))[0])
     same(run(SMALL), run(Dense()))
 
 
