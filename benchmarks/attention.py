@@ -1,7 +1,7 @@
 """Attention of every pattern beside torch: forward and backward, by length.
 
 python -m benchmarks.attention                    on one GPU: 8 minutes at most
-python -m benchmarks.attention --only=causal,self_extend --lengths=32768
+python -m benchmarks.attention --methods=causal,self_extend --lengths=32768
 python -m benchmarks.attention --tiny             on a CPU: shows that it runs
 """
 
@@ -17,7 +17,8 @@ class Sizes:
     heads: int = 32  # of queries
     kv_heads: int = 32  # of keys and values
     width: int = 128  # of a head
-    lengths: str = "4096,16384,32768,65536"  # tokens of a row
+    methods: str = "causal,self_extend,lm_infinite,longlora,sliding_window,packed,dca"  # the first four come first
+    lengths: str = "32768,65536,4096,16384"  # tokens of a row
     flex_lengths: str = "32768"  # of those, FlexAttention's: each costs it compilations
     tokens: int = 32_768  # of a call: shorter rows come several at a time
     exact_at: int = 4096  # the length at which errors are measured
@@ -26,6 +27,7 @@ class Sizes:
 TINY = Sizes(heads=4, kv_heads=4, width=16, lengths="128,256", flex_lengths="256", tokens=256, exact_at=128)
 
 OURS, PEER = "jax_attention", "torch_attention"
+FIRST = 4  # methods of the first processes; the others get theirs after them
 PASSES = {"forward": "forward", "both": "forward + backward"}
 BRANCHED = ("self_extend", "lm_infinite", "longlora", "sliding_window", "packed", "dca")
 HEADER = (
@@ -42,20 +44,28 @@ kernel for causal rows, compiled FlexAttention with block masks for all others; 
 def cases(sizes: Sizes) -> list[Case]:
     shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens")}
     lengths, flex = ([int(n) for n in given.split(",") if n] for given in (sizes.lengths, sizes.flex_lengths))
+    methods = sizes.methods.split(",")
+    if unknown := set(methods) - {"causal", *BRANCHED}:
+        raise ValueError(f"--methods: {', '.join(sorted(unknown))} is none of causal, {', '.join(BRANCHED)}")
 
-    def ours(method: str) -> Case:
-        return Case(OURS, {"method": method, "lengths": lengths, "exact_at": sizes.exact_at, **shape}, 75, JAX)
+    def ours(methods: list[str]) -> Case:
+        return Case(OURS, {"methods": methods, "lengths": lengths, "exact_at": sizes.exact_at, **shape}, 120, JAX)
 
-    def peer(method: str, name: str, lengths: list[int]) -> Case:
-        return Case(PEER, {"method": method, "peer": name, "lengths": lengths, **shape}, 75, TORCH)
+    def peer(methods: list[str], name: str, lengths: list[int]) -> Case:
+        return Case(PEER, {"methods": methods, "peer": name, "lengths": lengths, **shape}, 120, TORCH)
 
-    first = [ours("causal"), peer("causal", "cudnn", lengths), *(ours(method) for method in BRANCHED)]
-    return first + [peer(method, "flex", flex) for method in BRANCHED if flex]
+    found = []
+    for some in (methods[:FIRST], methods[FIRST:]):
+        branched = [method for method in some if method != "causal"]
+        found += [ours(some)] if some else []
+        found += [peer(["causal"], "cudnn", lengths)] if "causal" in some else []
+        found += [peer(branched, "flex", flex)] if branched and flex else []
+    return found
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
     found = []
-    for row in (row for row in rows if row["program"] == OURS and "error" not in row):
+    for row in sorted((row for row in rows if "both_tflops" in row), key=order):
         peer = peer_of(rows, row)
         ms = [number(row["forward_ms"]), number(row["forward_tflops"], 0), number(row["both_ms"])]
         theirs = [peer.get("peer", ""), number(peer.get("forward_ms")), number(peer.get("both_ms"))]
@@ -64,6 +74,10 @@ def lines(rows: list[Row]) -> list[list[str]]:
         whole = [row["method"], thousands(row["length"]), *ms, number(row["both_tflops"], 0), *theirs, *faster, *exact]
         found.append(whole)
     return found
+
+
+def order(row: Row) -> tuple[int, int]:
+    return ("causal", *BRANCHED).index(row["method"]), row["length"]
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:

@@ -5,6 +5,7 @@ a time limit holds; it prints a row as soon as that is measured, and the results
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -26,6 +27,7 @@ from longjax import files
 from longjax.flags import define
 
 MARK = "ROW "  # in front of what a case measured, among all else that libraries print
+PR_SET_PDEATHSIG = 1  # as prctl.h has it
 LEAST = 10.0  # seconds, below which no case is begun
 JAX = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.94"}  # surroundings of a case: one process has the whole card
 TORCH = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TOKENIZERS_PARALLELISM": "false"}
@@ -63,12 +65,16 @@ class Case:
     def __str__(self) -> str:
         return f"{self.program} " + " ".join(f"{name}={value}" for name, value in self.about.items())
 
+    def row(self, measured: Row) -> Row:
+        return {"case": str(self), "program": self.program, **self.about, **measured}
+
 
 def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
     """The main of a benchmark, with a flag for each of its sizes. A user's mistake ends with one line."""
     terms, made = define(Terms), define(sizes)
 
     def run(argv: list[str]) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `run` ends its case first
         try:
             if len(argv) > 1:
                 raise ValueError(f"unknown argument {argv[1]}: flags begin with --")
@@ -77,6 +83,12 @@ def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
             raise SystemExit(f"error: {error}") from error
 
     app.run(run)
+
+
+def die_with_parent() -> None:
+    """Asks Linux to kill the calling process when the one that started it ends, however that ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def case_main(measure: Callable[..., Iterable[Row]]) -> None:
@@ -101,7 +113,7 @@ def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
     out = terms.folder(page.name)
     for case in filter(terms.wants, cases):
         left, start = terms.budget - (time.monotonic() - began), time.monotonic()
-        skipped = {"program": case.program, **case.about, "error": f"skipped: --budget={terms.budget:g} was used up"}
+        skipped = case.row({"error": f"skipped: --budget={terms.budget:g} was used up"})
         new = run(case, min(case.seconds, left)) if left > LEAST else [skipped]
         rows += new
         failed = "; ".join(row["error"] for row in new if "error" in row)
@@ -118,7 +130,8 @@ def run(case: Case, seconds: float) -> list[Row]:
     """-> what its process measured until it ended or its time was up."""
     asked = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
     with tempfile.TemporaryFile("w+") as said:
-        child = subprocess.Popen(asked, stdout=said, env={**os.environ, **case.env}, start_new_session=True)
+        env, bound = {**os.environ, **case.env}, die_with_parent
+        child = subprocess.Popen(asked, stdout=said, env=env, start_new_session=True, preexec_fn=bound)
         try:
             code = child.wait(seconds)
             why = f"ended with {code}" if code else ""
@@ -131,7 +144,7 @@ def run(case: Case, seconds: float) -> list[Row]:
         said.seek(0)
         lines = [line for line in said if line.startswith(MARK) and line.endswith("\n")]
     rows = [json.loads(line.removeprefix(MARK)) for line in lines] + ([{"error": why}] if why else [])
-    return [{"program": case.program, **case.about, **row} for row in rows]
+    return [case.row(row) for row in rows]
 
 
 def command() -> str:
@@ -152,7 +165,7 @@ def number_of(text: str) -> Any:
     return int(text) if text.isdigit() else float(text) if text.replace(".", "", 1).isdigit() else text
 
 
-def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: float = 0.2) -> float:
+def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: float = 0.1) -> float:
     """-> the median of three times of `work`, each of so many calls that they take about `enough` seconds."""
 
     def taken(calls: int) -> float:

@@ -4,7 +4,8 @@ python -m benchmarks.generation                   on one GPU: 8 minutes at most
 python -m benchmarks.generation --cases="jax:prompt=32768,rows=4;torch:prompt=32768,rows=4"
 python -m benchmarks.generation --tiny            on a CPU: shows that it runs
 
-A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method.
+A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method, profile (1: says
+where the time of a token goes).
 """
 
 import dataclasses
@@ -23,16 +24,16 @@ class Sizes:
 USUAL = (
     "jax:prompt=32768,rows=1",
     "torch:prompt=32768,rows=1",
-    "jax:prompt=32768,rows=4",
-    "torch:prompt=32768,rows=4",
     "jax:prompt=32768,rows=1,method=lm_infinite",
     "jax:prompt=65536,rows=1,method=lm_infinite",
+    "jax:prompt=32768,rows=4",
+    "torch:prompt=32768,rows=4",
     "jax:prompt=32768,rows=1,method=self_extend",
     "jax:prompt=4096,rows=1",
     "torch:prompt=4096,rows=1",
     "jax:prompt=65536,rows=1",
 )
-SMALL = ("jax:prompt=96,rows=2,method=lm_infinite", "torch:prompt=96,rows=2")
+SMALL = ("jax:prompt=96,rows=2,method=lm_infinite,profile=1", "torch:prompt=96,rows=2")
 
 HEADER = (
     "case", "prefill s", "tokens/s", "decode ms a token", "GB a token", "TB/s", "of the copy rate", "peak GiB",

@@ -6,6 +6,7 @@ model adds up afterwards.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,13 +17,12 @@ import numpy as np
 
 from benchmarks.beside import case_main, seconds_of, tried
 from benchmarks.page import Row
-from longjax import methods
 from longjax.attention import Dense, Part, Scene, Softmax, Tokens
 from longjax.backends import best
 from longjax.config import ModelConfig
 from longjax.flops import visible_keys
 from longjax.llama import Llama
-from longjax.methods import Method
+from longjax.methods import METHODS, Method
 
 SHORT = 4096  # the context of the base, and so the window of those that have one
 DOCUMENTS = 8  # of a packed row
@@ -42,15 +42,10 @@ def short_of(length: int) -> int:
 
 
 def method_of(name: str, length: int) -> Method:
-    if name in ("causal", "packed"):
-        return methods.base()
     if name == "self_extend":
         window = min(1024, length // 4)
-        return methods.self_extend(window, window // 16)
-    return {
-        "sliding_window": methods.sliding_window, "lm_infinite": methods.lm_infinite, "longlora": methods.longlora,
-        "dca": methods.dca,
-    }[name]()  # fmt: skip
+        return METHODS[name](window, window // 16)
+    return METHODS["base" if name in ("causal", "packed") else name]()
 
 
 def where(name: str, rows: int, length: int) -> Tokens:
@@ -133,15 +128,15 @@ def times(name: str, cfg: ModelConfig, softmax: Softmax, rows: int, length: int)
 
 
 def measure(
-    method: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
+    methods: Sequence[str], heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
 ) -> Iterator[Row]:
     """`tokens` of a call; errors at the length `exact_at`."""
     softmax = best()
-    for length in lengths:
+    for method, length in itertools.product(methods, lengths):
         cfg = ModelConfig(
             dim=heads * width, heads=heads, kv_heads=kv_heads, head_width=width, trained_len=short_of(length)
         )  # fmt: skip
-        row: Row = {"length": length, "rows": max(1, tokens // length), "back_end": repr(softmax)}
+        row: Row = {"method": method, "length": length, "rows": max(1, tokens // length), "back_end": repr(softmax)}
         with tried(row):
             row |= errors(method, cfg, softmax, length) if length == exact_at else {}
             row |= times(method, cfg, softmax, row["rows"], length)

@@ -61,7 +61,7 @@ def born(run: Run) -> State:
 def measure(
     length: int, layers: int, steps: int, tiny: bool, state: Literal["float32", "bfloat16"] = "float32",
     ema: float = 0.0, remat: Remat = "attention", rows: int | None = None, micro_rows: int | None = None,
-    method: str = "yarn", fsdp: int = 1, seq: int = 1,
+    method: str = "yarn", fsdp: int = 1, seq: int = 1, profile: int = 0,
 ) -> Iterator[Row]:  # fmt: skip
     os.environ["XLA_FLAGS"] = f"{OVERLAP} {os.environ.get('XLA_FLAGS', '')}"  # as experiments do; the last one counts
     mesh = sharding.make_mesh(fsdp=fsdp, seq=seq) if fsdp * seq > 1 else None
@@ -77,12 +77,12 @@ def measure(
         step_once = traced.lower().compile()
         compile_s, compiled = time.perf_counter() - start, memory.compiled_bytes(step_once) or 0
         losses, times = [], []
-        for _ in range(steps + 2):
+        for _ in range(steps + 1):
             start = time.perf_counter()
             now, numbers = step_once(now, batch)
             losses.append(float(numbers["loss"]))  # waits
             times.append(time.perf_counter() - start)
-    step_s = float(np.median(times[2:]))
+    step_s = float(np.median(times[1:]))
     flops = train_flops(cfg, run.model.method, length, rows * length).useful
     yield {
         "gpus": devices, "rows": rows, "step_s": step_s, "tokens_s_gpu": rows * length / step_s / devices,
@@ -90,7 +90,8 @@ def measure(
         "peak_gib": peak_gib(), "estimate_gib": estimate / GIB, "compiled_gib": compiled / GIB,
         "compile_s": compile_s, "losses": losses,
     }  # fmt: skip
-    yield profiled(lambda: kernels(lambda: step_once(now, batch)))
+    if profile:
+        yield profiled(lambda: kernels(lambda: step_once(now, batch)))
 
 
 def peak_gib() -> float | None:

@@ -37,7 +37,6 @@ DIR = flags.DEFINE_string("dir", None, "Where the checkpoints are written; none:
 OUT = flags.DEFINE_string("out", None, "JSON file with the results.")
 STAGE = flags.DEFINE_string("stage", None, "For the processes that this one starts.")
 GIB = 2**30
-MESH = {"fsdp": 4, "model": 2}
 BARS = {"load": 1.0, "to orbax": 2.0, "to hf": 2.0}  # GiB
 
 
@@ -67,7 +66,7 @@ def fill(file: BinaryIO, count: int) -> None:
 
 def to_arrays(folder: pathlib.Path) -> int:
     """-> bytes of the arrays."""
-    mesh = sharding.make_mesh(**MESH)
+    mesh = sharding.make_mesh(fsdp=4, model=2)
     checkpoint = pretrained.open_checkpoint(folder / "hf")
     params = jax.block_until_ready(pretrained.load(checkpoint.tensors, checkpoint.cfg, mesh, jnp.bfloat16))
     return sum(x.nbytes for x in params.values())

@@ -30,7 +30,7 @@ class Bar(NamedTuple):
 
 
 def settings(row: Row) -> str:
-    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("program", "error"))
+    return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("case", "program", "error"))
 
 
 class Page(NamedTuple):

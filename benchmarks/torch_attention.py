@@ -5,6 +5,7 @@ which is how FlexAttention can do it. As with ours, every branch has queries and
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -119,12 +120,12 @@ def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys
 
 
 def measure(
-    method: str, peer: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int
+    methods: Sequence[str], peer: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int
 ) -> Iterator[Row]:
     torch.manual_seed(0)
     backward = CUDA or peer == "cudnn"  # FlexAttention's is not there on a CPU
-    for length in lengths:
-        row: Row = {"length": length, "rows": max(1, tokens // length)}
+    for method, length in itertools.product(methods, lengths):
+        row: Row = {"method": method, "length": length, "rows": max(1, tokens // length)}
         kernel = SDPBackend.CUDNN_ATTENTION if CUDA else SDPBackend.MATH
         with tried(row), sdpa_kernel([kernel]):
             attend = cudnn(heads, kv_heads) if peer == "cudnn" else flex(method, heads, kv_heads, length)

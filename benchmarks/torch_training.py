@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.beside import case_main
+from benchmarks.beside import case_main, die_with_parent
 from benchmarks.page import Row
 from benchmarks.torch_llama import CUDA, SIZES, TINY, llama
 
@@ -62,6 +62,7 @@ def flops_a_token(sizes: dict[str, int], layers: int, length: int) -> float:
 
 
 def worker(rank: int, about: Row, port: int, results: Any) -> None:
+    die_with_parent()
     gpus, length, state, sizes = about["gpus"], about["length"], about["state"], TINY if about["tiny"] else SIZES
     device = torch.device("cuda", rank) if CUDA else torch.device("cpu")
     if CUDA:
@@ -79,7 +80,7 @@ def worker(rank: int, about: Row, port: int, results: Any) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=CUDA)
     times, losses = [], []
     with sdpa_kernel([SDPBackend.CUDNN_ATTENTION if CUDA else SDPBackend.MATH]):
-        for _ in range(about["steps"] + 2):
+        for _ in range(about["steps"] + 1):
             start = time.perf_counter()
             loss = model(input_ids=tokens[:, :-1], use_cache=False).logits
             loss.backward()
@@ -91,7 +92,7 @@ def worker(rank: int, about: Row, port: int, results: Any) -> None:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     if rank == 0:
-        step_s = sorted(times[2:])[len(times[2:]) // 2]
+        step_s = sorted(times[1:])[len(times[1:]) // 2]
         rate = about["rows"] * length / step_s  # of each GPU
         results.put({
             "rows": about["rows"] * gpus, "step_s": step_s, "tokens_s_gpu": rate,

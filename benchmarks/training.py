@@ -5,7 +5,8 @@ python -m benchmarks.training --cases="jax:length=32768,remat=qkv;torch:length=3
 python -m benchmarks.training --tiny              on a CPU: shows that it runs
 
 A case is "jax:" or "torch:" and settings: length, rows (an update; the number of GPUs over seq), state (float32 or
-bfloat16: weights and moments), ema (0: none), remat (as --remat of the experiments), micro_rows, method, fsdp, seq.
+bfloat16: weights and moments), ema (0: none), remat (as --remat of the experiments), micro_rows, method, fsdp, seq,
+steps (that are timed), profile (1: says where the time of a step goes).
 Flags of XLA, beside those of the experiments: XLA_FLAGS=... python -m benchmarks.training.
 """
 
@@ -21,26 +22,30 @@ class Sizes:
     cases: str | None = None  # joined by semicolons; None: those for this number of GPUs
     gpus: int | None = None  # None: all of this machine
     layers: int = 32  # of LLaMA-2 7B
-    steps: int = 3  # that are timed, after two
+    steps: int = 2  # that are timed, after one
     seconds: float = 150.0  # a case, at most
 
 
 ONE = (
-    "jax:length=32768,state=bfloat16,remat=qkv",
+    "jax:length=32768,state=bfloat16,remat=qkv_up,profile=1",
     "torch:length=32768,state=bfloat16",
-    "jax:length=65536,state=bfloat16,remat=attention",
+    "jax:length=65536,state=bfloat16,remat=attention,steps=1",
+    "torch:length=65536,state=bfloat16,steps=1",
+    "jax:length=32768,state=bfloat16,remat=gate_up",
     "jax:length=32768,state=bfloat16,remat=attention",
-    "torch:length=65536,state=bfloat16",
 )
 MANY = (
-    "jax:length=32768,ema=0.99,remat=qkv,fsdp={gpus}",
+    "jax:length=32768,ema=0.99,remat=qkv,fsdp={gpus},profile=1",
     "torch:length=32768",
-    "jax:length=32768,ema=0.99,remat=attention,fsdp={gpus}",
-    "jax:length=131072,ema=0.99,remat=attention,seq={gpus}",
-    "jax:length=65536,ema=0.99,remat=attention,fsdp={gpus}",
-    "torch:length=65536",
+    "jax:length=131072,ema=0.99,remat=attention,seq={gpus},steps=1",
+    "jax:length=65536,ema=0.99,remat=attention,fsdp={gpus},steps=1",
+    "torch:length=65536,steps=1",
 )
-SMALL = ("jax:length=64,ema=0.99,remat=full,fsdp=2", "jax:length=64,state=bfloat16,remat=full", "torch:length=64")
+SMALL = (
+    "jax:length=64,ema=0.99,remat=full,fsdp=2",
+    "jax:length=64,state=bfloat16,remat=full,profile=1",
+    "torch:length=64",
+)
 
 HEADER = (
     "case", "GPUs", "step s", "tokens/s a GPU", "MFU", "peak GiB", "compile s", "first losses", "times as fast as torch"
@@ -60,7 +65,7 @@ def cases(terms: Terms, sizes: Sizes) -> list[Case]:
 
 def case_of(line: str, count: int, tiny: bool, sizes: Sizes) -> Case:
     framework, about = settings_of(line)
-    about |= {"layers": 2 if tiny else sizes.layers, "steps": 1 if tiny else sizes.steps, "tiny": tiny}
+    about = {"layers": 2 if tiny else sizes.layers, "steps": 1 if tiny else sizes.steps, "tiny": tiny, **about}
     if framework == "torch":
         return Case("torch_training", about | {"gpus": count}, sizes.seconds, TORCH)
     env = JAX | ({"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} if tiny else {})

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import queue
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from benchmarks import (
     jax_training,
     kernels,
     page,
+    pages,
     training,
 )
 from benchmarks.page import Bar
@@ -46,7 +49,8 @@ def test_a_case_that_hangs_keeps_its_rows(tmp_path, monkeypatch):
     start = time.monotonic()
     rows = beside.run(beside.Case("x", {"length": 8}, 99), 0.6)
     assert time.monotonic() - start < 10
-    assert rows == [{"program": "x", "length": 8, "a": 1}, {"program": "x", "length": 8, "error": "stopped after 1 s"}]
+    about = {"case": "x length=8", "program": "x", "length": 8}
+    assert rows == [about | {"a": 1}, about | {"error": "stopped after 1 s"}]
     time.sleep(1.5)
     assert not (tmp_path / "alive").exists()  # what it had started is gone, too
 
@@ -54,7 +58,22 @@ def test_a_case_that_hangs_keeps_its_rows(tmp_path, monkeypatch):
 def test_a_case_that_crashes_says_so(tmp_path, monkeypatch):
     shell("""echo 'ROW {"a": 1}'; printf 'ROW {"b'; exit 3""", tmp_path, monkeypatch)
     rows = beside.run(beside.Case("x", {}, 99), 30)
-    assert rows == [{"program": "x", "a": 1}, {"program": "x", "error": "ended with 3"}]
+    assert [row.get("a") for row in rows] == [1, None]
+    assert rows[1]["error"] == "ended with 3"
+
+
+def test_a_case_dies_with_its_benchmark(tmp_path, monkeypatch):
+    shell(f"touch {tmp_path}/begun; sleep 1.5; touch {tmp_path}/late", tmp_path, monkeypatch)
+    code = "import sys; from benchmarks import beside; sys.executable = sys.argv[1]; "
+    code += "beside.run(beside.Case('x', {}, 99), 60)"
+    monkeypatch.undo()
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "python")]) as benchmark:
+        while not (tmp_path / "begun").exists():
+            assert benchmark.poll() is None
+            time.sleep(0.05)
+        benchmark.kill()
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()
 
 
 def test_bars():
@@ -114,6 +133,33 @@ def test_results_are_written_after_every_case(tmp_path, monkeypatch):
     assert "| causal | 64K " in text
 
 
+def results(path, name, *rows):
+    machine = {"machine": "1 x GPU"}
+    path.write_text(json.dumps({"benchmark": name, "command": path.stem, "machine": machine, "rows": rows}))
+    return path
+
+
+def test_results_of_several_runs(tmp_path):
+    causal, peer = (
+        attention_row(program, "causal", ms, case=program, peer="cudnn")
+        for program, ms in ((attention.OURS, 10.0), (attention.PEER, 9.0))
+    )
+    failed = {"case": attention.OURS, "program": attention.OURS, "error": "ended with 1"}
+    a = results(tmp_path / "a.json", "attention", causal | {"forward_ms": 20.0}, peer)
+    b = results(tmp_path / "b.json", "attention", causal)
+    c = results(tmp_path / "c.json", "attention", failed)  # what was measured is not lost to it
+    ((path, found),) = pages.grouped([a, b, c]).items()
+    assert path == a
+    assert found["rows"] == [peer, causal]
+    (line, *_) = pages.show(path, found)
+    assert line[:4] == ["attention", "1 x GPU", "causal: speed over torch's cuDNN", ">= 0.95"]
+    assert "| causal | 64K " in (tmp_path / "a.md").read_text()
+    assert pages.read(a)["rows"] == [peer, causal]
+    (tmp_path / "d.json").write_text("[")
+    with pytest.raises(ValueError, match=r"d\.json"):
+        pages.read(tmp_path / "d.json")
+
+
 def test_what_is_left_is_skipped_when_the_time_is_up(monkeypatch):
     monkeypatch.setattr(beside, "run", lambda case, seconds: pytest.fail("no time was left"))
     (row,) = beside.play(attention.PAGE, [beside.Case("x", {}, 9)], beside.Terms(tiny=True, budget=0.0))
@@ -163,7 +209,7 @@ def test_the_peer_merges_its_calls_into_one_softmax():
 
 def test_attention_is_measured():
     shape = {"heads": 4, "kv_heads": 2, "width": 16, "tokens": 128, "exact_at": 64}
-    (row,) = jax_attention.measure("lm_infinite", lengths=[64], **shape)
+    (row,) = jax_attention.measure(["lm_infinite"], lengths=[64], **shape)
     assert row["rows"] == 2
     assert row["forward_ms"] > 0 < row["both_ms"]
     assert 1e-4 < row["error_out"] < 5e-3  # rounding to bfloat16, of few numbers
@@ -177,14 +223,16 @@ def test_what_fails_at_one_length_does_not_hide_the_next(monkeypatch):
         return {"forward_ms": 1.0}
 
     monkeypatch.setattr(jax_attention, "times", times)
-    first, second = jax_attention.measure("causal", 4, 4, 16, [64, 128], 128, 0)
+    first, second = jax_attention.measure(["causal"], 4, 4, 16, [64, 128], 128, 0)
     assert first["error"] == "ValueError: out of memory"
     assert second["forward_ms"] == 1.0
 
 
 def test_training_is_measured(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
-    row, profile = jax_training.measure(64, layers=2, steps=1, tiny=True, state="bfloat16", ema=0.9, remat="full")
+    row, profile = jax_training.measure(
+        64, layers=2, steps=1, tiny=True, state="bfloat16", ema=0.9, remat="full", profile=1
+    )
     assert row["losses"][0] == pytest.approx(math.log(TINY.vocab), abs=0.3)  # of random weights
     assert profile == {"by_kind_ms": {}, "kernels_ms": {}}  # no GPU
     flops = row["tflops"] * 1e12 * row["step_s"]
@@ -193,7 +241,7 @@ def test_training_is_measured(monkeypatch):
 
 
 def test_generation_is_measured():
-    row, profile = jax_generation.measure(96, rows=2, new=8, method="self_extend", layers=2, tiny=True)
+    row, profile = jax_generation.measure(96, rows=2, new=8, method="self_extend", layers=2, tiny=True, profile=1)
     assert row["prefill_s"] > 0
     assert row["compile_s"] > 0.1  # seconds, where a token takes milliseconds
     assert profile == {"by_kind_ms": {}, "kernels_ms": {}}  # no GPU

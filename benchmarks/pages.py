@@ -1,0 +1,80 @@
+"""Results put together and shown anew, without measuring: of several runs, or after a table has changed.
+
+python -m benchmarks.pages results/benchmarks/training.json                      its Markdown anew
+python -m benchmarks.pages results/benchmarks/training.json later.json           with the cases of a later run
+python -m benchmarks.pages results/benchmarks/*.json --bars=results/benchmarks/BARS.md     all bars in one table
+
+Files of one benchmark and number of devices go into the first of them; a case measured again replaces the earlier one.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import attention, generation, training
+from benchmarks.page import Bar, as_json, markdown, table
+from longjax import files
+
+BARS = flags.DEFINE_string("bars", None, "Markdown file for the bars of all these results.")
+PAGES = {page.name: page for page in (attention.PAGE, training.PAGE, generation.PAGE)}
+
+Results = dict[str, Any]
+
+
+def read(path: pathlib.Path) -> Results:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or found.get("benchmark") not in PAGES:
+        raise ValueError(f"{path} holds no results of a benchmark: one of {', '.join(PAGES)}")
+    return found
+
+
+def merged(a: Results, b: Results) -> Results:
+    """-> the rows of `a` but for cases that `b` has measured again, and those of `b`."""
+    again = {row["case"] for row in b["rows"] if "error" not in row}
+    kept = [row for row in a["rows"] if row["case"] not in again]
+    cases = {row["case"] for row in kept}
+    rows = kept + [row for row in b["rows"] if row["case"] in again or row["case"] not in cases]
+    return a | {"rows": rows, "command": f"{a['command']}; {b['command']}", "machine": a["machine"] | b["machine"]}
+
+
+def grouped(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Results]:
+    """-> results by the file that they go into."""
+    found: dict[tuple[str, str], tuple[pathlib.Path, Results]] = {}
+    for path in paths:
+        new = read(path)
+        key = (new["benchmark"], new["machine"]["machine"])
+        first, old = found.get(key, (path, None))
+        found[key] = (first, merged(old, new) if old else new)
+    return dict(found.values())
+
+
+def show(path: pathlib.Path, results: Results) -> list[list[str]]:
+    """Writes both files anew. -> lines of the table of bars."""
+    page, what = PAGES[results["benchmark"]], (results["rows"], results["command"], results["machine"])
+    files.write(path, (json.dumps(as_json(page, *what), indent=1) + "\n").encode())
+    files.write(path.with_suffix(".md"), markdown(page, *what).encode())
+    measured: list[Bar] = [bar for bar in page.bars(results["rows"]) if bar.values]
+    return [[page.name, results["machine"]["machine"], *bar.line()] for bar in measured]
+
+
+def main(argv: list[str]) -> None:
+    try:
+        if len(argv) < 2:
+            raise ValueError("which results? python -m benchmarks.pages results/benchmarks/*.json")
+        lines = [line for item in grouped([pathlib.Path(name) for name in argv[1:]]).items() for line in show(*item)]
+        text = table(("benchmark", "machine", "what", "bar", "measured", "verdict"), lines)
+        print(text)
+        if BARS.value:
+            files.write(pathlib.Path(BARS.value), f"# Bars\n\n{text}\n".encode())
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    app.run(main)
