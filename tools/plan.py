@@ -15,17 +15,15 @@ import shlex
 import sys
 
 from longjax import cli, flags, sharding
-from longjax.blockwise import Blockwise
-from longjax.fused import Fused
+from longjax.backends import best
 from longjax.job import Matching, named, preset_of, suggestion
-from longjax.kernels.cudnn import Cudnn
-from longjax.kernels.splash import Splash
 from longjax.launch import REMAT, grown
 from longjax.llama import Llama
 from longjax.methods import with_lora
 from longjax.plan import make, report, topology
 from longjax.plan.make import What, Wish
 from longjax.plan.shapes import SHAPES
+from longjax.presets import Remat
 from longjax.train import Recipe
 
 
@@ -44,7 +42,7 @@ class Asked:
     mesh_fsdp: int | None = None  # batch and weights
     mesh_seq: int | None = None  # the sequence
     mesh_model: int | None = None  # heads, feed-forward and vocabulary
-    remat: str | None = None  # what the backward pass computes again; None: the preset's
+    remat: Remat | None = None  # what the backward pass computes again; None: the preset's
     lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
     trainable: str | None = None  # train only parameters whose path has this regular expression in it
     dtype: str = "bfloat16"  # of activations
@@ -62,11 +60,8 @@ class Asked:
             raise ValueError(f"--method={self.method} is not trained: plan it with --what=prefill or --what=decode")
         cfg = grown(dataclasses.replace(self.shape(), dtype=self.dtype), method)
         remat = self.remat or preset.remat
-        if remat not in REMAT:
-            raise ValueError(f"--remat={remat} is unknown{suggestion(remat, REMAT)}")
-        kernel = Splash() if machine.chip.platform == "tpu" else Cudnn()
         model = Llama(
-            cfg, method, train=self.what == "train", softmax=Fused(kernel, Blockwise()), place=sharding.OnMesh(),
+            cfg, method, train=self.what == "train", softmax=best(machine.chip.platform), place=sharding.OnMesh(),
             keep=REMAT[remat],
         )  # fmt: skip
         names, length = (self.model or self.preset, self.method), self.length or preset.extended

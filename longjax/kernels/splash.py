@@ -53,10 +53,11 @@ class Splash:
     def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band):
         kernel = made(self, q_BTNH.shape[2], band)
         settings = [kernel.kwargs[name] for name in BACKWARD]
+        run: Any = splash._splash_attention_bwd
 
         def one(q_NTH, k_KSH, v_KSH, out_NTH, lse_NT, d_out_NTH):
             saved = (q_NTH, k_KSH, v_KSH, None, None, out_NTH, lse_NT, kernel.dq_mask_info, kernel.dkv_mask_info)
-            return splash._splash_attention_bwd(False, *settings, saved, d_out_NTH)[3:6]
+            return run(False, *settings, saved, d_out_NTH)[3:6]
 
         q_BNTH, (k, v, out, d_out) = sized(q_BTNH), map(heads_first, (k_BSKH, v_BSKH, out_BTNH, d_out_BTNH))
         dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, out, lse_BNT, d_out))
@@ -114,15 +115,17 @@ def of_band(band: Band) -> masks.Mask:
 class AnswersByCorners:
     """Splash asks a mask for all its tiles, one number a pair: 10 s at 64K. Most tiles are known from two corners."""
 
-    shape: tuple[int, int]
-    reach: int | None = None
+    def reach(self) -> int | None:
+        """-> how far back a query sees; None: to the beginning."""
+        return None
 
     def __getitem__(self, index):
-        rows, cols = (range(*piece.indices(size)) for piece, size in zip(index, self.shape, strict=True))
-        nearest, farthest = rows[0] - cols[-1], rows[-1] - cols[0]
-        if farthest < 0 or (self.reach is not None and nearest > self.reach):
+        shape: tuple[int, int] = self.shape  # pyright: ignore[reportAttributeAccessIssue]
+        rows, cols = (range(*piece.indices(size)) for piece, size in zip(index, shape, strict=True))
+        nearest, farthest, reach = rows[0] - cols[-1], rows[-1] - cols[0], self.reach()
+        if farthest < 0 or (reach is not None and nearest > reach):
             return np.zeros((1, 1), np.bool_)
-        if nearest >= 0 and (self.reach is None or farthest <= self.reach):
+        if nearest >= 0 and (reach is None or farthest <= reach):
             return np.ones((1, 1), np.bool_)
         return super().__getitem__(index)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -132,6 +135,5 @@ class TilesAtOnce(AnswersByCorners, masks.CausalMask):
 
 
 class WindowTilesAtOnce(AnswersByCorners, masks.LocalMask):
-    @property
     def reach(self):
         return self.window_size[0]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from longjax.config import ModelConfig
 from longjax.plan.topology import GIB
+from longjax.presets import Remat
 
 
 class Choice(NamedTuple):
@@ -14,7 +15,7 @@ class Choice(NamedTuple):
     fsdp: int
     seq: int
     micro_rows: int
-    remat: str
+    remat: Remat
 
     def flags(self) -> str:
         sizes = f"--mesh_fsdp={self.fsdp} --mesh_seq={self.seq} --micro_rows={self.micro_rows}"
@@ -32,7 +33,7 @@ def meshes(cfg: ModelConfig, rows: int, chips: int) -> Iterator[tuple[int, int, 
             yield fsdp, seq, fsdp
 
 
-def choices(cfg: ModelConfig, rows: int, chips: int, remats: Iterable[str]) -> list[Choice]:
+def choices(cfg: ModelConfig, rows: int, chips: int, remats: Iterable[Remat]) -> list[Choice]:
     return [Choice(*mesh, remat) for mesh, remat in itertools.product(meshes(cfg, rows, chips), remats)]
 
 

@@ -10,6 +10,7 @@ import jax
 
 from longjax import sharding
 from longjax.flops import train_flops, visible_keys
+from longjax.kernels.splash import Splash
 from longjax.launch import REMAT
 from longjax.llama import Llama
 from longjax.plan import advice, compile, hlo, roofline, serving
@@ -17,6 +18,7 @@ from longjax.plan.advice import Choice
 from longjax.plan.compile import Fit, Program
 from longjax.plan.report import BILLION, Plan, kernels, sums
 from longjax.plan.topology import Topology
+from longjax.presets import Remat
 from longjax.train import Recipe
 
 What = Literal["train", "prefill", "decode"]
@@ -36,7 +38,7 @@ class Wish(NamedTuple):
     name: tuple[str, str]
     model: Llama
     recipe: Recipe
-    remat: str
+    remat: Remat
     length: int
     topology: Topology
     sizes: tuple[int, int, int, int]
@@ -92,8 +94,8 @@ def found(package: str) -> bool:
 def programs(wish: Wish, mesh: jax.sharding.Mesh) -> Program:
     if wish.what == "train":
         return compile.training(wish.model, wish.recipe, wish.length, mesh)
-    program = serving.reading if wish.what == "prefill" else serving.writing
-    return program(wish.model, wish.recipe.rows, wish.length, mesh)
+    asked = (wish.model, wish.recipe.rows, wish.length, mesh)
+    return serving.reading(*asked) if wish.what == "prefill" else serving.writing(*asked, wish.topology.chip.platform)
 
 
 def fits(fit: Fit, limit: float) -> bool:
@@ -106,7 +108,8 @@ def setting(wish: Wish) -> dict[str, Any]:
     micro = {"micro_rows": wish.recipe.micro_rows} if wish.recipe.micro_rows else {}
     return {
         "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.rows, "length": wish.length,
-        "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1), "remat": wish.remat, **micro,
+        "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1) or "-",
+        "remat": wish.remat if wish.what == "train" else "-", **micro,
     }  # fmt: skip
 
 
@@ -134,9 +137,12 @@ def timed(wish: Wish, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, 
 
 
 def pairs(wish: Wish) -> float:
-    """-> queries times the keys that they see, of one layer, micro-batch and device, over its heads."""
+    """-> queries times the keys that they see, of one layer, micro-batch and device, over its heads; on TPUs with what
+    the tiles at the edge compute in vain, half a tile for each query.
+    """
     cfg, (data, fsdp, seq, model) = wish.model.cfg, wish.sizes
     seen = visible_keys(wish.model.attention(wish.length), cfg.heads, wish.length)
+    seen += Splash().block / 2 if wish.topology.chip.platform == "tpu" else 0  # cuDNN's are in its measured rate
     rows = (wish.recipe.micro_rows or wish.recipe.rows) / (data * fsdp)
     return rows * wish.length * seen * cfg.heads / (seq * model)
 
@@ -149,7 +155,7 @@ def too_much(wish: Wish) -> str:
 SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take fewer --rows"
 
 
-def foretold(wish: Wish, remats: Iterable[str]) -> dict[Choice, int]:
+def foretold(wish: Wish, remats: Iterable[Remat]) -> dict[Choice, int]:
     """-> bytes of a device for all meshes of so many chips, by the estimate that needs no compiler."""
     found = {}
     for choice in advice.choices(wish.model.cfg, wish.recipe.rows, wish.topology.chips, remats):

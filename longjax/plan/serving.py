@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import generate, memory, sharding
-from longjax.attention import Dense
+from longjax.backends import decoding
 from longjax.cache_parallel import Serving, empty_memory
 from longjax.llama import Llama
 from longjax.plan.compile import Program, parameters, placed
@@ -22,12 +22,12 @@ def reading(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Prog
     return Program(traced, {"parameters": memory.held(given[0]), "cache": memory.held(given[2])})
 
 
-def writing(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Program:
+def writing(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh, platform: str) -> Program:
     """-> generate.go_on, of such rows."""
     reader, given = asked(model, rows, size, mesh)
     params, rope, cache, *_, rules = given
     begun = jax.eval_shape(lambda *given: generate.begin(reader, size, *given), *given)
-    writer = dataclasses.replace(reader, softmax=Dense())
+    writer = dataclasses.replace(reader, softmax=decoding(platform))
     traced = generate.go_on.trace(writer, size, params, rope, begun, rules, np.int32(size))
     return Program(traced, {"parameters": memory.held(params), "cache": memory.held(cache)})
 
