@@ -126,7 +126,9 @@ def go_on(model: Llama, length: int, params: Any, rope: Rope, rows: Rows, rules:
 
 def said(model: Llama, params: Any, rows: Rows, hidden_B1D: jax.Array, rules: Rules) -> Rows:
     """Every running row says its next token, or ends; where the method inserts one, it says that."""
-    x_BV = by_rows(logits(params, hidden_B1D, model.place)[:, 0], model)
+    # A single row makes XLA cast the unembedding to float32 for every token; two alike do not.
+    twice = jnp.broadcast_to(hidden_B1D, (hidden_B1D.shape[0], 2, hidden_B1D.shape[2]))
+    x_BV = by_rows(logits(params, twice, model.place)[:, 0], model)
     id_V = jnp.arange(x_BV.shape[1])
     early_B1 = (rows.said_B < rules.least_B)[:, None]
     x_BV = jnp.where((ends(id_V[None], rules) & early_B1) | (id_V >= rules.words), NEVER, x_BV)

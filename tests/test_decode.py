@@ -65,7 +65,7 @@ def go_on_compiled(method, layers, size):
 
 @pytest.mark.parametrize("name", ["base", "self_extend", "dca", "landmark", "lm_infinite_topk"])
 def test_no_token_copies_the_cache(name):
-    """It is written where it lies, and once. On a CPU, what one layer looks at may be copied; there are eight layers."""
+    """It is written where it lies, and once. On a CPU, what a layer looks at may be copied; there are eight layers."""
     program, cache = go_on_compiled(SMALL[name], layers=8, size=2048)
     sizes = program.memory_analysis()
     assert sizes.alias_size_in_bytes > cache
