@@ -147,9 +147,9 @@ def test_products_of_gpus_are_counted():
 
 
 def test_topologies():
-    assert topology.parse("v5p:4x4x8").wraps == (True, True, True)
-    assert topology.parse("v5p:2x2x4").wraps == (False, False, False)
-    assert topology.parse("v5e:8x16").wraps == (False, True)
+    assert torus.wraps((4, 4, 8)) == (True, True, True)
+    assert torus.wraps((2, 2, 4)) == (False, False, False)
+    assert torus.wraps((8, 16)) == (False, True)
     assert topology.parse("h200:4").chips == 4
     for wrong in ("v5e", "v5e:16", "v7:2x2", "h200:0", "v5p:4x4", "h200:x"):
         with pytest.raises(ValueError, match=f"--topology={wrong}: write v5e, v5p, v6e, h100, h200"):
@@ -220,6 +220,7 @@ def test_parts_of_a_sequence_are_neighbours():
                 for column in zip(*(d.coords for d in order[at : at + block]), strict=True)
             ]
             assert spans == [{4: 2, 8: 2, 16: 4}[block], {4: 2, 8: 4, 16: 4}[block], 1]
-    assert torus.compact((4, 8, 8, 1), 16) == (2, 2, 4, 1)
+    assert torus.compact((4, 8, 8, 1), 16) == (4, 2, 2, 1)  # the first axis is a ring
+    assert torus.compact((4, 4, 8, 1), 4) == (1, 4, 1, 1)
     assert torus.compact((4, 4), 3) is None
     assert torus.ordered([1, 2, 3], 2) == [1, 2, 3]  # no TPUs

@@ -17,6 +17,7 @@ import numpy as np
 from longjax.plan import hlo
 from longjax.plan.hlo import Collective, Event, Op
 from longjax.plan.topology import NVLINK, Topology
+from longjax.torus import wraps
 
 MESSAGE = 5e-6  # seconds before the first byte of an exchange
 GPU_PRODUCTS = 0.70  # of the peak, in large products of bfloat16: 690 of 989 TFLOP/s measured on an H200
@@ -138,9 +139,9 @@ class Clock:
         if what.kind == "collective-permute":
             return MESSAGE + what.bytes_ / link
         if what.kind == "all-to-all":
-            longest, wraps = max(axes)
-            return MESSAGE + longest * what.bytes_ / (8 if wraps else 4) / link
-        rates = sorted(((2 if wraps else 1) * link for _, wraps in axes), reverse=True)
+            slowest = max(extent / (8 if ring else 4) for extent, ring in axes)
+            return MESSAGE + slowest * what.bytes_ / link
+        rates = sorted(((2 if ring else 1) * link for _, ring in axes), reverse=True)
         one = beside or what.emitter.startswith("1D")
         return MESSAGE + what.sent / (rates[0] if one else sum(rates))
 
@@ -179,5 +180,5 @@ def spanned(group: int, mesh: jax.sharding.Mesh, topology: Topology) -> list[tup
     index = tuple(slice(None) if name in names else 0 for name in mesh.axis_names)
     coords = np.array([device.coords for device in np.ravel(mesh.devices[index])])
     extents = [len(set(column)) for column in coords.T[: len(topology.shape)]]
-    rings = zip(extents, topology.shape, topology.wraps, strict=True)
-    return [(extent, wraps and extent == whole) for extent, whole, wraps in rings if extent > 1] or [(1, False)]
+    rings = zip(extents, topology.shape, wraps(topology.shape), strict=True)
+    return [(extent, ring and extent == whole) for extent, whole, ring in rings if extent > 1] or [(1, False)]

@@ -101,13 +101,6 @@ class Topology:
     def chips(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def wraps(self) -> tuple[bool, ...]:
-        """-> along which axes the last chip is linked to the first: v5p in whole cubes of 4, others at 16."""
-        if self.chip.kind == "TPU v5":
-            return (all(n % 4 == 0 for n in self.shape),) * len(self.shape)
-        return tuple(n == 16 for n in self.shape)
-
     def mesh(self, data: int, fsdp: int, seq: int, model: int) -> jax.sharding.Mesh:
         """-> as sharding.make_mesh makes it on the machine itself."""
         sizes = (data, fsdp, seq, model)
