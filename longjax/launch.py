@@ -43,6 +43,7 @@ REMAT: dict[Remat, Any] = {  # what the backward pass finds of a layer's forward
     "attention": POLICIES.save_only_these_names(*ATTENTION),
     "qkv": POLICIES.save_only_these_names(*QKV),  # all but the feed-forward part
     "qkv_up": POLICIES.save_only_these_names(*QKV, "up"),
+    "most": POLICIES.save_only_these_names(*QKV, "gate", "up"),  # all but what is no product
     "gate_up": POLICIES.save_only_these_names(*ATTENTION, "gate", "up"),
     "dots": POLICIES.dots_with_no_batch_dims_saveable,  # products with weights
     "offload": POLICIES.offload_dot_with_no_batch_dims("device", "pinned_host"),  # the same, in the host's memory

@@ -9,7 +9,7 @@ from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, ModelConfig
 from longjax.train import Recipe
 
-Remat = Literal["full", "attention", "qkv", "qkv_up", "gate_up", "dots", "offload", "none"]  # see launch.REMAT
+Remat = Literal["full", "attention", "qkv", "qkv_up", "most", "gate_up", "dots", "offload", "none"]  # see launch.REMAT
 
 
 @dataclasses.dataclass(frozen=True)

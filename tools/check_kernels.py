@@ -21,7 +21,9 @@ from longjax.llama import Llama
 from longjax.methods import METHODS
 from longjax.methods.base import plain_rope
 
-ALLOWED = 3e-3  # of bfloat16: about half of 2 ** -7, its last digit, in the norm of all differences
+ALLOWED = 3e-3  # in the norm of all differences; to round once to bfloat16 makes 1.65e-3
+# Gradients of keys that several query heads share are sums of numbers that have been rounded, which are rounded again.
+OF_SHARED_KEYS = (ALLOWED**2 + 1.65e-3**2) ** 0.5
 B, T, K = 2, 1536, 2
 OTHERWISE = {"lm_infinite_topk", "landmark"}  # choose keys by their scores, so that rounding may choose others
 SMALL = {  # where the defaults are made for longer rows
@@ -104,13 +106,20 @@ def errors(case: Case) -> list[float]:
     return [off[0], *(max(off[1 + which :: 3]) for which in range(3))]
 
 
+def allowed(case: Case) -> tuple[float, ...]:
+    shared = OF_SHARED_KEYS if case.heads > K else ALLOWED
+    return ALLOWED, ALLOWED, shared, shared
+
+
 def main(argv: list[str]) -> None:
-    print(f"{jax.devices()[0].device_kind}, {best()}: relative errors, at most {ALLOWED}")
+    print(
+        f"{jax.devices()[0].device_kind}, {best()}: relative errors, at most {ALLOWED}; {OF_SHARED_KEYS:.1e} of shared keys"
+    )
     print(f"{'':<44}   values      dq       dk       dv")
     wrong = 0
     for case in cases():
         found = errors(case)
-        bad = not max(found) <= ALLOWED
+        bad = not all(x <= most for x, most in zip(found, allowed(case), strict=True))
         wrong += bad
         what = f"{case.name}, {case.heads} heads of {case.width}{', documents' if case.documents else ''}"
         print(f"{what:<44} {'  '.join(f'{x:.1e}' for x in found)}{'  WRONG' if bad else ''}", flush=True)
