@@ -52,12 +52,13 @@ class Tokens(struct.PyTreeNode):
 
 
 class Stored(struct.PyTreeNode):
-    """The caches of all layers, and which of them is meant. Token j lies in slot j mod S."""
+    """The caches of all layers, and which of them is meant. Token j lies in slot (j - offset) mod S."""
 
     index_LBS: jax.Array
     k_LBSKH: jax.Array
     v_LBSKH: jax.Array
     layer: jax.Array
+    offset: jax.Array | int = 0
 
 
 class Part(struct.PyTreeNode):

@@ -73,7 +73,8 @@ def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
 
 
 def where_stored(keys: Store) -> Stored | None:
-    """-> the cache that holds these keys; None if they are no layer's, or a device's piece of one."""
-    if keys.layer is None or keys.offset is not None:
+    """-> the cache that holds these keys; None if they are no layer's."""
+    if keys.layer is None:
         return None
-    return Stored(keys.index_BW, keys.k_BWKH, keys.v_BWKH, keys.layer)
+    offset = 0 if keys.offset is None else keys.offset
+    return Stored(keys.index_BW, keys.k_BWKH, keys.v_BWKH, keys.layer, offset)

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import P
 
-from longjax.attention import Attention, Part, Scene
+from longjax.attention import Attention, Part, Scene, Softmax
 from longjax.blockwise import forward
 from longjax.branched import Branched
 from longjax.cache import Store
 from longjax.intervals import Kept
+from longjax.kernels.triton_decode import Decode, attend, refuses
 from longjax.llama import Llama
 from longjax.sharding import BATCH, OnMesh, scene_layout
 
@@ -63,7 +64,8 @@ class CacheParallel:
         split = tuple(self.inner.kept_for(branch) == Kept() for branch in self.inner.branches)
         first = {name: begins(store) for name, store in memory.items()}
         memory = {name: store.replace(offset=first[name]) for name, store in memory.items()}
-        out_BTNH, memory = self.inner(q_BTNH, k_BSKH, v_BSKH, scene.replace(softmax=Across(split)), memory)
+        across = scene.softmax if scene.keys.from_start else Across(split, scene.softmax)
+        out_BTNH, memory = self.inner(q_BTNH, k_BSKH, v_BSKH, scene.replace(softmax=across), memory)
         return out_BTNH, {name: store.replace(offset=None) for name, store in memory.items()}
 
     def empty(self, cfg, batch, size):
@@ -80,21 +82,30 @@ class Across:
     """One softmax over keys that lie on several devices. `split`: parts that do; the others every device has whole."""
 
     split: tuple[bool, ...]
+    softmax: Softmax
 
     def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
         mine = jax.lax.axis_index("seq") == 0
         parts = tuple(
-            part if split else part.replace(s_index_BS=jnp.where(mine, part.s_index_BS, -1))
+            part if split else part.replace(hi_BTM=jnp.where(mine, part.hi_BTM, 0))
             for part, split in zip(parts, self.split, strict=True)
         )
-        arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
-        rest = tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts)
-        out_BTNH, lse_BTN = forward(BLOCKS, arrays, rest)
+        out_BTNH, lse_BTN = self.here(parts)
         lse_BTN = jnp.where(lse_BTN > EMPTY, -EMPTY, lse_BTN)
         weight_BTN = jnp.exp(lse_BTN - jax.lax.pmax(lse_BTN, "seq"))
         total_BTN = jax.lax.psum(weight_BTN, "seq")
         out = jax.lax.psum(out_BTNH.astype(jnp.float32) * (weight_BTN / total_BTN)[..., None], "seq")
         return out.astype(out_BTNH.dtype)
+
+    def here(self, parts: tuple[Part, ...]) -> tuple[jax.Array, jax.Array]:
+        """-> out_BTNH, lse_BTN of the keys of this device."""
+        B, T, N, H = parts[0].q_BTNH.shape
+        if T > 1:
+            arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
+            return forward(BLOCKS, arrays, tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts))
+        reads = isinstance(self.softmax, Decode) and not any(map(refuses, parts))
+        out_BKGH, lse_BKG = attend(parts, self.softmax if reads else None)
+        return out_BKGH.reshape(B, T, N, H).astype(parts[0].q_BTNH.dtype), lse_BKG.reshape(B, T, N)
 
 
 def memory_layout(memory: Any, attention: Attention) -> Any:

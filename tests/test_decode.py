@@ -1,13 +1,16 @@
 """The kernel of decoding, interpreted: the same numbers as the dense softmax, from the cache of all layers."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from longjax import sharding
 from longjax.attention import Dense, Tokens
+from longjax.cache_parallel import Serving, empty_memory
 from longjax.config import TINY
 from longjax.generate import Rows, Rules, go_on
 from longjax.kernels import triton_decode
@@ -18,6 +21,7 @@ from small import SMALL
 
 B, T = 2, 64
 CFG = dataclasses.replace(TINY, vocab=96)
+KERNEL = Decode(block=8, interpret=True)
 TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32)
 NAMES = ["base", "lm_infinite", "self_extend", "dca", "rerope", "sliding_window", "lm_infinite_topk", "alibi"]
 
@@ -34,20 +38,42 @@ def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
     monkeypatch.setattr(triton_decode, "NARROW", 8)
     model = Llama(dataclasses.replace(CFG, kv_heads=kv_heads), SMALL[name])
     p = params(model)
+    same(steps(model, p, KERNEL), steps(model, p, Dense()))
 
-    def run(softmax, tokens_BT, where, memory):
-        return dataclasses.replace(model, softmax=softmax).apply({"params": p}, tokens_BT, where, T, memory)
 
-    run = jax.jit(run, static_argnums=0)
-    ends_B = np.array([40, 21])
-    where = Tokens.whole(B, 40, jnp.asarray(np.arange(40) < ends_B[:, None]))
-    _, memory = run(Dense(), TOKENS[:, :40], where, model.empty_memory(B, T, T))
+def same(got, want):
+    np.testing.assert_allclose(np.stack(got), np.stack(want), atol=1e-5)  # fp32 sums reordered, of values of about 3
+
+
+def steps(model, p, softmax, mesh=None):
+    """-> hidden states of three tokens after prompts of 40 and 21."""
+
+    @partial(jax.jit, static_argnums=0)
+    def run(model, tokens_BT, where, memory):
+        return model.apply({"params": p}, tokens_BT, where, T, memory)
+
+    ends_B, index_BT = np.array([40, 21]), np.broadcast_to(np.arange(40, dtype=np.int32), (B, 40))
+    where = Tokens.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
+    _, memory = run(model, TOKENS[:, :40], where, empty_memory(model, B, T, T, mesh))
+    found = []
     for n in range(3):
-        token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
         where = Tokens.at(jnp.asarray(ends_B + n)[:, None])
-        want, _ = run(Dense(), token_B1, where, memory)
-        got, memory = run(Decode(block=8, interpret=True), token_B1, where, memory)
-        np.testing.assert_allclose(got, want, atol=1e-5)  # fp32 sums in another order, on values of magnitude 3
+        token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
+        hidden, memory = run(dataclasses.replace(model, softmax=softmax), token_B1, where, memory)
+        found.append(np.asarray(hidden))
+    return found
+
+
+@pytest.mark.parametrize("name", ["base", "lm_infinite", "self_extend"])
+def test_devices_share_a_row(name, monkeypatch):
+    """Each reads its piece of the stores that keep all tokens; one of them what all have."""
+    monkeypatch.setattr(triton_decode, "NARROW", 8)
+    model, mesh = Llama(CFG, SMALL[name]), sharding.make_mesh(data=2, seq=2, model=2)
+    p = params(model)
+    want, spread = steps(model, p, Dense()), dataclasses.replace(model, place=Serving())
+    with jax.set_mesh(mesh):
+        for softmax in (KERNEL, Dense()):
+            same(steps(spread, sharding.put(p, mesh), softmax, mesh), want)
 
 
 def go_on_compiled(method, layers, size):

@@ -34,12 +34,16 @@ class Decode:
         if why:
             logging.log_first_n(logging.INFO, "decoding: %s: attention by %s", 1, why, self.otherwise)
             return self.otherwise(parts)
-        outs, lses = zip(
-            *(narrow(p) if p.stored is None or is_narrow(p) else wide(self, p) for p in parts), strict=True
-        )
-        share_BKGC = jax.nn.softmax(jnp.concatenate(lses, axis=-1), axis=-1)
-        out_BKGH = jnp.sum(jnp.concatenate(outs, axis=-2) * share_BKGC[..., None], axis=-2)
+        out_BKGH, _ = attend(parts, self)
         return out_BKGH.reshape(parts[0].q_BTNH.shape).astype(parts[0].q_BTNH.dtype)
+
+
+def attend(parts: tuple[Part, ...], how: Decode | None) -> tuple[jax.Array, jax.Array]:
+    """-> out_BKGH, lse_BKG in float32, of one query a row. None: without the kernel."""
+    pieces = [narrow(p) if how is None or is_narrow(p) else wide(how, p) for p in parts]
+    out_BKGCH, lse_BKGC = (jnp.concatenate(xs, axis=3) for xs in zip(*pieces, strict=True))
+    share_BKGC = jax.nn.softmax(lse_BKGC, axis=-1)
+    return jnp.sum(out_BKGCH * share_BKGC[..., None], axis=3), jax.nn.logsumexp(lse_BKGC, axis=-1)
 
 
 def is_narrow(part: Part) -> bool:
@@ -115,11 +119,11 @@ def by_group(x_BM: jax.Array, K: int, G: int, P: int) -> jax.Array:
 def tiles(part: Part, stored: Stored, block: int) -> jax.Array:
     """-> of each row: the layer, the first tile of keys that may be seen, and the last but one.
 
-    Token j lies in slot j mod S. So no slot from the interval's end on is seen, and none before its beginning unless
+    As token j lies in slot j mod S, no slot from the interval's end on is seen, and none before its beginning unless
     slots have begun anew.
     """
     S = part.k_BSKH.shape[1]
-    lowest_B, highest_B = part.lo_BTM.min((1, 2)), part.hi_BTM.max((1, 2))
+    lowest_B, highest_B = part.lo_BTM.min((1, 2)) - stored.offset, part.hi_BTM.max((1, 2)) - stored.offset
     first_B = jnp.where(highest_B <= S, jnp.maximum(lowest_B, 0) // block, 0)
     last_B = -(-jnp.clip(highest_B, 0, S) // block)
     return jnp.stack([jnp.full_like(first_B, stored.layer), first_B, last_B], axis=1)
