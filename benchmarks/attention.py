@@ -24,7 +24,9 @@ class Sizes:
     exact_at: int = 4096  # the length at which errors are measured
 
 
-TINY = Sizes(heads=4, kv_heads=4, width=16, lengths="128,256", flex_lengths="256", tokens=256, exact_at=128)
+def tiny(sizes: Sizes) -> Sizes:
+    return Sizes(4, 4, 16, sizes.methods, lengths="128,256", flex_lengths="256", tokens=256, exact_at=128)
+
 
 OURS, PEER = "jax_attention", "torch_attention"
 FIRST = 4  # methods of the first processes; the others get theirs after them
@@ -32,7 +34,7 @@ PASSES = {"forward": "forward", "both": "forward + backward"}
 BRANCHED = ("self_extend", "lm_infinite", "longlora", "sliding_window", "packed", "dca")
 HEADER = (
     "method", "tokens", "fwd ms", "TFLOP/s", "fwd+bwd ms", "TFLOP/s", "peer", "fwd ms", "fwd+bwd ms", "fwd faster",
-    "fwd+bwd faster", "error", "error of gradients",
+    "fwd+bwd faster", "error", "of gradients", "peer's error", "of gradients",
 )  # fmt: skip
 ABOUT = """bfloat16, 32,768 tokens a call. Windows: 4096 (Self-Extend 1024), at most a quarter of the row; LM-Infinite
 also the first 10 tokens; LongLoRA (S2) groups of a quarter; packed rows hold 8 documents. TFLOP/s count the pairs that
@@ -42,14 +44,14 @@ kernel for causal rows, compiled FlexAttention with block masks for all others; 
 
 
 def cases(sizes: Sizes) -> list[Case]:
-    shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens")}
+    shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens", "exact_at")}
     lengths, flex = ([int(n) for n in given.split(",") if n] for given in (sizes.lengths, sizes.flex_lengths))
     methods = sizes.methods.split(",")
     if unknown := set(methods) - {"causal", *BRANCHED}:
         raise ValueError(f"--methods: {', '.join(sorted(unknown))} is none of causal, {', '.join(BRANCHED)}")
 
     def ours(methods: list[str]) -> Case:
-        return Case(OURS, {"methods": methods, "lengths": lengths, "exact_at": sizes.exact_at, **shape}, 120, JAX)
+        return Case(OURS, {"methods": methods, "lengths": lengths, **shape}, 120, JAX)
 
     def peer(methods: list[str], name: str, lengths: list[int]) -> Case:
         return Case(PEER, {"methods": methods, "peer": name, "lengths": lengths, **shape}, 120, TORCH)
@@ -64,16 +66,17 @@ def cases(sizes: Sizes) -> list[Case]:
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
-    found = []
+    table = []
     for row in sorted((row for row in rows if "both_tflops" in row), key=order):
         peer = peer_of(rows, row)
         ms = [number(row["forward_ms"]), number(row["forward_tflops"], 0), number(row["both_ms"])]
         theirs = [peer.get("peer", ""), number(peer.get("forward_ms")), number(peer.get("both_ms"))]
         faster = [number(ratio(peer.get(key), row[key])) for key in ("forward_ms", "both_ms")]
-        exact = [f"{row[key]:.1e}" if key in row else "" for key in ("error_out", "error_grad")]
+        keys = ("error_out", "error_grad")
+        exact = [f"{found[key]:.2e}" if key in found else "" for found in (row, peer) for key in keys]
         whole = [row["method"], thousands(row["length"]), *ms, number(row["both_tflops"], 0), *theirs, *faster, *exact]
-        found.append(whole)
-    return found
+        table.append(whole)
+    return table
 
 
 def order(row: Row) -> tuple[int, int]:
@@ -108,7 +111,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     extended = compared(rows, ours("self_extend"), causal, least=32_768)
     errors = {
         f"{row['method']} {kind}": row[f"error_{kind}"]
-        for row in rows if "error_out" in row for kind in ("out", "grad")
+        for row in rows if row["program"] == OURS and "error_out" in row for kind in ("out", "grad")
     }  # fmt: skip
     return [
         Bar("causal: speed over torch's cuDNN", 0.95, compared(rows, peer, causal)),
@@ -123,4 +126,4 @@ def bars(rows: list[Row]) -> list[Bar]:
 PAGE = Page("attention", "Attention beside torch", ABOUT, HEADER, lines, bars)
 
 if __name__ == "__main__":
-    main(lambda terms, sizes: play(PAGE, cases(TINY if terms.tiny else sizes), terms), Sizes)
+    main(lambda terms, sizes: play(PAGE, cases(tiny(sizes) if terms.tiny else sizes), terms), Sizes)

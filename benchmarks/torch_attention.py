@@ -98,6 +98,27 @@ def wait(_: Any) -> None:
         torch.cuda.synchronize()
 
 
+def errors(attend: Attend, heads: int, kv_heads: int, width: int, length: int) -> Row:
+    """-> of causal attention, against float32 on the same numbers; of the gradients the worst."""
+    sizes = [(1, length, n, width) for n in (heads, kv_heads, kv_heads, heads)]
+    q, k, v, d_out = (torch.randn(s, device=DEVICE, dtype=torch.bfloat16).transpose(1, 2) for s in sizes)
+
+    def dense(queries, keys, value):
+        key, val = (x.repeat_interleave(heads // kv_heads, 1) for x in (keys[0], value))
+        scores = queries[0] @ key.mT * width**-0.5
+        later = torch.ones(length, length, dtype=torch.bool, device=DEVICE).triu(1)
+        return scores.masked_fill(later, -torch.inf).softmax(-1) @ val
+
+    def all_of(attend: Attend, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v)]
+        out = attend([leaves[0]], [leaves[1]], leaves[2])
+        return [out.detach(), *torch.autograd.grad(out, leaves, d_out.to(dtype))]
+
+    pairs = zip(all_of(attend, torch.bfloat16), all_of(dense, torch.float32), strict=True)
+    found = [((a.float() - b).norm() / b.norm()).item() for a, b in pairs]
+    return {"error_out": found[0], "error_grad": max(found[1:])}
+
+
 def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys_of: list[int], backward: bool) -> Row:
     """`keys_of`: how many keys each branch looks at, the first one at all."""
     length = keys_of[0]
@@ -120,7 +141,14 @@ def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys
 
 
 def measure(
-    methods: Sequence[str], peer: str, heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int
+    methods: Sequence[str],
+    peer: str,
+    heads: int,
+    kv_heads: int,
+    width: int,
+    lengths: Sequence[int],
+    tokens: int,
+    exact_at: int,
 ) -> Iterator[Row]:
     torch.manual_seed(0)
     backward = CUDA or peer == "cudnn"  # FlexAttention's is not there on a CPU
@@ -130,6 +158,8 @@ def measure(
         with tried(row), sdpa_kernel([kernel]):
             attend = cudnn(heads, kv_heads) if peer == "cudnn" else flex(method, heads, kv_heads, length)
             keys_of = [keys for _, keys in branches_of(method, length, heads)]
+            if peer == "cudnn" and length == exact_at:
+                row |= errors(attend, heads, kv_heads, width, length)
             row |= times(attend, row["rows"], heads, kv_heads, width, keys_of, backward)
         yield row
         if CUDA:

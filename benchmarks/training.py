@@ -30,8 +30,8 @@ ONE = (
     "jax:length=32768,state=bfloat16,remat=qkv_up,profile=1",
     "torch:length=32768,state=bfloat16",
     "jax:length=65536,state=bfloat16,remat=attention,steps=1",
-    "torch:length=65536,state=bfloat16,steps=1",
     "jax:length=32768,state=bfloat16,remat=gate_up",
+    "torch:length=65536,state=bfloat16,steps=1",
     "jax:length=32768,state=bfloat16,remat=attention",
 )
 MANY = (

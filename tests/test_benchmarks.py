@@ -202,6 +202,9 @@ def test_the_peer_merges_its_calls_into_one_softmax():
     from benchmarks import torch_attention
 
     torch.manual_seed(0)
+    found = torch_attention.errors(torch_attention.cudnn(4, 2), 4, 2, 16, 64)
+    assert 1e-4 < found["error_out"] < 5e-3  # rounding to bfloat16, of few numbers
+    assert 1e-4 < found["error_grad"] < 1e-2
     q, k, v = (torch.randn(1, 4, 64, 16) for _ in range(3))
     out = torch_attention.flex("self_extend", 4, 4, 64)([q, q], [k, k], v)
     assert (out - torch_attention.cudnn(4, 4)([q], [k], v)).abs().max() < 2e-6  # float32; its two rotations are one
