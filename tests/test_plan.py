@@ -118,7 +118,7 @@ def test_time_is_that_of_the_schedule():
     assert "waits: all-gather" not in found.where
     per_pair = 2 * 128 / 1.97e14
     assert found.where["attention, forward"] == pytest.approx(4 * 2**30 * per_pair * 2 / 0.865)
-    assert found.where["attention, backward"] == pytest.approx(4 * 2**30 * per_pair * 5 / 0.691)
+    assert found.where["attention, backward"] == pytest.approx(4 * 2**30 * per_pair * 5 / 0.967)
     scatter = 5e-6 + 256 * 512 * 4 * 7 / 8 / (2 * 4.5e10)  # two axes, no ring along either
     assert found.where["waits: reduce-scatter"] == pytest.approx(4 * scatter)
     assert sum(found.where.values()) == pytest.approx(found.seconds)
@@ -197,7 +197,7 @@ def test_training_compiles_for_a_tpu(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "it fits" in done.stdout
     found = json.loads((tmp_path / "it.json").read_text())
-    assert found["kernels"] == {"forward": 4, "backward": 4}  # of two layers, forward twice; of queries, and of keys
+    assert found["kernels"] == {"forward": 4, "backward": 2}  # of two layers, forward twice
     assert {"all-to-all", "all-gather", "reduce-scatter"} <= {*found["collectives"]}
     assert found["hbm"]["parameters"] < found["hbm"]["peak"] < found["hbm"]["limit"]
     assert "| train | v5e:2x2 | tiny, yarn | 4 x 2048 | fsdp 2 seq 2 | full |" in (tmp_path / "PLANS.md").read_text()

@@ -75,9 +75,9 @@ class Clock:
                 now += self.run(event.inside, times * event.times) * event.times
                 free = max(free, now)
             elif event.does == "kernel":
-                forward = hlo.is_forward(event.op)
-                kind = f"attention, {'forward' if forward else 'backward'}"
-                spend(kind, self.kernel(forward) / layer[forward], event.op)
+                part = part_of_attention(event.op)
+                kind = f"attention, {'forward' if part == 'forward' else 'backward'}"
+                spend(kind, self.kernel(part, layer) / layer[part], event.op)
             elif event.does == "collective":
                 assert event.collective
                 idle = max(free - now, 0.0)
@@ -119,11 +119,14 @@ class Clock:
         assert contracted, f"a product that is not understood: {op}"
         return 2.0 * math.prod(dims(op.type)) * math.prod(left[int(i)] for i in re.findall(r"\d+", contracted[1]))
 
-    def kernel(self, forward: bool) -> float:
-        """-> seconds of one layer's attention: two products forward, five backward."""
+    def kernel(self, part: str, layer: collections.Counter[str]) -> float:
+        """-> seconds of one layer's attention: two products forward; backward five in one kernel, in two kernels three
+        for the queries' gradient and four for the keys'.
+        """
         chip = self.topology.chip
-        share = chip.kernel[0 if forward else 1] * min(1.0, self.width / 128)
-        return 2 * self.width * self.pairs * (2 if forward else 5) / (chip.flops * share)
+        products = {"forward": 2, "queries": 3, "keys": 4 if layer["queries"] else 5, "all": 5}[part]
+        share = chip.kernel[0 if part == "forward" else 1] * min(1.0, self.width / 128)
+        return 2 * self.width * self.pairs * products / (chip.flops * share)
 
     def copy(self, op: Op) -> float:
         found = [bytes_ for _, bytes_ in hlo.arrays(op.type) if bytes_ > 4]
@@ -151,12 +154,19 @@ def most(sums: dict[str, float]) -> list[tuple[str, float]]:
     return sorted(sums.items(), key=lambda pair: -pair[1])
 
 
-def attention_calls(events: tuple[Event, ...]) -> collections.Counter[bool]:
-    """-> kernels forward (True) and backward of one loop's body: those of one layer, which share its pairs.
+def attention_calls(events: tuple[Event, ...]) -> collections.Counter[str]:
+    """-> kernels of one loop's body by what they make: those of one layer, which share its pairs.
 
     A layer that is computed again in the backward pass has its forward kernels there once more.
     """
-    return collections.Counter(hlo.is_forward(event.op) for event in events if event.does == "kernel")
+    return collections.Counter(part_of_attention(event.op) for event in events if event.does == "kernel")
+
+
+def part_of_attention(op: Op) -> str:
+    """-> what a kernel makes: the output, or gradients of queries, keys, or all."""
+    if hlo.is_forward(op):
+        return "forward"
+    return "queries" if "_dq" in op.name else "keys" if "_dkv" in op.name else "all"
 
 
 def place(op: Op) -> str:

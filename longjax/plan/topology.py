@@ -26,7 +26,7 @@ class Chip(NamedTuple):
       hbm_rate: bytes a second.
       link: bytes a second that one link carries one way.
       cycle: floating-point operations of a cycle, of all cores; 0: not asked.
-      kernel: share of the peak that the attention kernel reaches forward and backward.
+      kernel: share of the peak that attention kernels reach forward and backward, in the products that they do.
 
     """
 
@@ -49,13 +49,13 @@ class Chip(NamedTuple):
 
 # TPUs: memory and links from cloud.google.com/tpu/docs (v5e, v5p, v6e) and jax-ml.github.io/scaling-book; cycles from
 # the number of matrix units; kernels: splash attention's static bundle counts for tiles of 1024 x 1024 of width 128
-# (forward 4735, 4840 and 3327 cycles where the matrix units need 4096, 4096 and 1024; backward, two kernels, 14826,
-# 14826 and 8494 where the five products of one would need 10240, 10240 and 2560). GPUs: NVIDIA's data sheets; kernels:
-# cuDNN, measured on an H200.
+# (forward 4735, 4840 and 3327 cycles where the matrix units need 4096, 4096 and 1024; backward 10580, 10580 and 5943
+# where they need 10240, 10240 and 2560; in two kernels 14826 and 8494 where they need 14336 and 3584). GPUs: NVIDIA's
+# data sheets; kernels: cuDNN, measured on an H200.
 CHIPS = {
-    "v5e": Chip("tpu", "TPU v5e", 15.75 * GIB, 8.1e11, 4.5e10, 131_072, (0.865, 0.691)),
-    "v5p": Chip("tpu", "TPU v5", 95.74 * GIB, 2.765e12, 9.0e10, 262_144, (0.846, 0.691)),
-    "v6e": Chip("tpu", "TPU v6e", 31.25 * GIB, 1.64e12, 9.0e10, 524_288, (0.308, 0.301)),
+    "v5e": Chip("tpu", "TPU v5e", 15.75 * GIB, 8.1e11, 4.5e10, 131_072, (0.865, 0.967)),
+    "v5p": Chip("tpu", "TPU v5", 95.74 * GIB, 2.765e12, 9.0e10, 262_144, (0.846, 0.967)),
+    "v6e": Chip("tpu", "TPU v6e", 31.25 * GIB, 1.64e12, 9.0e10, 524_288, (0.308, 0.43)),
     "h100": Chip("cuda", "NVIDIA H100", 0.94 * 79.1 * GIB, 3.35e12, 4.5e11, 0, (0.63, 0.55)),
     "h200": Chip("cuda", "NVIDIA H200", 0.94 * 139.8 * GIB, 4.8e12, 4.5e11, 0, (0.63, 0.55)),
 }
