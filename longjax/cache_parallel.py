@@ -103,8 +103,8 @@ class Across:
         if T > 1:
             arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
             return forward(BLOCKS, arrays, tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts))
-        reads = isinstance(self.softmax, Decode) and not any(map(refuses, parts))
-        out_BKGH, lse_BKG = attend(parts, self.softmax if reads else None)
+        kernel = self.softmax if isinstance(self.softmax, Decode) and not any(map(refuses, parts)) else None
+        out_BKGH, lse_BKG = attend(parts, kernel)
         return out_BKGH.reshape(B, T, N, H).astype(parts[0].q_BTNH.dtype), lse_BKG.reshape(B, T, N)
 
 

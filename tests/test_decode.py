@@ -92,5 +92,6 @@ def test_no_token_copies_the_cache(name):
     """It is written where it lies, and once. On a CPU, what a layer looks at may be copied; there are eight layers."""
     program, cache = go_on_compiled(SMALL[name], layers=8, size=2048)
     sizes = program.memory_analysis()
+    assert sizes is not None
     assert sizes.alias_size_in_bytes > cache
     assert sizes.temp_size_in_bytes < cache / 4
