@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from longjax.branches import Mask
@@ -26,8 +27,9 @@ class Tokens(struct.PyTreeNode):
       start_BT: index of the first token of the same document; nothing before it is seen.
       place_BT: what rotation sees, float32: index - start, unless the method says otherwise.
       real_BT: False for padding.
-      from_start: a promise: each row is one document from its beginning, index 0, 1, 2, ..., with padding behind it
-        alone. Kernels that must know before the run who sees whom then do.
+      in_order: a promise: index is 0, 1, 2, ... in every row. Kernels that must know before the run who sees whom, but
+        for the documents, then do.
+      from_start: another: each row is in order and one document, with padding behind it alone.
 
     """
 
@@ -35,6 +37,7 @@ class Tokens(struct.PyTreeNode):
     start_BT: jax.Array
     place_BT: jax.Array
     real_BT: jax.Array
+    in_order: bool = struct.field(pytree_node=False, default=False)
     from_start: bool = struct.field(pytree_node=False, default=False)
 
     @classmethod
@@ -45,10 +48,15 @@ class Tokens(struct.PyTreeNode):
         return cls(index_BT, start_BT, (index_BT - start_BT).astype(jnp.float32), real_BT)
 
     @classmethod
-    def whole(cls, batch: int, length: int, real_BT: jax.Array | None = None) -> "Tokens":
+    def whole(cls, batch: int, length: int, *, real_BT: jax.Array | None = None) -> "Tokens":
         """Rows of one document each, from their beginning."""
         index_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
-        return cls.at(index_BT, real_BT=real_BT).replace(from_start=True)
+        return cls.at(index_BT, real_BT=real_BT).replace(in_order=True, from_start=True)
+
+    @classmethod
+    def documents(cls, start_BT: jax.Array) -> "Tokens":
+        """Rows full of documents that do not see each other, each token with the index of its document's first."""
+        return cls.at(cls.whole(*start_BT.shape).index_BT, start_BT).replace(in_order=True)
 
 
 class Stored(struct.PyTreeNode):
@@ -65,7 +73,8 @@ class Part(struct.PyTreeNode):
     """What one branch brings to the softmax: queries and keys already rotated and scaled.
 
     Query t sees the keys whose index lies in [lo, hi). A key with index -1 is an empty slot. `sees` says the same of
-    rows that are from_start, queries and keys alike; None for others. head_N: numbers of the query heads in the model.
+    rows in order, queries and keys alike, but for documents, which `starts` keep apart: those of queries and of keys,
+    None where each row is one. head_N: numbers of the query heads in the model.
     stored: where the keys lie, if they are a layer's cache, for kernels that read it there.
     """
 
@@ -81,7 +90,8 @@ class Part(struct.PyTreeNode):
     slopes_N: jax.Array | None = None
     mask: Mask | None = struct.field(pytree_node=False, default=None)
     sees: Interval | None = struct.field(pytree_node=False, default=None)
-    head_N: jax.Array | None = None
+    starts: tuple[jax.Array, jax.Array] | None = None
+    head_N: jax.Array | np.ndarray | None = None
     stored: Stored | None = None
 
 
@@ -137,13 +147,23 @@ def mix(weight_BKGTS: jax.Array, part: Part) -> jax.Array:
     )
 
 
+def merged(outs: list[jax.Array], lses: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """-> out_BTNH, lse_BNT of the union of disjoint sets of keys; lse NEVER: nothing of a set is seen."""
+    if len(outs) == 1:
+        return outs[0], lses[0]
+    lse_BNT = jax.nn.logsumexp(jnp.stack(lses), axis=0)
+    shares = [jnp.swapaxes(jnp.exp(lse - lse_BNT), 1, 2)[..., None] for lse in lses]
+    out = sum(out.astype(jnp.float32) * share for out, share in zip(outs, shares, strict=True))
+    return jnp.asarray(out).astype(outs[0].dtype), lse_BNT
+
+
 class Scene(struct.PyTreeNode):
     """All that attention knows beside q, k and v. `keys` are the tokens of this call, cache apart."""
 
     queries: Tokens
     keys: Tokens
     rope: Rope
-    head_N: jax.Array  # number of each query head in the whole model
+    head_N: jax.Array | np.ndarray  # number of each query head in the whole model; numpy: kernels may look at it
     layer: jax.Array | int = 0
     softmax: Softmax = struct.field(pytree_node=False, default=Dense())
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention import Part, Scene, Stored
@@ -56,19 +55,19 @@ class Branched:
 def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
     """What the branch brings to the softmax."""
     queries, stored, keys, rope = scene.queries, where_stored(keys), keys.alone(), scene.rope
-    if branch.mask is not None:
-        logging.log_first_n(logging.INFO, "mask %s: no fast kernel knows it, dense or blockwise it is", 1, branch.mask)
     i_BT = queries.index_BT - queries.start_BT
     lo, hi = branch.sees(i_BT[:, :, None], scene.head_N)
     lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))
     t_place_BT = branch.query_at(queries.place_BT)
     scale_BT = branch.query_scale(i_BT) * per_row(rope.query_scale, 2)
     q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
-    in_order = queries.from_start and scene.keys.from_start and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
+    in_order = queries.in_order and scene.keys.in_order and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
+    apart = in_order and not queries.from_start
     s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
     return Part(
         q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
-        rope.slopes_N, branch.mask, branch.sees if in_order else None, scene.head_N, stored,
+        rope.slopes_N, branch.mask, branch.sees if in_order else None,
+        (queries.start_BT, keys.start_BW) if apart else None, scene.head_N, stored,
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ class Branch:
     """One way of scoring pairs: the keys each query sees, and where query and key pretend to stand.
 
     Branches of a method never overlap. `mask` narrows the interval further by any function of the two
-    indices; it runs on the dense and blockwise back ends only, as no fast kernel knows it.
+    indices, for which the fastest kernels have no room.
     """
 
     sees: Interval = Causal()

@@ -16,11 +16,11 @@ import numpy as np
 from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
-from longjax.attention import NEVER, Part, Softmax
+from longjax.attention import NEVER, Part, Softmax, merged
 from longjax.bands import Band
 from longjax.blockwise import Blockwise
 from longjax.intervals import Bands
-from longjax.kernels import Kernel
+from longjax.kernels import Kernel, Starts
 from longjax.kernels.plain import Plain
 
 NARROW = 256  # keys; so few cost less as plain products
@@ -40,18 +40,18 @@ class Fused:
             logging.log_first_n(logging.INFO, "%s: attention by %s", 1, why, self.otherwise)
             return self.otherwise(parts)
         bands = tuple(bands_of(part) for part in parts)
-        arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
+        arrays, starts = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts), parts[0].starts
         choices = by_heads(bands, parts[0])
-        run = [partial(self.over_heads, choice) for choice in choices]
+        run = [partial(self.over_heads, choice, starts) for choice in choices]
         if len(run) == 1:
             return run[0](arrays)
         assert parts[0].head_N is not None
         here = jnp.minimum(parts[0].head_N[0] // parts[0].q_BTNH.shape[2], len(run) - 1)
         return jax.lax.switch(here, run, arrays)
 
-    def over_heads(self, groups: "tuple[Heads, ...]", arrays: Arrays) -> jax.Array:
+    def over_heads(self, groups: "tuple[Heads, ...]", starts: Starts, arrays: Arrays) -> jax.Array:
         """-> out_BTNH, of groups of heads one after the other."""
-        outs = [union(self.kernel, group.bands, of_heads(arrays, group)) for group in groups]
+        outs = [union(self.kernel, group.bands, of_heads(arrays, group), starts) for group in groups]
         return outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=2)
 
     def refuses(self, part: Part) -> str | None:
@@ -59,7 +59,9 @@ class Fused:
         if part.mask is not None or part.slopes_N is not None:
             return "a bias or a mask of pairs"
         if part.sees is None:
-            return "who sees whom is known in the run only (documents side by side, a cache)"
+            return "who sees whom is known in the run only (a cache)"
+        if part.starts is not None and not (self.kernel.documents and part.sees.by_distance):
+            return "documents side by side"
         bands = part.sees.bands(part.q_BTNH.shape[1])
         if bands is None:
             return f"{part.sees} is not made of rectangles"
@@ -121,37 +123,41 @@ def of_heads(arrays: Arrays, group: Heads) -> Arrays:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def union(kernel: Kernel, bands: tuple[Bands, ...], arrays: Arrays) -> jax.Array:
+def union(kernel: Kernel, bands: tuple[Bands, ...], arrays: Arrays, starts: Starts) -> jax.Array:
     """-> out_BTNH of one softmax over all rectangles; those of part p are bands[p] of arrays[p]."""
-    return union_forward(kernel, bands, arrays)[0]
+    return union_forward(kernel, bands, arrays, starts)[0]
 
 
-def union_forward(kernel, bands, arrays):
+def union_forward(kernel, bands, arrays, starts):
     T, outs, lses = arrays[0][0].shape[1], [], []
     for part, (q_BTNH, k_BSKH, v_BSKH) in zip(bands, arrays, strict=True):
         for band in part:
             given = (band.queries(q_BTNH), band.keys(k_BSKH), band.keys(v_BSKH))
-            out, lse = one_for(kernel, band).forward(*given, band)
+            out, lse = one_for(kernel, band).forward(*given, band, inside(starts, band))
             outs.append(band.back_to_queries(out, T))
             lses.append(band.back_of_queries(lse, T, NEVER))
     out_BTNH, lse_BNT = merged(outs, lses)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
-    return out_BTNH, (arrays, out_BTNH, lse_BNT)
+    return out_BTNH, (arrays, starts, out_BTNH, lse_BNT)
 
 
 def union_backward(kernel, bands, saved, d_out_BTNH):
-    arrays, out_BTNH, lse_BNT = saved
-    return (tuple(of_part(kernel, *part, out_BTNH, lse_BNT, d_out_BTNH) for part in zip(bands, arrays, strict=True)),)
+    arrays, starts, out_BTNH, lse_BNT = saved
+    whole = (starts, out_BTNH, lse_BNT, d_out_BTNH)
+    return tuple(of_part(kernel, *part, *whole) for part in zip(bands, arrays, strict=True)), None
 
 
-def of_part(kernel: Kernel, bands: Bands, qkv: tuple, out_BTNH: jax.Array, lse_BNT: jax.Array, d_out_BTNH: jax.Array):
+def of_part(
+    kernel: Kernel, bands: Bands, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
+    d_out_BTNH: jax.Array,
+):  # fmt: skip
     """-> dq_BTNH, dk_BSKH, dv_BSKH."""
     sums = [[], [], []]
     for band in bands:
         given = (band.queries(qkv[0]), band.keys(qkv[1]), band.keys(qkv[2]))
         out, lse, d_out = band.queries(out_BTNH), band.of_queries(lse_BNT), band.queries(d_out_BTNH)
         back = (band.back_to_queries, band.back_to_keys, band.back_to_keys)
-        grads = one_for(kernel, band).backward(*given, out, lse, d_out, band)
+        grads = one_for(kernel, band).backward(*given, out, lse, d_out, band, inside(starts, band))
         for total, put, grad, x in zip(sums, back, grads, qkv, strict=True):
             total.append(put(grad, x.shape[1]))
     return tuple(added(total, x) for total, x in zip(sums, qkv, strict=True))
@@ -160,18 +166,12 @@ def of_part(kernel: Kernel, bands: Bands, qkv: tuple, out_BTNH: jax.Array, lse_B
 union.defvjp(union_forward, union_backward)
 
 
+def inside(starts: Starts, band: Band) -> Starts:
+    return None if starts is None else (band.queries(starts[0]), band.keys(starts[1]))
+
+
 def one_for(kernel: Kernel, band: Band) -> Kernel:
     return Plain() if band.cols <= NARROW else kernel
-
-
-def merged(outs: list[jax.Array], lses: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """-> out_BTNH, lse_BNT of the union of disjoint sets of keys; lse NEVER: nothing of a set is seen."""
-    if len(outs) == 1:
-        return outs[0], lses[0]
-    lse_BNT = jax.nn.logsumexp(jnp.stack(lses), axis=0)
-    shares = [jnp.swapaxes(jnp.exp(lse - lse_BNT), 1, 2)[..., None] for lse in lses]
-    out = sum(out.astype(jnp.float32) * share for out, share in zip(outs, shares, strict=True))
-    return jnp.asarray(out).astype(outs[0].dtype), lse_BNT
 
 
 def added(xs: list[jax.Array], like: jax.Array) -> jax.Array:

@@ -34,6 +34,11 @@ class Interval(Protocol):
     @property
     def kept(self) -> Kept: ...
 
+    @property
+    def by_distance(self) -> bool:
+        """Whether it asks for the distance alone: documents side by side need then no more than be kept apart."""
+        ...
+
     def bands(self, length: int) -> Bands | None:
         """-> disjoint rectangles that make up all pairs of a row of `length` tokens."""
         ...
@@ -43,6 +48,7 @@ class Interval(Protocol):
 class Causal:
     """Everything up to the query."""
 
+    by_distance = True
     kept = Kept()
 
     def __call__(self, i, head):
@@ -57,6 +63,8 @@ class Near:
     """The last `window` tokens, the query included."""
 
     window: int
+
+    by_distance = True
 
     @property
     def kept(self):
@@ -75,6 +83,10 @@ class Far:
 
     window: int
     first: int | None = None
+
+    @property
+    def by_distance(self):
+        return self.first is None
 
     @property
     def kept(self):
@@ -96,6 +108,8 @@ class Chunk:
     size: int
     offset: int = 0
 
+    by_distance = False
+
     @property
     def kept(self):
         return Kept(last=self.size)
@@ -111,6 +125,8 @@ class Chunk:
 @dataclasses.dataclass(frozen=True)
 class PreviousChunk:
     size: int
+
+    by_distance = False
 
     @property
     def kept(self):
@@ -132,6 +148,7 @@ class EarlierChunks:
     """Everything before `PreviousChunk(size)`."""
 
     size: int
+    by_distance = False
     kept = Kept()
 
     def __call__(self, i, head):
@@ -148,6 +165,8 @@ class HalfShifted:
 
     size: int
     plain: int
+
+    by_distance = False
 
     @property
     def kept(self):
@@ -169,6 +188,7 @@ class WrappedHalf:
     size: int
     plain: int
     length: int
+    by_distance = False
     kept = Kept()
 
     def __call__(self, i, head):

@@ -128,7 +128,7 @@ class ContextParallel:
                 k_BSKH, v_BSKH = (jnp.repeat(x, parts // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
         else:
             queries, keys = HEADS_BTNH, WHOLE_BSKH
-            scene = scene.replace(queries=scene.queries.replace(from_start=False))
+            scene = scene.replace(queries=scene.queries.replace(in_order=False, from_start=False))
         scene = jax.tree.map(jnp.asarray, scene)
         layout = scene_layout(scene, P(*queries[:2]), P(queries[2]))
         scene = jax.tree.map(jax.reshard, scene, layout)

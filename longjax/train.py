@@ -123,8 +123,8 @@ def gradients(model: Llama, state: State, batch: dict[str, jax.Array], key: jax.
     def loss(trained):
         params = state.replace(trained=trained).params()
         T = batch["tokens_BT"].shape[1]
-        apart = "start_BT" in batch  # documents that do not see each other
-        where = Tokens.at(batch["index_BT"], batch["start_BT"]) if apart else Tokens.whole(*batch["tokens_BT"].shape)
+        start_BT = batch.get("start_BT")  # of documents that do not see each other
+        where = Tokens.whole(*batch["tokens_BT"].shape) if start_BT is None else Tokens.documents(start_BT)
         hidden_BTD, _ = model.apply({"params": params}, batch["tokens_BT"], where, T, key=key)
         sums = loss_sums(model, params, hidden_BTD, batch)
         return sums.loss, sums

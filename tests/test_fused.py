@@ -55,8 +55,8 @@ def inputs(length=T, dtype=np.float32):
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def out_and_gradients(attend, softmax, qkv, d_out, head_N=None):
-    where = Tokens.whole(B, qkv[0].shape[1])
+def out_and_gradients(attend, softmax, qkv, d_out, head_N=None, where=None):
+    where = where or Tokens.whole(B, qkv[0].shape[1])
     rope = plain_rope(CFG, where.index_BT.shape[1], {}, None)
     head_N = np.arange(CFG.heads, dtype=np.int32) if head_N is None else head_N
     scene = Scene(where, where, rope, head_N, softmax=softmax)
@@ -129,3 +129,15 @@ def test_it_says_why_it_refuses(caplog):
         )
         Branched()(*qkv, scene)
     assert "known in the run only" in caplog.text
+
+
+def test_splash_keeps_documents_apart():
+    """Near and far branches alike; a pattern that counts from a document's beginning is refused."""
+    attend, (*qkv, d_out) = TILED["self_extend"].attention(CFG, 512), inputs(512)
+    begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(512), (0, 130, 131, 400)), np.arange(512), 0))
+    apart = Tokens.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, 512)))
+    for softmax in (Fused(Plain(), Forbidden()), Fused(Splash(128, 128, interpret=True), Forbidden())):
+        found = out_and_gradients(attend, softmax, qkv, d_out, where=apart)
+        close(found, out_and_gradients(attend, Dense(), qkv, d_out, where=apart), 1e-5)
+    with pytest.raises(AssertionError, match="refused"):
+        out_and_gradients(TILED["s2"].attention_train(CFG, 512), softmax, qkv, d_out, where=apart)

@@ -167,7 +167,7 @@ def test_array_names_tell_the_truth():
         jax.eval_shape(
             out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, scene(WHERE["packed"], how))[0]), SMALL
         )
-    assert {"out_kernel", "query_kernel", "merged"} <= {function for function, _ in seen}
+    assert {"out_kernel", "query_kernel", "forward"} <= {function for function, _ in seen}
 
 
 def test_cpu_is_refused_with_the_reason():

@@ -19,6 +19,8 @@ LARGEST = 2**31  # elements of the queries: beyond, cuDNN's gradients have been 
 
 @dataclasses.dataclass(frozen=True)
 class Cudnn:
+    documents = False
+
     def refuses(self, q_BTNH, k_BSKH, band: Band):
         (B, T, N, H), S = q_BTNH.shape, k_BSKH.shape[1]
         if q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
@@ -31,12 +33,12 @@ class Cudnn:
             return f"{B} x {T} queries in {N} heads are more than cuDNN counts right: split them over more devices"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band):
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band, starts):
         bind = cudnn._dot_product_attention_fwd_p_wrapper.bind
         out_BTNH, lse_BNT = bind(q_BTNH, k_BSKH, v_BSKH, *nothing(q_BTNH), is_training=True, **how(q_BTNH, band))
         return out_BTNH, lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band):
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band, starts):
         bind, none = cudnn._dot_product_attention_bwd_p_wrapper.bind, nothing(q_BTNH)
         given = (q_BTNH, k_BSKH, v_BSKH, *none, lse_BNT, out_BTNH, d_out_BTNH)
         return tuple(bind(*given, **how(q_BTNH, band))[:3])

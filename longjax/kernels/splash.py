@@ -16,6 +16,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as tiles
 
 from longjax.bands import Band
+from longjax.kernels import Starts
 
 LANES = 128  # tiles of keys come in multiples of it
 
@@ -33,40 +34,39 @@ class Splash:
     compute: int = 512
     partial_sums: int = 8
     interpret: bool = False
+    documents = True
 
     def refuses(self, q_BTNH, k_BSKH, band: Band):
         for what, size in (("queries", band.rows), ("keys", band.cols)):
-            if size % LANES or size % min(size, self.block):
-                return (
-                    f"splash attention wants multiples of {LANES} and of its tiles of {self.block}, not {size} {what}"
-                )
+            if size % LANES:
+                return f"splash attention wants multiples of {LANES}, not {size} {what}"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band):
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band, starts):
         kernel = made(self, q_BTNH.shape[2], band)
         given = kernel.kwargs
 
-        def one(q_NTH, k_KSH, v_KSH):
+        def one(q_NTH, k_KSH, v_KSH, documents):
             out_NTH, (lse_NT,) = splash._splash_attention_forward(
-                kernel.fwd_mask_info, q_NTH, k_KSH, v_KSH, None, None,
+                kernel.fwd_mask_info, q_NTH, k_KSH, v_KSH, documents, None,
                 residual_checkpoint_name=None, save_residuals=True, **{name: given[name] for name in FORWARD},
             )  # fmt: skip
             return out_NTH, lse_NT
 
-        out_BNTH, lse_BNT = jax.vmap(one)(sized(q_BTNH), heads_first(k_BSKH), heads_first(v_BSKH))
+        out_BNTH, lse_BNT = jax.vmap(one)(sized(q_BTNH), heads_first(k_BSKH), heads_first(v_BSKH), numbered(starts))
         return heads_first(out_BNTH), lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band):
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band, starts):
         kernel = made(self, q_BTNH.shape[2], band)
         settings = [kernel.kwargs[name] for name in BACKWARD]
         run: Any = splash._splash_attention_bwd
 
-        def one(q_NTH, k_KSH, v_KSH, out_NTH, lse_NT, d_out_NTH):
-            saved = (q_NTH, k_KSH, v_KSH, None, None, out_NTH, lse_NT, kernel.dq_mask_info, kernel.dkv_mask_info)
+        def one(q_NTH, k_KSH, v_KSH, documents, out_NTH, lse_NT, d_out_NTH):
+            saved = (q_NTH, k_KSH, v_KSH, documents, None, out_NTH, lse_NT, kernel.dq_mask_info, kernel.dkv_mask_info)
             return run(False, *settings, saved, d_out_NTH)[3:6]
 
         q_BNTH, (k, v, out, d_out) = sized(q_BTNH), map(heads_first, (k_BSKH, v_BSKH, out_BTNH, d_out_BTNH))
-        dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, out, lse_BNT, d_out))
+        dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, numbered(starts), out, lse_BNT, d_out))
         return (dq * q_BTNH.shape[-1] ** -0.5).astype(q_BTNH.dtype), dk, dv
 
 
@@ -75,6 +75,11 @@ BACKWARD = (
     "mask_value", "is_mqa", "block_sizes", "residual_checkpoint_name", "mask_function", "attn_logits_soft_cap",
     "interpret",
 )  # fmt: skip
+
+
+def numbered(starts: Starts) -> splash.SegmentIds | None:
+    """A document goes by the index of its first token."""
+    return None if starts is None else splash.SegmentIds(*starts)
 
 
 def heads_first(x: jax.Array) -> jax.Array:
@@ -94,8 +99,8 @@ def made(how: Splash, heads: int, band: Band) -> Any:
     One kernel makes all gradients, but writes a dq for each of its tiles of keys, to be added up later; two kernels
     compute the scores twice. So one for short rows, in wide tiles, and two for long ones.
     """
-    q, kv = min(how.block, band.rows), min(how.block, band.cols)
-    inner, wide = min(how.compute, kv), 4 * kv if band.window is None and band.cols % (4 * kv) == 0 else kv
+    q, kv = tile(band.rows, how.block), tile(band.cols, how.block)
+    inner, wide = tile(kv, how.compute), 4 * kv if band.window is None and band.cols % (4 * kv) == 0 else kv
     one = band.cols <= how.partial_sums * wide
     blocks = splash.BlockSizes(
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=wide if one else kv,
@@ -110,6 +115,11 @@ def made(how: Splash, heads: int, band: Band) -> Any:
         mask_value=splash.DEFAULT_MASK_VALUE, attn_logits_soft_cap=None, residual_checkpoint_name=None,
         mask_function=function, interpret=how.interpret,
     )  # fmt: skip
+
+
+def tile(size: int, most: int) -> int:
+    """-> the largest that divides the size."""
+    return max(n for n in range(LANES, min(size, most) + 1, LANES) if size % n == 0)
 
 
 def of_band(band: Band) -> masks.Mask:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
-from longjax.attention import NEVER, Part
+from longjax.attention import NEVER, Part, merged
 from longjax.kernels.triton_backward import d_keys, d_queries
 from longjax.kernels.triton_tiles import (
     LOG2E,
@@ -74,16 +74,6 @@ def forward(how: Triton, arrays: tuple, rest: tuple[Part, ...]) -> tuple[jax.Arr
     outs, lses = zip(*(forward_part(how, part) for part in whole(arrays, rest)), strict=True)
     out_BTNH, lse_BNT = merged(outs, lses)
     return out_BTNH, jnp.where(lse_BNT > NEVER / 2, lse_BNT, -NEVER)
-
-
-def merged(outs: tuple[jax.Array, ...], lses: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """-> out_BTNH, lse_BNT of the softmax over a union of disjoint sets of keys, summed in float32."""
-    if len(outs) == 1:
-        return outs[0], lses[0]
-    lse_BNT = jax.nn.logsumexp(jnp.stack(lses), axis=0)
-    shares = (jnp.exp(lse - lse_BNT).swapaxes(1, 2)[..., None] for lse in lses)
-    out = sum(share * out.astype(jnp.float32) for share, out in zip(shares, outs, strict=True))
-    return jnp.asarray(out).astype(outs[0].dtype), lse_BNT
 
 
 def forward_part(how: Triton, part: Part) -> tuple[jax.Array, jax.Array]:
