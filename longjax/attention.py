@@ -4,6 +4,7 @@ Letters as in rope.py; M: 1 where all heads agree, else N.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -147,7 +148,7 @@ def mix(weight_BKGTS: jax.Array, part: Part) -> jax.Array:
     )
 
 
-def merged(outs: list[jax.Array], lses: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def merged(outs: Sequence[jax.Array], lses: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """-> out_BTNH, lse_BNT of the union of disjoint sets of keys; lse NEVER: nothing of a set is seen."""
     if len(outs) == 1:
         return outs[0], lses[0]

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ class Fused:
 
     def over_heads(self, groups: "tuple[Heads, ...]", starts: Starts, arrays: Arrays) -> jax.Array:
         """-> out_BTNH, of groups of heads one after the other."""
-        outs = [union(self.kernel, group.bands, of_heads(arrays, group), starts) for group in groups]
+        outs: list[Any] = [union(self.kernel, group.bands, of_heads(arrays, group), starts) for group in groups]
         return outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=2)
 
     def refuses(self, part: Part) -> str | None:

@@ -97,7 +97,7 @@ def begin(
 
     if P == C:
         real_BC = jnp.arange(C, dtype=jnp.int32) < length_B[:, None]
-        memory, last_BD = read(Tokens.whole(B, C, real_BC), tokens_BC, memory)
+        memory, last_BD = read(Tokens.whole(B, C, real_BT=real_BC), tokens_BC, memory)
     else:
         last_BD = by_rows(jnp.zeros((B, model.cfg.dim), model.cfg.dtype), model)
         memory, last_BD = jax.lax.fori_loop(0, -(-jnp.max(length_B) // P), read_chunk, (memory, last_BD))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from longjax.bands import Band, squares
 
@@ -29,7 +30,7 @@ class Kept:
 class Interval(Protocol):
     """`i` is a query's index in its document, `head` a query head; both broadcast. -> (lo, hi)."""
 
-    def __call__(self, i: jax.Array, head: jax.Array) -> tuple[jax.Array, jax.Array]: ...
+    def __call__(self, i: jax.Array, head: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]: ...
 
     @property
     def kept(self) -> Kept: ...

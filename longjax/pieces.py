@@ -5,6 +5,7 @@ piece. Letters as in llama.py.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,8 @@ gather.defvjp(
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def look_up(spec: P, dtype: jnp.dtype, table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
     """-> x_BTD of a table that lies in pieces; gradients of equal tokens are added up in float32."""
-    return gather(table_VD, spec, dtype)[tokens_BT]
+    whole: Any = gather(table_VD, spec, dtype)
+    return whole[tokens_BT]
 
 
 def look_up_forward(spec, dtype, table_VD, tokens_BT):

@@ -195,9 +195,10 @@ class OnMesh:
         split = "model" if spec[1] else None
 
         def piece(hidden_BTD, w_DV, bias_V, *of_tokens):
-            w_DV = gather(w_DV, P(spec[0], None), hidden_BTD.dtype)
-            flat = (hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV, bias_V, *(x.reshape(-1) for x in of_tokens))
-            total, nll_T, hit_T = cross_entropy(*flat, split)
+            hidden_TD, of_tokens_T = hidden_BTD.reshape(-1, hidden_BTD.shape[2]), [x.reshape(-1) for x in of_tokens]
+            whole_DV: Any = gather(w_DV, P(spec[0], None), hidden_BTD.dtype)
+            found: Any = cross_entropy(hidden_TD, whole_DV, bias_V, *of_tokens_T, split)
+            total, nll_T, hit_T = found
             spread = tuple(axis for axes in tokens if axes for axis in ((axes,) if isinstance(axes, str) else axes))
             return jax.lax.psum(total, spread), *(x.reshape(of_tokens[0].shape) for x in (nll_T, hit_T))
 

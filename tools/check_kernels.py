@@ -68,11 +68,12 @@ def parts_of(case: Case) -> tuple[Part, ...]:
     method, where = METHODS[case.name](**SMALL.get(case.name, {})), Tokens.whole(B, T)
     if case.documents:
         begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(T), (0, 200, 201, 1000)), np.arange(T), 0))
-        where = Tokens.at(where.index_BT, jnp.broadcast_to(jnp.asarray(begins_T), (B, T)))
+        where = Tokens.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, T)))
     rope = method.rope(cfg, T, {}, None) if case.name == "alibi" else plain_rope(cfg, T, {}, None)
     caught = Caught()
     scene = Scene(where, where, rope, np.arange(case.heads, dtype=np.int32), softmax=caught)
-    Llama(cfg, method, train=method.attention_train is not None).attention(T)(*qkv, scene)
+    attention = Llama(cfg, method, train=method.attention_train is not None).attention(T)
+    attention(qkv[0], qkv[1], qkv[2], scene)
     return caught.parts
 
 

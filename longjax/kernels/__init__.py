@@ -1,6 +1,6 @@
 """Stock attention kernels behind one contract, one a file."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 
@@ -15,7 +15,7 @@ class Kernel(Protocol):
     documents: whether it can keep documents apart.
     """
 
-    documents: bool
+    documents: ClassVar[bool]
 
     def refuses(self, q_BTNH: jax.Array, k_BSKH: jax.Array, band: Band) -> str | None:
         """-> why it cannot do this rectangle of these arrays; None if it can."""

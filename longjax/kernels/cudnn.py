@@ -7,6 +7,7 @@ knows of them is in this file (seen in jax 0.10.2 and 0.11.2; 0.12 has one more 
 
 import dataclasses
 import inspect
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ LARGEST = 2**31  # elements of the queries: beyond, cuDNN's gradients have been 
 
 @dataclasses.dataclass(frozen=True)
 class Cudnn:
-    documents = False
+    documents: ClassVar[bool] = False
 
     def refuses(self, q_BTNH, k_BSKH, band: Band):
         (B, T, N, H), S = q_BTNH.shape, k_BSKH.shape[1]

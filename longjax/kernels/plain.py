@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ dot = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    documents = True
+    documents: ClassVar[bool] = True
 
     def refuses(self, q_BTNH, k_BSKH, band: Band):
         return None
@@ -42,7 +43,8 @@ class Plain:
         ds_BKGTS = ds_BKGTS.astype(q_BTNH.dtype)
         dq_BTNH = jnp.einsum("BKGTS,BSKH->BTKGH", ds_BKGTS, k_BSKH).reshape(q_BTNH.shape)
         dk_BSKH = dot("BKGTS,BTKGH->BSKH", ds_BKGTS, q_BTKGH)
-        return tuple(x.astype(q_BTNH.dtype) for x in (dq_BTNH, dk_BSKH[:, : band.cols], dv_BSKH[:, : band.cols]))
+        dk_BSKH, dv_BSKH = (x[:, : band.cols].astype(k_BSKH.dtype) for x in (dk_BSKH, dv_BSKH))
+        return dq_BTNH, dk_BSKH, dv_BSKH
 
 
 def even(x_BSKH: jax.Array) -> jax.Array:

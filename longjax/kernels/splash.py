@@ -6,7 +6,7 @@ project knows of them is in this file (seen in jax 0.10.2 and 0.11.2). Letters a
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ class Splash:
     compute: int = 512
     partial_sums: int = 8
     interpret: bool = False
-    documents = True
+    documents: ClassVar[bool] = True
 
     def refuses(self, q_BTNH, k_BSKH, band: Band):
         for what, size in (("queries", band.rows), ("keys", band.cols)):
