@@ -16,7 +16,7 @@ def ordered(devices: Sequence[Any], block: int) -> list[Any]:
     """-> TPU chips in such an order that each `block` of them is compact; other devices as they are."""
     if not all(hasattr(device, "coords") for device in devices):
         return list(devices)
-    places = [(*device.coords, getattr(device, "core_on_chip", 0)) for device in devices]
+    places = [(*device.coords[::-1], getattr(device, "core_on_chip", 0)) for device in devices]  # x is the fastest
     shape = [max(column) + 1 for column in zip(*places, strict=True)]
     tile = compact(shape, block)
     if math.prod(shape) != len(devices) or tile is None:

@@ -23,16 +23,10 @@ LANES = 128  # tiles of keys come in multiples of it
 
 @dataclasses.dataclass(frozen=True)
 class Splash:
-    """Tiles of `block` queries by `block` keys; `interpret` runs it on any machine, slowly.
-
-    Attributes:
-      partial_sums: of the gradients of queries, at most, where one kernel makes all gradients.
-
-    """
+    """Tiles of `block` queries by `block` keys; `interpret` runs it on any machine, slowly."""
 
     block: int = 1024
     compute: int = 512
-    partial_sums: int = 8
     interpret: bool = False
     documents: ClassVar[bool] = True
 
@@ -96,22 +90,28 @@ def sized(q_BTNH: jax.Array) -> jax.Array:
 def made(how: Splash, heads: int, band: Band) -> Any:
     """-> the kernel for this rectangle. Which tiles it skips is found on the host.
 
-    One kernel makes all gradients, but writes a dq for each of its tiles of keys, to be added up later; two kernels
-    compute the scores twice. So one for short rows, in wide tiles, and two for long ones.
+    The gradients of queries and of keys are two kernels. Splash has one for both, which writes a dq for every tile of
+    keys, to be added up later. By the compiler's estimate for a v5e that takes longer than to compute the scores
+    twice, unless tiles are so wide (4096 keys, 4 % of a step at 32K) that a v5p cannot hold them; and its memory grows
+    with the square of the length.
     """
+<<<<<<< longjax/kernels/splash.py
+    q, kv = min(how.block, band.rows), min(how.block, band.cols)
+    inner = min(how.compute, kv)
+=======
     q, kv = tile(band.rows, how.block), tile(band.cols, how.block)
     inner, wide = tile(kv, how.compute), 4 * kv if band.window is None and band.cols % (4 * kv) == 0 else kv
     one = band.cols <= how.partial_sums * wide
+>>>>>>> /tmp/new_f
     blocks = splash.BlockSizes(
-        block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=wide if one else kv,
-        block_kv_dkv_compute=inner, use_fused_bwd_kernel=one, block_q_dq=None if one else q,
-        block_kv_dq=None if one else kv,
+        block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
+        block_q_dq=q, block_kv_dq=kv,
     )  # fmt: skip
     mask, parts = masks.MultiHeadMask([of_band(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
     forward, function = tiles.process_mask(mask, (q, kv), **parts)  # numpy: also where no device is there to hold it
-    backward, _ = tiles.process_mask_dkv(mask, (q, blocks.block_kv_dkv), shrink_grid=not one, **parts)
+    backward, _ = tiles.process_mask_dkv(mask, (q, kv), **parts)
     return splash.SplashAttentionKernel(
-        forward, None if one else forward, backward, block_sizes=blocks, is_mqa=False, save_residuals=False,
+        forward, forward, backward, block_sizes=blocks, is_mqa=False, save_residuals=False,
         mask_value=splash.DEFAULT_MASK_VALUE, attn_logits_soft_cap=None, residual_checkpoint_name=None,
         mask_function=function, interpret=how.interpret,
     )  # fmt: skip
