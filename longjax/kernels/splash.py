@@ -95,14 +95,8 @@ def made(how: Splash, heads: int, band: Band) -> Any:
     twice, unless tiles are so wide (4096 keys, 4 % of a step at 32K) that a v5p cannot hold them; and its memory grows
     with the square of the length.
     """
-<<<<<<< longjax/kernels/splash.py
-    q, kv = min(how.block, band.rows), min(how.block, band.cols)
-    inner = min(how.compute, kv)
-=======
     q, kv = tile(band.rows, how.block), tile(band.cols, how.block)
-    inner, wide = tile(kv, how.compute), 4 * kv if band.window is None and band.cols % (4 * kv) == 0 else kv
-    one = band.cols <= how.partial_sums * wide
->>>>>>> /tmp/new_f
+    inner = tile(kv, how.compute)
     blocks = splash.BlockSizes(
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
         block_q_dq=q, block_kv_dq=kv,
