@@ -19,9 +19,9 @@ def test_gradients(band):
     q_BTNH, d_out_BTNH = (jax.random.normal(k, (1, band.rows, 2, 128), jnp.float32) for k in key[:2])
     k_BSKH, v_BSKH = (jax.random.normal(k, (1, band.cols, 2, 128), jnp.float32) for k in key[2:])
     splash, plain = Splash(128, 128, interpret=True), Plain()
-    out_BTNH, lse_BNT = plain.forward(q_BTNH, k_BSKH, v_BSKH, band)
+    out_BTNH, lse_BNT = plain.forward(q_BTNH, k_BSKH, v_BSKH, band, None)
     whole = (0.5 * out_BTNH, lse_BNT + 0.7)
-    found = splash.backward(q_BTNH, k_BSKH, v_BSKH, *whole, d_out_BTNH, band)
-    expected = plain.backward(q_BTNH, k_BSKH, v_BSKH, *whole, d_out_BTNH, band)
+    found = splash.backward(q_BTNH, k_BSKH, v_BSKH, *whole, d_out_BTNH, band, None)
+    expected = plain.backward(q_BTNH, k_BSKH, v_BSKH, *whole, d_out_BTNH, band, None)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * float(jnp.abs(y).max()))  # float32, other orders of sums
