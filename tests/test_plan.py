@@ -13,7 +13,7 @@ import pytest
 
 from longjax import torus
 from longjax.config import LLAMA2_7B
-from longjax.plan import advice, compile, hlo, report, roofline, topology
+from longjax.plan import advice, compile, events, hlo, report, roofline, topology
 from longjax.plan.advice import Choice
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -66,7 +66,7 @@ ENTRY %main.7 (p.7: bf16[64,512]) -> f32[] {
 
 
 def test_collectives_are_counted_once_with_their_bytes():
-    found = report.sums(hlo.walk(hlo.events(hlo.parse(PROGRAM))))
+    found = report.sums(events.walk(events.events(hlo.parse(PROGRAM))))
     gather, scatter, reduce = (found[name] for name in ("all-gather", "reduce-scatter", "all-reduce"))
     assert (gather["count"], gather["hidden"], gather["dtypes"]) == (4, 4, ["bf16"])
     assert gather["sent"] == 4 * 256 * 512 * 2 * 3 / 4
@@ -84,7 +84,7 @@ def test_collectives_are_counted_once_with_their_bytes():
     ],
 )  # fmt: skip
 def test_groups(groups, size):
-    assert hlo.group_size(f", replica_groups={groups}, dimensions={{0}}") == size
+    assert events.group_size(f", replica_groups={groups}, dimensions={{0}}") == size
 
 
 class Device:
@@ -224,3 +224,22 @@ def test_parts_of_a_sequence_are_neighbours():
     assert torus.compact((8, 4, 4, 1), 4) == (1, 1, 4, 1)
     assert torus.compact((4, 4), 3) is None
     assert torus.ordered([1, 2, 3], 2) == [1, 2, 3]  # no TPUs
+
+
+def test_of_a_sliced_array_only_the_slice_is_read():
+    text = """%fused.1 (p.1: f32[32,8,128], p.2: s32[], p.3: f32[32,64]) -> f32[32,64] {
+  %p.1 = f32[32,8,128]{2,1,0} parameter(0)
+  %p.2 = s32[] parameter(1)
+  %p.3 = f32[32,64]{1,0} parameter(2)
+  %slice.1 = f32[1,8,128]{2,1,0} dynamic-slice(%p.1, %p.2), dynamic_slice_sizes={1,8,128}
+  %sum.1 = f32[1,64]{1,0} reduce(%slice.1), to_apply=%add
+  ROOT %update.1 = f32[32,64]{1,0} dynamic-update-slice(%p.3, %sum.1, %p.2)
+}
+
+ENTRY %main.1 (a.1: f32[32,8,128], b.1: s32[], c.1: f32[32,64]) -> f32[32,64] {
+  ROOT %fusion.1 = f32[32,64]{1,0} fusion(%a.1, %b.1, %c.1), kind=kLoop, calls=%fused.1
+}
+"""
+    module = hlo.parse(text)
+    types = {op.name: op.type for ops in module.values() for op in ops}
+    assert hlo.touched(module["ENTRY"][0], module, types) == 4 + 8 * 128 * 4 + 64 * 4

@@ -16,6 +16,7 @@ from longjax.llama import Llama
 from longjax.plan import advice, compile, hlo, roofline, serving
 from longjax.plan.advice import Choice
 from longjax.plan.compile import Fit, Program
+from longjax.plan.events import events, walk
 from longjax.plan.report import BILLION, Plan, kernels, sums
 from longjax.plan.topology import Topology
 from longjax.presets import Remat
@@ -74,11 +75,11 @@ def plan(wish: Wish, command: str) -> Plan:
     hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
     hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
     module = hlo.parse(fit.text) if fit.text else {}
-    events = hlo.events(module) if module else ()
+    schedule = events(module) if module else ()
     step = timed(wish, module, mesh) if module and not wish.fast else None
     return Plan(
         wish.what, wish.topology.name, command, setting(wish), fits(fit, hbm["limit"]), hbm, flops(wish),
-        kernels(hlo.walk(events)), sums(hlo.walk(events)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
+        kernels(walk(schedule)), sums(walk(schedule)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
         versions(),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from longjax import files
 from longjax.memory import NAMES
-from longjax.plan import hlo
+from longjax.plan.events import Event, is_forward
 from longjax.plan.topology import GIB
 
 BILLION = 10**9  # tokens of the paper's runs
@@ -84,10 +84,10 @@ class Plan:
         return "\n".join([", ".join(said), *lines])
 
 
-def sums(events: Iterable[tuple[hlo.Event, int]]) -> dict[str, dict[str, Any]]:
+def sums(walked: Iterable[tuple[Event, int]]) -> dict[str, dict[str, Any]]:
     """-> collectives by kind, the largest first. Those of a few numbers (norms, metrics) are left out."""
     found: dict[str, Any] = collections.defaultdict(lambda: {"count": 0, "hidden": 0, "sent": 0.0, "dtypes": []})
-    for event, times in events:
+    for event, times in walked:
         what = event.collective
         if event.does in ("start", "collective") and what and what.group > 1 and what.bytes_ > 4096:
             one = found[what.kind]
@@ -98,11 +98,11 @@ def sums(events: Iterable[tuple[hlo.Event, int]]) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["sent"]))
 
 
-def kernels(events: Iterable[tuple[hlo.Event, int]]) -> dict[str, int]:
+def kernels(walked: Iterable[tuple[Event, int]]) -> dict[str, int]:
     found = {"forward": 0, "backward": 0}
-    for event, times in events:
+    for event, times in walked:
         if event.does == "kernel":
-            found["forward" if hlo.is_forward(event.op) else "backward"] += times
+            found["forward" if is_forward(event.op) else "backward"] += times
     return found
 
 

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from longjax.plan import hlo
-from longjax.plan.hlo import Collective, Event, Op
+from longjax.plan.events import Collective, Event, events, is_forward
+from longjax.plan.hlo import Op
 from longjax.plan.topology import NVLINK, Topology
 from longjax.torus import wraps
 
@@ -23,6 +24,7 @@ MESSAGE = 5e-6  # seconds before the first byte of an exchange
 GPU_PRODUCTS = 0.70  # of the peak, in large products of bfloat16: 690 of 989 TFLOP/s measured on an H200
 GPU_MEMORY = 0.80  # of the data sheet's rate, in element-wise work
 GPU_LINKS = 0.80
+WORK = ("fusion", "custom-call", "dot", "copy", "transpose", "reduce", "convert", "sort", *hlo.SLICES)
 INFINIBAND = 5e10  # bytes a second of a GPU to other hosts
 
 
@@ -56,13 +58,13 @@ class Clock:
         self.types = {op.name: op.type for ops in self.module.values() for op in ops}
 
     def estimate(self) -> Estimate:
-        seconds = self.run(hlo.events(self.module), 1.0)
+        seconds = self.run(events(self.module), 1.0)
         return Estimate(seconds, dict(most(self.where)), most(self.places)[:12])
 
-    def run(self, events: tuple[Event, ...], times: float) -> float:
+    def run(self, schedule: tuple[Event, ...], times: float) -> float:
         """-> seconds of one run; `times` is how often it is run, for the sums by kind."""
         now, free, ends = 0.0, 0.0, {}
-        layer = attention_calls(events)
+        layer = attention_calls(schedule)
 
         def spend(kind: str, seconds: float, op: Op) -> None:
             nonlocal now
@@ -70,7 +72,7 @@ class Clock:
             self.where[kind] += seconds * times
             self.places[place(op)] += seconds * times
 
-        for event in events:
+        for event in schedule:
             if event.does == "loop":
                 now += self.run(event.inside, times * event.times) * event.times
                 free = max(free, now)
@@ -100,9 +102,9 @@ class Clock:
         chip = self.topology.chip
         if chip.platform == "tpu":
             return op.cycles / chip.clock
-        if op.kind not in ("fusion", "custom-call", "dot", "copy", "transpose", "reduce", "convert", "sort"):
+        if op.kind not in WORK:
             return 0.0
-        moved = hlo.size(op.type) + sum(hlo.size(self.types.get(name, "")) for name in op.operands)
+        moved = hlo.touched(op, self.module, self.types)
         return max(self.products(op) / (GPU_PRODUCTS * chip.flops), moved / (GPU_MEMORY * chip.hbm_rate))
 
     def products(self, op: Op) -> float:
@@ -154,17 +156,17 @@ def most(sums: dict[str, float]) -> list[tuple[str, float]]:
     return sorted(sums.items(), key=lambda pair: -pair[1])
 
 
-def attention_calls(events: tuple[Event, ...]) -> collections.Counter[str]:
+def attention_calls(schedule: tuple[Event, ...]) -> collections.Counter[str]:
     """-> kernels of one loop's body by what they make: those of one layer, which share its pairs.
 
     A layer that is computed again in the backward pass has its forward kernels there once more.
     """
-    return collections.Counter(part_of_attention(event.op) for event in events if event.does == "kernel")
+    return collections.Counter(part_of_attention(event.op) for event in schedule if event.does == "kernel")
 
 
 def part_of_attention(op: Op) -> str:
     """-> what a kernel makes: the output, or gradients of queries, keys, or all."""
-    if hlo.is_forward(op):
+    if is_forward(op):
         return "forward"
     return "queries" if "_dq" in op.name else "keys" if "_dkv" in op.name else "all"
 
