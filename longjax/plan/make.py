@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from longjax import sharding
+from longjax import generate, sharding
 from longjax.flops import train_flops, visible_keys
 from longjax.kernels.splash import Splash
 from longjax.launch import REMAT
@@ -125,16 +125,21 @@ def timed(wish: Wish, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, 
     """-> seconds and what follows from them."""
     clock = roofline.Clock(wish.topology, mesh, module, pairs(wish), wish.model.cfg.head_dim)
     estimate = clock.estimate()
-    tokens = {"train": wish.recipe.rows * wish.length, "decode": wish.recipe.rows}.get(wish.what)
+    tokens = tokens_of_a_run(wish, mesh)
     found: dict[str, Any] = {"seconds": estimate.seconds, "where": estimate.where, "places": estimate.places}
-    if tokens:
-        found["tokens_per_second_per_chip"] = tokens / estimate.seconds / wish.topology.chips
+    found["tokens_per_second_per_chip"] = tokens / estimate.seconds / wish.topology.chips
     if wish.what == "train":
         peak = wish.topology.chips * wish.topology.chip.flops
         found["mfu"] = flops(wish)["useful"] / peak / estimate.seconds
-        assert tokens
         found["chip_hours_of_1B_tokens"] = BILLION / tokens * estimate.seconds * wish.topology.chips / 3600
     return found
+
+
+def tokens_of_a_run(wish: Wish, mesh: jax.sharding.Mesh) -> int:
+    """-> of one step, of one chunk of all prompts, or one of each row."""
+    with jax.set_mesh(mesh):
+        chunk = generate.at_once(wish.recipe.rows, wish.length)
+    return wish.recipe.rows * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.what]
 
 
 def pairs(wish: Wish) -> float:
