@@ -99,7 +99,8 @@ class Far:
 
     def bands(self, length):
         rows = length - self.window
-        return (Band(rows, min(rows, rows if self.first is None else self.first), self.window),) if rows > 0 else ()
+        # As many columns as there are keys, so that kernels need no copy of some of them; those beyond nobody sees.
+        return (Band(rows, length if self.first is None else min(rows, self.first), self.window),) if rows > 0 else ()
 
 
 @dataclasses.dataclass(frozen=True)

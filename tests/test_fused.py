@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import fused, sharding
+from longjax import sharding
 from longjax.attention import Dense, Scene, Tokens
 from longjax.branched import Branched
 from longjax.config import ModelConfig
 from longjax.fused import Fused
+from longjax.kernels import few
 from longjax.kernels.plain import Plain
 from longjax.kernels.splash import Splash
 from longjax.methods import METHODS
@@ -77,10 +78,13 @@ def both(name, softmax, length=T):
     return run(softmax, *qkv, d_out), run(Dense(), *qkv, d_out)
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-def test_merged_rectangles_are_dense(name, monkeypatch):
-    """float32 sums in another order. Also where few keys are left to plain products, as they are."""
-    monkeypatch.setattr(fused, "NARROW", 4)
+FEW = ("lm_infinite", "streaming_llm")
+
+
+@pytest.mark.parametrize(("name", "most"), [*((name, few.FEW) for name in PATTERNS), *((name, 0) for name in FEW)])
+def test_merged_rectangles_are_dense(name, most, monkeypatch):
+    """float32 sums in another order; few keys merged on their way and as any other rectangle."""
+    monkeypatch.setattr(few, "FEW", most)
     close(*both(name, Fused(Plain(), Forbidden())), 3e-6)
 
 
@@ -100,9 +104,8 @@ def test_splash_is_dense(name, monkeypatch):
     close(*both(name, Fused(Splash(128, 128, interpret=True), Forbidden()), 512), 1e-5)
 
 
-def test_heads_split_over_devices_find_their_own(monkeypatch):
+def test_heads_split_over_devices_find_their_own():
     """Which heads a device has is known in the run only: S2 shifts the second half of all heads."""
-    monkeypatch.setattr(fused, "NARROW", 4)
     *qkv, d_out = inputs()
     wanted = out_and_gradients(attention("s2"), Dense(), qkv, d_out)
     with jax.set_mesh(sharding.make_mesh(data=2, model=4)):
