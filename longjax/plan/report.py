@@ -118,6 +118,8 @@ HEAD = """# Compiled ahead of time, on a machine with two cores and no accelerat
 
 HBM is what the compiler says that a chip needs at its peak; step, MFU and chip-hours (of the paper's run of 1 B
 tokens) are estimates from the compiler's schedule, never measured: `longjax/plan/roofline.py` says how they are made.
+TPUs are compiled for with LIBTPU_INIT_ARGS as in `longjax/torus.py`. A step of `prefill` is one pass over a chunk of
+all prompts, of `decode` one token of every row.
 
 | program | chips | model | rows x length | mesh | remat | HBM GiB, of | step s | MFU | chip-hours | |
 |---|---|---|---|---|---|---|---|---|---|---|

@@ -10,6 +10,7 @@ from jax.experimental import topologies
 
 from longjax import sharding
 from longjax.flops import PEAKS
+from longjax.torus import OVERLAP
 
 GIB = 2**30
 MESH_AXES = ("data", "fsdp", "seq", "model")
@@ -159,6 +160,7 @@ def prepare() -> None:
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_WORKER_ID": "0",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # by several processes at a time: nobody uses a TPU
+        "LIBTPU_INIT_ARGS": OVERLAP,
         "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of a driver that is not here
     }.items():
         os.environ.setdefault(name, value)
