@@ -243,3 +243,10 @@ ENTRY %main.1 (a.1: f32[32,8,128], b.1: s32[], c.1: f32[32,64]) -> f32[32,64] {
     module = hlo.parse(text)
     types = {op.name: op.type for ops in module.values() for op in ops}
     assert hlo.touched(module["ENTRY"][0], module, types) == 4 + 8 * 128 * 4 + 64 * 4
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+    said = topology.advice(topology.CHIPS["v5e"], RuntimeError("no such platform"))
+    assert said.startswith('pip install "libtpu')
+    assert topology.advice(topology.CHIPS["h200"], RuntimeError("")).startswith('pip install "jax[cuda13]"')

@@ -1,6 +1,7 @@
 """Chips that are not here: what they can do, and how jax is told of a machine made of them."""
 
 import dataclasses
+import importlib.util
 import math
 import os
 from typing import Any, Literal, NamedTuple
@@ -140,15 +141,12 @@ def devices(topology: Topology) -> list[Any]:
 
 def advice(chip: Chip, error: Exception) -> str:
     """-> what to install, or the compiler's own words."""
-    if chip.platform == "cuda":
-        missing = "cuda" in str(error).lower() and "unknown" in str(error).lower()
-        return 'pip install "jax[cuda13]" (its compiler needs no GPU)' if missing else str(error)
-    try:
-        import libtpu  # noqa: F401 # pyright: ignore[reportMissingImports]
-    except ImportError:
-        version = LIBTPU.get(jax.__version__.rpartition(".")[0])
-        return f'pip install "libtpu=={version}.*" (its compiler needs no TPU)' if version else "pip install libtpu"
-    return str(error)
+    needed = "libtpu" if chip.platform == "tpu" else "jax_cuda13_plugin"
+    if importlib.util.find_spec(needed):
+        return str(error)
+    version = LIBTPU.get(jax.__version__.rpartition(".")[0])
+    package = (f"libtpu=={version}.*" if version else "libtpu") if chip.platform == "tpu" else "jax[cuda13]"
+    return f'pip install "{package}" (a compiler that runs without the machine)'
 
 
 def prepare() -> None:
