@@ -64,7 +64,8 @@ class Asked:
             cfg, method, train=self.what == "train", softmax=best(machine.chip.platform), place=sharding.OnMesh(),
             keep=REMAT[remat],
         )  # fmt: skip
-        names, length = (self.model or self.preset, self.method), self.length or preset.extended
+        known = (name for name, shape in SHAPES.items() if shape == self.shape())
+        names, length = (next(known, self.preset), self.method), self.length or preset.extended
         return Wish(self.what, names, model, recipe, remat, length, machine, self.sizes(), self.fast)
 
     def shape(self):
