@@ -21,8 +21,10 @@ from longjax.attention import NEVER, Part, Softmax, merged
 from longjax.bands import Band
 from longjax.blockwise import Blockwise
 from longjax.intervals import Bands
-from longjax.kernels import Kernel, Starts, few
+from longjax.kernels import Kernel, Starts
+from longjax.kernels.plain import Plain
 
+FEW = 256  # keys; a rectangle of no more costs less as plain products
 Arrays = tuple[tuple[jax.Array, jax.Array, jax.Array], ...]  # q, k, v of every part
 
 
@@ -67,7 +69,7 @@ class Fused:
         G = part.q_BTNH.shape[2] // part.k_BSKH.shape[2]
         if any((edge or 0) % G for band in bands for edge in band.heads):
             return f"{part.sees} divides the heads of a group"
-        wide = [band for band in bands if not few.is_few(band)]
+        wide = [band for band in bands if band.cols > FEW]
         return next(filter(None, (self.refuses_one(part, band) for band in wide)), None)
 
     def refuses_one(self, part: Part, band: Band) -> str | None:
@@ -128,31 +130,16 @@ def union(kernel: Kernel, bands: tuple[Bands, ...], arrays: Arrays, starts: Star
 
 
 def union_forward(kernel, bands, arrays, starts):
-    T, wide, few_keys = arrays[0][0].shape[1], [], []
+    T, outs, lses = arrays[0][0].shape[1], [], []
     for part, (q_BTNH, k_BSKH, v_BSKH) in zip(bands, arrays, strict=True):
         for band in part:
-            if few.is_few(band):
-                x_BKGTS = few.scores(q_BTNH, few.keys_of(k_BSKH, band), band, starts)
-                few_keys.append((x_BKGTS, few.keys_of(v_BSKH, band)))
-                continue
             given = (band.queries(q_BTNH), band.keys(k_BSKH), band.keys(v_BSKH))
-            out, lse = kernel.forward(*given, band, inside(starts, band))
-            wide.append((band.back_to_queries(out, T), band.back_of_queries(lse, T, NEVER)))
-    out_BTNH, lse_BNT = together(wide, few_keys)
+            out, lse = one_for(kernel, band).forward(*given, band, inside(starts, band))
+            outs.append(band.back_to_queries(out, T))
+            lses.append(band.back_of_queries(lse, T, NEVER))
+    out_BTNH, lse_BNT = merged(outs, lses)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
     return out_BTNH, (arrays, starts, out_BTNH, lse_BNT)
-
-
-def together(wide: list[tuple], few_keys: list[tuple]) -> tuple[jax.Array, jax.Array]:
-    """-> out_BTNH, lse_BNT, of outputs with their lse, and of scores of few keys with their values."""
-    out_BTNH, lse_BNT = merged(*zip(*wide, strict=True))
-    if not few_keys:
-        return out_BTNH, lse_BNT
-    all_BNT = [few.by_head(jax.nn.logsumexp(x, axis=-1)) for x, _ in few_keys]
-    total_BNT = jax.nn.logsumexp(jnp.stack([lse_BNT, *all_BNT]), axis=0)
-    out = out_BTNH.astype(jnp.float32) * jnp.swapaxes(jnp.exp(lse_BNT - total_BNT), 1, 2)[..., None]
-    out += sum(few.mixed(x, total_BNT, v) for x, v in few_keys)
-    return out.astype(out_BTNH.dtype), total_BNT
 
 
 def union_backward(kernel, bands, saved, d_out_BTNH):
@@ -168,15 +155,10 @@ def of_part(
     """-> dq_BTNH, dk_BSKH, dv_BSKH."""
     sums = [[], [], []]
     for band in bands:
-        if few.is_few(band):
-            grads = few.backward(*qkv, out_BTNH, lse_BNT, d_out_BTNH, band, starts)
-            for total, grad in zip(sums, grads, strict=True):
-                total.append(grad)
-            continue
         given = (band.queries(qkv[0]), band.keys(qkv[1]), band.keys(qkv[2]))
         out, lse, d_out = band.queries(out_BTNH), band.of_queries(lse_BNT), band.queries(d_out_BTNH)
         back = (band.back_to_queries, band.back_to_keys, band.back_to_keys)
-        grads = kernel.backward(*given, out, lse, d_out, band, inside(starts, band))
+        grads = one_for(kernel, band).backward(*given, out, lse, d_out, band, inside(starts, band))
         for total, put, grad, x in zip(sums, back, grads, qkv, strict=True):
             total.append(put(grad, x.shape[1]))
     return tuple(added(total, x) for total, x in zip(sums, qkv, strict=True))
@@ -187,6 +169,11 @@ union.defvjp(union_forward, union_backward)
 
 def inside(starts: Starts, band: Band) -> Starts:
     return None if starts is None else (band.queries(starts[0]), band.keys(starts[1]))
+
+
+def one_for(kernel: Kernel, band: Band) -> Kernel:
+    few: Kernel = Plain()
+    return few if band.cols <= FEW else kernel
 
 
 def added(xs: list[jax.Array], like: jax.Array) -> jax.Array:

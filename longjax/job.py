@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 from absl import flags as absl_flags
 
-from longjax import flags, sharding
+from longjax import flags, sharding, torus
 from longjax.backends import Backend, chosen
 from longjax.fit import Loop
 from longjax.launch import Place
@@ -118,6 +118,7 @@ class Machine:
         """Before anything else of JAX is used."""
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{OVERLAP} {SAME_BITS if self.deterministic else ''} {given}"  # the last one counts
+        os.environ.setdefault("LIBTPU_INIT_ARGS", torus.OVERLAP)
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.94")  # of a GPU; jax alone would take 0.75
         if not (self.distributed or self.coordinator):
             return

@@ -1,4 +1,4 @@
-"""A rectangle by plain matrix products: the specification of the other kernels."""
+"""A rectangle by plain matrix products: the specification of the other kernels, and fast where keys are few."""
 
 import dataclasses
 from functools import partial
@@ -22,6 +22,7 @@ class Plain:
         return None
 
     def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band, starts):
+        k_BSKH, v_BSKH = even(k_BSKH), even(v_BSKH)
         x_BKGTS = scores(q_BTNH, k_BSKH, band, starts)
         lse_BKGT = jax.nn.logsumexp(x_BKGTS, axis=-1)
         weight_BKGTS = jnp.exp(x_BKGTS - lse_BKGT[..., None]).astype(v_BSKH.dtype)
@@ -30,7 +31,8 @@ class Plain:
         return out.reshape(q_BTNH.shape), lse_BKGT.reshape(B, N, T)
 
     def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band, starts):
-        (B, T, N, H), K = q_BTNH.shape, k_BSKH.shape[2]
+        (B, T, N, H), (S, K) = q_BTNH.shape, k_BSKH.shape[1:3]
+        k_BSKH, v_BSKH = even(k_BSKH), even(v_BSKH)
         grouped = (B, T, K, N // K, H)
         q_BTKGH, d_BTKGH = q_BTNH.reshape(grouped), d_out_BTNH.reshape(grouped)
         delta_BTN = (d_out_BTNH.astype(jnp.float32) * out_BTNH.astype(jnp.float32)).sum(-1)
@@ -41,14 +43,21 @@ class Plain:
         ds_BKGTS = ds_BKGTS.astype(q_BTNH.dtype)
         dq_BTNH = jnp.einsum("BKGTS,BSKH->BTKGH", ds_BKGTS, k_BSKH).reshape(q_BTNH.shape)
         dk_BSKH = dot("BKGTS,BTKGH->BSKH", ds_BKGTS, q_BTKGH)
-        return dq_BTNH, dk_BSKH.astype(k_BSKH.dtype), dv_BSKH.astype(v_BSKH.dtype)
+        return dq_BTNH, dk_BSKH[:, :S].astype(k_BSKH.dtype), dv_BSKH[:, :S].astype(v_BSKH.dtype)
+
+
+def even(x_BSKH: jax.Array) -> jax.Array:
+    """-> with keys that nobody sees, up to a multiple of 16: tensor cores take no ten keys."""
+    return jnp.pad(x_BSKH, ((0, 0), (0, -x_BSKH.shape[1] % 16), (0, 0), (0, 0)))
 
 
 def scores(q_BTNH: jax.Array, k_BSKH: jax.Array, band: Band, starts: Starts) -> jax.Array:
     """-> x_BKGTS in float32, NEVER where unseen."""
     (B, T, N, H), K = q_BTNH.shape, k_BSKH.shape[2]
     x_BKGTS = dot("BTKGH,BSKH->BKGTS", q_BTNH.reshape(B, T, K, N // K, H), k_BSKH) * H**-0.5
+    more = k_BSKH.shape[1] - band.cols
+    seen = jnp.pad(band.seen(), ((0, 0), (0, more)))
     if starts is None:
-        return jnp.where(band.seen(), x_BKGTS, NEVER)
-    same_BTS = starts[0][:, :, None] == starts[1][:, None]
-    return jnp.where(band.seen() & same_BTS[:, None, None], x_BKGTS, NEVER)
+        return jnp.where(seen, x_BKGTS, NEVER)
+    same_BTS = starts[0][:, :, None] == jnp.pad(starts[1], ((0, 0), (0, more)), constant_values=-1)[:, None]
+    return jnp.where(seen & same_BTS[:, None, None], x_BKGTS, NEVER)
