@@ -24,8 +24,7 @@ setup(
         "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
         "harness": ["lm_eval>=0.4.12"],  # short tasks
         "zh": ["jieba"],  # words of Chinese answers
-        "plan": ["libtpu"],  # compiling for TPUs that are not here, see tools/plan.py; jax 0.10.2 wants 0.0.42.*
         "gpu": ["jax[cuda13]>=0.10"],
-        "tpu": ["jax[tpu]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],  # also to compile for TPUs that are not here, see tools/plan.py
     },
 )

@@ -6,6 +6,7 @@ backward pass needs of the forward nothing else). Letters as in attention.py.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from functools import partial
@@ -38,7 +39,7 @@ class Fused:
     def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
         why = next(filter(None, map(self.refuses, parts)), None)
         if why:
-            logging.log_first_n(logging.INFO, "%s: attention by %s", 1, why, self.otherwise)
+            say_once(why, self.otherwise)
             return self.otherwise(parts)
         bands = tuple(bands_of(part) for part in parts)
         arrays, starts = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts), parts[0].starts
@@ -75,6 +76,11 @@ class Fused:
     def refuses_one(self, part: Part, band: Band) -> str | None:
         q, k = (jax.eval_shape(cut, x) for cut, x in ((band.queries, part.q_BTNH), (band.keys, part.k_BSKH)))
         return self.kernel.refuses(q, k, band)
+
+
+@functools.cache
+def say_once(why: str, otherwise: Softmax) -> None:
+    logging.info("%s: attention by %s", why, otherwise)
 
 
 def bands_of(part: Part) -> Bands:

@@ -63,8 +63,8 @@ class OneDevice:
         return embed_VD[tokens_BT].astype(dtype)
 
     def cross_entropy(self, hidden_BTD, w_DV, bias_V, target_BT, weight_BT):
-        hidden_TD, w_DV = hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV.astype(hidden_BTD.dtype)
-        found: Any = cross_entropy(hidden_TD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None)
+        hidden_PD, w_DV = hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV.astype(hidden_BTD.dtype)
+        found: Any = cross_entropy(hidden_PD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None)
         total, *of_tokens = found
         return total, *(x.reshape(target_BT.shape) for x in of_tokens)
 

@@ -195,12 +195,12 @@ class OnMesh:
         split = "model" if spec[1] else None
 
         def piece(hidden_BTD, w_DV, bias_V, *of_tokens):
-            hidden_TD, of_tokens_T = hidden_BTD.reshape(-1, hidden_BTD.shape[2]), [x.reshape(-1) for x in of_tokens]
+            hidden_PD, flat = hidden_BTD.reshape(-1, hidden_BTD.shape[2]), [x.reshape(-1) for x in of_tokens]
             whole_DV: Any = gather(w_DV, P(spec[0], None), hidden_BTD.dtype)
-            found: Any = cross_entropy(hidden_TD, whole_DV, bias_V, *of_tokens_T, split)
-            total, nll_T, hit_T = found
+            found: Any = cross_entropy(hidden_PD, whole_DV, bias_V, *flat, split)
+            total, nll_P, hit_P = found
             spread = tuple(axis for axes in tokens if axes for axis in ((axes,) if isinstance(axes, str) else axes))
-            return jax.lax.psum(total, spread), *(x.reshape(of_tokens[0].shape) for x in (nll_T, hit_T))
+            return jax.lax.psum(total, spread), *(x.reshape(of_tokens[0].shape) for x in (nll_P, hit_P))
 
         in_specs = (self.act, spec, None if bias_V is None else P(split), tokens, tokens)
         run = jax.shard_map(piece, in_specs=in_specs, out_specs=(P(), tokens, tokens), check_vma=False)

@@ -187,9 +187,7 @@ def planned(*arguments):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
 
 
-@pytest.mark.skipif(
-    not importlib.util.find_spec("libtpu"), reason="libtpu is not installed (pip install longjax[plan])"
-)
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed (pip install longjax[tpu])")
 def test_training_compiles_for_a_tpu(tmp_path):
     """Splash attention within Ulysses, the whole step: weights are gathered, gradients scattered."""
     mesh = ("--topology=v5e:2x2", "--mesh_fsdp=2", "--mesh_seq=2")

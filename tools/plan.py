@@ -5,7 +5,7 @@ python -m tools.plan --preset=paper --length=65536 --topology=v5p:4x4x8         
 python -m tools.plan --preset=paper --topology=h200:4 --mesh_fsdp=4 --fast       # only whether it fits
 python -m tools.plan --what=decode --rows=4 --topology=v5e:2x2 --mesh_model=4
 
-TPUs (v5e, v5p, v6e) need libtpu (pip install longjax[plan]), GPUs (h100, h200) the CUDA plugin (longjax[gpu]); both
+TPUs (v5e, v5p, v6e) need libtpu (pip install longjax[tpu]), GPUs (h100, h200) the CUDA plugin (longjax[gpu]); both
 run on any CPU. A compilation of 7B takes minutes of one core, --fast a quarter of that.
 """
 
