@@ -10,8 +10,8 @@ import jax
 
 from longjax.attention import Dense, Softmax
 from longjax.blockwise import Blockwise
-from longjax.fused import Fused
-from longjax.kernels.cudnn import Cudnn
+from longjax.fused import Fused, say_once
+from longjax.kernels import cudnn
 from longjax.kernels.splash import Splash
 from longjax.kernels.triton import Triton, refuses
 from longjax.kernels.triton_decode import Decode
@@ -23,7 +23,11 @@ def best(platform: str | None = None) -> Softmax:
     """-> for "gpu", "tpu" or "cpu"; None: for the devices at hand. What a kernel refuses is said in a log line."""
     platform = platform or jax.default_backend()
     if platform in ("gpu", "cuda"):
-        return Fused(Cudnn(), Blockwise() if refuses() else Triton())
+        general = Blockwise() if refuses() else Triton()
+        why = cudnn.unusable(jax.devices()[0]) if jax.default_backend() == "gpu" else None  # else it is compiled for
+        if why:
+            say_once(why, general)
+        return general if why else Fused(cudnn.Cudnn(), general)
     return Fused(Splash()) if platform == "tpu" else Blockwise()
 
 

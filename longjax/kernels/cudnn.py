@@ -15,6 +15,7 @@ from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from longjax.bands import Band
 
+OLDEST = 90_100  # of cuDNN's versions; windows need it
 LARGEST = 2**31  # elements of the queries: beyond, cuDNN's gradients have been seen wrong
 
 
@@ -43,6 +44,17 @@ class Cudnn:
         bind, none = cudnn._dot_product_attention_bwd_p_wrapper.bind, nothing(q_BTNH)
         given = (q_BTNH, k_BSKH, v_BSKH, *none, lse_BNT, out_BTNH, d_out_BTNH)
         return tuple(bind(*given, **how(q_BTNH, band))[:3])
+
+
+def unusable(device: jax.Device) -> str | None:
+    """-> why cuDNN's attention does not run there; None if it does."""
+    if "NVIDIA" not in device.device_kind or float(device.compute_capability) < 8:
+        return f"cuDNN's attention needs an NVIDIA GPU from Ampere on, and this is {device.device_kind}"
+    try:
+        version = cudnn.check_cudnn_version()
+    except RuntimeError as error:
+        return f"cuDNN does not load: {error}"
+    return None if version >= OLDEST else f"cuDNN {version} is older than {OLDEST}"
 
 
 def nothing(q_BTNH: jax.Array) -> tuple[jax.Array, ...]:

@@ -1,0 +1,60 @@
+"""Which kernels a machine gets, and why not faster ones."""
+
+import logging
+from typing import NamedTuple
+
+import jax
+import pytest
+
+from longjax import backends, fused
+from longjax.blockwise import Blockwise
+from longjax.fused import Fused
+from longjax.kernels import cudnn
+from tools import check_kernels
+from tools.check_kernels import Case, allowed, errors
+
+
+class Device(NamedTuple):
+    device_kind: str = "NVIDIA H200"
+    compute_capability: str = "9.0"
+    platform: str = "gpu"
+
+
+def test_every_machine_gets_its_own():
+    assert isinstance(backends.best(), Blockwise)  # of this CPU
+    assert all(isinstance(backends.best(platform), Fused) for platform in ("gpu", "tpu"))
+    assert backends.chosen("tiles") == Blockwise()
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "why"),
+    [
+        (Device("AMD Instinct MI300X"), 91_900, "NVIDIA GPU"),
+        (Device("NVIDIA V100", "7.0"), 91_900, "Ampere"),
+        (Device(), 89_000, "older"),
+        (Device(), None, "does not load"),
+    ],
+)
+def test_a_gpu_that_cannot_says_why(device, version, why, monkeypatch, caplog):
+    def check():
+        if version is None:
+            raise RuntimeError("libcudnn.so.9: cannot open shared object file")
+        return version
+
+    monkeypatch.setattr(cudnn.cudnn, "check_cudnn_version", check)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    fused.say_once.cache_clear()
+    with caplog.at_level(logging.INFO):
+        assert not isinstance(backends.best(), Fused)
+    assert why in caplog.text
+
+
+def test_the_check_of_kernels_sees_an_error(monkeypatch):
+    """On a CPU it compares tiles with the dense softmax; a kernel that forgets a branch is found."""
+    monkeypatch.setattr(check_kernels, "T", 96)
+    case = Case("self_extend", 2, 16, True)
+    monkeypatch.setitem(check_kernels.SMALL, "self_extend", {"window": 16, "group": 4})
+    assert all(x <= most for x, most in zip(errors(case), allowed(case), strict=True))
+    monkeypatch.setattr(check_kernels, "best", lambda: lambda parts: Blockwise()(parts[:1]))
+    assert errors(case)[0] > 0.01
