@@ -1,6 +1,6 @@
 """Stock kernels merged into one softmax, against the dense one: values and gradients, of every pattern of attention."""
 
-import logging
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -118,17 +118,17 @@ def test_heads_split_over_devices_find_their_own():
     close((np.asarray(out), np.asarray(dq), dk, dv), map(np.asarray, wanted), 3e-6)
 
 
-def test_it_says_why_it_refuses(caplog):
+def test_it_says_why_it_refuses(monkeypatch):
     """And the answer comes from the other softmax."""
     *qkv, _ = inputs(96)
-    fused.say_once.cache_clear()
-    with caplog.at_level(logging.INFO):
-        where = Tokens.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
-        scene = Scene(
-            where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), softmax=Fused(Plain(), Dense())
-        )
-        Branched()(*qkv, scene)
-    assert "known in the run only" in caplog.text
+    said = []
+    monkeypatch.setattr(fused, "say_once", lambda why, otherwise: said.append(why))
+    where = Tokens.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
+    scene = Scene(
+        where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), softmax=Fused(Plain(), Dense())
+    )
+    Branched()(*qkv, scene)
+    assert "known in the run only" in said[0]
 
 
 def test_splash_keeps_documents_apart():
@@ -136,8 +136,13 @@ def test_splash_keeps_documents_apart():
     attend, (*qkv, d_out) = TILED["self_extend"].attention(CFG, 512), inputs(512)
     begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(512), (0, 130, 131, 400)), np.arange(512), 0))
     apart = Tokens.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, 512)))
-    for softmax in (Fused(Plain(), Forbidden()), Fused(Splash(128, 128, interpret=True), Forbidden())):
-        found = out_and_gradients(attend, softmax, qkv, d_out, where=apart)
-        close(found, out_and_gradients(attend, Dense(), qkv, d_out, where=apart), 1e-5)
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def run(attend, softmax, *args):
+        return out_and_gradients(attend, softmax, args[:3], args[3], where=apart)
+
+    dense, splash = run(attend, Dense(), *qkv, d_out), Fused(Splash(128, 128, interpret=True), Forbidden())
+    for softmax in (Fused(Plain(), Forbidden()), splash):
+        close(run(attend, softmax, *qkv, d_out), dense, 1e-5)
     with pytest.raises(AssertionError, match="refused"):
-        out_and_gradients(TILED["s2"].attention_train(CFG, 512), softmax, qkv, d_out, where=apart)
+        run(TILED["s2"].attention_train(CFG, 512), splash, *qkv, d_out)
