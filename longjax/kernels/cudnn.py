@@ -7,7 +7,7 @@ knows of them is in this file (seen in jax 0.10.2 and 0.11.2; 0.12 has one more 
 
 import dataclasses
 import inspect
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class Cudnn:
         return tuple(bind(*given, **how(q_BTNH, band))[:3])
 
 
-def unusable(device: jax.Device) -> str | None:
+def unusable(device: Any) -> str | None:
     """-> why cuDNN's attention does not run there; None if it does."""
     if "NVIDIA" not in device.device_kind or float(device.compute_capability) < 8:
         return f"cuDNN's attention needs an NVIDIA GPU from Ampere on, and this is {device.device_kind}"
