@@ -100,5 +100,9 @@ def indices(tokens: Tokens) -> jax.Array:
 
 
 def in_layer(memory: Any, layer: jax.Array | None) -> Any:
-    """-> the stores of all layers as those of one; None: as those of all again."""
-    return jax.tree.map(lambda store: store.replace(layer=layer), memory, is_leaf=lambda x: isinstance(x, Store))
+    """-> the stores of all layers as those of one; None: as those of all again. What is no store stays as it is."""
+
+    def of(x):
+        return x.replace(layer=layer) if isinstance(x, Store) else x
+
+    return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, Store))

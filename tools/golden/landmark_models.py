@@ -112,17 +112,17 @@ class WholeCall:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """Landmark memory that opens given blocks: its cache is (store, the blocks to open, their regret)."""
+    """Landmark memory that opens given blocks: its cache is (store, the blocks to open, their regret) of all layers."""
 
     memory: LandmarkMemory
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene, memory=None):
         assert memory is not None
-        store, block_BTNJ, _ = memory
-        given = Given(block_BTNJ)
+        store, block_LBTNJ, regret_LBTN = memory
+        given = Given(block_LBTNJ[scene.layer])
         replay = dataclasses.replace(self.memory, pool=WholeCall(self.memory.pool), choose=given)
         out_BTNH, store = replay(q_BTNH, k_BSKH, v_BSKH, scene, store)
-        return out_BTNH, (store, block_BTNJ, given.regret_BTN)
+        return out_BTNH, (store, block_LBTNJ, regret_LBTN.at[scene.layer].set(given.regret_BTN))
 
     def empty(self, cfg, batch, size):
         return self.memory.empty(cfg, batch, size)
