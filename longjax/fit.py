@@ -162,8 +162,8 @@ def explained(expected: memory.Memory, limit: int | None) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ValueError(
-            f"out of memory: {memory.sentence(expected, limit)}; less with --micro_rows, --remat=attention or full, more "
-            "devices in --mesh_fsdp or --mesh_seq, --state_dtype=bfloat16, --ema=0, or --lora_rank"
+            f"out of memory: {memory.sentence(expected, limit)}; less with --micro_rows, --remat=attention or full, "
+            "more devices in --mesh_fsdp or --mesh_seq, --state_dtype=bfloat16, --ema=0, or --lora_rank"
         ) from error
 
 
