@@ -22,6 +22,7 @@ class Stage:
     long: float = 0.5
     filler: float = 0.3
     segment: int | None = None
+    drills: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
