@@ -15,6 +15,8 @@ from longjax.evals import score
 from longjax.evals.harness import catalog, offline
 from longjax.evals.longbench import LongBench
 from longjax.evals.longbench.table import TASKS
+from longjax.evals.made import folder as make_eval_data
+from longjax.evals.made.trec import KINDS
 from longjax.evals.manyshot import NAMES, ManyShot
 from longjax.evals.material import Material
 from longjax.evals.metrics.chinese import can_cut
@@ -23,8 +25,6 @@ from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler import Ruler
 from longjax.tokenizer import Tokenizer
-from tools import make_eval_data
-from tools.eval_data.trec import KINDS
 
 BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
 CHINESE = {"multifieldqa_zh", "dureader", "vcsum"}  # scored with jieba

@@ -16,6 +16,7 @@ from absl.testing import flagsaver
 
 from experiments import evaluate
 from longjax import cli, report
+from longjax.evals.made import folder as make_eval_data
 from longjax.evals.questions import HowLikely
 from longjax.evals.rows import read_rows
 from longjax.evals.run import RECORDS, SCORE, read
@@ -24,7 +25,7 @@ from longjax.hf import orbax_params, pretrained
 from longjax.methods import METHODS
 from longjax.progress import quiet
 from longjax.tokenizer import Tokenizer
-from tools import export_answers, make_eval_data
+from tools import export_answers
 
 MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
 VALUES = evaluate.VALUES

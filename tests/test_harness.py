@@ -11,12 +11,12 @@ import pytest
 import fake_model
 from longjax.evals import harness
 from longjax.evals.harness import catalog, evaluate, offline
+from longjax.evals.made import folder as make_eval_data
+from longjax.evals.made.short import SUBJECTS
 from longjax.evals.material import Material
 from longjax.evals.questions import Continuation, HowLikely, Likelihood
 from longjax.evals.rows import read_rows
 from longjax.tokenizer import Tokenizer
-from tools import make_eval_data
-from tools.eval_data.short import SUBJECTS
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = [HERE / "golden" / "eval" / "windows", HERE.parents[1] / "shared" / "golden" / "eval" / "ppl"]

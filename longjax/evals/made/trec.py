@@ -3,9 +3,9 @@
 import random
 from typing import NamedTuple
 
+from longjax.evals.made import prose
+from longjax.evals.made.world import Files, World
 from longjax.evals.manyshot import NAMES
-from tools.eval_data import prose
-from tools.eval_data.world import Files, World
 
 
 class Kind(NamedTuple):

@@ -3,8 +3,8 @@
 The sentences are those of Mohtashami and Jaggi 2023, arXiv:2305.16300.
 """
 
+from longjax.evals.made.world import Files, World, lines
 from longjax.evals.passkey import sentences
-from tools.eval_data.world import Files, World, lines
 
 TASK = sentences.TASK.replace("memorize them", "memorize it")  # as Self-Extend has it
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.eval_data import chinese, code, prose, trec
-from tools.eval_data.chinese import WORDS
-from tools.eval_data.world import Files, World, lines
+from longjax.evals.made import chinese, code, prose, trec
+from longjax.evals.made.chinese import WORDS
+from longjax.evals.made.world import Files, World, lines
 
 Made = dict[str, Any]  # context, input, answers, and all_classes where there are any
 Make = Callable[[random.Random, int], Made]

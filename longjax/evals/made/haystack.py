@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from tools.eval_data import prose
-from tools.eval_data.world import Files, World, lines
+from longjax.evals.made import prose
+from longjax.evals.made.world import Files, World, lines
 
 ESSAYS = 8
 DOCUMENTS = 12  # one more than the study's protocol reads

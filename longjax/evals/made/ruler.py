@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-from tools.eval_data import prose
-from tools.eval_data.world import Files, World, document
+from longjax.evals.made import prose
+from longjax.evals.made.world import Files, World, document
 
 ARTICLES, PARAGRAPHS = 24, 4
 DISTRACTORS = 8  # documents beside the two that answer

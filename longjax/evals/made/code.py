@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from tools.eval_data.prose import PLACES, THINGS
+from longjax.evals.made.prose import PLACES, THINGS
 
 WORDS = 16  # of a function, about
 

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tools.eval_data import prose
-from tools.eval_data.world import Files, World, lines
+from longjax.evals.made import prose
+from longjax.evals.made.world import Files, World, lines
 
 Row = dict[str, Any]
 SUBJECTS = ("anatomy", "marketing", "philosophy", "sociology")  # one of each of MMLU's four groups
