@@ -104,6 +104,27 @@ class Far:
 
 
 @dataclasses.dataclass(frozen=True)
+class Between:
+    """The keys at distances `near` to `far` - 1."""
+
+    near: int
+    far: int
+
+    by_distance = True
+
+    @property
+    def kept(self):
+        return Kept(last=self.far)
+
+    def __call__(self, i, head):
+        return jnp.maximum(i - self.far + 1, 0), jnp.maximum(i - self.near + 1, 0)
+
+    def bands(self, length):
+        rows, window = length - self.near, self.far - self.near
+        return (Band(rows, rows, self.near, window=window if window < rows else None),) if rows > 0 else ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Chunk:
     """What came before the query in its own chunk; chunks begin at `offset + n * size`, and the first at 0."""
 

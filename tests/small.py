@@ -27,6 +27,7 @@ SMALL = {
     "sliding_window": M.sliding_window(16),
     "self_extend": M.self_extend(16, 4),
     "self_extend_auto": M.self_extend_auto(window=8),
+    "self_extend_octaves": M.self_extend_octaves(8),
     "rerope": M.rerope(window=16),
     "leaky_rerope": M.leaky_rerope(window=16, factor=4.0),
     "dca": M.dca(),

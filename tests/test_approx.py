@@ -19,6 +19,7 @@ from longjax.methods.base import base, compose
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.longlora import longlora, longlora_sft
+from longjax.methods.octaves import self_extend_octaves
 from longjax.methods.pi import pi
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
@@ -41,6 +42,7 @@ METHODS = {
     "self_extend, true division, log": self_extend(18, 4, 32.0, "true_division"),
     "rerope": rerope(16, log_n=True),
     "leaky_rerope": leaky_rerope(16, 4.0),
+    "self_extend_octaves": self_extend_octaves(8),
     "yarn x dca": compose(yarn(4.0), dca()),
     "yarn x self_extend": compose(yarn(4.0), self_extend_auto(8, 1.0)),
     "alibi x lm_infinite": compose(alibi(), lm_infinite(16, 4)),
@@ -126,6 +128,7 @@ def test_a_rolled_group_leaks_the_future():
         (streaming_llm(4, 11), [4, 12]),
         (self_extend(16, 4), [16, 512]),
         (rerope(16), [16, 512]),
+        (self_extend_octaves(64), [64, 128, 256, 512]),
         (dca(20, 4), [512]),
         (longlora(), [512]),
     ],
@@ -151,6 +154,8 @@ FULL = base()
         (self_extend(16, 1), FULL, T),
         (rerope(16), FULL, 16),
         (leaky_rerope(16, 1.0), FULL, T),
+        (self_extend_octaves(64), FULL, T),
+        (self_extend_octaves(16), FULL, 16),
         (dca(80, 16), FULL, T),
         (dca(20, 4), FULL, 16),
         (longlora(1.0, groups=1, shift="noshift"), FULL, T),

@@ -7,6 +7,7 @@ import pytest
 from longjax.branches import Capped, Grouped, Modulo, Squeezed
 from longjax.config import ModelConfig
 from longjax.intervals import (
+    Between,
     Causal,
     Chunk,
     EarlierChunks,
@@ -20,6 +21,7 @@ from longjax.intervals import (
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.longlora import longlora, longlora_sft
+from longjax.methods.octaves import self_extend_octaves
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
 from longjax.methods.sliding_window import sliding_window
@@ -70,6 +72,11 @@ def true_division_pair(i, j, head):
     return near(i, j, 18, i // 4 - j // 4 + 18 - 4.5)
 
 
+def octaves_pair(i, j, head, window=6):
+    octave = sum(i - j >= window * 2**n for n in range(9))
+    return (i - j) / 2**octave + octave * window / 2
+
+
 def dca_pair(i, j, head, chunk=20, local=4):
     size = chunk - local
     if j // size == i // size:
@@ -105,6 +112,7 @@ PAIRS = {
     ),
     "self_extend": (self_extend(16, 4), self_extend_pair),
     "self_extend, true division": (self_extend(18, 4, shift="true_division"), true_division_pair),
+    "self_extend_octaves": (self_extend_octaves(6), octaves_pair),
     "rerope": (rerope(16), lambda i, j, head: near(i, j, 16, 16)),
     "leaky_rerope": (leaky_rerope(16, 4.0), lambda i, j, head: near(i, j, 16, (i - j + 16 * 3) / 4)),
     "dca": (dca(20, 4), dca_pair),
@@ -182,10 +190,21 @@ def test_self_extend_auto_takes_the_finest_group_that_fits():
     assert len(self_extend_auto(8).attention(CFG, 32).branches) == 1, "within the trained length nothing changes"
 
 
+def test_octaves_meet_without_a_jump_and_take_half_a_window_each():
+    """32 tokens and four octaves: 16 times the length in three times the room."""
+    far_D = distances(self_extend_octaves(32), 512)[0, -1, ::-1]  # by distance
+    octave_D = np.searchsorted(32 * 2 ** np.arange(5), np.arange(512), side="right")
+    step_D = np.diff(far_D)
+    assert ((step_D > 0) & (step_D <= 1)).all()
+    np.testing.assert_array_equal(step_D[octave_D[1:] == octave_D[:-1]], 0.5 ** octave_D[1:][np.diff(octave_D) == 0])
+    assert far_D[-1] == 32 * 3 - 1 / 16
+
+
 @pytest.mark.parametrize(
     ("make", "flag"),
     [
         (lambda: self_extend(18, 4), "--window=18 must be a multiple of --group=4"),
+        (lambda: self_extend_octaves(0), "--window=0 must be at least 1"),
         (lambda: self_extend_auto(8, 0.3).attention(CFG, 4000), "--alpha=0.3"),
         (lambda: dca(16, 16).attention(CFG, T), "--local=16 must be below --chunk=16"),
         (lambda: longlora(groups=5).attention_train(CFG, T), "--groups=5 must divide the sequence length 48"),
@@ -204,6 +223,7 @@ def test_kept_never_exceeds_the_row():
 
 INTERVALS = (
     Causal(), Near(5), Near(100), Far(7), Far(7, 3), Far(7, 30), Far(100), Chunk(8), Chunk(8, 4), Chunk(100, 50),
+    Between(5, 10), Between(5, 100), Between(60, 120),
     PreviousChunk(8), PreviousChunk(100), EarlierChunks(8), EarlierChunks(6), HalfShifted(8, 2), HalfShifted(6, 1),
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ PATTERNS = {
     "full": METHODS["pi"](),
     "window": METHODS["sliding_window"](48),
     "self_extend": METHODS["self_extend"](32, 8),
+    "octaves": METHODS["self_extend_octaves"](24),
     "leaky_rerope": METHODS["leaky_rerope"](48, 4.0),
     "lm_infinite": METHODS["lm_infinite"](48, 10),
     "streaming_llm": METHODS["streaming_llm"](),
@@ -88,6 +89,7 @@ TILED = {  # patterns whose edges lie where tiles of 128 begin
     "full": METHODS["pi"](),
     "window": METHODS["sliding_window"](200),
     "self_extend": METHODS["self_extend"](128, 8),
+    "octaves": METHODS["self_extend_octaves"](128),
     "dca": METHODS["dca"](192, 64),
     "s2": METHODS["longlora"](groups=2),
 }

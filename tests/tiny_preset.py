@@ -14,8 +14,9 @@ SETTINGS = {
     "longrope": {"long_factor": ",".join(["2"] * 16), "short_factor": ",".join(["1"] * 16)},
     "lm_infinite_topk": {"window": 32, "first": 4, "top_k": 2, "insert_at": 8, "from_layer": 1},
     "streaming_llm": {"sinks": 4, "recent": 28}, "sliding_window": {"window": 32},
-    "self_extend": {"window": 32, "group": 4}, "self_extend_auto": {"window": 32}, "rerope": {"window": 32},
-    "leaky_rerope": {"window": 32, "factor": 4.0}, "landmark": {"block": 16, "top_k": 2, "piece": 64},
+    "self_extend": {"window": 32, "group": 4}, "self_extend_auto": {"window": 32},
+    "self_extend_octaves": {"window": 32}, "rerope": {"window": 32}, "leaky_rerope": {"window": 32, "factor": 4.0},
+    "landmark": {"block": 16, "top_k": 2, "piece": 64},
     "longlora": {"factor": 2.0}, "longlora_sft": {"factor": 2.0, "group": 64},
 }  # fmt: skip
 PRESETS["tiny"] = dataclasses.replace(

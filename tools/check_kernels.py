@@ -28,7 +28,7 @@ B, T, K = 2, 1536, 2
 OTHERWISE = {"lm_infinite_topk", "landmark"}  # choose keys by their scores, so that rounding may choose others
 SMALL = {  # where the defaults are made for longer rows
     "self_extend": {"window": 256, "group": 16}, "self_extend_auto": {"window": 256}, "rerope": {"window": 256},
-    "leaky_rerope": {"window": 256}, "longlora_sft": {"group": 512},
+    "leaky_rerope": {"window": 256}, "self_extend_octaves": {"window": 128}, "longlora_sft": {"group": 512},
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from longjax.methods.lm_infinite_topk import lm_infinite_topk
 from longjax.methods.longlora import longlora, longlora_sft
 from longjax.methods.longrope import longrope
 from longjax.methods.ntk import ntk_32k, ntk_64k, ntk_64k_code, ntk_frozen, ntk_static
+from longjax.methods.octaves import self_extend_octaves
 from longjax.methods.pi import pi
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
@@ -48,6 +49,7 @@ METHODS: dict[str, Callable[..., Method]] = {
         sliding_window,
         self_extend,
         self_extend_auto,
+        self_extend_octaves,
         rerope,
         leaky_rerope,
         dca,
@@ -86,6 +88,7 @@ __all__ = [
     "rerope",
     "self_extend",
     "self_extend_auto",
+    "self_extend_octaves",
     "sliding_window",
     "streaming_llm",
     "theta",
