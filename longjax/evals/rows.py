@@ -26,7 +26,8 @@ def of_run(folder: pathlib.Path, root: pathlib.Path) -> Iterator[Record]:
         if len(records) < manifest["n"]:
             logging.warning("%s has %d of %d answers: left out", path.parent, len(records), manifest["n"])
             continue
-        known = about | {"run": name, "settings": manifest["settings"], "questions": manifest.get("questions")}
+        place = {"run": name, "records": str(path.relative_to(root))}
+        known = about | place | {"settings": manifest["settings"], "questions": manifest.get("questions")}
         yield from of_task(records, known, costs(path.parent))
 
 

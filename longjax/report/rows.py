@@ -30,6 +30,7 @@ class Number:
       n: examples.
       nan: windows without a finite loss, which it leaves out.
       mark: what a reader must know: letters of differences, the count of an incomplete mean.
+      half_range: of a mean over seeds, half the distance of the lowest and the highest; None: there is one seed.
 
     """
 
@@ -38,6 +39,7 @@ class Number:
     n: int = 0
     nan: int = 0
     mark: str = ""
+    half_range: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,10 @@ class Column:
         if number is None:
             return "-"
         value = None if number.value is None else self.scale * number.value
-        shown = "nan" if value is None else f"{value:.{self.decimals if abs(value) < 1000 else 0}f}"
+        decimals = self.decimals if value is None or abs(value) < 1000 else 0
+        shown = "nan" if value is None else f"{value:.{decimals}f}"
+        if number.half_range is not None:
+            shown += f" +-{self.scale * number.half_range:.{decimals}f}"
         return shown + "*" * bool(number.nan) + (f" ({number.mark})" if number.mark else "")
 
 
@@ -58,7 +61,9 @@ def full(number: Number | None) -> list[str]:
     if number is None:
         return ["", "", "", ""]
     value, stderr = ("" if x is None else repr(float(x)) for x in (number.value, number.stderr))
-    notes = [number.mark] * bool(number.mark) + [f"{number.nan} windows without a finite loss"] * bool(number.nan)
+    notes = [number.mark] * bool(number.mark)
+    notes += [] if number.half_range is None else [f"half range over seeds {number.half_range!r}"]
+    notes += [f"{number.nan} windows without a finite loss"] * bool(number.nan)
     return [value or "nan", stderr, str(number.n) if number.n else "", "; ".join(notes)]
 
 
