@@ -13,13 +13,16 @@ def write_run(folder, method, kind="exact trained", weights="given", tasks=None,
     about = {"method": method, "kind": kind, "weights": weights, "checkpoint": f"made/{method}"}
     (folder / "run.json").write_text(json.dumps(about))
     for name, records in (tasks or {}).items():
-        own = folder / name
-        own.mkdir(parents=True)
-        manifest = {"task": name, "settings": {"seed": 0} | (settings or {}), "n": len(records)}
-        (own / "manifest.json").write_text(json.dumps(manifest))
-        (own / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        (own / "cost.jsonl").write_text(json.dumps({"peak_bytes": 2**30}) + "\n")
+        write_task(folder / name, name, records, settings)
     return folder
+
+
+def write_task(own, name, records, settings=None):
+    own.mkdir(parents=True)
+    manifest = {"task": name, "settings": {"seed": 0} | (settings or {}), "n": len(records)}
+    (own / "manifest.json").write_text(json.dumps(manifest))
+    (own / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (own / "cost.jsonl").write_text(json.dumps({"peak_bytes": 2**30}) + "\n")
 
 
 def example(task, index, **fields):
