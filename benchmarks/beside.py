@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 from absl import app
 
 from benchmarks.machine import machine
-from benchmarks.page import Page, Row, as_json, markdown
-from longjax import files
+from benchmarks.page import Page, Row, markdown, write
 from longjax.flags import define
 
 MARK = "ROW "  # in front of what a case measured, among all else that libraries print
@@ -118,10 +117,7 @@ def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
         rows += new
         failed = "; ".join(row["error"] for row in new if "error" in row)
         print(f"# {case}: {time.monotonic() - start:.0f} s {failed}", flush=True)
-        if out:
-            said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
-            files.write(out.with_name(out.name + ".json"), said.encode())
-            files.write(out.with_name(out.name + ".md"), markdown(page, rows, *where).encode())
+        write(page, rows, where, out)
     print(markdown(page, rows, *where), flush=True)
     return rows
 

@@ -1,7 +1,11 @@
 """What a benchmark found, as a page: a table, the bars and whether they were reached, what could not be measured."""
 
+import json
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from longjax import files
 
 Row = dict[str, Any]  # what one process measured once; "error" says why it could not
 FEW = 5  # values of a bar that are all said
@@ -57,8 +61,9 @@ def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str])
     parts = [
         f"# {page.title}", page.about, f"`{command}` on " + ", ".join(f"{k} {v}" for k, v in machine.items()),
         table(page.header, page.lines(rows)),
-        "## Bars", table(("what", "bar", "measured", "verdict"), [bar.line() for bar in page.bars(rows)]),
     ]  # fmt: skip
+    bars = [bar.line() for bar in page.bars(rows)]
+    parts += ["## Bars", table(("what", "bar", "measured", "verdict"), bars)] if bars else []
     parts += ["## Where the time goes", *where] if (where := times(page, rows)) else []
     parts += ["## Not measured", table(("program", "case", "why"), missing)] if missing else []
     return "\n\n".join(parts) + "\n"
@@ -67,6 +72,16 @@ def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str])
 def as_json(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> Row:
     bars = [bar._asdict() | {"verdict": bar.verdict} for bar in page.bars(rows)]
     return {"benchmark": page.name, "command": command, "machine": machine, "bars": bars, "rows": rows}
+
+
+def write(page: Page, rows: list[Row], where: tuple[str, dict[str, str]], out: pathlib.Path | None) -> str:
+    """Writes <out>.json and <out>.md, if there is an `out`. `where`: command and machine. -> the Markdown."""
+    text = markdown(page, rows, *where)
+    if out:
+        said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
+        files.write(out.with_name(out.name + ".json"), said.encode())
+        files.write(out.with_name(out.name + ".md"), text.encode())
+    return text
 
 
 def times(page: Page, rows: list[Row]) -> list[str]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import attention, generation, training
-from benchmarks.page import Bar, as_json, markdown, table
+from benchmarks import attention, generation, methods, training
+from benchmarks.page import Bar, table, write
 from longjax import files
 
 BARS = flags.DEFINE_string("bars", None, "Markdown file for the bars of all these results.")
-PAGES = {page.name: page for page in (attention.PAGE, training.PAGE, generation.PAGE)}
+PAGES = {page.name: page for page in (attention.PAGE, training.PAGE, generation.PAGE, methods.PAGE)}
 
 Results = dict[str, Any]
 
@@ -56,9 +56,8 @@ def grouped(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Results]:
 
 def show(path: pathlib.Path, results: Results) -> list[list[str]]:
     """Writes both files anew. -> lines of the table of bars."""
-    page, what = PAGES[results["benchmark"]], (results["rows"], results["command"], results["machine"])
-    files.write(path, (json.dumps(as_json(page, *what), indent=1) + "\n").encode())
-    files.write(path.with_suffix(".md"), markdown(page, *what).encode())
+    page, where = PAGES[results["benchmark"]], (results["command"], results["machine"])
+    write(page, results["rows"], where, path.with_suffix(""))
     measured: list[Bar] = [bar for bar in page.bars(results["rows"]) if bar.values]
     return [[page.name, results["machine"]["machine"], *bar.line()] for bar in measured]
 

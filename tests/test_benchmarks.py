@@ -25,10 +25,15 @@ from benchmarks import (
     pages,
     training,
 )
+from benchmarks import methods as costs
 from benchmarks.page import Bar
 from longjax import methods
+from longjax.attention import Dense
 from longjax.config import TINY, ModelConfig
+from longjax.evals.questions import WhatNext
 from longjax.llama import Llama
+from longjax.presets import PRESETS
+from longjax.speaker import Speaker
 
 CFG = ModelConfig(dim=64, heads=4, kv_heads=4, head_width=16, trained_len=64)
 METHODS = ("causal", *attention.BRANCHED)
@@ -288,3 +293,44 @@ def test_both_count_the_same_work():
 
     ours = train_flops(LLAMA2_7B, methods.METHODS["yarn"](), 32_768, 1).useful
     assert flops_a_token(SIZES, 32, 32_768) == pytest.approx(ours, rel=1e-4)
+
+
+COST = costs.Sizes(lengths="48", new=3, runs=2)
+COST_PRESET = dataclasses.replace(
+    PRESETS["mini"], model=TINY, softmax=Dense(), settings={"landmark": {"block": 8, "top_k": 2}}
+)
+
+
+def test_methods_of_one_program_are_measured_once():
+    names = ["base", "pi", "ntk_32k", "clex", "longlora", "yarn", "self_extend", "landmark"]
+    found = costs.subjects(COST_PRESET, names, [32, 16])
+    alike = [("base", "pi", "ntk_32k", "clex", "longlora", "yarn"), ("self_extend",), ("landmark",)]
+    assert [(s.length, s.names) for s in found] == [(n, x) for n in (16, 32) for x in alike]
+    with pytest.raises(ValueError, match="--methods=base,pie: pie is unknown"):
+        costs.subjects(COST_PRESET, ["base", "pie"], [16])
+
+
+@pytest.mark.parametrize("name", ["base", "landmark"])
+def test_what_is_timed_is_what_the_speaker_says(name):
+    """The measured programs and the evaluators' continue a prompt alike; the times and sizes are there."""
+    (subject,) = costs.subjects(COST_PRESET, [name], [48])
+    params = jax_generation.random_weights(subject.model.cfg)
+    more = costs.room(COST)
+    ready, given = costs.compiled(subject, params, more), costs.asked(subject, more)
+    memory = costs.fresh(subject, given)
+    rows = ready.begin(params, given.rope, memory, *given[2:])
+    rows = ready.go_on(params, given.rope, rows, given.rules, np.int32(6))
+    words = jax_generation.NoTokenizer(TINY.vocab)
+    speaker = Speaker(subject.model, params, words)
+    ids = speaker.ids(rows, given.length_B)[0]
+    insert = subject.model.method.insert
+    prompt_C = given.tokens_BC[0, : given.length_B[0]]
+    prompt_T = prompt_C[~insert.is_inserted(np.arange(len(prompt_C)))] if insert else prompt_C
+    assert len(prompt_T) == 48
+    asked = [WhatNext(prompt_T, {}, len(ids), least=len(ids))]
+    (answer,) = speaker(asked, given.tokens_BC.shape[1], np.array([given.like]))
+    assert list(answer.ids) == ids.tolist()
+    row = costs.measured(subject, ready, params, COST)
+    assert min(row["prefill_ms"], row["decode_ms"], row["prefill_gib"], row["decode_gib"]) > 0
+    lines = costs.lines([costs.about(name, subject) | row])
+    assert lines[0][:2] == [name, "48"]
