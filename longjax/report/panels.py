@@ -39,26 +39,31 @@ class Marks:
                 ax.text(length, 0.99, text, transform=ax.get_xaxis_transform(), **style)
 
 
-def log_panels(curves: Sequence[Curve], marks: Marks, most: float) -> tuple[Any, Any]:
+def log_panels(curves: Sequence[Curve], marks: Marks, most: float, columns: int = 4) -> tuple[Any, Any]:
     """On log axes, which end at `most` times what the worst curve begins with: failures leave it at the top."""
     low, high = min(min(c.y) for c in curves), most * max(c.y[0] for c in curves)
-    figure, axes = panels(curves, marks, {"yscale": "log", "ylim": (low / 1.04, high)})
+    figure, axes = panels(curves, marks, {"yscale": "log", "ylim": (low / 1.04, high)}, columns)
     for ax in axes:
         ax.yaxis.set(major_locator=ticks(low, high), minor_locator=NullLocator(), major_formatter=NUMBER)
     return figure, axes
 
 
-def percent_panels(curves: Sequence[Curve], marks: Marks) -> tuple[Any, Any]:
+def percent_panels(curves: Sequence[Curve], marks: Marks, columns: int = 4) -> tuple[Any, Any]:
     """Shares in per cent: the y axis ends at 0 and 100."""
-    return panels(curves, marks, {"ylim": (-2, 102)})
+    return panels(curves, marks, {"ylim": (-2, 102)}, columns)
 
 
-def panels(curves: Sequence[Curve], marks: Marks, limits: dict[str, Any]) -> tuple[Any, Any]:
-    """-> figure, its axes. The base is dashed in all panels."""
+def panels(curves: Sequence[Curve], marks: Marks, limits: dict[str, Any], columns: int) -> tuple[Any, Any]:
+    """-> figure, its axes: a panel a kind, so many in a line. The base is dashed in all panels."""
     kinds = list(dict.fromkeys(c.kind for c in curves if c.kind != "base")) or ["base"]
-    figure, axes = plt.subplots(1, len(kinds), figsize=(3.7 * len(kinds), 3.9), sharey=True, squeeze=False)
-    figure.subplots_adjust(wspace=0.68)
-    for ax, kind in zip(axes[0], kinds, strict=True):
+    columns = min(columns, len(kinds))
+    count = -(-len(kinds) // columns)
+    size = (3.7 * columns, 3.9 * count)
+    figure, axes = plt.subplots(count, columns, figsize=size, sharey=True, squeeze=False)
+    figure.subplots_adjust(wspace=0.68, hspace=0.34)
+    for ax in axes.flat[len(kinds) :]:
+        ax.axis("off")
+    for ax, kind in zip(axes.flat, kinds, strict=False):
         ax.set(xscale="log", title=kind, **limits)
         mine = [c for c in curves if c.kind == kind and kind != "base"] + [c for c in curves if c.kind == "base"]
         ends = [draw(ax, c, COLOURS[i % len(COLOURS)]) for i, c in enumerate(mine)]
@@ -66,7 +71,7 @@ def panels(curves: Sequence[Curve], marks: Marks, limits: dict[str, Any]) -> tup
         marks.draw(ax)
         ax.xaxis.set(minor_locator=NullLocator(), major_formatter=NUMBER)
         name_ends(ax, ends)
-    return figure, axes[0]
+    return figure, axes.flat[: len(kinds)]
 
 
 def draw(ax: Any, curve: Curve, colour: str) -> tuple[str, str, float, float]:

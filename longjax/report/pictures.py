@@ -1,0 +1,193 @@
+"""The main figures of a study of several seeds: means over them, curves in panels of few."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from longjax import logs
+from longjax.curves import training_curves
+from longjax.report import figures, measures
+from longjax.report.averaged import averaged
+from longjax.report.benchmarks import RULER_TASKS, of
+from longjax.report.figures import Figure
+from longjax.report.matrix import Matrix, matrix
+from longjax.report.measures import Measure
+from longjax.report.panels import Curve, Marks, log_panels, percent_panels
+from longjax.report.rows import Evaluations
+from longjax.report.style import STYLE, save
+from longjax.report.trials import Trials
+
+WINDOWS = ("lm_infinite", "streaming_llm", "sliding_window")  # far keys are not seen at all
+
+
+KILO = FuncFormatter(lambda x, _: f"{x / 1024:g}K" if x >= 1024 else f"{x:g}")
+
+
+def draw(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """Writes what the trials allow. -> (file name, title) in the order of the page."""
+    means = averaged(trials, trials.main)
+    written = []
+    for part in (
+        perplexity(trials),
+        positions(trials, means),
+        ruler(trials),
+        tasks(trials),
+        maps(means),
+        shots(trials, means),
+    ):
+        for name, title, picture in part:
+            with mpl.rc_context(STYLE):
+                save(picture(), folder / name)
+            written.append((name, title))
+    return written + training(trials, folder)
+
+
+def family(trials: Trials, arm: str) -> str:
+    """-> the kind; of which the largest is two panels."""
+    kind = trials.kind(arm)
+    return kind if kind != "approximate frozen" else "frozen windows" if arm in WINDOWS else "frozen, positions mapped"
+
+
+def lengths(trials: Trials, benchmark: str, **said: str) -> list[int]:
+    """-> those at which any main arm has rows of this benchmark."""
+    found = set()
+    for arm in trials.main:
+        rows = [r for seed in trials.seeds for r in trials.of(arm, seed) if r["benchmark"] == benchmark]
+        found |= {r["length"] for r in rows if all(r.get(name) == value for name, value in said.items())}
+    return sorted(found)
+
+
+def curves(trials: Trials, asked: list[Measure], scale: float = 1.0) -> list[Curve]:
+    """-> of each main arm a point a measure, with half the range of the seeds as its error."""
+    found = []
+    for arm in trials.main:
+        numbers = {m.length: x for m in asked if (x := trials.number(m, arm)) is not None and x.value is not None}
+        x, y = [float(n) for n in numbers], [scale * n.value for n in numbers.values()]
+        error = [scale * (n.half_range or 0.0) for n in numbers.values()]
+        found += [Curve(arm, family(trials, arm), x, y, error)] * bool(x)
+    return found
+
+
+def by_length(figure: Any, axes: Any, ticks: list[int], y: str) -> Any:
+    for ax in axes:
+        ax.xaxis.set(major_locator=FixedLocator(ticks), major_formatter=KILO)
+        ax.set_xlabel("context length (tokens)")
+    label(axes, y)
+    return figure
+
+
+def label(axes: Any, y: str) -> None:
+    """Beside the first panel of each line."""
+    for ax in axes:
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(y)
+
+
+def marks(trials: Trials) -> Marks:
+    return Marks(trials.trained, trials.extended)
+
+
+def perplexity(trials: Trials) -> Iterator[Figure]:
+    asked = lengths(trials, "perplexity", protocol="nested")
+    found = curves(trials, [measures.ppl(n) for n in asked])
+    if found:
+        yield (
+            "perplexity.png",
+            "Perplexity by length. Bars: both seeds.",
+            lambda: by_length(*log_panels(found, marks(trials), most=2.0, columns=3), asked, "perplexity"),
+        )
+
+
+def positions(trials: Trials, means: Evaluations) -> Iterator[Figure]:
+    """Of the longest windows, a point a bucket of positions."""
+    found, longest = [], max(lengths(trials, "perplexity", protocol="nested", task="position_nll"), default=0)
+    for who, rows in means.rows.items():
+        mine = [r for r in rows if r["task"] == "position_nll" and r["protocol"] == "nested" and r["length"] == longest]
+        points = sorted((r["position"], r["value"]) for r in mine if r["value"] is not None)
+        found += [Curve(who.label, family(trials, who.method), [p for p, _ in points], [v for _, v in points])] * bool(
+            points
+        )
+    if found:
+        title = f"Loss by position in windows of {longest} tokens, mean of the seeds."
+        yield "positions.png", title, lambda: by_position(trials, found)
+
+
+def by_position(trials: Trials, found: list[Curve]) -> Any:
+    figure, axes = log_panels(found, marks(trials), most=1.3, columns=3)
+    for ax in axes:
+        ax.xaxis.set(major_locator=FixedLocator([16 * 4**i for i in range(10)]), major_formatter=KILO)
+        ax.set_xlabel("position in the window (tokens)")
+    label(axes, "loss (nats a token)")
+    return figure
+
+
+def ruler(trials: Trials) -> Iterator[Figure]:
+    asked = lengths(trials, "ruler")
+    found = curves(trials, [measures.ruler(n) for n in asked], 100.0)
+    if found:
+        yield (
+            "ruler.png",
+            "RULER by length, mean of its tasks. Bars: both seeds.",
+            lambda: by_length(*percent_panels(found, marks(trials), columns=3), asked, "score (%)"),
+        )
+
+
+def tasks(trials: Trials) -> Iterator[Figure]:
+    """RULER's tasks at the length of the training, and at the base's."""
+    for length in (trials.extended, trials.trained):
+        cells = np.array([[trials.value(measures.ruler(length, t), arm) for t in RULER_TASKS] for arm in trials.main])
+        if not cells.size or np.isnan(cells).all():
+            continue
+        kept = [i for i in range(len(cells)) if np.isfinite(cells[i]).any()]
+        arms = [trials.main[i] for i in kept]
+        one = Matrix(cells[kept], arms, [trials.kind(arm) for arm in arms], RULER_TASKS, "score")
+        yield f"ruler_{length}.png", f"RULER at {length} by task, %, mean of the seeds.", lambda one=one: matrix(one)
+
+
+def maps(means: Evaluations) -> Iterator[Figure]:
+    """Needles and pass keys by depth and length."""
+    for benchmark, what in (("needle", "Needle in a haystack"), ("passkey", "Pass keys")):
+        for suite in means.suites(benchmark):
+            lines = of(means, suite, lambda r: (r["length"], r["depth"]))
+            if lines and all(key[1] is not None for x in lines.values() for key in x):
+                variant = ", ".join(str(value) for name, value in suite.variant if name != "haystack" and value)
+                title = f"{what} by depth and length ({variant}), mean of the seeds. Lines: trained, extended."
+                words = "share of keys said" if benchmark == "passkey" else "share of facts found"
+                name = f"{benchmark}_{variant.replace(', ', '_')}.png"
+                yield name, title, lambda lines=lines, words=words: figures.by_depth(means, lines, words)
+
+
+def shots(trials: Trials, means: Evaluations) -> Iterator[Figure]:
+    for suite in means.suites("manyshot"):
+        found = []
+        for who, x in of(means, suite, lambda r: r["shots"]).items():
+            places, values = sorted(x), [100 * (x[n].value or 0.0) for n in sorted(x)]
+            errors = [100 * (x[n].stderr or 0.0) for n in places]
+            found.append(Curve(who.label, family(trials, who.method), [float(n) for n in places], values, errors))
+        title = "Many-shot TREC by number of examples, mean of the seeds. Bars: standard errors of the questions."
+        yield "manyshot.png", title, lambda found=found: by_shots(found)
+
+
+def by_shots(found: list[Curve]) -> Any:
+    figure, axes = percent_panels(found, Marks(None, None), columns=3)
+    for ax in axes:
+        ax.xaxis.set_major_locator(FixedLocator(sorted({x for c in found for x in c.x})))
+        ax.set_xlabel("examples in the prompt")
+    label(axes, "accuracy (%)")
+    return figure
+
+
+def training(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """Of the first seed, where its curves were kept."""
+    seed = f"seed_{trials.seeds[0]}"
+    root = trials.folder / seed if (trials.folder / seed).is_dir() else trials.folder
+    paths = [root / "methods" / arm / logs.NAME for arm in trials.main]
+    runs = [path.parent for path in paths if path.is_file() and path.stat().st_size]
+    if not runs:
+        return []
+    training_curves(runs, folder / "training.png")
+    return [("training.png", f"Training of all methods, {seed.replace('_', ' ')}.")]
