@@ -9,6 +9,7 @@ from absl import app, logging
 from absl import flags as absl_flags
 
 from longjax import flags, job, launch
+from longjax.arms import main_arm
 from longjax.fit import PreemptedError
 from longjax.methods import Method
 from longjax.methods.base import described
@@ -62,7 +63,7 @@ def prepare(space: Workspace) -> None:
     """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
     if jax.process_index() == 0:
         space.prepare()
-        space.seal(space.folder / "settings.json", space.settings())
+        space.seal(space.own / "settings.json", space.settings())
     launch.together("the folder is prepared")
 
 
@@ -82,6 +83,7 @@ def experiment(
         name, chosen = asked.method(make.__name__, method(space.preset.settings.get(make.__name__, {})))
         prepare(space)
         seal_method(space, name, chosen)
-        launch.run(space, name, chosen, Plain(name) if jax.process_index() == 0 else quiet, at)
+        arm = main_arm(space.preset, name, chosen)
+        launch.run(space, arm, Plain(name) if jax.process_index() == 0 else quiet, at)
 
     start(main, values, argv)

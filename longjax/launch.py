@@ -12,12 +12,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from longjax import logs, sharding
+from longjax.arms import Arm
 from longjax.attention import Tokens
 from longjax.backends import best
 from longjax.config import ModelConfig
 from longjax.data import Source
-from longjax.evals import passkey, score
-from longjax.evals.perplexity import PerplexityTest, from_store
+from longjax.evals import score
 from longjax.evals.plan import Plan
 from longjax.evals.questions import Task
 from longjax.evals.run import RUN, answered, examine, seal
@@ -30,7 +30,6 @@ from longjax.methods import Method
 from longjax.methods.base import described
 from longjax.presets import Preset, Remat
 from longjax.progress import Report
-from longjax.recall import Phrases
 from longjax.train import Recipe, State
 from longjax.vocab import grow_vocab
 from longjax.workspace import Workspace
@@ -84,6 +83,7 @@ class Place:
 
 
 ALONE = Place()
+PROBES = {"perplexity", "passkey"}  # tests of a model in training
 
 
 def kind(method: Method) -> str:
@@ -128,54 +128,56 @@ def base_params(space: Workspace, report: Report, at: Place = ALONE) -> dict[str
         raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
     rows, recipe = space.base_rows(), preset.base
     with at.scope(cfg, recipe.rows, cfg.trained_len):
-        run = training(cfg, Method(), preset, recipe, rows, space.folder / "base", at)
+        run = training(cfg, Method(), preset, recipe, rows, space.own / "base", at)
         return fit(run, initial(cfg, recipe.seed), report).params(average=True)
 
 
-def extend(
-    space: Workspace, name: str, method: Method, base: dict[str, Any], report: Report, at: Place = ALONE
-) -> State:
+def extend(space: Workspace, arm: Arm, base: dict[str, Any], report: Report, at: Place = ALONE) -> State:
     """Trains the method, which starts with `base` and gives its memory away."""
-    preset, recipe, cfg = space.preset, space.preset.extend, grown(space.preset.model, method)
+    preset, recipe, method = space.preset, arm.recipe, arm.taught or arm.method
+    cfg = grown(preset.model, method)
     own = method.own(jax.random.key(recipe.seed), cfg)
     params = {**(grow_vocab(base) if method.insert else base), **({"method": own} if own else {})}
-    rows = space.extend_rows()
+    rows = space.extend_rows(recipe)
     with at.scope(cfg, recipe.rows, rows.length):
-        run = training(cfg, method, preset, recipe, rows, space.method_folder(name), at)
+        run = training(cfg, method, preset, recipe, rows, space.method_folder(arm.name), at)
         run = dataclasses.replace(run, init_from=at.init_from, moments=at.moments)
-        return fit(run, params, report, functools.partial(probed, space, run.model, at))
+        return fit(run, params, report, functools.partial(probed, space, arm, run.model, at))
 
 
-def tasks(space: Workspace, lengths: tuple[int, ...]) -> list[Task]:
-    """The evaluators of the study, on its test split."""
-    preset, store = space.preset, space.store()
-    keyed = [length for length in lengths if length >= preset.model.trained_len]
-    windows = PerplexityTest("nested", num_windows=preset.windows).of(from_store(store), lengths)
-    phrases = Phrases.of(space.tokenizer())
-    keys = passkey.Study(store.stream("test"), phrases, preset.depths, preset.samples, preset.extend.seed)
-    return [*windows, *map(keys.task, keyed)]
-
-
-def probed(space: Workspace, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
+def probed(space: Workspace, arm: Arm, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
     """-> perplexity and pass keys at the length of training, in the middle of it."""
     model = dataclasses.replace(model, train=False)
     ask = Examinee(model, params, space.tokenizer(), {}, at.mesh, space.preset.tokens_a_call)
-    rows = [row for task in tasks(space, (space.preset.extended,)) for row in score(answered(task, ask))]
+    tasks = space.tasks(PROBES & {*arm.tests}, (space.preset.extended,))
+    rows = [row for task in tasks for row in score(answered(task, ask))]
     ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
     keys = [row["value"] for row in rows if row["task"] == "passkey"]
     return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
 
 
 def evaluate(
-    space: Workspace, method: Method, params: dict[str, Any], about: dict[str, Any], report: Report, at: Place = ALONE
-) -> None:
-    """Puts every task to the model, and keeps the answers in the method's folder; the first host writes them."""
-    folder, writes = space.method_folder(about["method"]) / "evals" / about["weights"], jax.process_index() == 0
-    cfg = grown(space.preset.model, method)
+    space: Workspace, arm: Arm, params: dict[str, Any], tests: tuple[str, ...], weights: str, report: Report,
+    at: Place = ALONE,
+) -> None:  # fmt: skip
+    """Puts every task to the model, and keeps the answers in the arm's folder; the first host writes them."""
+    method, about, writes = arm.method, identity(space, arm, weights), jax.process_index() == 0
+    folder, cfg = space.method_folder(arm.name) / "evals" / weights, grown(space.preset.model, method)
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, softmax=space.preset.softmax or best(), place=at.placement())
     subject = Examinee(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
-    examine_all(planned(tasks(space, space.preset.lengths), subject), subject, folder, report, writes)
+    tasks = space.tasks(tests, space.preset.lengths)
+    examine_all(planned(tasks, subject), subject, folder, report, writes)
+
+
+def identity(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
+    """-> what its records are of."""
+    preset = space.preset
+    return {
+        "method": arm.name, "weights": weights, "kind": kind(arm.method), "plan": space.extend_rows().sha256[:16],
+        "train_seconds": seconds_of_training(space.method_folder(arm.name)), "seed": space.seed,
+        "trained_len": preset.model.trained_len, "extended_len": preset.extended,
+    }  # fmt: skip
 
 
 Planned = list[tuple[Task, Plan]]
@@ -199,24 +201,31 @@ def examine_all(tasks: Planned, subject: Examinee, folder: pathlib.Path, report:
         done += plan.tokens
 
 
-def run(space: Workspace, name: str, method: Method, report: Report, at: Place = ALONE) -> None:
-    """One method from the base to its records; what was done before is not done again."""
+def run(space: Workspace, arm: Arm, report: Report, at: Place = ALONE) -> None:
+    """One arm from the base to its records; what was done before is not done again."""
     given = space.given()
-    method = on_base(method, given.method) if given else method
-    share, weights = 0.65 if method.trained else 0.0, "raw"
-    params = base_params(space, lambda fraction, doing: report(0.0, f"base {doing}"), at)
-    if method.trained:
-        state = extend(space, name, method, params, lambda fraction, doing: report(share * fraction, doing), at)
-        params, weights = state.params(at.average), "ema" if at.average and state.ema else "raw"
-    about = {
-        "method": name, "weights": weights, "kind": kind(method), "plan": space.extend_rows().sha256[:16],
-        "train_seconds": seconds_of_training(space.method_folder(name)),
-    }  # fmt: skip
-    evaluate(space, method, params, about, lambda fraction, doing: report(share + (1 - share) * fraction, doing), at)
+    arm = of_checkpoint(arm, given.method) if given else arm
+    share, params = 0.65 if arm.trained else 0.0, base_params(space, part(report, 0.0, 0.0, "base "), at)
+    state = extend(space, arm, params, part(report, 0.0, share), at) if arm.trained else None
+    averaged = bool(state and state.ema and at.average)
+    params = state.params(averaged) if state else params
+    last = 0.9 if state and averaged and arm.few else 1.0
+    evaluate(space, arm, params, arm.tests, "ema" if averaged else "raw", part(report, share, last), at)
     if at.export_dir:
         how = pretrained.How(length=space.preset.extended)
-        pretrained.export(at.export_dir, params, grown(space.preset.model, method), method, given, how)
+        pretrained.export(at.export_dir, params, grown(space.preset.model, arm.method), arm.method, given, how)
+    if state and last < 1:
+        evaluate(space, arm, state.params(), arm.few, "raw", part(report, last, 1.0, "last weights: "), at)
     report(1.0, "done")
+
+
+def of_checkpoint(arm: Arm, base: Method) -> Arm:
+    return dataclasses.replace(arm, method=on_base(arm.method, base), taught=arm.taught and on_base(arm.taught, base))
+
+
+def part(report: Report, start: float, end: float, saying: str = "") -> Report:
+    """-> what a part of the job, from `start` to `end` of it, is told to report to."""
+    return lambda fraction, doing: report(start + (end - start) * fraction, saying + doing)
 
 
 def together(what: str) -> None:

@@ -2,11 +2,19 @@
 
 import dataclasses
 import pathlib
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from longjax.attention import Softmax
 from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, ModelConfig
+from longjax.evals.manyshot import ManyShot
+from longjax.evals.material import Material
+from longjax.evals.needle import NeedleTest
+from longjax.evals.passkey import PasskeyTest
+from longjax.evals.perplexity import PerplexityTest
+from longjax.evals.questions import Task
+from longjax.evals.ruler import Ruler
 from longjax.train import Recipe
 
 Remat = Literal["full", "attention", "qkv", "qkv_up", "most", "gate_up", "dots", "offload", "none"]  # see launch.REMAT
@@ -25,6 +33,43 @@ class Stage:
     drills: float = 0.0
 
 
+class Test(Protocol):
+    """An evaluator with its settings."""
+
+    def tasks(self, material: Material) -> list[Task]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class At:
+    """A test at lengths of its own."""
+
+    test: Test
+    lengths: tuple[int, ...]
+
+    def tasks(self, material: Material) -> list[Task]:
+        return self.test.tasks(dataclasses.replace(material, lengths=self.lengths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """An arm of a study beside its methods, which answers a single question.
+
+    Attributes:
+      method: by its name.
+      settings: its parameters, where they are not the preset's.
+      recipe: fields of the preset's recipe for extensions that differ.
+      tables: positions in training; "ds_bf16": as DeepSpeed rounds them. Evaluations always have exact ones.
+      tests: what it is put to; None: the preset's few.
+
+    """
+
+    method: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tables: Literal["float32", "ds_bf16"] = "float32"
+    tests: tuple[str, ...] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """One study.
@@ -37,15 +82,19 @@ class Preset:
       base_stages, extend_stages: the rows of the two trainings.
       characters: of text, at most.
       lengths: to evaluate at; the last is beyond the extension.
-      windows: of the longest length, for perplexity.
-      samples: passkey prompts a cell; `depths` of the key.
+      tests: what all methods are put to, by name.
+      few: names of the tests of variants, and of last weights beside averaged ones.
+      only: names of tests that one method alone is put to, by its name.
       tokens_a_call: of the evaluators.
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
+      variants: further arms of the study, by name.
+      seeds: so many studies, each with its own base, order of data and extensions; all get the same questions.
+      drills: tokens of questions with their answers to train on, for base and extension; see drills.py.
       softmax: the attention back end; None: the fastest of the machine.
       remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
       base_dir: a base that comes with us; None: there is none.
-      workers: processes of a study that run methods side by side, each on its share of the cores.
+      workers: processes of a study that run methods side by side, on a CPU or on each GPU.
 
     """
 
@@ -58,10 +107,13 @@ class Preset:
     lengths: tuple[int, ...]
     methods: tuple[str, ...]
     settings: dict[str, dict[str, Any]]
+    tests: Mapping[str, Test]
+    few: tuple[str, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
+    seeds: int = 1
+    drills: tuple[int, int] = (0, 0)
     characters: int = 8_000_000
-    windows: int = 16
-    samples: int = 20
-    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     tokens_a_call: int = 16_384
     softmax: Softmax | None = None
     remat: Remat = "full"
@@ -75,6 +127,17 @@ FROZEN = (
     "leaky_rerope", "dca",
 )  # fmt: skip
 TRAINED = ("pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "longlora", "landmark")
+
+KEYS = PasskeyTest("study")
+
+
+def plain_tests(windows: int, samples: int) -> dict[str, Test]:
+    """-> perplexity on held-out text, `windows` of the longest length; pass keys, `samples` of a length and depth."""
+    return {
+        "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=windows),
+        "passkey": dataclasses.replace(KEYS, passkey_samples=samples),
+    }
+
 
 SMALL = Recipe(schedule="cosine", decay_to=0.02, weight_decay=0.1, b2=0.95)  # what both trainings of MINI share
 
@@ -101,8 +164,7 @@ MINI = Preset(
         "rerope": {"window": 64},
         "leaky_rerope": {"window": 64, "factor": 16.0},
     },
-    windows=8,
-    samples=4,
+    tests=plain_tests(8, 4),
     softmax=Blockwise(256, 256),
     remat="none",
     base_dir=str(BASES / "mini"),
@@ -117,8 +179,7 @@ QUICK = dataclasses.replace(
     characters=2_500_000,
     lengths=(128, 1024, 2048),
     methods=("base", "self_extend", "pi", "longlora", "landmark"),
-    windows=2,
-    samples=2,
+    tests=plain_tests(2, 2),
 )
 
 # What the paper says: 1 B tokens in rows of 32K, 32 rows an update, EMA (arXiv:2409.12181, section 4, table 7).
@@ -132,6 +193,7 @@ PAPER = Preset(
     lengths=(2048, 4096, 8192, 16_384, 32_768, 65_536),
     methods=(*FROZEN, *TRAINED),
     settings={},
+    tests=plain_tests(16, 20),
     characters=4_000_000_000,
     tokens_a_call=65_536,
     remat="attention",

@@ -5,9 +5,12 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
-from longjax import data, text, tokenizer
+from longjax import data, held_out, text, tokenizer
+from longjax.evals.material import Material
+from longjax.evals.questions import Task
 from longjax.hf import pretrained
 from longjax.presets import Preset, Stage
 from longjax.recall import SENTENCES, Mixture, Phrases
@@ -41,8 +44,19 @@ class Workspace:
     def seed(self) -> int:
         return self.preset.extend.seed
 
+    @property
+    def own(self) -> pathlib.Path:
+        """-> the folder of this seed: of several, each has its own base and trainings."""
+        return self.folder / f"seed_{self.seed}" if self.preset.seeds > 1 else self.folder
+
     def method_folder(self, name: str) -> pathlib.Path:
-        return self.folder / "methods" / name
+        return self.own / "methods" / name
+
+    def of_seed(self, seed: int) -> "Workspace":
+        """-> the same study with another seed."""
+        base, extend = self.preset.base, dataclasses.replace(self.preset.extend, seed=seed)
+        base = base and dataclasses.replace(base, seed=seed)
+        return dataclasses.replace(self, preset=dataclasses.replace(self.preset, base=base, extend=extend))
 
     def given(self) -> pretrained.Checkpoint | None:
         """-> the base that is not pretrained here, unread."""
@@ -93,14 +107,21 @@ class Workspace:
         assert self.plan_dir
         return data.open_plan(self.plan_dir, self.seed, self.tokenizer())
 
+    def tasks(self, names: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
+        """-> the questions of these tests. They are the same for all seeds."""
+        preset, folder = self.preset, self.folder / "eval"
+        held_out.write(folder, self.store(), "test", self.tokenizer(), seed=0)
+        material = Material(folder, self.tokenizer(), lengths, trained_len=preset.model.trained_len)
+        return [task for name in names for task in preset.tests[name].tasks(material)]
+
     def base_rows(self) -> data.Stages:
         assert self.preset.base
         return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages)
 
-    def extend_rows(self) -> data.Source:
-        """The same for every method."""
+    def extend_rows(self, recipe: Recipe | None = None) -> data.Source:
+        """The same for every method. `recipe`: of its training, if it is not the preset's."""
         if not self.plan_dir:
-            return self.rows(self.preset.extended, self.preset.extend, self.preset.extend_stages)
+            return self.rows(self.preset.extended, recipe or self.preset.extend, self.preset.extend_stages)
         plan = self.plan()
         if plan.length != self.preset.extended:
             raise ValueError(

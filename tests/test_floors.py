@@ -30,9 +30,10 @@ FLOORS = [
     {"curves"},
     {"report"},
     {"hf", "presets"},
+    {"arms", "held_out"},
     {"workspace"},
     {"launch"},
-    {"job"},
+    {"job", "workers"},
     {"exam", "plan"},
     {"cli"},
 ]

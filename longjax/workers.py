@@ -1,0 +1,138 @@
+"""Arms of a study side by side: a process each, with its share of the cores, or of a GPU's memory."""
+
+import concurrent.futures
+import concurrent.futures.process
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from typing import Any, NamedTuple
+
+import jax
+
+from longjax import launch
+from longjax.arms import Arm
+from longjax.launch import Place
+from longjax.progress import Board, Report
+from longjax.workspace import Workspace
+
+GPU_MEMORY = 0.92  # of each, for all its workers together
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One arm of a study; None: its base."""
+
+    space: Workspace
+    arm: Arm | None
+    at: Place
+
+    @property
+    def name(self) -> str:
+        name = self.arm.name if self.arm else "base model"
+        return f"{self.space.own.name}/{name}" if self.space.preset.seeds > 1 else name
+
+
+class Slot(NamedTuple):
+    """What a worker gets: a share of the cores, and of one GPU if there are any."""
+
+    cores: tuple[int, ...]
+    gpu: str | None
+    memory: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crew:
+    """Workers.
+
+    Attributes:
+      workers: processes, on each GPU if there are any.
+      cache: folder of compiled programs, which all share.
+      board: what is told of their progress.
+
+    """
+
+    workers: int
+    cache: pathlib.Path
+    board: Board
+
+    def do(self, jobs: list[Job], alone: bool = False) -> None:
+        """Waits for all, in this order. `alone`: each has a device, or all cores, to itself."""
+        if not jobs:
+            return
+        gpus = visible_gpus()
+        each = 1 if alone else self.workers
+        slots = shares(min(len(jobs), each * max(1, len(gpus))), gpus, GPU_MEMORY / each)
+        context = multiprocessing.get_context("spawn")
+        events: Any = context.Queue()
+        threading.Thread(target=self.follow, args=(events,), daemon=True).start()
+        free: Any = context.Queue()
+        for slot in slots:
+            free.put(slot)
+        with concurrent.futures.ProcessPoolExecutor(len(slots), context, begin, (events, free, self.cache)) as pool:
+            finish([pool.submit(work, job) for job in jobs])
+
+    def follow(self, events: Any) -> None:
+        while True:
+            self.board.update(*events.get())
+
+
+def visible_gpus() -> list[str]:
+    """-> names of NVIDIA GPUs as CUDA_VISIBLE_DEVICES has them; asked for in a process that ends and frees them."""
+    if jax.config.jax_platforms == "cpu" and os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
+        count = one.submit(count_gpus).result()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:count] if given else [str(i) for i in range(count)]
+
+
+def count_gpus() -> int:
+    return jax.local_device_count() if jax.default_backend() == "gpu" else 0
+
+
+def shares(count: int, gpus: list[str], memory: float) -> list[Slot]:
+    """-> what each of so many workers gets."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [Slot(tuple(cores[i::count]), gpus[i % len(gpus)] if gpus else None, memory) for i in range(count)]
+
+
+def finish(jobs: list[concurrent.futures.Future]) -> None:
+    """Waits for all; the first that fails, or Ctrl-C, ends the others, which lose at most what was not yet saved."""
+    try:
+        for done in concurrent.futures.as_completed(jobs):
+            done.result()
+    except BaseException as error:
+        for child in multiprocessing.active_children():
+            child.kill()
+        if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+            raise ValueError("a worker was killed, perhaps for lack of memory; the same command goes on") from error
+        raise
+
+
+def begin(events: Any, free: Any, cache: pathlib.Path) -> None:
+    """In a new worker, before it touches a device."""
+    global tell
+    tell = events.put
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    slot: Slot = free.get()
+    if slot.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{slot.memory:.3f}"
+    if slot.cores:
+        os.sched_setaffinity(0, slot.cores)
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def work(job: Job) -> None:
+    report: Report = lambda fraction, doing: tell((job.name, fraction, doing))  # noqa: E731
+    if job.arm is None:
+        launch.base_params(job.space, report, job.at)
+    else:
+        launch.run(job.space, job.arm, report, job.at)
+
+
+tell: Any = None
