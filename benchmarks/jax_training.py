@@ -21,7 +21,8 @@ from longjax.fit import Run
 from longjax.flops import PEAKS, train_flops
 from longjax.job import OVERLAP
 from longjax.methods import Method
-from longjax.presets import PAPER, Remat
+from longjax.preset import Remat
+from longjax.presets import PAPER
 from longjax.train import Recipe, State, new_state, train_step
 
 GIB = 2**30

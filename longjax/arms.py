@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from longjax.methods import METHODS, Method, ds_bf16
-from longjax.presets import Preset, Variant
+from longjax.preset import Preset, Variant
 from longjax.train import Recipe
 
 

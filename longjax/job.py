@@ -15,7 +15,8 @@ from longjax.backends import Backend, chosen
 from longjax.fit import Loop
 from longjax.launch import Place
 from longjax.methods import METHODS, Method, ds_bf16, with_lora
-from longjax.presets import PRESETS, Preset, Remat
+from longjax.preset import Preset, Remat
+from longjax.presets import PRESETS
 from longjax.train import Recipe
 from longjax.workspace import Workspace, open_workspace
 

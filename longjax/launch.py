@@ -28,7 +28,7 @@ from longjax.hf.config import on_base
 from longjax.llama import Llama, OneDevice, Placement
 from longjax.methods import Method
 from longjax.methods.base import described
-from longjax.presets import Preset, Remat
+from longjax.preset import Preset, Remat
 from longjax.progress import Report
 from longjax.train import Recipe, State
 from longjax.vocab import grow_vocab

@@ -2,124 +2,17 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from longjax.attention import Softmax
 from longjax.blockwise import Blockwise
 from longjax.config import LLAMA2_7B, ModelConfig
 from longjax.evals.manyshot import ManyShot
-from longjax.evals.material import Material
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
-from longjax.evals.questions import Task
 from longjax.evals.ruler import Ruler
+from longjax.preset import At, Preset, Stage, Test, Variant
 from longjax.train import Recipe
-
-Remat = Literal["full", "attention", "qkv", "qkv_up", "most", "gate_up", "dots", "offload", "none"]  # see launch.REMAT
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A part of the training, and how its rows are mixed: see recall.Mixture."""
-
-    until: float = 1.0  # share of the steps
-    passkey: float = 0.0
-    repeat: float = 0.0
-    long: float = 0.5
-    filler: float = 0.3
-    segment: int | None = None
-    drills: float = 0.0
-
-
-class Test(Protocol):
-    """An evaluator with its settings."""
-
-    def tasks(self, material: Material) -> list[Task]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class At:
-    """A test at lengths of its own."""
-
-    test: Test
-    lengths: tuple[int, ...]
-
-    def tasks(self, material: Material) -> list[Task]:
-        return self.test.tasks(dataclasses.replace(material, lengths=self.lengths))
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """An arm of a study beside its methods, which answers a single question.
-
-    Attributes:
-      method: by its name.
-      settings: its parameters, where they are not the preset's.
-      recipe: fields of the preset's recipe for extensions that differ.
-      tables: positions in training; "ds_bf16": as DeepSpeed rounds them. Evaluations always have exact ones.
-      tests: what it is put to; None: the preset's few.
-
-    """
-
-    method: str
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    tables: Literal["float32", "ds_bf16"] = "float32"
-    tests: tuple[str, ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """One study.
-
-    Attributes:
-      model: the base; its trained_len is the short context. With --base_dir that model takes its place.
-      extended: the length that methods are trained at.
-      base: how the base is pretrained; None: it comes from --base_dir.
-      extend: the one recipe for all methods.
-      base_stages, extend_stages: the rows of the two trainings.
-      characters: of text, at most.
-      lengths: to evaluate at; the last is beyond the extension.
-      tests: what all methods are put to, by name.
-      few: names of the tests of variants, and of last weights beside averaged ones.
-      only: names of tests that one method alone is put to, by its name.
-      tokens_a_call: of the evaluators.
-      methods: those of the study.
-      settings: a method's parameters at this size, where they are not its defaults.
-      variants: further arms of the study, by name.
-      seeds: so many studies, each with its own base, order of data and extensions; all get the same questions.
-      drills: tokens of questions with their answers to train on, for base and extension; see drills.py.
-      softmax: the attention back end; None: the fastest of the machine.
-      remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
-      base_dir: a base that comes with us; None: there is none.
-      workers: processes of a study that run methods side by side, on a CPU or on each GPU.
-
-    """
-
-    model: ModelConfig
-    extended: int
-    base: Recipe | None
-    extend: Recipe
-    base_stages: tuple[Stage, ...]
-    extend_stages: tuple[Stage, ...]
-    lengths: tuple[int, ...]
-    methods: tuple[str, ...]
-    settings: dict[str, dict[str, Any]]
-    tests: Mapping[str, Test]
-    few: tuple[str, ...] = ()
-    only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
-    seeds: int = 1
-    drills: tuple[int, int] = (0, 0)
-    characters: int = 8_000_000
-    tokens_a_call: int = 16_384
-    softmax: Softmax | None = None
-    remat: Remat = "full"
-    base_dir: str | None = None
-    workers: int = 1
-
 
 BASES = pathlib.Path(__file__).parent.parent / "bases"
 FROZEN = (
@@ -182,6 +75,65 @@ QUICK = dataclasses.replace(
     tests=plain_tests(2, 2),
 )
 
+LONG = (2048, 4096, 8192, 16_384, 32_768)
+GRID = {  # Self-Extend's two parameters; window 512 and group 16 are the main arm
+    f"self_extend_w{window}_g{group}": Variant("self_extend", {"window": window, "group": group})
+    for window in (256, 512, 1024)
+    for group in (8, 16, 32, 64)
+    if (window, group) != (512, 16)
+}
+TABLES = {  # trained with the collapsed positions of the paper's pipeline, evaluated with exact ones, as there
+    f"{name}_ds_bf16": Variant(name, tables="ds_bf16", tests=("perplexity", "passkey", "needle_number", "ruler"))
+    for name in ("pi", "yarn", "longlora", "ntk_32k")
+}
+LARGER = {  # the same tokens in fewer updates
+    f"{name}_batch64": Variant(name, recipe={"rows": 64, "micro_rows": 8, "steps": 6, "warmup": 1, "ema": 0.5})
+    for name in ("pi", "ntk_32k", "yarn")
+}
+HELD_OUT = PerplexityTest("nested", ppl_data="held_out", num_windows=12)
+
+# The study itself at a size that two GPUs do in half an hour: 110 million parameters, context 2048, extended to 16384.
+# The ratios are the paper's, and so are the factors. Two studies differ in base, order of rows and trainings.
+H200_100M = Preset(
+    model=ModelConfig(vocab=4096, dim=1024, layers=8, heads=8, kv_heads=8, ffn=2816, trained_len=2048),
+    extended=16_384,
+    base=Recipe(
+        steps=1150, rows=64, learning_rate=1e-3, schedule="cosine", warmup=100, weight_decay=0.1, b2=0.95, ema=0.99
+    ),
+    extend=Recipe(steps=48, rows=8, learning_rate=2e-4, warmup=5, b2=0.95, ema=0.9),
+    base_stages=(Stage(0.15, 0.1, 0.3, 0.0, 0.3, 64, 0.4), Stage(1.0, 0.05, 0.1, drills=0.35)),
+    extend_stages=(Stage(passkey=0.05, drills=0.35),),
+    lengths=LONG,
+    methods=(*FROZEN, *TRAINED),
+    settings={
+        "ntk_32k": {"reach": 16_384},
+        "self_extend": {"window": 512, "group": 16},
+        "self_extend_octaves": {"window": 512},
+        "rerope": {"window": 512},
+        "leaky_rerope": {"window": 512, "factor": 16.0},
+    },
+    tests={
+        "perplexity": At(HELD_OUT, (512, 1024, *LONG)),
+        "passkey": dataclasses.replace(KEYS, passkey_samples=4),
+        "needle_number": NeedleTest("number", needle_depths=11),
+        "needle": NeedleTest(needle_depths=11),
+        "needle_lceg": NeedleTest(needle_depths=11, needle_bos="lceg"),
+        "ruler": Ruler(ruler_samples=8),
+        "manyshot": At(ManyShot("1,10,50,100,200,400,800"), (32_768,), most=16),
+        "perplexity_lceg": At(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "perplexity_landmark": At(PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), LONG),
+    },
+    few=("perplexity", "passkey", "needle_number"),
+    only={"landmark": ("perplexity_landmark",)},
+    variants=TABLES | LARGER | GRID | {"self_extend_octaves": Variant("self_extend_octaves")},
+    seeds=2,
+    drills=(20_000_000, 6_000_000),
+    characters=250_000_000,
+    tokens_a_call=262_144,
+    remat="qkv",
+    workers=4,
+)
+
 # What the paper says: 1 B tokens in rows of 32K, 32 rows an update, EMA (arXiv:2409.12181, section 4, table 7).
 PAPER = Preset(
     model=LLAMA2_7B,
@@ -238,6 +190,7 @@ PHI2 = changed(
 )  # fmt: skip
 
 PRESETS = {
-    "mini": MINI, "quick": QUICK, "paper": PAPER, "lceg_script": LCEG_SCRIPT, "longlora": LONGLORA,
+    "mini": MINI, "quick": QUICK, "h200_100m": H200_100M, "paper": PAPER, "lceg_script": LCEG_SCRIPT,
+    "longlora": LONGLORA,
     "landmark": LANDMARK, "clex": CLEX, "prolong_64k": PROLONG_64K, "prolong_512k": PROLONG_512K, "phi2": PHI2,
 }  # fmt: skip

@@ -81,7 +81,7 @@ class Crew:
 
 def visible_gpus() -> list[str]:
     """-> names of NVIDIA GPUs as CUDA_VISIBLE_DEVICES has them; asked for in a process that ends and frees them."""
-    if jax.config.jax_platforms == "cpu" and os.environ.get("JAX_PLATFORMS") == "cpu":
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
         count = one.submit(count_gpus).result()
@@ -100,16 +100,17 @@ def shares(count: int, gpus: list[str], memory: float) -> list[Slot]:
 
 
 def finish(jobs: list[concurrent.futures.Future]) -> None:
-    """Waits for all; the first that fails, or Ctrl-C, ends the others, which lose at most what was not yet saved."""
+    """Waits for all. One that fails leaves the others alone; Ctrl-C ends all, which lose what was not yet saved."""
     try:
-        for done in concurrent.futures.as_completed(jobs):
-            done.result()
-    except BaseException as error:
+        failed = [error for done in concurrent.futures.as_completed(jobs) if (error := done.exception())]
+    except BaseException:  # Ctrl-C
         for child in multiprocessing.active_children():
             child.kill()
+        raise
+    for error in failed:
         if isinstance(error, concurrent.futures.process.BrokenProcessPool):
             raise ValueError("a worker was killed, perhaps for lack of memory; the same command goes on") from error
-        raise
+        raise error
 
 
 def begin(events: Any, free: Any, cache: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from longjax import data, held_out, text, tokenizer
 from longjax.evals.material import Material
 from longjax.evals.questions import Task
 from longjax.hf import pretrained
-from longjax.presets import Preset, Stage
+from longjax.preset import Preset, Stage
 from longjax.recall import SENTENCES, Mixture, Phrases
 from longjax.train import Recipe
 

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from longjax import launch, report
+from longjax.arms import main_arm
 from longjax.blockwise import Blockwise
 from longjax.evals.rows import read_rows
 from longjax.methods import METHODS
-from longjax.presets import QUICK
+from longjax.presets import QUICK, plain_tests
 from longjax.progress import quiet
 from longjax.train import Recipe
 from longjax.workspace import open_workspace
 
 BASE = str(pathlib.Path(__file__).parent.parent / "bases" / "mini")
 PRESET = dataclasses.replace(
-    QUICK, extended=256, lengths=(128, 256), windows=2, samples=1, depths=(0.0, 1.0), characters=1_500_000,
+    QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
     extend=Recipe(steps=4, rows=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
 )  # fmt: skip
 
@@ -43,9 +44,9 @@ def records(space, name):
 
 
 def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
-    method = METHODS["pi"](2.0)
+    pi = main_arm(PRESET, "pi", METHODS["pi"](2.0))
     straight = copied(prepared, tmp_path / "straight")
-    launch.run(straight, "pi", method, quiet)
+    launch.run(straight, pi, quiet)
     broken = copied(prepared, tmp_path / "broken")
     often = launch.Place(loop=launch.Loop(save_every=1))
 
@@ -55,17 +56,18 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
 
     for _ in range(2):  # once in training, once in evaluation
         with pytest.raises(KeyboardInterrupt):
-            launch.run(broken, "pi", method, interrupt, often)
+            launch.run(broken, pi, interrupt, often)
     with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')  # a line that was killed in the middle
-    launch.run(broken, "pi", method, quiet)
+    launch.run(broken, pi, quiet)
     assert records(broken, "pi") == records(straight, "pi")
     assert len(records(straight, "pi")) > 4
 
 
 def test_the_base_is_what_it_should_be(prepared):
     base = launch.base_params(prepared, quiet)
-    launch.evaluate(prepared, METHODS["base"](), base, {"method": "base", "weights": "raw", "kind": "base"}, quiet)
+    arm = main_arm(PRESET, "base")
+    launch.evaluate(prepared, arm, base, arm.tests, "raw", quiet)
     made = records(prepared, "base")
     ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
     keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]

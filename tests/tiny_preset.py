@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 from longjax.blockwise import Blockwise
+from longjax.evals.passkey import PasskeyTest
 from longjax.presets import PRESETS, QUICK
 from longjax.train import Recipe
 
@@ -24,9 +25,7 @@ PRESETS["tiny"] = dataclasses.replace(
     extended=256,
     extend=Recipe(steps=3, rows=2, learning_rate=1e-3, warmup=1, schedule="cosine", ema=0.5),
     lengths=(256,),
-    windows=1,
-    samples=1,
-    depths=(0.5,),
+    tests={"perplexity": QUICK.tests["perplexity"], "passkey": PasskeyTest("study", 1, passkey_depths="0.5")},
     characters=1_500_000,
     softmax=Blockwise(64, 64),
     settings=SETTINGS,

@@ -23,7 +23,7 @@ from longjax.methods import with_lora
 from longjax.plan import make, report, topology
 from longjax.plan.make import What, Wish
 from longjax.plan.shapes import SHAPES
-from longjax.presets import Remat
+from longjax.preset import Remat
 from longjax.train import Recipe
 
 

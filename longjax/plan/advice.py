@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from longjax.config import ModelConfig
 from longjax.plan.topology import GIB
-from longjax.presets import Remat
+from longjax.preset import Remat
 
 
 class Choice(NamedTuple):

@@ -19,7 +19,7 @@ from longjax.plan.compile import Fit, Program
 from longjax.plan.events import events, walk
 from longjax.plan.report import BILLION, Plan, kernels, sums
 from longjax.plan.topology import Topology
-from longjax.presets import Remat
+from longjax.preset import Remat
 from longjax.train import Recipe
 
 What = Literal["train", "prefill", "decode"]
