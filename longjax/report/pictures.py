@@ -65,10 +65,10 @@ def curves(trials: Trials, asked: list[Measure], scale: float = 1.0) -> list[Cur
     """-> of each main arm a point a measure, with half the range of the seeds as its error."""
     found = []
     for arm in trials.main:
-        numbers = {m.length: x for m in asked if (x := trials.number(m, arm)) is not None and x.value is not None}
-        x, y = [float(n) for n in numbers], [scale * n.value for n in numbers.values()]
-        error = [scale * (n.half_range or 0.0) for n in numbers.values()]
-        found += [Curve(arm, family(trials, arm), x, y, error)] * bool(x)
+        numbers = [(float(m.length or 0), x) for m in asked if (x := trials.number(m, arm)) is not None]
+        good = [(at, scale * x.value, scale * (x.half_range or 0.0)) for at, x in numbers if x.value is not None]
+        x, y, error = ([point[i] for point in good] for i in range(3))
+        found += [Curve(arm, family(trials, arm), x, y, error)] * bool(good)
     return found
 
 

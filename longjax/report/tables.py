@@ -29,28 +29,33 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A line of numbers for everyone who was evaluated; `file` is its name without suffix."""
+    """A line of numbers for everyone who was evaluated; `file` is its name without suffix.
+
+    `head` says what the lines are, where they are no methods; lines without kinds have no column for them.
+    """
 
     file: str
     title: str
     columns: tuple[Column, ...]
     lines: tuple[tuple[Subject, tuple[Number | None, ...]], ...]
     notes: tuple[str, ...] = ()
+    head: str = "method"
 
     def text(self) -> list[list[str]]:
         """-> cells, the head first; without numbers' errors."""
+        kinds = any(who.kind for who, _ in self.lines)
         body = [
-            [who.label, who.kind, *(c.text(x) for c, x in zip(self.columns, numbers, strict=True))]
+            [who.label, *[who.kind] * kinds, *(c.text(x) for c, x in zip(self.columns, numbers, strict=True))]
             for who, numbers in self.lines
         ]
-        return [["method", "kind", *(c.head for c in self.columns)], *body]
+        return [[self.head, *["kind"] * kinds, *(c.head for c in self.columns)], *body]
 
     def csv(self) -> str:
         """-> numbers in full, each with its standard error and count; shares in 0..1; empty: not measured."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         parts = (c.head + part for c in self.columns for part in ("", " stderr", " n", " note"))
-        writer.writerow(["method", "weights", "kind", "run", *parts])
+        writer.writerow([self.head, "weights", "kind", "run", *parts])
         for who, numbers in self.lines:
             names = [who.method, who.weights, who.kind, who.run]
             writer.writerow([*names, *(cell for number in numbers for cell in full(number))])
