@@ -46,6 +46,8 @@ class SentencePiece:
         self.vocab, self.begin, self.end = self.pieces.vocab_size(), self.pieces.bos_id(), self.pieces.eos_id()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
+        if len(texts) == 1:  # threads would take longer to start
+            return [self.pieces.encode(texts[0])]
         return self.pieces.encode(texts, num_threads=self.threads)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ Letters: T tokens of a row, S = T + 1 with the last target, B rows.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -66,9 +67,11 @@ class Phrases:
     def ask_size(self) -> int:
         return len(self.question) + DIGITS
 
-    def prompt(self, rng: np.random.Generator, source: np.ndarray, length: int, depth: float) -> np.ndarray:
+    def prompt(
+        self, rng: np.random.Generator, source: np.ndarray, length: int, depth: float, held_out: bool = True
+    ) -> np.ndarray:
         """-> tokens_T: text of `source` with a needle at `depth` (0: first), asked for at the end; the key ends it."""
-        key, filler = self.key(rng, held_out=True), length - self.needle_size - self.ask_size
+        key, filler = self.key(rng, held_out), length - self.needle_size - self.ask_size
         if filler < 0:
             raise ValueError(f"a passkey prompt needs {length - filler} tokens: no room in {length}")
         if len(source) < filler:
@@ -96,6 +99,24 @@ def lay(spans: Sequence[Span], size: int) -> tuple[np.ndarray, np.ndarray]:
     return ids_S, weights_S
 
 
+class Drill(NamedTuple):
+    """A question and its best answer, as ids."""
+
+    question: np.ndarray
+    answer: np.ndarray
+
+
+class Pool(Protocol):
+    """Where drills come from: see longjax.drills."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    def draw(self, rng: np.random.Generator, room: int) -> Drill | None:
+        """-> a drill of at most `room` tokens, if there is one."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Mixture:
     """A plan's rows, a share of them turned into recall. Row i is built from the plan's i-th row.
@@ -105,9 +126,11 @@ class Mixture:
       passkey: share of rows with pass keys.
       repeat: share of rows that repeat a segment.
       long: share of pass key rows with one key for the whole row; the others hold several short episodes.
-      filler: weight of the loss on text and sentences around the keys.
+      filler: weight of the loss on text and sentences around the keys, and on drills' questions.
       gap: most tokens of filler in a short episode.
       segment: most tokens of a segment that repeats; None: one a row, of up to half of it.
+      drills: questions with their answers; None: there are none.
+      drill_share: share of rows made of them.
 
     """
 
@@ -120,16 +143,23 @@ class Mixture:
     gap: int = 24
     segment: int | None = None
     seed: int = 0
+    drills: Pool | None = None
+    drill_share: float = 0.0
 
     def __post_init__(self):
-        if min(self.passkey, self.repeat) < 0 or self.passkey + self.repeat > 1:
-            raise ValueError(f"--passkey={self.passkey} and --repeat={self.repeat} are shares: at most 1 together")
+        if min(shares := (self.passkey, self.repeat, self.drill_share)) < 0 or sum(shares) > 1:
+            raise ValueError(
+                f"--passkey={self.passkey}, --repeat={self.repeat} and drills={self.drill_share} are shares: "
+                "at most 1 together"
+            )
+        assert self.drills or not self.drill_share
         if self.passkey and self.plan.length < (need := self.phrases.needle_size + self.phrases.ask_size):
             raise ValueError(f"--length={self.plan.length} is too short for a pass key row: it needs {need} tokens")
 
     @property
     def sha256(self) -> str:
-        return fingerprint(vars(self) | {"plan": self.plan.sha256, "phrases": dataclasses.asdict(self.phrases)})
+        hashes = {"plan": self.plan.sha256, "drills": self.drills and self.drills.sha256}
+        return fingerprint(vars(self) | hashes | {"phrases": dataclasses.asdict(self.phrases)})
 
     @property
     def length(self) -> int:
@@ -150,6 +180,8 @@ class Mixture:
             return lay([*episodes], len(text_S))
         if kind < self.passkey + self.repeat:
             return lay([*self.repeated(rng, text_S)], len(text_S))
+        if self.drills and kind < self.passkey + self.repeat + self.drill_share:
+            return lay([*self.drilled(rng, self.drills, text_S)], len(text_S))
         return text_S, np.ones(len(text_S), np.float32)
 
     def text(self, source: Iterator[int], count: int) -> Span:
@@ -197,3 +229,14 @@ class Mixture:
             yield segment[:1], 0.0
             yield np.concatenate([segment[1:], *[segment] * times]), 1.0
             left -= (times + 2) * count
+
+    def drilled(self, rng: np.random.Generator, pool: Pool, text_S: np.ndarray) -> Iterator[Span]:
+        """Whole drills as long as one fits, in random order, then text: a drill that is cut teaches nothing."""
+        left, drawn = len(text_S), []
+        while drill := pool.draw(rng, left):
+            drawn.append(drill)
+            left -= len(drill.question) + len(drill.answer)
+        for k in rng.permutation(len(drawn)):
+            yield drawn[k].question, self.filler
+            yield drawn[k].answer, 1.0
+        yield text_S[:left], self.filler

@@ -342,7 +342,7 @@ def test_a_prompt_has_its_length_its_needle_and_held_out_keys(depth, store, phra
 
 
 def test_user_mistakes_with_mixtures_are_named(store, phrases):
-    with pytest.raises(ValueError, match=r"--passkey=0.8 and --repeat=0.3"):
+    with pytest.raises(ValueError, match=r"--passkey=0.8, --repeat=0.3"):
         mixture(store, phrases, passkey=0.8, repeat=0.3)
     with pytest.raises(ValueError, match="--length=32 is too short for a pass key row"):
         mixture(store, phrases, 32)

@@ -25,7 +25,7 @@ FLOORS = [
     {"score", "generate", "checkpoint", "memory"},
     {"cache_parallel"},
     {"evals", "fit"},
-    {"speaker"},
+    {"drills", "speaker"},
     {"examinee"},
     {"curves"},
     {"report"},

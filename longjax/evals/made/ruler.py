@@ -6,15 +6,16 @@ from typing import Any
 from longjax.evals.made import prose
 from longjax.evals.made.world import Files, World, document
 
-ARTICLES, PARAGRAPHS = 24, 4
+ARTICLES, PARAGRAPHS = 24, 4  # articles at least
 DISTRACTORS = 8  # documents beside the two that answer
 
 
 def files(world: World) -> Files:
     words = max(12, world.words // 6)
-    articles = [_article(world.rng("squad", i), i, words) for i in range(ARTICLES)]
+    count = max(ARTICLES, world.examples // PARAGRAPHS)
+    articles = [_article(world.rng("squad", i), i, words) for i in range(count)]
     yield "ruler/squad.json", document({"version": "made", "data": articles})
-    yield "ruler/hotpotqa.json", document([_hops(world.rng("hotpotqa", i), i, words) for i in range(4 * ARTICLES)])
+    yield "ruler/hotpotqa.json", document([_hops(world.rng("hotpotqa", i), i, words) for i in range(4 * count)])
 
 
 def _article(rng: random.Random, number: int, words: int) -> dict[str, Any]:

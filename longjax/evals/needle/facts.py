@@ -4,6 +4,7 @@ The first sentence, its question and the prompt are the study's (arXiv:2409.1218
 The numbers follow EasyContext (github.com/jzhang38/EasyContext, eval_needle.py). The other sentences are ours.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,13 @@ class Needles(NamedTuple):
     lead: str = ""
 
 
-def best_things(count: int) -> Needles:
+def best_things(count: int, places: Mapping[str, tuple[str, str]] = PLACES) -> Needles:
     """-> what is best to do in so many cities; the question asks for all of them."""
-    cities = list(PLACES)[:count]
-    things = [" and ".join(PLACES[city]) for city in cities]
+    cities = list(places)[:count]
+    things = [" and ".join(places[city]) for city in cities]
     sentences = [f"\nThe best thing to do in {city} is {thing}.\n" for city, thing in zip(cities, things, strict=True)]
     what = "What is the best thing to do" if count == 1 else "What are the best things to do"
-    facts = [fact for city in cities for fact in PLACES[city]]
+    facts = [fact for city in cities for fact in places[city]]
     return Needles(sentences, f"{what} in {listed(cities)}?", f"{', '.join(things)}.", facts)
 
 
@@ -58,9 +59,9 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def numbers(count: int, rng: np.random.Generator) -> Needles:
+def numbers(count: int, rng: np.random.Generator, places: Sequence[str] = tuple(PLACES)) -> Needles:
     """-> numbers of so many cities; the first one is asked for, the others distract."""
-    cities = rng.permutation(list(PLACES))[:count].tolist()
+    cities = rng.permutation(list(places))[:count].tolist()
     drawn = [str(int(n)) for n in rng.choice(9_000_000, count, replace=False) + 1_000_000]
     sentences = [f"\nThe special magic {city} number is: {n}.\n" for city, n in zip(cities, drawn, strict=True)]
     name = f"special magic {cities[0]} number"

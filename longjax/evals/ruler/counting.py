@@ -49,7 +49,7 @@ class Counter:
             self.later.clear()
         if head not in self.first:
             self.first[head] = tuple(self.tokenizer.encode(head).tolist())
-        new = list(set(words) - self.later.keys())
+        new = [word for word in dict.fromkeys(words) if word not in self.later]  # a set's difference reads all keys
         found = self.tokenizer.engine.encode([f"{START} {word}" for word in new])  # in one call
         self.later |= {word: tuple(ids[self.skip :]) for word, ids in zip(new, found, strict=True)}
         return itertools.chain([self.first[head]], map(self.later.__getitem__, words))
