@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from longjax import data, held_out, text, tokenizer
+from longjax import data, drills, held_out, text, tokenizer
 from longjax.evals.material import Material
 from longjax.evals.questions import Task
 from longjax.hf import pretrained
@@ -69,8 +69,15 @@ class Workspace:
             self.copy_tokenizer()
             data.check_vocab(self.plan().store, self.preset.model.vocab, f"--plan_dir={self.plan_dir}")
             return
-        if (self.folder / "store" / "manifest.json").exists():
-            return
+        if not (self.folder / "store" / "manifest.json").exists():
+            self.tokenise()
+        base, extension = self.preset.drills
+        if base and not self.base_dir:
+            self.write_drills("base", self.preset.model.trained_len, base)
+        if extension:
+            self.write_drills("extension", self.preset.extended, extension)
+
+    def tokenise(self) -> None:
         documents = text.collect(self.text_dir, self.preset.characters)
         if self.base_dir:
             self.copy_tokenizer()
@@ -78,6 +85,15 @@ class Workspace:
             train = [d for d in documents if d.split == "train"]
             tokenizer.train(train, self.folder / "tokenizer.model", self.preset.model.vocab, SENTENCES)
         data.write_store(self.folder / "store", documents, self.tokenizer())
+
+    def write_drills(self, name: str, longest: int, tokens: int) -> None:
+        """Questions with their answers to train on, from a sixteenth of the rows' length on. They are for all seeds."""
+        if (self.folder / "drills" / name / "manifest.json").exists():
+            return
+        lengths = tuple(longest >> n for n in range(5))
+        training = "\n".join(held_out.texts(self.store(), "train", self.tokenizer()))
+        material = drills.prepare(self.folder / "drills" / "data", training, self.tokenizer(), lengths, seed=0)
+        drills.write(self.folder / "drills" / name, material, tokens)
 
     def copy_tokenizer(self) -> None:
         """The base's, of either kind."""
@@ -116,12 +132,13 @@ class Workspace:
 
     def base_rows(self) -> data.Stages:
         assert self.preset.base
-        return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages)
+        return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages, "base")
 
     def extend_rows(self, recipe: Recipe | None = None) -> data.Source:
         """The same for every method. `recipe`: of its training, if it is not the preset's."""
         if not self.plan_dir:
-            return self.rows(self.preset.extended, recipe or self.preset.extend, self.preset.extend_stages)
+            stages = self.preset.extend_stages
+            return self.rows(self.preset.extended, recipe or self.preset.extend, stages, "extension")
         plan = self.plan()
         if plan.length != self.preset.extended:
             raise ValueError(
@@ -129,18 +146,21 @@ class Workspace:
             )
         return plan
 
-    def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...]) -> data.Stages:
+    def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...], name: str) -> data.Stages:
         store, phrases = self.store(), Phrases.of(self.tokenizer())
         plan = data.pack(store, data.whole(store), data.Concat(), length, seed=self.seed)
+        drilled = any(stage.drills for stage in stages)
+        pool = drills.Drills(self.folder / "drills" / name, self.tokenizer().sha256) if drilled else None
         ends = (round(stage.until * recipe.steps) * recipe.rows for stage in stages)
         return data.Stages(
-            tuple((end, self.mixture(plan, phrases, stage)) for end, stage in zip(ends, stages, strict=True))
+            tuple((end, self.mixture(plan, phrases, stage, pool)) for end, stage in zip(ends, stages, strict=True))
         )
 
-    def mixture(self, plan: data.Plan, phrases: Phrases, stage: Stage) -> Mixture:
+    def mixture(self, plan: data.Plan, phrases: Phrases, stage: Stage, pool: drills.Drills | None) -> Mixture:
         return Mixture(
-            plan, phrases, stage.passkey, stage.repeat, stage.long, stage.filler, segment=stage.segment, seed=self.seed
-        )
+            plan, phrases, stage.passkey, stage.repeat, stage.long, stage.filler, segment=stage.segment,
+            seed=self.seed, drills=pool if stage.drills else None, drill_share=stage.drills,
+        )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
         """-> what the study is, for the report and for resuming."""
