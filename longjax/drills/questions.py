@@ -66,7 +66,10 @@ class Desk:
 
     @functools.lru_cache(4)  # noqa: B019 (a desk lives as long as its process): a sample asks for the same at all sizes
     def essays(self, seed: int, tokens: int) -> Essays:
-        return Essays(self.excerpt(np.random.default_rng(seed), tokens).split())
+        rng, words = np.random.default_rng(seed), []
+        while not words:  # a place in a table of code has no whole word
+            words = self.excerpt(rng, tokens).split()
+        return Essays(words)
 
     def elsewhere(self, grow: Growing, length: int) -> Growing:
         """-> with its needles in excerpts, if they lie in essays at all."""
