@@ -29,6 +29,7 @@ class Choice:
 
     methods: str = "all"  # or names joined by commas
     variants: bool = True  # the preset's further arms, which answer single questions
+    seeds: int | None = None  # the first so many of the preset's; None: all
     workers: int | None = None  # processes that run methods side by side, in all or on each GPU; None: the preset's
 
     def names(self, preset_methods: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,7 +51,8 @@ def main() -> None:
     chosen = choice()
     compared = arms(space.preset, chosen.names(space.preset.methods), chosen.variants)
     print("text to tokens, questions ...", flush=True)
-    studies = [space.of_seed(seed) for seed in range(space.preset.seeds)] if space.preset.seeds > 1 else [space]
+    seeds = range(min(space.preset.seeds, chosen.seeds or space.preset.seeds))
+    studies = [space.of_seed(seed) for seed in seeds] if space.preset.seeds > 1 else [space]
     for study in studies:
         cli.prepare(study)
         for arm in compared:
