@@ -1,0 +1,135 @@
+"""STUDY.md: what a study of several seeds shows, made of its records alone."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from longjax import files
+from longjax.report import overview, pictures, summary, traces, trials
+from longjax.report.overall import agreement, main_markdown, main_table, seeds_table
+from longjax.report.questions import against_scores, beyond, paper
+from longjax.report.questions.section import Question, Section
+from longjax.report.study import settings_of
+from longjax.report.tables import Table, markdown
+from longjax.report.trials import Trials
+
+QUESTIONS: tuple[Question, ...] = (
+    against_scores.section,
+    beyond.section,
+)
+COMMAND = "python -m experiments.study --preset=h200_100m"
+AGAIN = "python -m tools.study_report --run_dir={} --out=results/study"
+FIGURES, DISCUSSION, PAGE = "figures", "discussion.md", "STUDY.md"
+
+
+def write(folder: pathlib.Path, out: pathlib.Path) -> str:
+    """Writes STUDY.md, figures/, tables/*.csv, scores.csv, positions.csv and study.json. -> the main table as Markdown.
+
+    Raises ValueError if `folder` is no study's.
+    """
+    settings = settings_of(folder)
+    if not settings:
+        raise ValueError(f"--run_dir={folder} is no study: it has no settings.json")
+    found = trials.read(folder, settings["trained_len"], settings["extended_len"])
+    pictured = out / FIGURES
+    pictured.mkdir(parents=True, exist_ok=True)
+    shown = [*overview.draw(found, pictured), *pictures.draw(found, pictured)]
+    sections = [question(found, pictured) for question in QUESTIONS]
+    agreed = paper.section(found, pictured)
+    main, noise = main_table(found), seeds_table(found)
+    for table in (main, noise, *(t for s in (*sections, agreed) for t in s.tables)):
+        files.write(out / "tables" / f"{table.file}.csv", table.csv().encode())
+    files.write(out / "scores.csv", traces.scores(found).encode())
+    files.write(out / "positions.csv", traces.positions(found).encode())
+    files.write(out / "study.json", traces.data(found, [main, noise], [*sections, agreed]).encode())
+    said = main_markdown(found, main)
+    parts = [
+        *opening(found, settings, shown),
+        *results(found, main, noise, said, shown),
+        *questions(sections, agreed),
+        *discussion(out),
+        *closing(found, settings, folder),
+    ]
+    files.write(out / PAGE, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return said
+
+
+def opening(found: Trials, settings: Mapping[str, Any], shown: Sequence[tuple[str, str]]) -> list[str]:
+    title = f"# Context extension from {found.trained} to {found.extended} tokens: a controlled study"
+    source = (
+        "After [arXiv:2409.12181](https://arxiv.org/abs/2409.12181), by this repository's own code. This page, its "
+        "sentences included, is made of the records of the run."
+    )
+    first = [picture(*x) for x in shown if x[0] == "overview.png"]
+    return [title, summary.abstract(found, settings), source, *first, "## Protocol", *summary.protocol(found, settings)]
+
+
+def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence[tuple[str, str]]) -> list[str]:
+    missing = "\n".join(f"- {line}" for line in summary.missing(found))
+    return [
+        "## Results",
+        said,
+        notes(main),
+        missing,
+        "### What is noise",
+        agreement(found),
+        markdown(noise.text(), left=1),
+        notes(noise),
+        "### Figures",
+        *(picture(*x) for x in shown if x[0] != "overview.png"),
+    ]
+
+
+def picture(name: str, title: str) -> str:
+    return f"![{title}]({FIGURES}/{name})\n\n*{title}*"
+
+
+def notes(table: Table) -> str:
+    lines = [*table.notes, f"[{table.file}.csv](tables/{table.file}.csv) has all numbers with their errors."]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def questions(sections: Sequence[Section], agreed: Section) -> list[str]:
+    """-> the questions by letters, then the paper."""
+    parts = ["## Questions"]
+    for letter, one in zip("abcdefghijklmnop", sections, strict=False):
+        parts += section(f"### ({letter}) {one.title}", one)
+    return [*parts, *section(f"## {agreed.title}", agreed)]
+
+
+def section(head: str, one: Section) -> list[str]:
+    parts = [head, one.protocol]
+    for table in one.tables:
+        left = 2 if any(who.kind for who, _ in table.lines) else 1
+        parts += [f"**{table.title}**", markdown(table.text(), left=left), notes(table)]
+    parts += [picture(*x) for x in one.figures]
+    found = [f"**Finding.** {one.finding[0]}", *one.finding[1:]] if one.finding else []
+    gone = [f"Not run: {'; '.join(one.missing)}."] if one.missing else []
+    return [*parts, *found, *gone, f"    {one.command or COMMAND}"]
+
+
+def discussion(out: pathlib.Path) -> list[str]:
+    """-> what people have written beside the page, if they have."""
+    path = out / DISCUSSION
+    return ["## Discussion", path.read_text("utf-8").strip()] if path.is_file() else []
+
+
+def closing(found: Trials, settings: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
+    limits = "\n".join(f"- {line}" for line in summary.limits(found, settings))
+    where = (
+        "[scores.csv](scores.csv) has a line for every score: seed, arm, weights, benchmark, task, length, value, "
+        "standard error, count, and the file of the answers it was made of, below the run's folder. "
+        "[positions.csv](positions.csv) has the loss by position, [study.json](study.json) all tables of this page as "
+        "data. Questions, their settings and hashes are in manifest.json beside each file of answers."
+    )
+    return [
+        "## Limits",
+        limits,
+        "## Where every number comes from",
+        where,
+        "    " + "\n    ".join([COMMAND, AGAIN.format("RUN_DIR")]),
+        "<details><summary>Settings of the run</summary>",
+        "```json\n" + json.dumps(settings, indent=1, sort_keys=True) + "\n```",
+        "</details>",
+    ]

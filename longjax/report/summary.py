@@ -1,0 +1,182 @@
+"""The first words of a study's page, and its last: the abstract, what was run, and what it cannot tell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from longjax.report import measures
+from longjax.report.measures import Measure
+from longjax.report.overall import ALIKE, agreement, between_seeds, columns, leaders, not_run, ranked
+from longjax.report.questions import against_scores, beyond
+from longjax.report.trials import MAIN, Trials
+from longjax.report.wording import listed, text
+
+Settings = Mapping[str, Any]
+
+
+def abstract(trials: Trials, settings: Settings) -> str:
+    """-> three sentences, of what was run."""
+    return " ".join(sentence for part in (lead, further, tells) if (sentence := part(trials, settings)))
+
+
+def lead(trials: Trials, settings: Settings) -> str:
+    """Who is best at the length of the training."""
+    ppl, score = measures.ppl(trials.extended), measures.ruler(trials.extended)
+    score = score if ranked(trials, score, trials.main) else measures.passkey(trials.extended)
+    parts = [f"{best(trials, m)}" for m in (ppl, score) if leaders(trials, m)]
+    base = trials.value(measures.ppl(trials.trained), "base") if "base" in trials.main else float("nan")
+    own = f" (the base at its own {trials.trained}: {base:.2f})" if base == base else ""
+    count = sum(trials.kind(arm) != "base" for arm in trials.main)
+    size = parameters(settings)
+    model = f"a LLaMA of {size / 1e6:.0f} M parameters" if size else "a LLaMA"
+    head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens on the same rows"
+    return f"{head}, {'; '.join(parts)}{own}." if parts else ""
+
+
+def best(trials: Trials, measure: Measure) -> str:
+    """-> the leader, and who is level with it."""
+    first, *level = leaders(trials, measure)
+    what = "lowest perplexity" if measure.is_ppl else f"highest score on {measure.name}"
+    unit = "" if measure.is_ppl else " %"
+    tail = f", not surely ahead of {listed(level)}" if level else ", surely ahead of all others"
+    return f"{first} has the {what} ({text(measure, trials.value(measure, first))}{unit}){tail}"
+
+
+def further(trials: Trials, settings: Settings) -> str:
+    """Who goes on beyond it."""
+    arms = [arm for arm in trials.main if trials.kind(arm) != "base"]
+    found = {arm: x for arm in arms if (x := beyond.ratio(trials, arm)) is not None}
+    if not found:
+        return ""
+    holding = [arm for arm, x in found.items() if beyond.holds(x)]
+    kept = {arm: x for arm in arms if (x := beyond.kept(trials, arm)) is not None}
+    both = [arm for arm in holding if arm in kept and beyond.lowest(kept[arm]) >= beyond.KEEPS]
+    tail = f", and of those RULER's score is kept by {listed(both)}" if kept else ""
+    return (
+        f"At {trials.longest}, beyond any training, perplexity stays within {100 * (beyond.HOLDS - 1):.0f} % for "
+        f"{len(holding)} of {len(found)}{tail}."
+    )
+
+
+def tells(trials: Trials, settings: Settings) -> str:
+    """Whether perplexity predicts scores, and how alike the seeds are."""
+    ppl, score, parts = measures.ppl(trials.extended), measures.ruler(trials.extended), []
+    for name in ("exact", "approximate"):
+        rho, _ = against_scores.coefficients(against_scores.pairs(trials, ppl, score, name))
+        if rho:
+            verdict = "goes with" if rho.high < 0 else "goes against" if rho.low > 0 else "cannot be told to go with"
+            parts.append(f"{verdict} a higher score on RULER among {name} methods (rho {rho})")
+    rhos = [rho.value for m in columns(trials) if (rho := between_seeds(trials, m)) is not None]
+    alike = sum(rho >= ALIKE for rho in rhos)
+    seeds = (
+        f"two seeds rank the methods alike (rho of at least {ALIKE}) by {alike} of {len(rhos)} measures"
+        if rhos
+        else "there is one seed only"
+    )
+    told = [f"lower perplexity {listed(parts)}"] if parts else []
+    sentence = "; ".join([*told, seeds])
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def parameters(settings: Settings) -> int:
+    """-> of the model in the settings; 0: they do not say."""
+    model = settings.get("preset", {}).get("model", {})
+    if not {"vocab", "dim", "layers", "heads", "kv_heads", "ffn"} <= model.keys():
+        return 0
+    dim, width = model["dim"], model.get("head_width") or model["dim"] // model["heads"]
+    layer = 2 * dim * width * (model["heads"] + model["kv_heads"]) + 3 * dim * model["ffn"] + 2 * dim
+    return 2 * model["vocab"] * dim + model["layers"] * layer + dim
+
+
+def protocol(trials: Trials, settings: Settings) -> list[str]:
+    """-> paragraphs, as far as settings.json says."""
+    preset = settings.get("preset", {})
+    parts = [model(preset, parameters(settings), trials), recipe(preset, trials), tests(trials)]
+    seeds = (
+        f"{len(trials.seeds)} seeds were run. Each is a study of its own: another initialisation and order of data of "
+        "the base, and all extensions of that base on other rows; all seeds are asked the same questions. Numbers are "
+        "means over the seeds, +- half their range, which says how far another base would move them. Whether two "
+        "methods differ is decided on the same questions, by a paired bootstrap over them (95 %): 'surely' means that "
+        "its interval leaves out 0 and that all seeds agree in the sign."
+        if len(trials.seeds) > 1
+        else "One seed was run: what another base and order of data would change is not known. 'Surely' means that the "
+        "95 % interval of a paired bootstrap over the same questions leaves out 0."
+    )
+    return [part for part in [*parts, seeds] if part]
+
+
+def model(preset: Settings, size: int, trials: Trials) -> str:
+    cfg, base = preset.get("model", {}), preset.get("base") or {}
+    if not size:
+        return ""
+    shape = f"{cfg['layers']} layers of {cfg['dim']}, {cfg['heads']} heads, vocabulary {cfg['vocab']}"
+    line = f"The base is a LLaMA of {size / 1e6:.3g} M parameters ({shape}) with a context of {trials.trained} tokens"
+    if {"steps", "rows"} <= base.keys():
+        tokens = base["steps"] * base["rows"] * trials.trained
+        line += (
+            f", pretrained from nothing on {tokens / 1e6:.0f} M tokens ({base['steps']} steps of {base['rows']} rows)"
+        )
+    return line + f"; {taught(preset.get('base_stages', ()))}."
+
+
+def taught(stages: Any) -> str:
+    """-> the shares of rows that teach recall."""
+    names = {"passkey": "pass keys", "repeat": "repeated text", "drills": "questions as the tests ask them"}
+    most = {words: max((s.get(name, 0.0) for s in stages), default=0.0) for name, words in names.items()}
+    found = [f"{words} ({100 * share:.0f} %)" for words, share in most.items() if share]
+    return f"up to these shares of rows teach recall: {listed(found)}" if found else "no rows teach recall"
+
+
+def recipe(preset: Settings, trials: Trials) -> str:
+    one = preset.get("extend") or {}
+    if not {"steps", "rows", "learning_rate", "schedule", "ema"} <= one.keys():
+        return ""
+    tokens = one["steps"] * one["rows"] * trials.extended
+    return (
+        f"Trained methods see the same {one['steps'] * one['rows']} rows of {trials.extended} tokens "
+        f"({tokens / 1e6:.0f} M) in the same order: {one['steps']} updates of {one['rows']} rows, learning rate "
+        f"{one['learning_rate']:g}, schedule {one['schedule']}; EMA of weights {one['ema']:g}, which are what is "
+        f"evaluated unless raw weights are named; {taught(preset.get('extend_stages', ()))}. Frozen methods change the "
+        "base's attention or positions and train nothing. Only the method differs."
+    )
+
+
+def tests(trials: Trials) -> str:
+    words = {
+        "perplexity": "perplexity of held-out text, the same text at every length",
+        "needle": "a sentence hidden in held-out books, by length and depth",
+        "passkey": "pass keys hidden in filler, by length and depth",
+        "manyshot": "many-shot classification of questions (TREC)",
+        "ruler": "the 13 tasks of RULER",
+    }
+    asked = dict.fromkeys(words[m.benchmark] for m in columns(trials))
+    return f"All methods are put to the same questions, and decode greedily: {'; '.join(asked)}." if asked else ""
+
+
+def missing(trials: Trials) -> list[str]:
+    """-> what the page would show if it had been run."""
+    arms = [arm for arm in MAIN if arm not in trials.main]
+    lines = [f"Not run: {listed(arms)}."] * bool(arms) + [f"Not run: {listed(not_run(trials))}."] * bool(
+        not_run(trials)
+    )
+    for arm in trials.main:
+        gone = [m.name for m in columns(trials) if trials.number(m, arm) is None]
+        seeds = [s for s in trials.seeds if not trials.of(arm, s)]
+        lines += [f"{arm} was not asked {listed(gone)}."] * bool(gone)
+        lines += [f"{arm} has no seed {listed(map(str, seeds))}."] * bool(seeds)
+    return lines
+
+
+def limits(trials: Trials, settings: Settings) -> list[str]:
+    size = parameters(settings)
+    lines = [f"The model has {size / 1e6:.3g} M parameters; what holds at 7 B is another question."] if size else []
+    lines.append(f"{agreement(trials)} Differences below half the range of the seeds, or not 'surely' so, are noise.")
+    ranges = [(m.name, x.n) for m in columns(trials) if (x := trials.number(m, trials.main[0])) is not None]
+    lines.append(f"Questions behind a number, all seeds: {listed(f'{name} {n}' for name, n in ranges)}.")
+    stages = settings.get("preset", {}).get("extend_stages", ())
+    if stages:
+        lines.append(
+            f"Recall is taught: in extension, {taught(stages)}. Scores of retrieval say how well a method carries a "
+            "skill to other lengths, not whether plain text teaches it."
+        )
+    lines.append("Learning rate and steps were tuned for no method; a method may do better under another recipe.")
+    return lines
