@@ -1,0 +1,114 @@
+"""(b) Landmark's perplexity with its memory, and as it was released: in parts of 512 tokens without it."""
+
+import math
+import pathlib
+from typing import Any
+
+from matplotlib.ticker import FixedLocator
+
+from longjax.report.measures import Measure, ppl
+from longjax.report.panels import Curve, Marks, log_panels
+from longjax.report.questions.comparing import COMMAND, absent, draw, shown, values
+from longjax.report.questions.section import Section
+from longjax.report.tables import Column, Table
+from longjax.report.trials import Trials
+
+ARMS = ("base", "landmark")
+FORGETFUL = "landmark_lceg"  # the protocol: parts of 512 tokens
+PROTOCOLS = ("nested", "lceg", FORGETFUL)
+TITLE = "What is Landmark's memory worth?"
+PROTOCOL = """The released evaluation of Landmark reads a window in parts of 512 tokens and forgets everything between
+them (protocol landmark_lceg). Here the blocks of all earlier parts stay in memory, and each query opens the best few of
+them (protocols nested and lceg, as for all methods). The weights are the same. The base, which reads no more than its
+own context well, says what a longer text is worth to a model that has it all."""
+PPL = Column("PPL", 1.0, 2)
+
+
+def section(trials: Trials, folder: pathlib.Path) -> Section:
+    missing = absent(trials, ARMS)
+    lengths = asked(trials, "nested")
+    if "landmark" not in trials.arms:
+        return Section(TITLE, PROTOCOL, missing=missing)
+    missing += tuple(f"Landmark was not asked by protocol {p}" for p in PROTOCOLS if not asked(trials, p))
+    arms, end = [arm for arm in ARMS if arm in trials.arms], trials.extended
+    by_length = values(trials, "b_by_length", "With memory, by length (nested)", arms, list(map(ppl, lengths)))
+    figures = ()
+    if lengths:
+        title = "Perplexity by length. forgets: in parts of 512 tokens, without memory."
+        figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, arms, lengths)),)
+    finding = (*forgotten(trials), *own_context(trials), *growing(trials, lengths))
+    return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), figures, finding, COMMAND, missing)
+
+
+def asked(trials: Trials, protocol: str, arm: str = "landmark") -> list[int]:
+    """-> lengths at which the arm was asked so."""
+    rows = [r for seed in trials.seeds for r in trials.of(arm, seed) if r["task"] == "perplexity"]
+    return sorted({r["length"] for r in rows if r["protocol"] == protocol})
+
+
+def protocols(trials: Trials, arms: list[str], end: int) -> Table:
+    measures = [ppl(end, p) for p in PROTOCOLS]
+    note = "Protocols choose different windows of the text, so that only numbers of one column are of the same tokens."
+    return values(trials, "b_protocols", f"By protocol, at {end}", arms, measures, (note,))
+
+
+def forgotten(trials: Trials) -> list[str]:
+    """-> with memory against without, at every length that has both of the study's protocols."""
+    lines = []
+    for length in sorted(set(asked(trials, FORGETFUL)) & set(asked(trials, "lceg"))):
+        kept, lost = (trials.number(ppl(length, p), "landmark") for p in ("lceg", FORGETFUL))
+        a, b = (trials.value(ppl(length, p), "landmark") for p in ("lceg", FORGETFUL))
+        if kept is None or lost is None or not math.isfinite(a + b):
+            continue
+        error = math.hypot(kept.stderr or 0.0, lost.stderr or 0.0)
+        how = "lower" if a < b else "higher"
+        sure = abs(a - b) > 2 * error
+        lines.append(
+            f"At {length}, Landmark's perplexity with memory is {shown(kept, PPL)}, in parts of 512 tokens without "
+            f"memory {shown(lost, PPL)}: with memory it is {abs(1 - a / b):.1%} {how}"
+            + (", more than two standard errors." if sure else ", which is within two standard errors.")
+        )
+    return lines
+
+
+def own_context(trials: Trials) -> list[str]:
+    """-> Landmark at the extended length beside the base at its own."""
+    short, long = (
+        trials.value(m, arm) for m, arm in ((ppl(trials.trained), "base"), (ppl(trials.extended), "landmark"))
+    )
+    if not math.isfinite(short + long):
+        return []
+    return [
+        f"The base has {short:.2f} at {trials.trained}, its own context; Landmark has {long:.2f} at {trials.extended}, "
+        f"{abs(long / short - 1):.1%} {'less' if long < short else 'more'}."
+    ]
+
+
+def growing(trials: Trials, lengths: list[int]) -> list[str]:
+    """-> whether a longer text helps Landmark."""
+    known = [n for n in lengths if math.isfinite(trials.value(ppl(n), "landmark"))]
+    if len(known) < 2:
+        return []
+    best = min(known, key=lambda n: trials.value(ppl(n), "landmark"))
+    first, last, low = (trials.value(ppl(n), "landmark") for n in (known[0], known[-1], best))
+    return [
+        f"From {known[0]} to {known[-1]} tokens Landmark goes from {first:.2f} to {last:.2f}; it is lowest at {best} "
+        f"({low:.2f})."
+    ]
+
+
+def picture(trials: Trials, arms: list[str], lengths: list[int]) -> Any:
+    found = [curve(trials, arm, arm, list(map(ppl, lengths))) for arm in arms]
+    forgets = [ppl(n, FORGETFUL) for n in asked(trials, FORGETFUL)]
+    found += [curve(trials, "landmark", "forgets", forgets)] if forgets else []
+    figure, axes = log_panels([c for c in found if c.x], Marks(trials.trained, trials.extended), most=2.0)
+    axes[0].xaxis.set_major_locator(FixedLocator(lengths))
+    axes[0].tick_params(axis="x", labelrotation=60)
+    axes[0].set(xlabel="context length (tokens)", ylabel="perplexity", title="")
+    return figure
+
+
+def curve(trials: Trials, arm: str, label: str, measures: list[Measure]) -> Curve:
+    points = [(float(m.length or 0), trials.value(m, arm)) for m in measures]
+    good = [(n, v) for n, v in points if math.isfinite(v)]
+    return Curve(label, "base" if arm == "base" else "landmark", [n for n, _ in good], [v for _, v in good])
