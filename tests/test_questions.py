@@ -204,7 +204,7 @@ def test_costs_name_programs_that_are_shared(sections):
 
 
 def test_a_torn_file_of_costs_is_named(trials, tmp_path):
-    folder = tmp_path / "study"
+    folder = tmp_path / "study" / "figures"
     (tmp_path / "benchmarks").mkdir()
     path = tmp_path / "benchmarks" / cost.FILE
     elsewhere = Trials(trials.rows, tmp_path, trials.trained, trials.extended)

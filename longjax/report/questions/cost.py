@@ -18,7 +18,7 @@ from longjax.report.style import KIND_COLOUR, KIND_MARKER, NUMBER, ticks
 from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials
 
-FILE = "methods.json"  # of benchmarks.methods: in the run's folder, or in benchmarks/ beside the report's
+FILE = "methods.json"  # of benchmarks.methods
 TITLE = "What does accuracy cost?"
 PROTOCOL = """Time and memory of each method, for one row on one device that does nothing else: a prompt of the extended
 length, and each token after it, by the programs that the evaluators call (benchmarks/methods.py). Methods that attend
@@ -60,8 +60,12 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
 
 
 def read(trials: Trials, folder: pathlib.Path) -> Costs | None:
-    """-> None: nothing was measured. Raises ValueError if the file is torn."""
-    path = next((p for p in (trials.folder / FILE, folder.parent / "benchmarks" / FILE) if p.exists()), None)
+    """-> what lies in the run's folder, or in `benchmarks` beside the report's; None: nothing was measured.
+
+    Raises ValueError if the file is torn.
+    """
+    places = (trials.folder, *(above / "benchmarks" for above in folder.absolute().parents[:2]))
+    path = next((place / FILE for place in places if (place / FILE).exists()), None)
     if path is None:
         return None
     try:
