@@ -90,7 +90,8 @@ class Grid:
             logging.warning("needles are left out at --lengths=%d: it has no room for them", length)
             return None
         settings = {**dataclasses.asdict(self.test), "seed": self.material.seed, **self.haystack.about}
-        return Task(f"needle/{self.test.needle_kind}/{length}", questions, settings)
+        kind = self.test.needle_kind + "_lceg" * (self.test.needle_bos == "lceg")
+        return Task(f"needle/{kind}/{length}", questions, settings)
 
     def cell(self, context: list[int], length: int, depth: float) -> Question | None:
         needles, room = self.needles(length, depth), length - self.test.needle_buffer
