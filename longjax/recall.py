@@ -131,6 +131,7 @@ class Mixture:
       segment: most tokens of a segment that repeats; None: one a row, of up to half of it.
       drills: questions with their answers; None: there are none.
       drill_share: share of rows made of them.
+      answer: weight of the loss on their answers, which are a few tokens among many.
 
     """
 
@@ -145,6 +146,7 @@ class Mixture:
     seed: int = 0
     drills: Pool | None = None
     drill_share: float = 0.0
+    answer: float = 4.0
 
     def __post_init__(self):
         if min(shares := (self.passkey, self.repeat, self.drill_share)) < 0 or sum(shares) > 1:
@@ -238,5 +240,5 @@ class Mixture:
             left -= len(drill.question) + len(drill.answer)
         for k in rng.permutation(len(drawn)):
             yield drawn[k].question, self.filler
-            yield drawn[k].answer, 1.0
+            yield drawn[k].answer, self.answer
         yield text_S[:left], self.filler

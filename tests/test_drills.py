@@ -195,7 +195,7 @@ def test_rows_of_drills_hold_whole_ones_and_end_with_text(mixture, pool):
         for start, end in zip(starts, ends, strict=False):
             question = whole[tokens_S[start:end].astype(np.uint16).tobytes()]
             np.testing.assert_array_equal(
-                weights_S[start:end], np.where(np.arange(end - start) < question, np.float32(0.3), 1)
+                weights_S[start:end], np.where(np.arange(end - start) < question, np.float32(0.3), 4)
             )
         assert (weights_S[ends[-1] :] == np.float32(0.3)).all()
         assert len(tokens_S) - ends[-1] < 256
