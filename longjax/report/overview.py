@@ -35,10 +35,10 @@ def draw(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
     return [("overview.png", "Perplexity by length, and the score on tasks against perplexity. Colours: kinds.")]
 
 
-def telling(trials: Trials) -> list[str]:
-    """-> the base; of each kind the lowest perplexity at the longest length, and of trained ones the highest, too."""
+def telling(trials: Trials, length: int) -> list[str]:
+    """-> the base; of each kind the lowest perplexity at this length, and of trained ones the highest, too."""
     found = [arm for arm in trials.main if trials.kind(arm) == "base"]
-    ppl = measures.ppl(trials.longest)
+    ppl = measures.ppl(length)
     for kind in dict.fromkeys(trials.kind(arm) for arm in trials.main):
         order = ranked(trials, ppl, [arm for arm in trials.main if trials.kind(arm) == kind])
         found += order[:1] if not kind.endswith(" trained") else [*order[:1], *order[-1:]]
@@ -48,7 +48,7 @@ def telling(trials: Trials) -> list[str]:
 def by_length(ax: Any, trials: Trials, asked: list[int]) -> None:
     """The telling ones in the colours of their kinds, all others grey behind them."""
     every = curves(trials, [measures.ppl(n) for n in asked])
-    shown = telling(trials)
+    shown = telling(trials, asked[-1])
     low, high = min(min(c.y) for c in every), MOST * max(c.y[0] for c in every)
     ax.set(xscale="log", yscale="log", ylim=(low / 1.05, high), title="Perplexity of held-out text")
     ends = []
