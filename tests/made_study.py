@@ -111,8 +111,8 @@ class Made:
         shape_P = np.array([3 / p + 0.9 * max(0.0, np.log2(p / self.works)) for p in places])
         count = [(length - 1) // len(places)] * len(places)
         return name, [
-            example(name, i, **about, piece=i // 2, nll=float(x) * (length - 1), bucket_n=count,
-                    bucket_nll=[float(x - shape_P.mean() + s) for s in shape_P])
+            example(name, i, **about, piece=i // 2, document=i // 2, start=256 * i, nll=float(x) * (length - 1),
+                    bucket_n=count, bucket_nll=[float(x - shape_P.mean() + s) for s in shape_P])
             for i, x in enumerate(loss_I)
         ]  # fmt: skip
 

@@ -246,3 +246,20 @@ def test_weights_are_compared_with_themselves(sections, trials):
     # paired over windows of both seeds, which weigh alike
     assert found["pi"][1].value == pytest.approx(want, rel=1e-9)
     assert Pair("pi", "pi", "ema", "raw").versus(trials, m).difference == found["pi"][1].value
+
+
+def test_parts_add_up_to_their_window():
+    """Weighed by their lengths; a window with a part that is not finite is none."""
+    about = {"n": 10, "document": 0}
+    parts = [{"start": 0, "weight": 0.75, "nll": 20.0}, {"start": 0, "weight": 0.25, "nll": 40.0}]
+    torn = [{"start": 9, "weight": 0.5, "nll": None}, {"start": 9, "weight": 0.5, "nll": 1.0}]
+    found = landmark_memory.by_window({"task": [about | r for r in parts + torn]})
+    assert found == {(0, 0): 0.75 * 2 + 0.25 * 4}
+
+
+def test_memory_is_compared_over_the_same_windows(trials):
+    found = landmark_memory.remembered(trials, END)
+    kept, lost = (trials.value(ppl(END, p), "landmark") for p in ("lceg", "landmark_lceg"))
+    assert set(found.by_seed) == {0, 1}
+    assert found.difference == pytest.approx(kept - lost, rel=1e-9)
+    assert f"perplexity is {kept:.2f} with its memory" in landmark_memory.forgotten(trials)[0]

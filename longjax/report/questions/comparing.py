@@ -126,10 +126,6 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def shown(number: Number | None, column: Column) -> str:
-    return column.text(number)
-
-
 def draw(folder: pathlib.Path, name: str, title: str, picture: Callable[[], Any]) -> tuple[str, str]:
     """Writes the picture. -> its name and title."""
     with mpl.rc_context(STYLE):

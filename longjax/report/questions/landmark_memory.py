@@ -4,14 +4,16 @@ import math
 import pathlib
 from typing import Any
 
+import numpy as np
 from matplotlib.ticker import FixedLocator
 
+from longjax.report.bootstrap import mean_of, paired
 from longjax.report.measures import Measure, ppl
 from longjax.report.panels import Curve, Marks, log_panels
-from longjax.report.questions.comparing import COMMAND, absent, draw, shown, values
+from longjax.report.questions.comparing import COMMAND, absent, draw, in_words, values
 from longjax.report.questions.section import Section
 from longjax.report.tables import Column, Table
-from longjax.report.trials import Trials
+from longjax.report.trials import RESAMPLES, Answers, Trials, Versus
 
 ARMS = ("base", "landmark")
 FORGETFUL = "landmark_lceg"  # the protocol: parts of 512 tokens
@@ -48,7 +50,7 @@ def asked(trials: Trials, protocol: str, arm: str = "landmark") -> list[int]:
 
 def protocols(trials: Trials, arms: list[str], end: int) -> Table:
     measures = [ppl(end, p) for p in PROTOCOLS]
-    note = "Protocols choose different windows of the text, so that only numbers of one column are of the same tokens."
+    note = "lceg and landmark_lceg score the same windows; nested others, the same tokens at every length."
     return values(trials, "b_protocols", f"By protocol, at {end}", arms, measures, (note,))
 
 
@@ -56,19 +58,39 @@ def forgotten(trials: Trials) -> list[str]:
     """-> with memory against without, at every length that has both of the study's protocols."""
     lines = []
     for length in sorted(set(asked(trials, FORGETFUL)) & set(asked(trials, "lceg"))):
-        kept, lost = (trials.number(ppl(length, p), "landmark") for p in ("lceg", FORGETFUL))
-        a, b = (trials.value(ppl(length, p), "landmark") for p in ("lceg", FORGETFUL))
-        if kept is None or lost is None or not math.isfinite(a + b):
+        found = remembered(trials, length)
+        if found is None:
             continue
-        error = math.hypot(kept.stderr or 0.0, lost.stderr or 0.0)
-        how = "lower" if a < b else "higher"
-        sure = abs(a - b) > 2 * error
+        kept, lost = found.together.b, found.together.a
         lines.append(
-            f"At {length}, Landmark's perplexity with memory is {shown(kept, PPL)}, in parts of 512 tokens without "
-            f"memory {shown(lost, PPL)}: with memory it is {abs(1 - a / b):.1%} {how}"
-            + (", more than two standard errors." if sure else ", which is within two standard errors.")
+            f"At {length}, over the same windows, Landmark's perplexity is {kept:.2f} with its memory and {lost:.2f} "
+            f"in parts of 512 tokens without it: {in_words(found, PPL)}, {abs(kept / lost - 1):.1%} "
+            f"{'less' if kept < lost else 'more'} with memory."
         )
     return lines
+
+
+def remembered(trials: Trials, length: int) -> Versus | None:
+    """-> with memory minus without, over windows that both protocols have; those of a document are drawn together."""
+    parts = {}
+    for seed in trials.seeds:
+        kept, lost = (by_window(trials.records(ppl(length, p), "landmark", seed)) for p in ("lceg", FORGETFUL))
+        if both := sorted(kept.keys() & lost.keys()):
+            a, b = ([x[window] for window in both] for x in (lost, kept))
+            documents = [document for document, _ in both]
+            parts[seed] = paired(a, b, None, documents, np.exp, seed, RESAMPLES)
+    return Versus(parts, mean_of(list(parts.values()))) if parts else None
+
+
+def by_window(answers: Answers) -> dict[tuple[int, int], float]:
+    """-> the mean loss of each window, which parts of it add up to; those without a finite loss are left out."""
+    sums: dict[tuple[int, int], list[float]] = {}
+    for record in (r for records in answers.values() for r in records):
+        loss = math.nan if record["nll"] is None else record["nll"] / record["n"]
+        total = sums.setdefault((record["document"], record["start"]), [0.0, 0.0])
+        total[0] += record["weight"] * loss
+        total[1] += record["weight"]
+    return {window: loss / weight for window, (loss, weight) in sums.items() if math.isfinite(loss)}
 
 
 def own_context(trials: Trials) -> list[str]:
@@ -79,8 +101,8 @@ def own_context(trials: Trials) -> list[str]:
     if not math.isfinite(short + long):
         return []
     return [
-        f"The base has {short:.2f} at {trials.trained}, its own context; Landmark has {long:.2f} at {trials.extended}, "
-        f"{abs(long / short - 1):.1%} {'less' if long < short else 'more'}."
+        f"The base has {short:.2f} at {trials.trained}, its own context; of the same text, Landmark has {long:.2f} at "
+        f"{trials.extended}, {abs(long / short - 1):.1%} {'less' if long < short else 'more'}."
     ]
 
 
