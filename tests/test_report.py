@@ -109,6 +109,29 @@ def test_a_loss_that_is_never_finite_is_nan():
     assert table[2][2:5] == ["nan*"] * 3
 
 
+def test_needles_have_columns_a_finding_and_a_picture(tmp_path):
+    """7 digits an answer, of which one wrong makes it wrong; one cell a depth."""
+    about, found = BASE
+    finds = {128: (1, 1, 1), 1024: (0, 1, 1), 2048: (0, 0, 1)}
+    for length, said in finds.items():
+        name = f"needle/number/{length}"
+        cells = zip(DEPTHS, said, strict=True)
+        answer = {"form": "number", "length": length, "n": 7, "wall_ms": 0.0}
+        found = found | {name: [example(name, i, **answer, depth=d, hits=6 + x) for i, (d, x) in enumerate(cells)]}
+    both = study((about, found), GOOD)
+    head, base, good = rows_of(both)
+    assert head[8:] == [*(f"ndl% {n}" for n in LENGTHS), "seconds"]
+    assert (base[8:11], good[8:11]) == (["100", "67", "33"], ["-"] * 3)
+    assert "needles" not in "".join(findings(both))  # no other method was asked
+    other = study((about, found), ({**about, "method": "other", "kind": "exact frozen"}, found))
+    assert (
+        "The base finds 100% of the needles at 128 and 67% at 1024; there, at least half are found by: other 67%."
+        in (findings(other))
+    )
+    report.write(put(tmp_path, (about, found), GOOD))
+    assert "(needle.png)" in (tmp_path / "report.md").read_text()
+
+
 def test_columns_of_the_terminal_are_aligned():
     lines = tables.terminal(rows_of(study(BASE, GOOD, BAD))).splitlines()
     ends = {line.rindex(cell) + len(cell) for line, cell in zip(lines[2:], ("15", "45", "15"), strict=True)}
@@ -306,7 +329,7 @@ def test_curves_show_the_rows():
 def test_heat_maps_show_the_rows():
     figure, ax = plt.subplots()
     (good,) = study(GOOD).results
-    cells = plots.key_cells(good, list(LENGTHS), list(DEPTHS))
+    cells = plots.shares(good.keys, list(LENGTHS), list(DEPTHS))
     scale = heat.Scale(LENGTHS, list(map(str, DEPTHS)), "depth", "share", ((128, ":"), (1024, "-")))
     image = heat.heat_map(ax, heat.Map("good", good.kind, cells), scale)
     np.testing.assert_array_equal(image.get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))

@@ -11,7 +11,7 @@ SURE = 2.0  # standard errors that make a difference
 def findings(study: Study) -> list[str]:
     if study.base is None or not study.methods:
         return ["There are no evaluations of the base model beside those of other methods, so nothing can be compared."]
-    parts = (of_base, against_base, use_of_context, price, beyond, recall, of_kinds, agreement, failures)
+    parts = (of_base, against_base, use_of_context, price, beyond, recall, needles, of_kinds, agreement, failures)
     return [line for part in parts for line in part(study, study.base)]
 
 
@@ -95,6 +95,18 @@ def recall(study: Study, base: Result) -> list[str]:
         tail = f"; below 10%: {names(failed)}" if failed else ""
         lines += [f"Pass keys at {length}, at least half retrieved: {shown}{tail}."] if tried else []
     return lines
+
+
+def needles(study: Study, base: Result) -> list[str]:
+    """Numbers with names among others, which are harder to find than the only key."""
+    c, extended, _ = study.lengths
+    tried = [r for r in study.methods if np.isfinite(r.needle(extended))]
+    if not tried or np.isnan(base.needle(c)):
+        return []
+    most = sorted((r for r in tried if r.needle(extended) >= 0.5), key=lambda r: -r.needle(extended))
+    shown = ", ".join(f"{r.method} {100 * r.needle(extended):.0f}%" for r in most) or "no method"
+    own = f"The base finds {100 * base.needle(c):.0f}% of the needles at {c} and {100 * base.needle(extended):.0f}%"
+    return [f"{own} at {extended}; there, at least half are found by: {shown}."]
 
 
 def of_kinds(study: Study, base: Result) -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from longjax.report.heat import Map, Scale, heat_maps
 from longjax.report.names import name_points
 from longjax.report.panels import Curve, Marks, log_panels
-from longjax.report.results import Result, Study
+from longjax.report.results import Cells, Result, Study
 from longjax.report.style import KIND_COLOUR, KIND_MARKER, NUMBER, STYLE, save, ticks
 
 
@@ -21,6 +21,7 @@ def draw(study: Study, folder: pathlib.Path) -> dict[str, str]:
         "perplexity.png": ("Perplexity by length", perplexity, any(r.ppl for r in study.results)),
         "positions.png": ("Loss by position", positions, any(r.loss for r in study.results)),
         "passkey.png": ("Pass keys by depth and length", passkey, any(r.keys for r in study.results)),
+        "needle.png": ("Needles by depth and length", needle, any(r.needles for r in study.results)),
         "scatter.png": ("Perplexity against pass keys", scatter, bool(_points(study))),
     }
     written = {}
@@ -60,19 +61,26 @@ def positions(study: Study) -> Any:
 
 
 def passkey(study: Study) -> Any:
+    return retrieved(study, [(r, r.keys) for r in study.results if r.keys], "share of keys retrieved")
+
+
+def needle(study: Study) -> Any:
+    return retrieved(study, [(r, r.needles) for r in study.results if r.needles], "share of needles retrieved")
+
+
+def retrieved(study: Study, shown: list[tuple[Result, Cells]], label: str) -> Any:
     """A heat map a method, all of one scale; the lines mark the trained and the extended length."""
-    shown = [r for r in study.results if r.keys]
-    lengths = sorted({n for r in shown for n in r.keys})
-    depths = sorted({d for r in shown for cells in r.keys.values() for d in cells})
+    lengths = sorted({n for _, cells in shown for n in cells})
+    depths = sorted({d for _, cells in shown for column in cells.values() for d in column})
     marks = ((study.trained, ":"), (study.extended, "-"))
-    scale = Scale(lengths, [f"{100 * d:.0f}%" for d in depths], "depth", "share of keys retrieved", marks)
-    return heat_maps([Map(r.method, r.kind, key_cells(r, lengths, depths)) for r in shown], scale)
+    scale = Scale(lengths, [f"{100 * d:.0f}%" for d in depths], "depth", label, marks)
+    return heat_maps([Map(r.method, r.kind, shares(cells, lengths, depths)) for r, cells in shown], scale)
 
 
-def key_cells(r: Result, lengths: list[int], depths: list[float]) -> np.ndarray:
-    """-> shares by depth and length."""
+def shares(cells: Cells, lengths: list[int], depths: list[float]) -> np.ndarray:
+    """-> by depth and length."""
     missing = {"value": np.nan}
-    return np.array([[r.keys.get(n, {}).get(d, missing)["value"] for n in lengths] for d in depths], float)
+    return np.array([[cells.get(n, {}).get(d, missing)["value"] for n in lengths] for d in depths], float)
 
 
 def scatter(study: Study) -> Any:

@@ -7,6 +7,8 @@ from longjax.evals.questions import Record
 
 KINDS: tuple[str, ...] = ("base", "exact trained", "exact frozen", "approximate trained", "approximate frozen")
 
+Cells = dict[int, dict[float, Record]]  # by length and depth
+
 
 @dataclasses.dataclass
 class Result:
@@ -16,7 +18,8 @@ class Result:
     weights: str
     kind: str
     ppl: dict[int, Record] = dataclasses.field(default_factory=dict)  # by length
-    keys: dict[int, dict[float, Record]] = dataclasses.field(default_factory=dict)  # by length and depth
+    keys: Cells = dataclasses.field(default_factory=dict)
+    needles: Cells = dataclasses.field(default_factory=dict)
     loss: dict[float, Record] = dataclasses.field(default_factory=dict)  # by position
     seconds: float = 0.0  # training, if any, and all evaluations
 
@@ -26,6 +29,8 @@ class Result:
             self.ppl[length] = row
         elif row["task"] == "passkey":
             self.keys.setdefault(length, {})[row["depth"]] = row
+        elif row["task"] == "needle":
+            self.needles.setdefault(length, {})[row["depth"]] = row
         elif row["task"] == "position_nll":
             self.loss[row["position"]] = row
         self.seconds += row["seconds"]
@@ -36,8 +41,15 @@ class Result:
 
     def passkey(self, length: int) -> float:
         """-> mean over depths."""
-        cells = self.keys.get(length)
-        return sum(r["value"] for r in cells.values()) / len(cells) if cells else float("nan")
+        return mean(self.keys.get(length))
+
+    def needle(self, length: int) -> float:
+        """-> mean over depths."""
+        return mean(self.needles.get(length))
+
+
+def mean(cells: dict[float, Record] | None) -> float:
+    return sum(r["value"] for r in cells.values()) / len(cells) if cells else float("nan")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,13 +18,16 @@ from longjax.report.tables import markdown, terminal
 
 
 def rows_of(study: Study) -> list[list[str]]:
-    """-> the table as text, its head first."""
-    head = ["method", "kind"] + [f"PPL {n}" for n in study.lengths] + [f"key% {n}" for n in study.lengths] + ["seconds"]
+    """-> the table as text, its head first. Needles are there if they were asked for."""
+    lengths = study.lengths
+    found = lengths if any(r.needles for r in study.results) else ()
+    head = [f"PPL {n}" for n in lengths] + [f"key% {n}" for n in lengths] + [f"ndl% {n}" for n in found]
     body = []
     for r in study.results:
-        cells = [ppl_text(r.ppl.get(n)) for n in study.lengths] + [percent(r.passkey(n)) for n in study.lengths]
+        cells = [ppl_text(r.ppl.get(n)) for n in lengths] + [percent(r.passkey(n)) for n in lengths]
+        cells += [percent(r.needle(n)) for n in found]
         body.append([r.method, r.kind, *cells, f"{r.seconds:.0f}"])
-    return [head, *body]
+    return [["method", "kind", *head, "seconds"], *body]
 
 
 def ppl_text(row: Record | None) -> str:
@@ -88,9 +91,10 @@ def settings_of(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def is_of_study(row: Record) -> bool:
-    """Whether a study's page shows the row: its own perplexity and pass keys, in its own folder of methods."""
-    asked = row.get("protocol") == "nested" or (row["benchmark"] == "passkey" and row.get("variant") == "study")
-    return asked and row["run"].startswith("methods/")
+    """Whether a study's page shows the row: its own perplexity, pass keys and needles, in its own folder of methods."""
+    key = row["benchmark"] == "passkey" and row.get("variant") == "study"
+    needle = row["benchmark"] == "needle" and row.get("form") == "number"
+    return (row.get("protocol") == "nested" or key or needle) and row["run"].startswith("methods/")
 
 
 def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
@@ -107,9 +111,9 @@ def page(study: Study, everything: list[Result], settings: dict[str, Any], pictu
     c, extended, longest = study.lengths
     parts = [
         f"# Context extension from {c} to {extended} tokens: a controlled study",
-        f"Perplexity on held-out text at {c}, {extended} and {longest} tokens; share of pass keys retrieved, mean over "
-        "depths; seconds of training and evaluation. Trained methods saw the same rows in the same order. "
-        "A star marks windows without a finite loss.",
+        f"Perplexity on held-out text at {c}, {extended} and {longest} tokens; shares of pass keys and of needles "
+        "(numbers) retrieved, means over depths; seconds of training and evaluation. Trained methods saw the same rows "
+        "in the same order. A star marks windows without a finite loss.",
         markdown(rows_of(study)),
         "## Findings",
         "\n".join(f"- {line}" for line in findings(study)),
