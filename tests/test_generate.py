@@ -1,6 +1,7 @@
 """The model under test as evaluators see it: any batch, any bucket, any mesh gives the answer of the model itself."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ class Letters:
         return "".join(chr(32 + int(i)) for i in ids)
 
 
+@functools.cache
 def params_of(method):
     one = jnp.zeros((1, 8), jnp.int32)
     made = jax.jit(lambda key: Llama(CFG, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +27,19 @@ every_method = pytest.mark.parametrize("name", ALL)
 
 
 def params(method, cfg=CFG):
+    """New arrays every time: a training step gives its own away."""
+    return jax.tree.map(jnp.array, made(method, cfg))
+
+
+@functools.cache
+def made(method, cfg):
     """Queries and keys wide enough that attention is far from uniform; the method's own parameters are not zero."""
     one = jnp.zeros((1, 8), jnp.int32)
-    made = jax.jit(lambda key: Llama(cfg, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    new = jax.jit(lambda key: Llama(cfg, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 100))
-    own = jax.tree.map(lambda x: 0.1 * jax.random.normal(next(keys), x.shape), made.get("method", {}))
-    wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
-    return wide | ({"method": own} if own else {})
+    own = jax.tree.map(lambda x: 0.1 * jax.random.normal(next(keys), x.shape), new.get("method", {}))
+    wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in new.items()}
+    return jax.device_get(wide | ({"method": own} if own else {}))
 
 
 def test_small_covers_all_methods():
