@@ -28,7 +28,7 @@ from longjax.data.write import Item, Layout, Ledger, write
 from longjax.tokenizer import Tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
-MODEL = ROOT / "bases" / "mini" / "tokenizer.model"
+MODEL = ROOT / "tests" / "base" / "tokenizer.model"
 TOKENIZER = Tokenizer(MODEL)
 WORDS = [
     "a",

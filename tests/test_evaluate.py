@@ -27,7 +27,7 @@ from longjax.progress import quiet
 from longjax.tokenizer import Tokenizer
 from tools import export_answers
 
-MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+MINI = pathlib.Path(__file__).parent / "base"
 VALUES = evaluate.VALUES
 VALUES.mark_as_parsed()
 EXPORT = export_answers.VALUES

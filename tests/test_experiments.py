@@ -18,7 +18,7 @@ from longjax.methods import METHODS
 from longjax.progress import quiet
 from longjax.workspace import open_workspace
 
-MINI = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+MINI = pathlib.Path(__file__).parent / "base"
 MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]
 
 

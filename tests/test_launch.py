@@ -11,15 +11,17 @@ from longjax.arms import main_arm
 from longjax.blockwise import Blockwise
 from longjax.evals.rows import read_rows
 from longjax.methods import METHODS
+from longjax.preset import Stage
 from longjax.presets import QUICK, plain_tests
 from longjax.progress import quiet
 from longjax.train import Recipe
 from longjax.workspace import open_workspace
 
-BASE = str(pathlib.Path(__file__).parent.parent / "bases" / "mini")
+BASE = str(pathlib.Path(__file__).parent / "base")
 PRESET = dataclasses.replace(
     QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
     extend=Recipe(steps=4, rows=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
+    extend_stages=(Stage(passkey=0.5),), drills=(0, 0),
 )  # fmt: skip
 
 

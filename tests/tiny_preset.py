@@ -1,10 +1,12 @@
 """The smallest preset that runs everything, `tiny`. As a program: an experiment, python tests/tiny_preset.py pi ..."""
 
 import dataclasses
+import pathlib
 import sys
 
 from longjax.blockwise import Blockwise
 from longjax.evals.passkey import PasskeyTest
+from longjax.preset import Stage
 from longjax.presets import PRESETS, QUICK
 from longjax.train import Recipe
 
@@ -22,6 +24,7 @@ SETTINGS = {
 }  # fmt: skip
 PRESETS["tiny"] = dataclasses.replace(
     QUICK,
+    base_dir=str(pathlib.Path(__file__).parent / "base"),  # smaller than the one that ships, so quicker
     extended=256,
     extend=Recipe(steps=3, rows=2, learning_rate=1e-3, warmup=1, schedule="cosine", ema=0.5),
     lengths=(256,),
@@ -29,6 +32,8 @@ PRESETS["tiny"] = dataclasses.replace(
     characters=1_500_000,
     softmax=Blockwise(64, 64),
     settings=SETTINGS,
+    extend_stages=(Stage(passkey=0.5),),
+    drills=(0, 0),
 )
 
 if __name__ == "__main__":
