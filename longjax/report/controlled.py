@@ -8,18 +8,29 @@ from typing import Any
 from longjax import files
 from longjax.report import overview, pictures, summary, traces, trials
 from longjax.report.overall import agreement, main_markdown, main_table, seeds_table
-from longjax.report.questions import against_scores, beyond, paper
+from longjax.report.questions import (
+    against_scores,
+    averaging,
+    beyond,
+    cost,
+    landmark_memory,
+    paper,
+    position_tables,
+    scorers,
+    self_extend_maps,
+)
+from longjax.report.questions.comparing import COMMAND
 from longjax.report.questions.section import Question, Section
 from longjax.report.study import settings_of
 from longjax.report.tables import Table, markdown
 from longjax.report.trials import Trials
 
-QUESTIONS: tuple[Question, ...] = (
-    against_scores.section,
-    beyond.section,
-)
-COMMAND = "python -m experiments.study --preset=h200_100m"
+QUESTIONS: tuple[Question, ...] = (  # (a), (b) and so on
+    position_tables.section, landmark_memory.section, averaging.section, self_extend_maps.section,
+    against_scores.section, scorers.section, beyond.section, cost.section,
+)  # fmt: skip
 AGAIN = "python -m tools.study_report --run_dir={} --out=results/study"
+SHORT = 8  # lines of a table
 FIGURES, DISCUSSION, PAGE = "figures", "discussion.md", "STUDY.md"
 
 
@@ -99,14 +110,22 @@ def questions(sections: Sequence[Section], agreed: Section) -> list[str]:
 
 
 def section(head: str, one: Section) -> list[str]:
-    parts = [head, one.protocol]
+    parts = [head, " ".join(one.protocol.split())]
     for table in one.tables:
-        left = 2 if any(who.kind for who, _ in table.lines) else 1
-        parts += [f"**{table.title}**", markdown(table.text(), left=left), notes(table)]
+        parts += shown_table(table)
     parts += [picture(*x) for x in one.figures]
     found = [f"**Finding.** {one.finding[0]}", *one.finding[1:]] if one.finding else []
     gone = [f"Not run: {'; '.join(one.missing)}."] if one.missing else []
     return [*parts, *found, *gone, f"    {one.command or COMMAND}"]
+
+
+def shown_table(table: Table) -> list[str]:
+    """-> its title, lines and notes; a long one opens on a click."""
+    left = 2 if any(who.kind for who, _ in table.lines) else 1
+    body = [markdown(table.text(), left=left), notes(table)]
+    if len(table.lines) <= SHORT:
+        return [f"**{table.title}**", *body]
+    return [f"<details><summary><b>{table.title}</b></summary>", *body, "</details>"]
 
 
 def discussion(out: pathlib.Path) -> list[str]:

@@ -176,7 +176,7 @@ def over_seeds(found: Sequence[Number], seeds: int) -> Number | None:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=8192)
 def records_in(path: pathlib.Path) -> list[Record]:
     return read_records(path)[0]
 

@@ -131,14 +131,14 @@ def finding(trials: Trials, ppl: Measure, asked: Sequence[Measure], name: str) -
     open_ = [said(m, x) for m, x in rho.items() if x and x.low <= 0 <= x.high]
     if not sure + against + open_:
         return ""
-    parts = [f"Among {name} methods, lower perplexity goes with higher scores by {listed(sure)}"] if sure else []
-    parts += [f"the reverse holds by {listed(against)}"] if against else []
-    parts += [f"the interval of rho contains 0 by {listed(open_)}, so nothing can be told there"] if open_ else []
+    parts = [f"Among {name} methods, lower perplexity goes with higher scores on {listed(sure)}"] if sure else []
+    parts += [f"the reverse holds on {listed(against)}"] if against else []
+    parts += [f"the interval of rho contains 0 on {listed(open_)}, so nothing can be told there"] if open_ else []
     still = [m for m, x in able.items() if x and x.high < 0]
     known = [m for m, x in able.items() if x]
     lost = [m for m in known if m not in still]
-    by = "all of them" if not lost and len(known) == len(rho) else f"{listed(still)}; not by {listed(lost)}"
-    tail = f" Without failures the interval stays below 0 by {by}." if known else ""
+    by = "all of them" if not lost and len(known) == len(rho) else f"{listed(still)}; not on {listed(lost)}"
+    tail = f" Without failures the interval stays below 0 on {by}." if known else ""
     first = parts[0][0].upper() + parts[0][1:] if sure else f"Among {name} methods, {parts[0]}"
     return "; ".join([first, *parts[1:]]) + "." + tail
 
