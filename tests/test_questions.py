@@ -145,12 +145,23 @@ def test_a_change_of_the_ranking_is_named():
     fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
     said = position_tables.changes(fake, ["pi"], m)
     assert said == f"{m.name}: 1 of 3 pairs change their order (pi/ntk_64k); surely in both orders: pi/ntk_64k."
+    assert position_tables.answer(fake, ["pi"], [m]).startswith(f"The ranking changes: pi/ntk_64k by {m.name} stand in")
     values["pi_ds_bf16"] = 9.1
     fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
-    assert (
-        position_tables.changes(fake, ["pi"], m)
-        == f"{m.name}: the order of the 3 methods is the same with both tables."
+    assert position_tables.changes(fake, ["pi"], m) == f"{m.name}: the order is the same with both tables (3 pairs)."
+    assert position_tables.answer(fake, ["pi"], [m]).startswith(
+        f"No pair of methods surely changes its order, by {m.name}:"
     )
+    values["pi_ds_bf16"] = 9.505  # behind ntk_64k by less than the noise
+    fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
+    assert position_tables.changes(fake, ["pi"], m).endswith("(pi/ntk_64k); none is sure of both orders.")
+
+
+def test_verdicts_count_and_name():
+    m = ppl(16384)
+    fake = Fake({(m.name, "a"): 9.0, (m.name, "b"): 9.5, (m.name, "c"): 9.004}, list("abc"))
+    (said,) = comparing.verdicts(fake, [("b", Pair("b", "a")), ("c", Pair("c", "a"))], [m, ruler(16384)])
+    assert said == f"{m.name}: better 0 of 2, worse 1 of 2 (b +0.50), within noise 1 of 2 (c +0.00)."
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pathlib
 
 from longjax.report.measures import needle, passkey, ppl
-from longjax.report.questions.comparing import COMMAND, Pair, absent, differences, unasked, verdicts
+from longjax.report.questions.comparing import COMMAND, Pair, absent, differences, draw, forest, unasked, verdicts
 from longjax.report.questions.section import Section
 from longjax.report.trials import Trials
 
@@ -24,18 +24,17 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     missing += () if averaged else ("no method was evaluated with both weights",)
     ema = [(arm, Pair(arm, arm, "ema", "raw")) for arm in averaged]
     batch = [(arm, Pair(arm + LARGER, arm)) for arm in larger]
-    tables, finding = [], []
-    if ema:
-        tables.append(differences(trials, "c_averaging", "Averaged weights minus the last ones", ema, measures))
-        lines = verdicts(trials, ema, measures[1:])
-        finding.append(f"Averaged weights against the last ones, of {len(ema)} methods. " + " ".join(lines))
-    if batch:
-        tables.append(
-            differences(trials, "c_batch", "Eight times the rows an update, minus the recipe of all", batch, measures)
-        )
-        lines = verdicts(trials, batch, measures[1:])
-        finding.append(f"Eight times the rows an update, of {len(batch)} methods. " + " ".join(lines))
+    tables, figures, finding = [], [], []
+    for name, title, pairs in (
+        ("c_averaging", "Averaged weights minus the last ones", ema),
+        ("c_batch", "Eight times the rows an update, minus the recipe of all", batch),
+    ):
+        if pairs:
+            tables.append(differences(trials, name, title, pairs, measures))
+            caption = f"{title}. Lines: 95 % intervals; dots: the seeds; diamonds: surely not 0."
+            figures.append(draw(folder, f"{name}.png", caption, lambda p=pairs: forest(trials, p, measures[1:])))
+            finding.append(f"{title}, {len(pairs)} methods. " + " ".join(verdicts(trials, pairs, measures[1:])))
     return Section(
-        TITLE, PROTOCOL, tuple(tables), (), tuple(finding), COMMAND,
+        TITLE, PROTOCOL, tuple(tables), tuple(figures), tuple(finding), COMMAND,
         missing + (unasked(trials, averaged + larger, measures) if tables else ()),
     )  # fmt: skip

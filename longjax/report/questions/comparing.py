@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 
 from longjax.report.measures import Measure
 from longjax.report.rows import Number, Subject
-from longjax.report.style import STYLE, save
+from longjax.report.style import KIND_COLOUR, STYLE, save
 from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials, Versus
 
@@ -101,9 +102,33 @@ def verdicts(trials: Trials, pairs: Sequence[tuple[str, Pair]], measures: Sequen
     """-> a sentence a measure: who is surely better or worse, and who is not."""
     lines = []
     for measure in measures:
-        parts = [f"{what}: {listed(who)}" for what, who in sorted_out(trials, pairs, measure).items() if who]
-        lines += [f"{measure.name}: {'; '.join(parts)}."] if parts else []
+        found = sorted_out(trials, pairs, measure)
+        count = sum(map(len, found.values()))
+        parts = [f"{what} {len(who)} of {count}" + f" ({listed(who)})" * bool(who) for what, who in found.items()]
+        lines += [f"{measure.name}: {', '.join(parts)}."] if count else []
     return lines
+
+
+def forest(trials: Trials, pairs: Sequence[tuple[str, Pair]], measures: Sequence[Measure]) -> Any:
+    """-> a panel a measure: each pair's difference with its 95 % interval, and its seeds as small dots."""
+    asked = [m for m in measures if any(pair.versus(trials, m) for _, pair in pairs)]
+    size = (2.9 * len(asked) + 1.0, 0.26 * len(pairs) + 1.0)
+    figure, axes = plt.subplots(1, len(asked), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for ax, m in zip(axes[0], asked, strict=True):
+        scale = m.column.scale
+        for i, (_, pair) in enumerate(pairs):
+            found = pair.versus(trials, m)
+            if found is not None:
+                colour = KIND_COLOUR.get(trials.kind(pair.a), "black")
+                ax.plot([scale * x for x in found.interval], [i, i], color=colour, linewidth=1.2)
+                ax.scatter(scale * found.difference, i, s=26, color=colour, marker="D" if found.sure else "o", zorder=3)
+                seeds = [scale * x.difference for x in found.by_seed.values()]
+                ax.scatter(seeds, [i] * len(seeds), s=7, color="#333333", zorder=4)
+        ax.axvline(0, color="#555555", linewidth=0.8)
+        ax.set(title=m.name, xlabel="difference" + ("" if m.is_ppl else " (points)"))
+    axes[0][0].set_yticks(range(len(pairs)), [label for label, _ in pairs])
+    axes[0][0].invert_yaxis()
+    return figure
 
 
 def order(trials: Trials, arms: Sequence[str], measure: Measure) -> list[str]:

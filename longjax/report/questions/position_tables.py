@@ -1,8 +1,9 @@
 """(a) Does training with position tables that DeepSpeed rounded to bfloat16 change the ranking?"""
 
+import itertools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -66,7 +67,12 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
                 lambda: picture(trials, arms),
             ),
         ),
-        (positions(trials), *verdicts(trials, pairs, measures[1:5]), *(changes(trials, arms, m) for m in ranked)),
+        (
+            answer(trials, arms, ranked),
+            positions(trials),
+            *verdicts(trials, pairs, measures[1:5]),
+            *(changes(trials, arms, m) for m in ranked),
+        ),
         COMMAND,
         missing + unasked(trials, arms, measures),
     )
@@ -116,28 +122,45 @@ def ranking(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) ->
     return Table("a_ranking", "Both rankings side by side", tuple(columns), tuple(lines), (note,))
 
 
-def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> str:
-    """-> which pairs of methods change their order, and which of these are sure of both orders."""
+class Swaps(NamedTuple):
+    """Pairs of methods whose order the tables change, those that are sure of both orders, and how many there are."""
+
+    pairs: list[str]
+    sure: list[str]
+    of: int
+
+
+def swaps(trials: Trials, arms: Sequence[str], measure: Measure) -> Swaps:
     before, after = (contestants(trials, arms, rounded) for rounded in (False, True))
     first, then = (order(trials, list(who.values()), measure) for who in (before, after))
     known = [m for m in before if before[m] in first and after[m] in then]
-    if len(known) < 2:
-        return f"{measure.name}: too few methods have a number for a ranking."
-    swapped = [
-        (a, b)
-        for i, a in enumerate(known)
-        for b in known[i + 1 :]
-        if ahead(first, before[a], before[b]) != ahead(then, after[a], after[b])
-    ]
-    pairs = len(known) * (len(known) - 1) // 2
-    if not swapped:
-        return f"{measure.name}: the order of the {len(known)} methods is the same with both tables."
+    every = list(itertools.combinations(known, 2))
+    swapped = [(a, b) for a, b in every if ahead(first, before[a], before[b]) != ahead(then, after[a], after[b])]
     sure = [(a, b) for a, b in swapped if both_sure(trials, measure, (before[a], before[b]), (after[a], after[b]))]
-    words = listed(f"{a}/{b}" for a, b in swapped)
+    return Swaps([f"{a}/{b}" for a, b in swapped], [f"{a}/{b}" for a, b in sure], len(every))
+
+
+def answer(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
+    found = {m.name: swaps(trials, arms, m) for m in measures}
+    sure = [f"{listed(x.sure)} by {name}" for name, x in found.items() if x.sure]
+    if sure:
+        return f"The ranking changes: {'; '.join(sure)} stand in one order with float32 and in the other with bfloat16."
+    known = [name for name, x in found.items() if x.of]
     return (
-        f"{measure.name}: {len(swapped)} of {pairs} pairs change their order ({words}); "
-        + (f"surely in both orders: {listed(f'{a}/{b}' for a, b in sure)}." if sure else "none is sure of both orders.")
-    )  # fmt: skip
+        f"No pair of methods surely changes its order, by {listed(known)}: what the rounded tables do is less than "
+        "what separates the methods, or less than this study can see."
+    )
+
+
+def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> str:
+    """-> which pairs of methods change their order, and which of these are sure of both orders."""
+    found = swaps(trials, arms, measure)
+    if not found.of:
+        return f"{measure.name}: too few methods have a number for a ranking."
+    if not found.pairs:
+        return f"{measure.name}: the order is the same with both tables ({found.of} pairs)."
+    said = f"{measure.name}: {len(found.pairs)} of {found.of} pairs change their order ({listed(found.pairs)}); "
+    return said + (f"surely in both orders: {listed(found.sure)}." if found.sure else "none is sure of both orders.")
 
 
 def ahead(order: Sequence[str], a: str, b: str) -> bool:
