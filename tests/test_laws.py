@@ -24,6 +24,10 @@ CFG = dataclasses.replace(TINY, vocab=96)  # even, so that it splits
 TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32)
 ONE_CALL_IS_SPECIAL = {"lm_infinite_topk"}  # by its definition the last query of a call sees more than the others
 every_method = pytest.mark.parametrize("name", ALL)
+OF_ITS_OWN = [name for name in ALL if ALL[name].attention_train]  # all others train on the program that they evaluate
+every_attention = pytest.mark.parametrize(
+    ("name", "train"), [(name, False) for name in ALL] + [(x, True) for x in OF_ITS_OWN]
+)
 
 
 def params(method, cfg=CFG):
@@ -67,8 +71,7 @@ def test_one_token_at_a_time_is_one_pass(name):
         np.testing.assert_allclose(got[b, : ends_B[b] + 12], whole[b, : ends_B[b] + 12], atol=3e-5)
 
 
-@every_method
-@pytest.mark.parametrize("train", [False, True])
+@every_attention
 def test_the_future_has_no_influence(name, train):
     model, p, at = Llama(CFG, ALL[name], train=train), params(ALL[name]), 37
     distinct = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (1, T))  # each token once, so embeddings are positions
@@ -82,8 +85,7 @@ def test_the_future_has_no_influence(name, train):
     assert float(influence_V[at]) > 0
 
 
-@every_method
-@pytest.mark.parametrize("train", [False, True])
+@every_attention
 def test_blockwise_is_dense(name, train):
     """Values and gradients, with tiles that do not divide the row."""
     p = params(ALL[name])
