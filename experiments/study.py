@@ -12,15 +12,13 @@ import dataclasses
 import jax
 
 from longjax import cli, flags, job, report
-from longjax.arms import Arm, arms
+from longjax.arms import main_arm, variants
 from longjax.job import suggestion
 from longjax.launch import Place
 from longjax.methods import METHODS
 from longjax.progress import Board
-from longjax.workers import Crew, Job
+from longjax.workers import Comparison, Crew, Pretraining
 from longjax.workspace import Workspace
-
-BASE, TRAINED, FROZEN = 16.0, 9.0, 3.0  # what they cost, relative to each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,34 +46,36 @@ def main() -> None:
     _, space, at = asked()
     if at.mesh or at.export_dir or at.init_from:
         raise ValueError("the study runs methods side by side on one device: for a mesh, run experiments.<method>")
-    chosen = choice()
-    compared = arms(space.preset, chosen.names(space.preset.methods), chosen.variants)
+    preset, studies = space.preset, of_seeds(space)
+    comparisons = compared(studies, at)
     print("text to tokens, questions ...", flush=True)
-    seeds = range(min(space.preset.seeds, chosen.seeds or space.preset.seeds))
-    studies = [space.of_seed(seed) for seed in seeds] if space.preset.seeds > 1 else [space]
     for study in studies:
         cli.prepare(study)
-        for arm in compared:
-            cli.seal_method(study, arm.name, arm.taught or arm.method)
+    for one in comparisons:
+        cli.seal_method(one.space, one.arm.name, one.arm.taught or one.arm.method)
     print(f"{space.store().manifest['tokens']:,} tokens in {space.folder}", flush=True)
-    space.tasks(space.preset.tests, space.preset.lengths)  # what is drawn is on disk before workers want it
-    run_all(studies, compared, at, chosen.workers or space.preset.workers)
+    space.tasks(preset.tests, preset.lengths)  # what is drawn is on disk before workers want it
+    bases = [] if space.base_dir else [Pretraining(study, at) for study in studies]
+    board = Board({job.name: job.cost for job in (*bases, *comparisons)})
+    crew = Crew(choice().workers or preset.workers, (space.folder / "compiled").absolute(), board)
+    crew.do(bases, alone=True)
+    crew.do(comparisons)
     print(f"\n{report.write(space.folder)}\n\nreport and plots: {space.folder}/report.md")
 
 
-def run_all(studies: list[Workspace], compared: list[Arm], at: Place, workers: int) -> None:
-    """The bases, one on each device, then the arms side by side: the first study's first, those that train ahead."""
-    bases = [] if studies[0].base_dir else [Job(study, None, at) for study in studies]
-    order = sorted(compared, key=lambda arm: not arm.trained)
-    jobs = [Job(study, arm, at) for study in studies for arm in order]
-    board = Board({job.name: cost(job) for job in bases + jobs})
-    crew = Crew(workers, (studies[0].folder / "compiled").absolute(), board)
-    crew.do(bases, alone=True)
-    crew.do(jobs)
+def of_seeds(space: Workspace) -> list[Workspace]:
+    several = space.preset.seeds
+    return [space.of_seed(seed) for seed in range(several)[: choice().seeds]] if several > 1 else [space]
 
 
-def cost(job: Job) -> float:
-    return BASE if job.arm is None else TRAINED if job.arm.trained else FROZEN
+def compared(studies: list[Workspace], at: Place) -> list[Comparison]:
+    """-> methods before variants, those of the first study first, what trains ahead of what does not."""
+    preset, chosen = studies[0].preset, choice()
+    names = chosen.names(preset.methods)
+    methods = [Comparison(study, main_arm(study.preset, name), at) for study in studies for name in names]
+    others = [Comparison(study, arm, at) for study in studies for arm in variants(study.preset, study.seed)]
+    order = sorted(methods, key=lambda one: (one.space.seed, not one.arm.trained))
+    return order + sorted(others, key=lambda one: (one.space.seed, not one.arm.trained)) * chosen.variants
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The arms of a study: what is compared, each with a name, a recipe and the tests it is put to."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from longjax.methods import METHODS, Method, ds_bf16
 from longjax.preset import Preset, Variant
@@ -37,9 +36,9 @@ class Arm:
 def main_arm(preset: Preset, name: str, method: Method | None = None) -> Arm:
     """-> the arm of a method, by default with the preset's parameters: all tests, and its own."""
     method = METHODS[name](**preset.settings.get(name, {})) if method is None else method
-    alone = {test for tests in preset.only.values() for test in tests}
-    tests = [test for test in preset.tests if test not in alone or test in preset.only.get(name, ())]
-    return Arm(name, method, preset.extend, tuple(tests), preset.few)
+    others = {test for who, tests in preset.only.items() if who != name for test in tests}
+    left_out = others | set(preset.spared.get(name, ()))
+    return Arm(name, method, preset.extend, tuple(test for test in preset.tests if test not in left_out), preset.few)
 
 
 def variant(preset: Preset, name: str, what: Variant) -> Arm:
@@ -49,7 +48,7 @@ def variant(preset: Preset, name: str, what: Variant) -> Arm:
     return Arm(name, method, recipe, preset.few if what.tests is None else what.tests, taught=taught)
 
 
-def arms(preset: Preset, methods: Sequence[str], variants: bool) -> list[Arm]:
-    """-> the arms of these methods, then, if wanted, the variants of the preset."""
-    more = preset.variants if variants else {}
-    return [main_arm(preset, name) for name in methods] + [variant(preset, name, what) for name, what in more.items()]
+def variants(preset: Preset, seed: int) -> list[Arm]:
+    """-> those of the study with this seed."""
+    wanted = {name: what for name, what in preset.variants.items() if what.seeds is None or seed < what.seeds}
+    return [variant(preset, name, what) for name, what in wanted.items()]

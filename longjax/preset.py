@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from longjax.attention import Softmax
 from longjax.config import ModelConfig
+from longjax.drills import TASKS
 from longjax.evals.material import Material
 from longjax.evals.questions import Task
 from longjax.train import Recipe
@@ -54,6 +55,7 @@ class Variant:
       recipe: fields of the preset's recipe for extensions that differ.
       tables: positions in training; "ds_bf16": as DeepSpeed rounds them. Evaluations always have exact ones.
       tests: what it is put to; None: the preset's few.
+      seeds: only in the first so many studies; None: in all.
 
     """
 
@@ -62,6 +64,7 @@ class Variant:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tables: Literal["float32", "ds_bf16"] = "float32"
     tests: tuple[str, ...] | None = None
+    seeds: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +82,13 @@ class Preset:
       tests: what all methods are put to, by name.
       few: names of the tests of variants, and of last weights beside averaged ones.
       only: names of tests that one method alone is put to, by its name.
+      spared: names of tests that would take a method too long, by its name.
       tokens_a_call: of the evaluators.
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
       variants: further arms of the study, by name.
       seeds: so many studies, each with its own base, order of data and extensions; all get the same questions.
-      drills: tokens of questions with their answers to train on, for base and extension; see drills.py.
+      drills: tokens of questions with their answers to train on, for base and extension, see drills; of drill_tasks.
       softmax: the attention back end; None: the fastest of the machine.
       remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
       base_dir: a base that comes with us; None: there is none.
@@ -104,9 +108,11 @@ class Preset:
     tests: Mapping[str, Test]
     few: tuple[str, ...] = ()
     only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    spared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     drills: tuple[int, int] = (0, 0)
+    drill_tasks: tuple[str, ...] = TASKS
     characters: int = 8_000_000
     tokens_a_call: int = 16_384
     softmax: Softmax | None = None

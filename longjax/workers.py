@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,21 +19,50 @@ from longjax.launch import Place
 from longjax.progress import Board, Report
 from longjax.workspace import Workspace
 
-GPU_MEMORY = 0.92  # of each, for all its workers together
+GPU_MEMORY = 0.85  # of each, for all its workers together; beside it each takes half a GiB for itself
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One arm of a study; None: its base."""
+class Pretraining:
+    """The base of a study."""
 
     space: Workspace
-    arm: Arm | None
+    at: Place
+    cost = 16.0  # relative to others
+
+    @property
+    def name(self) -> str:
+        return f"{prefix(self.space)}base model"
+
+    def __call__(self, report: Report) -> None:
+        launch.base_params(self.space, report, self.at)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One arm of a study, from its base to its records."""
+
+    space: Workspace
+    arm: Arm
     at: Place
 
     @property
     def name(self) -> str:
-        name = self.arm.name if self.arm else "base model"
-        return f"{self.space.own.name}/{name}" if self.space.preset.seeds > 1 else name
+        return f"{prefix(self.space)}{self.arm.name}"
+
+    @property
+    def cost(self) -> float:
+        return 9.0 if self.arm.trained else 3.0
+
+    def __call__(self, report: Report) -> None:
+        launch.run(self.space, self.arm, report, self.at)
+
+
+def prefix(space: Workspace) -> str:
+    return f"{space.own.name}/" if space.preset.seeds > 1 else ""
+
+
+Job = Pretraining | Comparison
 
 
 class Slot(NamedTuple):
@@ -58,7 +88,7 @@ class Crew:
     cache: pathlib.Path
     board: Board
 
-    def do(self, jobs: list[Job], alone: bool = False) -> None:
+    def do(self, jobs: Sequence[Job], alone: bool = False) -> None:
         """Waits for all, in this order. `alone`: each has a device, or all cores, to itself."""
         if not jobs:
             return
@@ -129,11 +159,7 @@ def begin(events: Any, free: Any, cache: pathlib.Path) -> None:
 
 
 def work(job: Job) -> None:
-    report: Report = lambda fraction, doing: tell((job.name, fraction, doing))  # noqa: E731
-    if job.arm is None:
-        launch.base_params(job.space, report, job.at)
-    else:
-        launch.run(job.space, job.arm, report, job.at)
+    job(lambda fraction, doing: tell((job.name, fraction, doing)))
 
 
 tell: Any = None

@@ -93,7 +93,7 @@ class Workspace:
         lengths = tuple(longest >> n for n in range(5))
         training = "\n".join(held_out.texts(self.store(), "train", self.tokenizer()))
         material = drills.prepare(self.folder / "drills" / "data", training, self.tokenizer(), lengths, seed=0)
-        drills.write(self.folder / "drills" / name, material, tokens)
+        drills.write(self.folder / "drills" / name, material, tokens, self.preset.drill_tasks)
 
     def copy_tokenizer(self) -> None:
         """The base's, of either kind."""
