@@ -40,6 +40,7 @@ def given(tmp_path_factory):
     orbax_params.write(folder / "base", tensors, source.cfg, source.config, hf_folder.copied(MINI), quiet)
     space = open_workspace(str(folder / "run"), tiny_preset.PRESETS["tiny"], base_dir=str(folder / "base"))
     space.prepare()
+    space.tasks([], (256,))  # writes what evaluators ask of, once for all experiments
     return folder
 
 
