@@ -51,8 +51,9 @@ def write_study(folder, arms=ARMS, seeds=(0, 1), windows=8, samples=4, lengths=L
     """-> the folder of the run."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {"trained_len": TRAINED, "extended_len": EXTENDED, "plan": "abcdef", "preset": {"model": {"vocab": 512}}}
-    (folder / "settings.json").write_text(json.dumps(about))
     for seed in seeds:
+        (folder / f"seed_{seed}").mkdir()
+        (folder / f"seed_{seed}" / "settings.json").write_text(json.dumps(about | {"seed": seed}))
         for name in arms:
             for weights in ("ema", "raw") if ARMS[name][0].endswith(" trained") else ("given",):
                 few = name in FEW or weights == "raw"

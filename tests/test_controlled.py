@@ -31,7 +31,13 @@ MEASURES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_study(tmp_path_factory.mktemp("study"), ARMS, windows=8, samples=3, lengths=LENGTHS)
+    root = write_study(tmp_path_factory.mktemp("study"), ARMS, windows=8, samples=3, lengths=LENGTHS)
+    for place in ("seed_0/base", "seed_1/base", "seed_0/methods/pi"):
+        (root / place).mkdir(exist_ok=True)
+        steps = [{"step": i, "loss": 4 - 0.1 * i, "grad_norm": 1.0, "learning_rate": 1e-3} for i in range(1, 9)]
+        (root / place / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    (root / "seed_0" / "methods" / "pi" / "method.json").write_text(json.dumps({"method": "pi(factor=8.0)"}))
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -243,11 +249,13 @@ def test_ranks_beside_those_of_the_paper(found):
 def test_all_that_the_page_shows_is_there(page):
     text = (page / "STUDY.md").read_text()
     links = [path for path in re.findall(r"\]\(([^)]+)\)", text) if not path.startswith("http")]
-    assert {"figures/overview.png", "figures/perplexity.png", "figures/ruler_2048.png", "scores.csv"} <= set(links)
+    figures = ("overview", "perplexity", "ruler_2048", "pretraining", "training")
+    assert {"scores.csv", *(f"figures/{name}.png" for name in figures)} <= set(links)
     for path in links:
         assert (page / path).stat().st_size > 0, path
     assert {f"figures/{path.name}" for path in (page / "figures").iterdir()} <= set(links)
     assert "What we think of it." in text
+    assert "- pi: `pi(factor=8.0)`" in text
     assert text.isascii()
     assert "nan" not in re.findall(r"[a-z]+", text.split("<details>")[0])
 
@@ -299,7 +307,7 @@ def test_what_was_not_run_does_not_break_the_page(tmp_path, arms, seeds):
 
 
 def test_mistakes_have_a_line(tmp_path):
-    with pytest.raises(ValueError, match=r"--run_dir=.* is no study: it has no settings.json"):
+    with pytest.raises(ValueError, match=r"--run_dir=.* is no study: neither"):
         controlled.write(tmp_path, tmp_path / "out")
     with pytest.raises(ValueError, match=r"--run_dir=.* has no finished evaluations"):
         trials.read(tmp_path, 1, 2)

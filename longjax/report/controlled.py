@@ -39,9 +39,10 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
 
     Raises ValueError if `folder` is no study's.
     """
-    settings = settings_of(folder)
+    places = [folder, *sorted(folder.glob("seed_*"))]
+    settings = next((said for place in places if (said := settings_of(place))), {})
     if not settings:
-        raise ValueError(f"--run_dir={folder} is no study: it has no settings.json")
+        raise ValueError(f"--run_dir={folder} is no study: neither it nor seed_0 in it has a settings.json")
     found = trials.read(folder, settings["trained_len"], settings["extended_len"])
     pictured = out / FIGURES
     pictured.mkdir(parents=True, exist_ok=True)
@@ -134,6 +135,13 @@ def discussion(out: pathlib.Path) -> list[str]:
     return ["## Discussion", path.read_text("utf-8").strip()] if path.is_file() else []
 
 
+def arms(found: Trials) -> list[str]:
+    """-> what each arm is, with all its parameters, where the run has said so."""
+    paths = {arm: found.own(found.seeds[0]) / "methods" / arm / "method.json" for arm in found.arms}
+    said = [f"- {arm}: `{json.loads(p.read_text('utf-8'))['method']}`" for arm, p in paths.items() if p.is_file()]
+    return ["<details><summary>Arms and their parameters</summary>", "\n".join(said), "</details>"] if said else []
+
+
 def closing(found: Trials, settings: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
     limits = "\n".join(f"- {line}" for line in summary.limits(found, settings))
     where = (
@@ -148,6 +156,7 @@ def closing(found: Trials, settings: Mapping[str, Any], folder: pathlib.Path) ->
         "## Where every number comes from",
         where,
         "    " + "\n    ".join([COMMAND, AGAIN.format("RUN_DIR")]),
+        *arms(found),
         "<details><summary>Settings of the run</summary>",
         "```json\n" + json.dumps(settings, indent=1, sort_keys=True) + "\n```",
         "</details>",

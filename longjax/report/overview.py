@@ -16,6 +16,8 @@ from longjax.report.plots import scatter_of
 from longjax.report.style import KIND_COLOUR, NUMBER, STYLE, save, ticks
 from longjax.report.trials import Trials
 
+TITLE = "Left: perplexity by length; of each kind the best (solid) and, if trained, the worst (dashed), others grey. "
+TITLE += "Right: the score on tasks against perplexity. Means of the seeds."
 FIELD = "#d9d9d9"
 MOST = 2.0  # times the base's perplexity at its own length: where the left axis ends
 STYLES = ("-", (0, (5, 2)))  # of the first and the last of a kind
@@ -32,7 +34,7 @@ def draw(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
         by_length(axes[0], trials, asked)
         against(axes[1], trials)
         save(figure, folder / "overview.png")
-    return [("overview.png", "Perplexity by length, and the score on tasks against perplexity. Colours: kinds.")]
+    return [("overview.png", TITLE)]
 
 
 def telling(trials: Trials, length: int) -> list[str]:

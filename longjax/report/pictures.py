@@ -175,19 +175,27 @@ def shots(trials: Trials, means: Evaluations) -> Iterator[Figure]:
 def by_shots(found: list[Curve]) -> Any:
     figure, axes = percent_panels(found, Marks(None, None), columns=3)
     for ax in axes:
-        ax.xaxis.set_major_locator(FixedLocator(sorted({x for c in found for x in c.x})))
+        ax.xaxis.set_major_locator(FixedLocator([1, 3, 10, 30, 100, 300, 1000]))
         ax.set_xlabel("examples in the prompt")
     label(axes, "accuracy (%)")
     return figure
 
 
 def training(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
-    """Of the first seed, where its curves were kept."""
-    seed = f"seed_{trials.seeds[0]}"
-    root = trials.folder / seed if (trials.folder / seed).is_dir() else trials.folder
-    paths = [root / "methods" / arm / logs.NAME for arm in trials.main]
-    runs = [path.parent for path in paths if path.is_file() and path.stat().st_size]
-    if not runs:
-        return []
-    training_curves(runs, folder / "training.png")
-    return [("training.png", f"Training of all methods, {seed.replace('_', ' ')}.")]
+    """Of the bases, and of the first seed's methods, where their curves were kept."""
+    bases = logged([trials.own(seed) / "base" for seed in trials.seeds])
+    methods = logged([trials.own(trials.seeds[0]) / "methods" / arm for arm in trials.main])
+    written = []
+    for name, title, runs in (
+        ("pretraining.png", "Pretraining of the base, by seed.", bases),
+        ("training.png", f"Training of all methods, seed {trials.seeds[0]}.", methods),
+    ):
+        if runs:
+            training_curves(runs, folder / name)
+            written.append((name, title))
+    return written
+
+
+def logged(folders: list[pathlib.Path]) -> list[pathlib.Path]:
+    """-> those whose log has a step."""
+    return [folder for folder in folders if (path := folder / logs.NAME).is_file() and path.stat().st_size]

@@ -21,9 +21,10 @@ class Column:
             return "-"
         value = None if number.value is None else self.scale * number.value
         decimals = self.decimals if value is None or abs(value) < 1000 else 0
-        shown = "nan" if value is None else f"{value:.{decimals}f}"
+        shown = "nan" if value is None else f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.2g}"
         if number.half_range is not None:
-            shown += f" +-{self.scale * number.half_range:.{decimals}f}"
+            half = self.scale * number.half_range
+            shown += f" +-{half:.{decimals}f}" if half < 1e6 else f" +-{half:.2g}"
         return shown + "*" * bool(number.nan) + (f" ({number.mark})" if number.mark else "")
 
 

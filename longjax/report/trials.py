@@ -124,6 +124,11 @@ class Trials:
         number = self.number(measure, arm, weights)
         return math.nan if number is None or number.value is None else number.value
 
+    def own(self, seed: int) -> pathlib.Path:
+        """-> the folder of a seed; of one seed alone it is the run's."""
+        folder = self.folder / f"seed_{seed}"
+        return folder if folder.is_dir() else self.folder
+
     def ppl(self, arm: str, length: int, weights: str | None = None) -> Number | None:
         return self.number(measures.ppl(length), arm, weights)
 
