@@ -16,6 +16,7 @@ from longjax.evals.questions import HowLikely
 from longjax.evals.ruler.kit import Kit
 from longjax.recall import Mixture, Phrases
 from longjax.tokenizer import Tokenizer
+from shape_names import checked
 from small_data import store_of
 from test_data import document
 
@@ -100,6 +101,13 @@ def test_values_are_said_in_the_order_of_the_text(desk):
 def test_excerpts_differ(desk):
     texts = [TOKENIZER.decode(question.tokens_T)[300:400] for question in asked(desk, "niah_single_2")]
     assert len(set(texts)) == len(texts)
+
+
+def test_array_names_tell_the_truth(desk):
+    with checked("longjax/drills") as seen:
+        for task in ("niah_single_2", "needle", "passkey", "manyshot"):
+            assert asked(desk, task, 2)
+    assert ("hidden", "tokens_T") in seen
 
 
 # What must not be learned.

@@ -62,12 +62,13 @@ class Desk:
     def excerpt(self, rng: np.random.Generator, tokens: int) -> str:
         """-> whole words from some place of the text, enough for so many tokens unless the text is short."""
         start = int(rng.integers(max(1, len(self.text) - CHARACTERS * tokens)))
-        return self.text[start : start + CHARACTERS * tokens].partition(" ")[2]
+        found = self.text[start : start + CHARACTERS * tokens]
+        return found.partition(" ")[2] or found
 
     @functools.lru_cache(4)  # noqa: B019 (a desk lives as long as its process): a sample asks for the same at all sizes
     def essays(self, seed: int, tokens: int) -> Essays:
         rng, words = np.random.default_rng(seed), []
-        while not words:  # a place in a table of code has no whole word
+        while not words:  # a place may hold blanks alone
             words = self.excerpt(rng, tokens).split()
         return Essays(words)
 
