@@ -186,7 +186,7 @@ def test_who_holds_beyond_is_what_the_ratios_say(found):
     assert beyond.breaks(beyond.ratio(found, "pi"))
     worse = changed(found, {("ntk_32k", 4096, "perplexity"): 3.0})
     assert beyond.breaks(beyond.ratio(worse, "ntk_32k"))
-    first, second = (beyond.findings(x, ["base", "pi", "ntk_32k"])[0] for x in (found, worse))
+    first, second = (beyond.findings(x, ["base", "pi", "ntk_32k"])[1] for x in (found, worse))
     assert "holds for ntk_32k" in first
     assert "breaks for pi" in first
     assert "holds for none" in second
@@ -249,6 +249,9 @@ def test_ranks_beside_those_of_the_paper(found):
 def test_all_that_the_page_shows_is_there(page):
     text = (page / "STUDY.md").read_text()
     links = [path for path in re.findall(r"\]\(([^)]+)\)", text) if not path.startswith("http")]
+    heads = {controlled.anchor(line) for line in text.splitlines() if line.startswith("#")}
+    assert {path[1:] for path in links if path.startswith("#")} <= heads
+    links = [path for path in links if not path.startswith("#")]
     figures = ("overview", "perplexity", "ruler_2048", "pretraining", "training")
     assert {"scores.csv", *(f"figures/{name}.png" for name in figures)} <= set(links)
     for path in links:

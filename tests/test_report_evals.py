@@ -323,6 +323,9 @@ def test_correlations():
     assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert found.low < found.value < found.high <= 1
     assert pearson(x[:3], y[:3]) is None
+    assert spearman(x[:4], x[:4]).p > 0.05  # 2 of 24 orders are as far from 0: four points are never sure
+    assert spearman(x[:4], x[:4]).sign == 0
+    assert spearman(x[:6], -x[:6]).sign == -1  # 2 of 720
     assert pearson(x, np.ones(5)) is None
 
 

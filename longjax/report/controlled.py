@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,19 +48,18 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
     pictured = out / FIGURES
     pictured.mkdir(parents=True, exist_ok=True)
     shown = [*overview.draw(found, pictured), *pictures.draw(found, pictured)]
-    sections = [question(found, pictured) for question in QUESTIONS]
-    agreed = paper.section(found, pictured)
+    sections = [*(question(found, pictured) for question in QUESTIONS), paper.section(found, pictured)]
     main, noise = main_table(found), seeds_table(found)
-    for table in (main, noise, *(t for s in (*sections, agreed) for t in s.tables)):
+    for table in (main, noise, *(t for s in sections for t in s.tables)):
         files.write(out / "tables" / f"{table.file}.csv", table.csv().encode())
     files.write(out / "scores.csv", traces.scores(found).encode())
     files.write(out / "positions.csv", traces.positions(found).encode())
-    files.write(out / "study.json", traces.data(found, [main, noise], [*sections, agreed]).encode())
+    files.write(out / "study.json", traces.data(found, [main, noise], sections).encode())
     said = main_markdown(found, main)
     parts = [
-        *opening(found, settings, shown),
+        *opening(found, settings, shown, sections),
         *results(found, main, noise, said, shown),
-        *questions(sections, agreed),
+        *questions(sections),
         *discussion(out),
         *closing(found, settings, folder),
     ]
@@ -67,14 +67,41 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
     return said
 
 
-def opening(found: Trials, settings: Mapping[str, Any], shown: Sequence[tuple[str, str]]) -> list[str]:
+def opening(
+    found: Trials, settings: Mapping[str, Any], shown: Sequence[tuple[str, str]], sections: Sequence[Section]
+) -> list[str]:
     title = f"# Context extension from {found.trained} to {found.extended} tokens: a controlled study"
     source = (
         "After [arXiv:2409.12181](https://arxiv.org/abs/2409.12181), by this repository's own code. This page, its "
         "sentences included, is made of the records of the run."
     )
     first = [picture(*x) for x in shown if x[0] == "overview.png"]
-    return [title, summary.abstract(found, settings), source, *first, "## Protocol", *summary.protocol(found, settings)]
+    return [
+        title,
+        summary.abstract(found, settings),
+        *first,
+        "## Answers in short",
+        "\n".join(f"- [{head.lstrip('# ')}](#{anchor(head)}) {answer(one)}" for head, one in headed(sections)),
+        source,
+        "## Protocol",
+        *summary.protocol(found, settings),
+    ]
+
+
+def headed(sections: Sequence[Section]) -> list[tuple[str, Section]]:
+    """-> each with its headline; the last, on the paper, has no letter."""
+    *asked, agreed = sections
+    letters = zip("abcdefghijklmnop", asked, strict=False)
+    return [*((f"### ({letter}) {one.title}", one) for letter, one in letters), (f"## {agreed.title}", agreed)]
+
+
+def anchor(head: str) -> str:
+    """-> what a headline is called in links."""
+    return re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-")
+
+
+def answer(one: Section) -> str:
+    return one.finding[0] if one.finding else "Not run."
 
 
 def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence[tuple[str, str]]) -> list[str]:
@@ -102,12 +129,9 @@ def notes(table: Table) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def questions(sections: Sequence[Section], agreed: Section) -> list[str]:
+def questions(sections: Sequence[Section]) -> list[str]:
     """-> the questions by letters, then the paper."""
-    parts = ["## Questions"]
-    for letter, one in zip("abcdefghijklmnop", sections, strict=False):
-        parts += section(f"### ({letter}) {one.title}", one)
-    return [*parts, *section(f"## {agreed.title}", agreed)]
+    return ["## Questions", *(part for head, one in headed(sections) for part in section(head, one))]
 
 
 def section(head: str, one: Section) -> list[str]:

@@ -1,5 +1,6 @@
 """The first words of a study's page, and its last: the abstract, what was run, and what it cannot tell."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,21 +23,21 @@ def lead(trials: Trials, settings: Settings) -> str:
     """Who is best at the length of the training."""
     ppl, score = measures.ppl(trials.extended), measures.ruler(trials.extended)
     score = score if ranked(trials, score, trials.main) else measures.passkey(trials.extended)
-    parts = [f"{best(trials, m)}" for m in (ppl, score) if leaders(trials, m)]
-    base = trials.value(measures.ppl(trials.trained), "base") if "base" in trials.main else float("nan")
-    own = f" (the base at its own {trials.trained}: {base:.2f})" if base == base else ""
+    parts = [best(trials, m) for m in (ppl, score) if leaders(trials, m)]
     count = sum(trials.kind(arm) != "base" for arm in trials.main)
     size = parameters(settings)
     model = f"a LLaMA of {size / 1e6:.0f} M parameters" if size else "a LLaMA"
     head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens on the same rows"
-    return f"{head}, {'; '.join(parts)}{own}." if parts else ""
+    return f"{head}, {'; '.join(parts)}." if parts else ""
 
 
 def best(trials: Trials, measure: Measure) -> str:
     """-> the leader, and who is level with it."""
     first, *level = leaders(trials, measure)
     what = "lowest perplexity" if measure.is_ppl else f"highest score on {measure.name}"
-    unit = "" if measure.is_ppl else " %"
+    base = trials.value(measures.ppl(trials.trained), "base") if "base" in trials.main else math.nan
+    own = "" if math.isnan(base) else f"; the base at its own {trials.trained}: {base:.2f}"
+    unit = own if measure.is_ppl else " %"
     tail = f", not surely ahead of {listed(level)}" if level else ", surely ahead of all others"
     return f"{first} has the {what} ({text(measure, trials.value(measure, first))}{unit}){tail}"
 
@@ -63,7 +64,7 @@ def tells(trials: Trials, settings: Settings) -> str:
     for name in ("exact", "approximate"):
         rho, _ = against_scores.coefficients(against_scores.pairs(trials, ppl, score, name))
         if rho:
-            verdict = "goes with" if rho.high < 0 else "goes against" if rho.low > 0 else "cannot be told to go with"
+            verdict = {-1: "goes with", 1: "goes against", 0: "does not surely go with"}[rho.sign]
             parts.append(f"{verdict} a higher score on RULER among {name} methods (rho {rho})")
     rhos = [rho.value for m in columns(trials) if (rho := between_seeds(trials, m)) is not None]
     alike = sum(rho >= ALIKE for rho in rhos)

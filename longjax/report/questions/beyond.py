@@ -151,9 +151,10 @@ def findings(trials: Trials, known: list[str]) -> list[str]:
         )
         both = [arm for arm in holding if arm in keeping]
         alone = [arm for arm in holding if arm in losing]
-        lines.append(
-            f"Both perplexity and RULER hold beyond: {listed(both)}."
-            + (f" Perplexity alone holds, and hides the loss of the task: {listed(alone)}." if alone else "")
+        lines.insert(
+            0,
+            f"At {trials.longest} both perplexity and RULER hold for {listed(both)}."
+            + (f" Perplexity alone holds, and hides the loss of the task, for {listed(alone)}." if alone else ""),
         )
     return lines
 

@@ -151,7 +151,7 @@ def told(trials: Trials) -> Claim:
     for score in against_scores.scores(trials):
         rho, _ = against_scores.coefficients(against_scores.pairs(trials, ppl, score, "exact"))
         if rho is not None:
-            verdicts.append(HOLDS if rho.high < 0 else NOT if rho.low > 0 else OPEN)
+            verdicts.append({-1: HOLDS, 1: NOT, 0: OPEN}[rho.sign])
             parts.append(f"{score.name} {rho}")
     sure = [v for v in set(verdicts) if v != OPEN]
     verdict = (

@@ -19,7 +19,8 @@ from longjax.report.wording import listed
 TITLE = "Where do our results agree with the paper's?"
 PROTOCOL = """The paper extended LLaMA-2 7B from 4096 to 32768 tokens; here everything is smaller, so numbers cannot be
 compared, but orders can. Ranks are over the methods that both have (1 is the best, ties share); Spearman's rho of the
-two orders has a 95 % interval over resampled methods. 'Surely' is: 95 % intervals over the questions, and all seeds, on
+two orders has a 95 % interval over resampled methods, and is sure where that leaves out 0 and a permutation test has
+p < 0.05. 'Surely' is: 95 % intervals over the questions, and all seeds, on
 one side. Of pairs, nine tenths must surely be so for a claim to hold, and one tenth must surely be the other way round
 for it not to hold; all other claims name their bounds. What is left cannot be told."""
 
@@ -31,7 +32,7 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     counted = "; ".join(f"{v}: {n}" for v, n in verdicts.items() if n)
     missing = () if shared else ("four methods or more of a column of the paper's Table 1",)
     tables = (ranks(trials, shared), agreements(shared)) if shared else ()
-    finding = (*orders(shared), f"Of {len(every)} claims: {counted}.", "\n".join(f"- {claim}" for claim in every))
+    finding = (f"Of {len(every)} claims: {counted}.", *orders(shared), "\n".join(f"- {claim}" for claim in every))
     return Section(TITLE, " ".join(PROTOCOL.split()), tables, (), finding, missing=missing)
 
 
@@ -85,11 +86,11 @@ def agreements(shared: dict[str, dict[str, tuple[float, float]]]) -> Table:
 
 def orders(shared: dict[str, dict[str, tuple[float, float]]]) -> list[str]:
     found = {name: x for name, pairs in shared.items() if (x := rho(pairs))}
-    sure = [f"{name} ({x})" for name, x in found.items() if x.low > 0]
-    against = [f"{name} ({x})" for name, x in found.items() if x.high < 0]
-    open_ = [f"{name} ({x})" for name, x in found.items() if x.low <= 0 <= x.high]
+    sure = [f"{name} ({x})" for name, x in found.items() if x.sign > 0]
+    against = [f"{name} ({x})" for name, x in found.items() if x.sign < 0]
+    open_ = [f"{name} ({x})" for name, x in found.items() if x.sign == 0]
     parts = [f"The orders agree by {listed(sure)}"] if sure else []
     parts += [f"they are reversed by {listed(against)}"] if against else []
-    parts += [f"by {listed(open_)} the interval contains 0: with so few methods nothing can be told"] if open_ else []
+    parts += [f"by {listed(open_)} nothing is sure with so few methods"] if open_ else []
     text = "; ".join(parts)
     return [text[0].upper() + text[1:] + "."] if text else []
