@@ -22,7 +22,7 @@ def write_task(own, name, records, settings=None):
     manifest = {"task": name, "settings": {"seed": 0} | (settings or {}), "n": len(records)}
     (own / "manifest.json").write_text(json.dumps(manifest))
     (own / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    (own / "cost.jsonl").write_text(json.dumps({"peak_bytes": 2**30}) + "\n")
+    (own / "cost.jsonl").write_text(json.dumps({"peak_bytes": 2**30, "device": "a made one"}) + "\n")
 
 
 def example(task, index, **fields):

@@ -41,10 +41,12 @@ def of_task(records: Sequence[Record], about: Record, cost: Record) -> Iterator[
 
 
 def costs(folder: pathlib.Path) -> Record:
-    """-> the largest memory of all parts of a task."""
+    """-> the largest memory of all parts of a task, and on what they ran."""
     found, _ = read(folder / COST)
     peaks = [r["peak_bytes"] for r in found if r.get("peak_bytes")]
-    return {"peak_bytes": max(peaks)} if peaks else {}
+    devices = dict.fromkeys(r["device"] for r in found if r.get("device"))
+    said = {"device": ", ".join(devices)} if devices else {}
+    return said | {"peak_bytes": max(peaks)} if peaks else said
 
 
 def example_values(records: Sequence[Record]) -> list[float | None]:

@@ -1,7 +1,7 @@
 """The first words of a study's page, and its last: the abstract, what was run, and what it cannot tell."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longjax.report import measures
@@ -91,7 +91,7 @@ def parameters(settings: Settings) -> int:
 def protocol(trials: Trials, settings: Settings) -> list[str]:
     """-> paragraphs, as far as settings.json says."""
     preset = settings.get("preset", {})
-    parts = [model(preset, parameters(settings), trials), recipe(preset, trials), tests(trials)]
+    parts = [model(preset, parameters(settings), trials), recipe(preset, trials), tests(trials), machine(trials)]
     seeds = (
         f"{len(trials.seeds)} seeds were run. Each is a study of its own: another initialisation and order of data of "
         "the base, and all extensions of that base on other rows; all seeds are asked the same questions. Numbers are "
@@ -151,6 +151,22 @@ def tests(trials: Trials) -> str:
     }
     asked = dict.fromkeys(words[m.benchmark] for m in columns(trials))
     return f"All methods are put to the same questions, and decode greedily: {'; '.join(asked)}." if asked else ""
+
+
+def machine(trials: Trials) -> str:
+    """-> on what the answers were given, and the time that arms took."""
+    devices = dict.fromkeys(r["device"] for rows in trials.rows.values() for r in rows if r.get("device"))
+    training = [x for rows in trials.rows.values() if (x := rows[0].get("train_seconds"))]
+    asking = [sum(r.get("seconds", 0.0) for r in rows) for rows in trials.rows.values()]
+    parts = [f"Device: {listed(devices)}"] if devices else []
+    parts += [f"a training took {span(training)}"] if training else []
+    parts += [f"all answers of an arm took {span(asking)}"]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}, several side by side."
+
+
+def span(seconds: Sequence[float]) -> str:
+    return f"{min(seconds):.0f} to {max(seconds):.0f} s"
 
 
 def missing(trials: Trials) -> list[str]:
