@@ -128,8 +128,10 @@ def seeds_table(trials: Trials) -> Table:
 def agreement(trials: Trials) -> str:
     """-> a sentence on how alike two seeds rank the methods."""
     found = {m.name: rho for m in columns(trials) if (rho := between_seeds(trials, m)) is not None}
+    if len(trials.seeds) < 2:
+        return "There is one seed only, so nothing is known of how much another base and order of data would change."
     if not found:
-        return "There is one seed only, so nothing is known of how far another base and order of data would change."
+        return "With fewer than four methods, or all alike, the seeds' orders cannot be compared."
     alike = [name for name, rho in found.items() if rho.value >= ALIKE]
     less = [f"{name} ({rho.value:+.2f})" for name, rho in found.items() if rho.value < ALIKE]
     return (

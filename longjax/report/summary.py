@@ -26,7 +26,7 @@ def lead(trials: Trials, settings: Settings) -> str:
     parts = [best(trials, m) for m in (ppl, score) if leaders(trials, m)]
     count = sum(trials.kind(arm) != "base" for arm in trials.main)
     size = parameters(settings)
-    model = f"a LLaMA of {size / 1e6:.0f} M parameters" if size else "a LLaMA"
+    model = f"a LLaMA of {size / 1e6:.3g} M parameters" if size else "a LLaMA"
     head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens on the same rows"
     return f"{head}, {'; '.join(parts)}." if parts else ""
 
@@ -68,14 +68,10 @@ def tells(trials: Trials, settings: Settings) -> str:
             parts.append(f"{verdict} a higher score on RULER among {name} methods (rho {rho})")
     rhos = [rho.value for m in columns(trials) if (rho := between_seeds(trials, m)) is not None]
     alike = sum(rho >= ALIKE for rho in rhos)
-    seeds = (
-        f"two seeds rank the methods alike (rho of at least {ALIKE}) by {alike} of {len(rhos)} measures"
-        if rhos
-        else "there is one seed only"
-    )
-    told = [f"lower perplexity {listed(parts)}"] if parts else []
-    sentence = "; ".join([*told, seeds])
-    return sentence[0].upper() + sentence[1:] + "."
+    seeds = f"two seeds rank the methods alike (rho of at least {ALIKE}) by {alike} of {len(rhos)} measures"
+    told = [f"lower perplexity {listed(parts)}"] * bool(parts) + [seeds] * bool(rhos)
+    sentence = "; ".join(told + ["there is one seed only"] * (len(trials.seeds) < 2))
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 def parameters(settings: Settings) -> int:
@@ -114,7 +110,7 @@ def model(preset: Settings, size: int, trials: Trials) -> str:
     if {"steps", "rows"} <= base.keys():
         tokens = base["steps"] * base["rows"] * trials.trained
         line += (
-            f", pretrained from nothing on {tokens / 1e6:.0f} M tokens ({base['steps']} steps of {base['rows']} rows)"
+            f", pretrained from nothing on {tokens / 1e6:.3g} M tokens ({base['steps']} steps of {base['rows']} rows)"
         )
     return line + f"; {taught(preset.get('base_stages', ()))}."
 
@@ -134,7 +130,7 @@ def recipe(preset: Settings, trials: Trials) -> str:
     tokens = one["steps"] * one["rows"] * trials.extended
     return (
         f"Trained methods see the same {one['steps'] * one['rows']} rows of {trials.extended} tokens "
-        f"({tokens / 1e6:.0f} M) in the same order: {one['steps']} updates of {one['rows']} rows, learning rate "
+        f"({tokens / 1e6:.3g} M) in the same order: {one['steps']} updates of {one['rows']} rows, learning rate "
         f"{one['learning_rate']:g}, schedule {one['schedule']}; EMA of weights {one['ema']:g}, which are what is "
         f"evaluated unless raw weights are named; {taught(preset.get('extend_stages', ()))}. Frozen methods change the "
         "base's attention or positions and train nothing. Only the method differs."

@@ -17,13 +17,9 @@ def text(measure: Measure, value: float) -> str:
     """-> perplexity as it is, all else in per cent."""
     if math.isnan(value):
         return "not run"
-    return (
-        f"{value:.2f}"
-        if measure.is_ppl and value < 1000
-        else f"{value:.3g}"
-        if measure.is_ppl
-        else f"{100 * value:.1f}"
-    )
+    if not measure.is_ppl:
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if value < 1000 else f"{value:.0f}" if value < 1e6 else f"{value:.2g}"
 
 
 def with_numbers(trials: Trials, measure: Measure, arms: Sequence[str]) -> str:
