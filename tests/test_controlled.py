@@ -214,6 +214,21 @@ def test_claims_turn_with_the_numbers(found):
     assert claims.windows(changed(found, {("lm_infinite", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
 
 
+@pytest.mark.parametrize(
+    ("ruler", "needle", "verdict"),
+    [
+        (["ntk_64k", "ntk_32k"], ["ntk_32k"], claims.HOLDS),
+        (["ntk_32k", "clex"], ["pi", "ntk_64k"], claims.OPEN),  # not surely ahead; not surely behind
+        (["clex"], ["pi", "yarn"], claims.NOT),
+        (["ntk_32k"], ["pi"], claims.OPEN),  # they say different things
+        ([], [], claims.UNRUN),
+    ],
+)
+def test_the_best_is_who_surely_leads(found, monkeypatch, ruler, needle, verdict):
+    monkeypatch.setattr(claims, "leaders", lambda _, measure: ruler if measure.benchmark == "ruler" else needle)
+    assert claims.best(found).verdict == verdict
+
+
 def test_pairs_must_surely_be_so(found):
     measure = measures.ppl(EXTENDED)
     assert claims.pairs(found, measure, ["ntk_32k"], ["lm_infinite"])[0] == claims.HOLDS

@@ -36,7 +36,8 @@ def claims(trials: Trials) -> list[Claim]:
 
 
 def headline(trials: Trials) -> list[Measure]:
-    return [measures.ruler(trials.extended), measures.needle(trials.extended)]
+    """-> RULER where training ended, and the needle at all lengths, as in Table 1."""
+    return [measures.ruler(trials.extended), measures.needle()]
 
 
 def run(trials: Trials, measure: Measure, arms: Sequence[str]) -> list[str]:
@@ -82,9 +83,9 @@ def best(trials: Trials) -> Claim:
         if not order or not arms:
             continue
         led = [arm for arm in arms if arm in order]
-        verdicts.append(HOLDS if order[0] in arms else OPEN if led else NOT)
-        others = [arm for arm in order[1:] if arm not in arms]
-        level = f", not surely ahead of {with_numbers(trials, measure, others)}" if others else ""
+        others = [arm for arm in order if arm not in arms]
+        verdicts.append(NOT if not led else OPEN if others else HOLDS)
+        level = f", not surely ahead of {with_numbers(trials, measure, order[1:])}" if order[1:] else ""
         parts.append(
             f"{measure.name}: {with_numbers(trials, measure, order[:1])} leads{level}; "
             f"NTK: {with_numbers(trials, measure, arms)}."
