@@ -30,7 +30,7 @@ QUESTIONS: tuple[Question, ...] = (  # (a), (b) and so on
     position_tables.section, landmark_memory.section, averaging.section, self_extend_maps.section,
     against_scores.section, scorers.section, beyond.section, cost.section,
 )  # fmt: skip
-AGAIN = "python -m tools.study_report --run_dir={} --out=results/study"
+AGAIN = "python -m tools.study_report --run_dir=RUN_DIR --out=results/study"
 SHORT = 8  # lines of a table
 FIGURES, DISCUSSION, PAGE = "figures", "discussion.md", "STUDY.md"
 
@@ -61,7 +61,7 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
         *results(found, main, noise, said, shown),
         *questions(sections),
         *discussion(out),
-        *closing(found, settings, folder),
+        *closing(found, settings),
     ]
     files.write(out / PAGE, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return said
@@ -166,7 +166,7 @@ def arms(found: Trials) -> list[str]:
     return ["<details><summary>Arms and their parameters</summary>", "\n".join(said), "</details>"] if said else []
 
 
-def closing(found: Trials, settings: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
+def closing(found: Trials, settings: Mapping[str, Any]) -> list[str]:
     limits = "\n".join(f"- {line}" for line in summary.limits(found, settings))
     where = (
         "[scores.csv](scores.csv) has a line for every score: seed, arm, weights, benchmark, task, length, value, "
@@ -179,7 +179,7 @@ def closing(found: Trials, settings: Mapping[str, Any], folder: pathlib.Path) ->
         limits,
         "## Where every number comes from",
         where,
-        "    " + "\n    ".join([COMMAND, AGAIN.format("RUN_DIR")]),
+        "    " + "\n    ".join([COMMAND, AGAIN]),
         *arms(found),
         "<details><summary>Settings of the run</summary>",
         "```json\n" + json.dumps(settings, indent=1, sort_keys=True) + "\n```",
