@@ -17,6 +17,7 @@ from longjax.job import suggestion
 from longjax.launch import Place
 from longjax.methods import METHODS
 from longjax.progress import Board
+from longjax.report import controlled
 from longjax.workers import Comparison, Crew, Pretraining
 from longjax.workspace import Workspace
 
@@ -60,7 +61,10 @@ def main() -> None:
     crew = Crew(choice().workers or preset.workers, (space.folder / "compiled").absolute(), board)
     crew.do(bases, alone=True)
     crew.do(comparisons)
-    print(f"\n{report.write(space.folder)}\n\nreport and plots: {space.folder}/report.md")
+    if len(studies) > 1:
+        print(f"\n{controlled.write(space.folder, page := space.folder / 'report')}\n\n{page / controlled.PAGE}")
+    else:
+        print(f"\n{report.write(space.own)}\n\nreport and plots: {space.own}/report.md")
 
 
 def of_seeds(space: Workspace) -> list[Workspace]:

@@ -132,6 +132,8 @@ H200_100M = Preset(
     },
     tests={
         "perplexity": At(HELD_OUT, (1024, *LONG)),
+        "perplexity_lceg": At(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "perplexity_landmark": At(PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
         "passkey": PasskeyTest("study", 4, passkey_depths="0,0.33,0.67,1"),
         "needle_number": NeedleTest("number", needle_depths=16),
         "needle": NeedleTest(needle_depths=8),
@@ -139,8 +141,6 @@ H200_100M = Preset(
         "manyshot": At(ManyShot("10,60,140,290,590"), (32_768,), most=8),
         "ruler_32k": At(Ruler(ruler_samples=4), (32_768,)),
         "needle_lceg": At(NeedleTest(needle_depths=8, needle_bos="lceg"), (2048, 8192, 16_384)),
-        "perplexity_lceg": At(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
-        "perplexity_landmark": At(PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
     },
     few=("perplexity", "passkey", "needle_number"),
     only={"landmark": ("perplexity_landmark",)},

@@ -1,0 +1,116 @@
+"""The arms of a study, the workers that run them, and what they are asked."""
+
+import dataclasses
+import pathlib
+import time
+
+import pytest
+
+from longjax import arms, held_out, workers
+from longjax.data import write_store
+from longjax.evals.material import Material
+from longjax.methods import METHODS
+from longjax.methods.ds_bf16 import DeepSpeedTables
+from longjax.preset import At, Variant
+from longjax.presets import H200_100M, MINI
+from longjax.progress import Board
+from longjax.text import Document
+from longjax.tokenizer import Tokenizer
+
+BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+
+
+def test_every_method_of_a_study_is_put_to_its_tests():
+    for preset in (MINI, H200_100M):
+        for name in preset.methods:
+            arm = arms.main_arm(preset, name)
+            assert arm.taught is None
+            assert arm.recipe == preset.extend
+            assert set(preset.tests) >= {*arm.tests, *arm.few}
+
+
+def test_tests_of_one_method_alone_and_tests_that_it_is_spared():
+    landmark, pi = (arms.main_arm(H200_100M, name) for name in ("landmark", "pi"))
+    assert "perplexity_landmark" in landmark.tests
+    assert "perplexity_landmark" not in pi.tests
+    assert {"ruler_32k", "needle_lceg"} <= {*pi.tests} - {*landmark.tests}
+
+
+def test_variants_differ_in_what_they_say_and_in_nothing_else():
+    found = {arm.name: arm for arm in arms.variants(H200_100M, seed=0)}
+    yarn, larger = found["yarn_ds_bf16"], found["yarn_batch64"]
+    assert yarn.method == larger.method == METHODS["yarn"]()
+    assert isinstance(yarn.taught.rope, DeepSpeedTables)
+    assert yarn.recipe == H200_100M.extend
+    recipe = larger.recipe
+    assert recipe.steps * recipe.rows == yarn.recipe.steps * yarn.recipe.rows  # the same tokens
+    assert dataclasses.replace(recipe, rows=8, steps=40, warmup=5, ema=0.9) == yarn.recipe
+    assert larger.tests == H200_100M.few
+    assert {arm.name for arm in arms.variants(H200_100M, seed=1)} == {
+        name for name, what in H200_100M.variants.items() if what.seeds is None
+    }
+
+
+def test_a_variant_keeps_the_settings_of_its_preset():
+    preset = dataclasses.replace(MINI, variants={"x": Variant("self_extend", {"group": 8})})
+    (arm,) = arms.variants(preset, 0)
+    assert arm.method == METHODS["self_extend"](**MINI.settings["self_extend"] | {"group": 8})
+
+
+def test_workers_share_cores_and_gpus():
+    slots = workers.shares(4, ["3", "5"], 0.2)
+    assert [slot.gpu for slot in slots] == ["3", "5", "3", "5"]
+    cores = [core for slot in slots for core in slot.cores]
+    assert len(cores) == len(set(cores))
+    assert all(slot.gpu is None for slot in workers.shares(2, [], 0.2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """A job that says who did it, or fails."""
+
+    name: str
+    fails: bool = False
+
+    def __call__(self, report):
+        if self.fails:
+            raise ValueError(f"{self.name} failed")
+        report(1.0, "done")
+
+
+def test_a_job_that_fails_leaves_the_others_alone(tmp_path):
+    jobs = [Sum("a"), Sum("b", fails=True), Sum("c"), Sum("d")]
+    board = Board(dict.fromkeys("abcd", 1.0), period=0)
+    with pytest.raises(ValueError, match="b failed"):
+        workers.Crew(2, tmp_path, board).do(jobs)
+    for _ in range(100):  # what they said is on its way
+        if board.done == {"a": 1.0, "b": 0.0, "c": 1.0, "d": 1.0}:
+            return
+        time.sleep(0.1)
+    raise AssertionError(board.done)
+
+
+def test_held_out_text_is_all_of_a_split_and_nothing_else(tmp_path):
+    names = [f"book {i}" for i in range(60)]
+    documents = [Document(name, f"Of {name}.\nIt says {name} again, twice.\n" * 20) for name in names]
+    store = write_store(tmp_path / "store", documents, Tokenizer(BASE))
+    held_out.write(tmp_path / "eval", store, "test", Tokenizer(BASE), seed=0)
+    text = (tmp_path / "eval" / "haystack" / "held_out.txt").read_text()
+    mine = [d.text for d in documents if d.split == "test"]
+    assert mine
+    assert sorted(text.split("\n")) == sorted("\n".join(mine).split("\n"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "eval").rglob("*")}
+    held_out.write(tmp_path / "eval", store, "test", Tokenizer(BASE), seed=0)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "eval").rglob("*")}
+
+
+def test_a_test_at_lengths_of_its_own():
+    asked = []
+
+    class Spy:
+        def tasks(self, material):
+            asked.append((material.lengths, material.most))
+            return []
+
+    At(Spy(), (1, 2), 3).tasks(Material(pathlib.Path(), Tokenizer(BASE), (64,)))
+    assert asked == [((1, 2), 3)]
