@@ -165,7 +165,10 @@ def train_step(
     """
     rows = batch["tokens_BT"].shape[0]
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
-    sums, grads = over_micro_batches(model, state, batch, key, rows // (recipe.micro_rows or rows))
+    micro = recipe.micro_rows or rows
+    if rows % micro:
+        raise ValueError(f"--micro_rows={micro} must divide the {rows} sequences of an update")
+    sums, grads = over_micro_batches(model, state, batch, key, rows // micro)
     weight = batch["weights_BT"].sum()
     loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, in_float32(grads))
     norm = optax.tree.norm(grads)

@@ -56,6 +56,11 @@ def test_micro_batches_change_nothing():
             assert np.abs(x - whole.trained[path]).mean() < 1e-6, path
 
 
+def test_micro_batches_divide_an_update():
+    with pytest.raises(ValueError, match="--micro_rows=3 must divide the 4 sequences"):
+        trained(dataclasses.replace(RECIPE, micro_rows=3), 1)
+
+
 def test_what_is_computed_again_changes_nothing():
     found = {}
     softmax = Fused(Plain(), Dense())
