@@ -2,9 +2,9 @@
 breaks a page.
 """
 
+import dataclasses
 import json
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -102,11 +102,13 @@ def test_all_sections_know_trials_without_any_evaluation_of_theirs(tmp_path):
 # Rules, each on numbers that decide it
 
 
-class Fake(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fake:
     """Trials of which only the values and differences are asked."""
 
     values: dict
     arms: list
+    main: tuple = ()
     trained: int = 2048
     extended: int = 16384
     seeds: tuple = (0, 1)
@@ -139,22 +141,31 @@ def test_a_difference_is_sure_if_its_interval_and_all_seeds_agree():
     assert comparing.in_words(torn, ppl(8).column).endswith("; within noise)")
 
 
-def test_a_change_of_the_ranking_is_named():
+def test_a_change_of_relations_is_named():
     m = ppl(16384)
     values = {"pi": 9.0, "ntk_64k": 9.5, "clex": 9.7, "pi_ds_bf16": 9.6}
-    fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
-    said = position_tables.changes(fake, ["pi"], m)
-    assert said == f"{m.name}: 1 of 3 pairs change their order (pi/ntk_64k); surely in both orders: pi/ntk_64k."
-    assert position_tables.answer(fake, ["pi"], [m]).startswith(f"The ranking changes: pi/ntk_64k by {m.name} stand in")
-    values["pi_ds_bf16"] = 9.1
-    fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
-    assert position_tables.changes(fake, ["pi"], m) == f"{m.name}: the order is the same with both tables (3 pairs)."
-    assert position_tables.answer(fake, ["pi"], [m]).startswith(
-        f"No pair of methods surely changes its order, by {m.name}:"
+    said = position_tables.relations(fake(m, values), ["pi"], [m])
+    assert said.startswith("The ranking turns round: pi and ntk_64k: pi surely ahead with float32, ntk_64k surely")
+    said = position_tables.relations(fake(m, values | {"pi_ds_bf16": 9.1}), ["pi"], [m])
+    assert said == "No pair is surely turned round. No relation changes."
+    tied = fake(m, values | {"pi_ds_bf16": 9.505})  # behind ntk_64k by less than the noise
+    assert position_tables.changes(tied, ["pi"], m) == [position_tables.Change("pi", "ntk_64k", 1, 0)]
+    assert "a tie with rounded tables" in position_tables.relations(tied, ["pi"], [m])
+
+
+def test_whom_the_tables_harm():
+    m = ruler(16384)
+    said = position_tables.harm(
+        fake(m, {"yarn": 0.5, "yarn_ds_bf16": 0.3, "ntk_32k": 0.5, "ntk_32k_ds_bf16": 0.501}), ["yarn", "ntk_32k"], [m]
     )
-    values["pi_ds_bf16"] = 9.505  # behind ntk_64k by less than the noise
-    fake = Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
-    assert position_tables.changes(fake, ["pi"], m).endswith("(pi/ntk_64k); none is sure of both orders.")
+    assert said == (
+        "Trained with rounded tables, yarn surely loses 20.0 points of RULER 16384 (50.0 to 30.0); "
+        "ntk_32k surely loses nothing."
+    )
+
+
+def fake(m, values):
+    return Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
 
 
 def test_verdicts_count_and_name():

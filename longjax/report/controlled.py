@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longjax import files
-from longjax.report import overview, pictures, summary, traces, trials
+from longjax.report import inside, overview, pictures, recovery, summary, traces, trials
 from longjax.report.overall import agreement, main_markdown, main_table, seeds_table
 from longjax.report.questions import (
     against_scores,
@@ -50,11 +50,12 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
     shown = [*overview.draw(found, pictured), *pictures.draw(found, pictured)]
     sections = [*(question(found, pictured) for question in QUESTIONS), paper.section(found, pictured)]
     main, noise = main_table(found), seeds_table(found)
-    for table in (main, noise, *(t for s in sections for t in s.tables)):
+    own = [module.table(found) for module in (inside, recovery) if module.finding(found)]
+    for table in (main, noise, *own, *(t for s in sections for t in s.tables)):
         files.write(out / "tables" / f"{table.file}.csv", table.csv().encode())
     files.write(out / "scores.csv", traces.scores(found).encode())
     files.write(out / "positions.csv", traces.positions(found).encode())
-    files.write(out / "study.json", traces.data(found, [main, noise], sections).encode())
+    files.write(out / "study.json", traces.data(found, [main, noise, *own], sections).encode())
     said = main_markdown(found, main)
     parts = [
         *opening(found, settings, shown, sections),
@@ -111,6 +112,7 @@ def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence
         said,
         notes(main),
         missing,
+        *beside(found),
         "### What is noise",
         agreement(found),
         markdown(noise.text(), left=1),
@@ -118,6 +120,19 @@ def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence
         "### Figures",
         *(picture(*x) for x in shown if x[0] != "overview.png"),
     ]
+
+
+def beside(found: Trials) -> list[str]:
+    """-> what a reader must know of the base, and of methods that have not recovered."""
+    parts = []
+    if said := inside.finding(found):
+        table = inside.table(found)
+        parts += [f"### {inside.TITLE}", said, markdown(table.text(), left=1), notes(table)]
+    if said := recovery.finding(found):
+        table = recovery.table(found)
+        parts += [f"### {recovery.TITLE}", said, markdown(table.text()), notes(table)]
+        parts += ["\n".join(f"- {line}" for line in recovery.why(found))]
+    return parts
 
 
 def picture(name: str, title: str) -> str:

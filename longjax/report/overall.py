@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.report import measures
+from longjax.report import measures, recovery
 from longjax.report.correlation import Correlation, spearman
 from longjax.report.measures import Measure
 from longjax.report.rows import Number, Subject
@@ -15,6 +15,7 @@ from longjax.report.trials import Trials
 from longjax.report.wording import listed
 
 ALIKE = 0.9  # Spearman's rho of two seeds
+DAGGER = " &dagger;"
 
 
 def columns(trials: Trials) -> list[Measure]:
@@ -48,13 +49,16 @@ def main_table(trials: Trials) -> Table:
         "the sentence's facts found, mean over depths and lengths), pass keys (mean over depths and lengths), "
         "many-shot TREC (mean over numbers of examples), RULER (mean of its 13 tasks).",
         "Mean of the seeds +- half their range. Bold: the best, and who is not surely worse (see below).",
+        *["&dagger; Not recovered when the training ended (see below)."] * bool(recovery.unrecovered(trials)),
     )
     return Table("main", "All methods", tuple(m.column for m in asked), lines, notes)
 
 
 def main_markdown(trials: Trials, table: Table) -> str:
-    """-> the table, those who lead within noise in bold."""
+    """-> the table, those who lead within noise in bold, a dagger at those who have not recovered."""
     cells = table.text()
+    for arm in recovery.unrecovered(trials):
+        cells[1 + trials.main.index(arm)][0] += DAGGER
     first = len(cells[0]) - len(table.columns)
     for j, measure in enumerate(columns(trials)):
         for arm in leaders(trials, measure):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longjax.report import measures
+from longjax.report import inside, measures, recovery
 from longjax.report.measures import Measure
 from longjax.report.overall import ALIKE, agreement, between_seeds, columns, leaders, not_run, ranked
 from longjax.report.questions import against_scores, beyond
@@ -15,8 +15,11 @@ Settings = Mapping[str, Any]
 
 
 def abstract(trials: Trials, settings: Settings) -> str:
-    """-> three sentences, of what was run."""
-    return " ".join(sentence for part in (lead, further, tells) if (sentence := part(trials, settings)))
+    """-> paragraphs, of what was run: who leads; what it cannot tell; what else it says."""
+    first = [recovery.finding(trials), inside.finding(trials)]
+    rest = [further(trials, settings), tells(trials, settings)]
+    parts = [lead(trials, settings), *first, " ".join(part for part in rest if part)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def lead(trials: Trials, settings: Settings) -> str:
@@ -50,7 +53,7 @@ def further(trials: Trials, settings: Settings) -> str:
         return ""
     holding = [arm for arm, x in found.items() if beyond.holds(x)]
     kept = {arm: x for arm in arms if (x := beyond.kept(trials, arm)) is not None}
-    both = [arm for arm in holding if arm in kept and beyond.lowest(kept[arm]) >= beyond.KEEPS]
+    both = [arm for arm in holding if arm in kept and beyond.keeps(kept[arm])]
     tail = f", and of those RULER's score is kept by {listed(both)}" if kept else ""
     return (
         f"At {trials.longest}, beyond any training, perplexity stays within {100 * (beyond.HOLDS - 1):.0f} % for "

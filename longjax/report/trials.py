@@ -30,6 +30,7 @@ MAIN = (
 )  # fmt: skip
 WEIGHTS = ("ema", "given", "raw")  # of those that an arm has, the first are meant where none are named
 RESAMPLES = 4000
+NEGLIGIBLE = 0.001  # of a perplexity: a smaller difference is none
 Key = tuple[str, str, int]  # arm, weights, seed
 Answers = dict[str, list[Record]]  # by task
 
@@ -40,6 +41,7 @@ class Versus:
 
     by_seed: dict[int, Paired]
     together: Paired
+    least: float = 0.0  # what is smaller is no difference
 
     @property
     def difference(self) -> float:
@@ -51,10 +53,10 @@ class Versus:
 
     @property
     def sure(self) -> bool:
-        """Whether 95 % of the resamples and all seeds are on one side of 0."""
+        """Whether 95 % of the resamples and all seeds are on one side of 0, and it is not too small to matter."""
         low, high = self.interval
         signs = {math.copysign(1, x.difference) for x in self.by_seed.values()}
-        return (low > 0 or high < 0) and len(signs) == 1
+        return (low > 0 or high < 0) and len(signs) == 1 and abs(self.difference) >= self.least
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,9 +83,12 @@ class Trials:
         names = {arm for arm, _, _ in self.rows}
         return sorted(names, key=lambda arm: (rank(self.kind(arm)), order.get(arm, len(MAIN)), arm))
 
-    @property
+    @functools.cached_property
     def main(self) -> list[str]:
-        return [arm for arm in self.arms if arm in MAIN]
+        """-> those of MAIN that were put to RULER; all of MAIN where nobody was."""
+        known = [arm for arm in self.arms if arm in MAIN]
+        full = {arm for (arm, _, _), rows in self.rows.items() if any(r["benchmark"] == "ruler" for r in rows)}
+        return [arm for arm in known if arm in full] or known
 
     @property
     def seeds(self) -> list[int]:
@@ -146,7 +151,10 @@ class Trials:
             one, two = self.records(measure, a, seed, weights_a), self.records(measure, b, seed, weights_b)
             found = subtracted(measure, one, two)
             parts |= {seed: found} if found is not None else {}
-        return Versus(parts, mean_of(list(parts.values()))) if parts else None
+        if not parts:
+            return None
+        together = mean_of(list(parts.values()))
+        return Versus(parts, together, NEGLIGIBLE * abs(together.a) if measure.is_ppl else 0.0)
 
 
 def read(folder: pathlib.Path, trained: int, extended: int) -> Trials:

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from longjax.report import measures
+from longjax.report import measures, recovery
 from longjax.report.correlation import Correlation, pearson, spearman
 from longjax.report.figures import scatters
 from longjax.report.measures import Measure
@@ -24,9 +24,9 @@ GROUPS = ("exact", "approximate", "all")
 PROTOCOL = """Perplexity is that of held-out text at the length of the training. Each method is one point, the mean
 of its seeds; the base, which was not extended, is none. Spearman's rho compares ranks, Pearson's r the score with the
 logarithm of perplexity; their 95 % intervals are over resampled methods. A correlation is sure where the interval
-leaves out 0 and a permutation test has p < 0.05 (four methods never are). A method whose perplexity has broken down
-scores badly on everything, and a few such points make any correlation: the columns 'without failures' leave out
-methods with more than twice the lowest perplexity."""
+leaves out 0 and a permutation test has p < 0.05 (four methods never are). A method that has not recovered, or whose
+perplexity has broken down, scores badly on everything, and a few such points make any correlation: the columns
+'without failures' leave out methods that have not recovered and those with more than twice the lowest perplexity."""
 
 
 def section(trials: Trials, folder: pathlib.Path) -> Section:
@@ -65,18 +65,17 @@ def group(trials: Trials, name: str) -> list[str]:
     return [arm for arm in arms if name == "all" or trials.kind(arm).startswith(name)]
 
 
-def pairs(
-    trials: Trials, ppl: Measure, score: Measure, name: str, most: float = np.inf
-) -> list[tuple[str, float, float]]:
-    """-> arm, perplexity, score, of those that have both; perplexity at most so many times the lowest."""
+def pairs(trials: Trials, ppl: Measure, score: Measure, name: str) -> list[tuple[str, float, float]]:
+    """-> arm, perplexity, score, of those that have both."""
     found = [(arm, trials.value(ppl, arm), trials.value(score, arm)) for arm in group(trials, name)]
-    good = [x for x in found if np.isfinite(x[1:]).all()]
-    low = min((trials.value(ppl, arm) for arm in group(trials, "all")), default=np.nan, key=or_most)
-    return [x for x in good if x[1] <= most * low]
+    return [x for x in found if np.isfinite(x[1:]).all()]
 
 
-def or_most(x: float) -> float:
-    return x if np.isfinite(x) else np.inf
+def able(trials: Trials, ppl: Measure, score: Measure, name: str) -> list[tuple[str, float, float]]:
+    """-> the same of methods that have recovered, and whose perplexity has not broken down."""
+    most = FAILED * min((x[1] for x in pairs(trials, ppl, score, "all")), default=np.inf)
+    found = pairs(trials, ppl, score, name)
+    return [x for x in found if x[1] <= most and x[0] not in recovery.unrecovered(trials)]
 
 
 def coefficients(found: Sequence[tuple[str, float, float]]) -> tuple[Correlation | None, Correlation | None]:
@@ -93,9 +92,9 @@ def correlations(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> Tabl
     lines = []
     for score in asked:
         for name in GROUPS:
-            every, able = pairs(trials, ppl, score, name), pairs(trials, ppl, score, name, FAILED)
-            numbers = [*map(shown, coefficients(every)), shown(coefficients(able)[0])]
-            counts = [Number(float(len(x))) for x in (every, able)]
+            every, fit = pairs(trials, ppl, score, name), able(trials, ppl, score, name)
+            numbers = [*map(shown, coefficients(every)), shown(coefficients(fit)[0])]
+            counts = [Number(float(len(x))) for x in (every, fit)]
             label = f"{score.name}, {name}"
             lines.append((Subject(score.name, "", "", name, label), (counts[0], *numbers[:2], counts[1], numbers[2])))
     head = (
@@ -120,42 +119,22 @@ def by_length(trials: Trials) -> list[Table]:
 
 
 def findings(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> list[str]:
-    every = [sentence for name in ("exact", "approximate") if (sentence := finding(trials, ppl, asked, name))]
-    return [in_short(trials, ppl, asked), *every]
-
-
-def in_short(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> str:
-    """-> on how many scores it does, surely."""
-    parts = []
+    """-> the answer: on how many scores, surely; then all coefficients of methods without failures."""
+    parts, lines = [], []
     for name in ("exact", "approximate"):
-        found = [x for m in asked if (x := coefficients(pairs(trials, ppl, m, name))[0])]
-        able = [x for m in asked if (x := coefficients(pairs(trials, ppl, m, name, FAILED))[0])]
-        sure, still = (sum(x.sign < 0 for x in group) for group in (found, able))
+        found, fit = (
+            {m.name: x for m in asked if (x := coefficients(select(trials, ppl, m, name))[0])}
+            for select in (pairs, able)
+        )
+        sure, still = ([m for m, x in group.items() if x.sign < 0] for group in (found, fit))
         parts += [
-            f"among {name} methods on {sure} of {len(found)} scores ({still} of {len(able)} without failures)"
-        ] * bool(found)
-    return f"Who has the lower perplexity surely tends to have the higher score {listed(parts)}."
-
-
-def finding(trials: Trials, ppl: Measure, asked: Sequence[Measure], name: str) -> str:
-    """-> what the intervals allow to be said of one group."""
-    rho = {m.name: coefficients(pairs(trials, ppl, m, name))[0] for m in asked}
-    able = {m.name: coefficients(pairs(trials, ppl, m, name, FAILED))[0] for m in asked}
-    sure = [said(m, x) for m, x in rho.items() if x and x.sign < 0]
-    against = [said(m, x) for m, x in rho.items() if x and x.sign > 0]
-    open_ = [said(m, x) for m, x in rho.items() if x and x.sign == 0]
-    if not sure + against + open_:
-        return ""
-    parts = [f"Among {name} methods, lower perplexity goes with higher scores on {listed(sure)}"] if sure else []
-    parts += [f"the reverse holds on {listed(against)}"] if against else []
-    parts += [f"nothing is sure on {listed(open_)}"] if open_ else []
-    still = [m for m, x in able.items() if x and x.sign < 0]
-    known = [m for m, x in able.items() if x]
-    lost = [m for m in known if m not in still]
-    by = "all of them" if not lost and len(known) == len(rho) else f"{listed(still)}; not on {listed(lost)}"
-    tail = f" Without failures it surely does on {by}." if known else ""
-    first = parts[0][0].upper() + parts[0][1:] if sure else f"Among {name} methods, {parts[0]}"
-    return "; ".join([first, *parts[1:]]) + "." + tail
+            f"{len(sure)} of {len(found)} scores among {name} methods, {len(still)} of {len(fit)} without failures"
+        ]
+        lines += [f"Without failures, {name} methods: {listed(said(m, x) for m, x in fit.items())}."] * bool(fit)
+    gone = sorted({x[0] for m in asked for x in pairs(trials, ppl, m, "all")}
+                  - {x[0] for m in asked for x in able(trials, ppl, m, "all")})  # fmt: skip
+    tail = f" The failures, which make most of it, are {listed(gone)}." if gone else ""
+    return [f"Who has the lower perplexity surely tends to have the higher score on {'; '.join(parts)}.{tail}", *lines]
 
 
 def said(name: str, x: Correlation) -> str:

@@ -80,6 +80,14 @@ def breaks(number: Number) -> bool:
     return lowest(number) > BREAKS
 
 
+def keeps(number: Number) -> bool:
+    return lowest(number) >= KEEPS
+
+
+def loses(number: Number) -> bool:
+    return highest(number) < LOSES
+
+
 def loss_past(trials: Trials, arm: str) -> Number | None:
     """-> nats more at positions past the training's length than at the ones of its second half."""
     found = []
@@ -140,8 +148,8 @@ def findings(trials: Trials, known: list[str]) -> list[str]:
         f"breaks for {times(trials, breaking)}" + (f"; between: {times(trials, rest)}" if rest else "") + "."
     ]
     shares = {arm: x for arm in trials.main if arm != "base" and (x := kept(trials, arm)) is not None}
-    keeping = [arm for arm, x in shares.items() if lowest(x) >= KEEPS]
-    losing = [arm for arm, x in shares.items() if highest(x) < LOSES]
+    keeping = [arm for arm, x in shares.items() if keeps(x)]
+    losing = [arm for arm, x in shares.items() if loses(x)]
     if shares:
         least = [arm for arm in found if arm not in shares]
         lines.append(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from longjax.report import measures
+from longjax.report import measures, recovery
 from longjax.report.measures import Measure
 from longjax.report.overall import leaders, ranked, surely
 from longjax.report.questions import against_scores, beyond
@@ -14,6 +14,7 @@ from longjax.report.wording import listed, text, with_numbers
 HOLDS, NOT, OPEN, UNRUN = "holds", "does not hold", "cannot be told", "was not run"
 MOST = 0.9  # of pairs must surely be so; if more than the rest surely are not, the claim does not hold
 NTK = ("ntk_32k", "ntk_64k")
+BEYOND = {"ntk_32k": True, "ntk_64k": True, "yarn": False, "pi": False}  # who goes on, as the paper has it
 TUNED = ("pi", "yarn", "clex", *NTK)  # exact, trained, of the paper's Table 1
 
 
@@ -25,13 +26,18 @@ class Claim:
     verdict: str
     why: str
 
+    @classmethod
+    def untold(cls, said: str, arm: str, trials: Trials) -> "Claim":
+        return cls(said, OPEN, f"{arm} has not recovered: cannot be told {recovery.at_so_many(trials)}.")
+
     def __str__(self) -> str:
         return f"**{self.said}** *{self.verdict[0].upper() + self.verdict[1:]}.* {self.why}"
 
 
 def claims(trials: Trials) -> list[Claim]:
     found = [kinds(trials, m) for m in headline(trials)]
-    found += [tuning(trials, measures.ruler(trials.extended)), best(trials), within(trials), further(trials)]
+    found += [tuning(trials, measures.ruler(trials.extended)), best(trials), within(trials)]
+    found += [further(trials, arm, goes_on) for arm, goes_on in BEYOND.items() if arm in trials.main]
     return [*found, told(trials), close(trials), windows(trials)]
 
 
@@ -41,7 +47,8 @@ def headline(trials: Trials) -> list[Measure]:
 
 
 def run(trials: Trials, measure: Measure, arms: Sequence[str]) -> list[str]:
-    return [arm for arm in arms if not math.isnan(trials.value(measure, arm))]
+    """-> those that have a number and can be judged."""
+    return [arm for arm in recovery.recovered(trials, arms) if not math.isnan(trials.value(measure, arm))]
 
 
 def of_kind(trials: Trials, *kinds: str) -> list[str]:
@@ -50,17 +57,18 @@ def of_kind(trials: Trials, *kinds: str) -> list[str]:
 
 def pairs(trials: Trials, measure: Measure, above: Sequence[str], below: Sequence[str]) -> tuple[str, str]:
     """-> whether everyone of the first surely beats everyone of the second; the counts."""
+    left = recovery.cannot(trials, [*above, *below])
     above, below = run(trials, measure, above), run(trials, measure, below)
     every = [(a, b) for a in above for b in below]
     if not every:
-        return UNRUN, ""
+        return (OPEN, left.strip()) if left else (UNRUN, "")
     wins = [x for x in every if surely(trials, measure, *x)]
     losses = [(a, b) for a, b in every if surely(trials, measure, b, a)]
     sure = MOST * len(every)
     verdict = HOLDS if len(wins) >= sure else NOT if len(losses) > len(every) - sure else OPEN
     lines = f"Of {len(every)} pairs, the first is surely better in {len(wins)}, surely worse in {len(losses)}"
     tail = f": {listed(f'{b} over {a}' for a, b in losses[:6])}{' and others' * (len(losses) > 6)}" if losses else ""
-    return verdict, f"{lines}{tail}."
+    return verdict, f"{lines}{tail}.{left}"
 
 
 def kinds(trials: Trials, measure: Measure) -> Claim:
@@ -91,7 +99,8 @@ def best(trials: Trials) -> Claim:
             f"NTK: {with_numbers(trials, measure, arms)}."
         )
     verdict = UNRUN if not verdicts else verdicts[0] if len(set(verdicts)) == 1 else OPEN
-    return Claim("Dynamic NTK, fine-tuned, is the best of all.", verdict, " ".join(parts))
+    why = " ".join(parts) + recovery.cannot(trials, [arm for arm in TUNED if arm in trials.main])
+    return Claim("Dynamic NTK, fine-tuned, is the best of all.", verdict, why)
 
 
 def within(trials: Trials) -> Claim:
@@ -103,54 +112,33 @@ def within(trials: Trials) -> Claim:
     numbers = listed(f"{a} {text(near, trials.value(near, a))} to {text(far, trials.value(far, a))}" for a in arms)
     said = "Fine-tuned exact methods are effective within their extension"
     why = f"Perplexity from {trials.trained} to {trials.extended}: {numbers}." if arms else ""
+    why += recovery.cannot(trials, [arm for arm in TUNED if arm in trials.main])
     return Claim(f"{said} (no more perplexity at its end than at the base's length).", verdict, why)
 
 
-def further(trials: Trials) -> Claim:
-    """NTK goes on beyond the length of the training; PI and YaRN do not. By perplexity and by RULER."""
+def further(trials: Trials, arm: str, goes_on: bool) -> Claim:
+    """Whether one method goes on beyond the length of the training, or does not: by perplexity and by RULER."""
+    said = f"Beyond its training length {arm} {'goes on working' if goes_on else 'does not go on working'}"
+    said += f" ({trials.longest} over {trials.extended})."
+    if arm in recovery.unrecovered(trials):
+        return Claim.untold(said, arm, trials)
     parts, verdicts = [], []
-    for name, numbers, good, bad in (
-        ("perplexity", ratios(trials), beyond.holds, beyond.breaks),
-        (
-            "RULER",
-            shares(trials),
-            lambda x: beyond.lowest(x) >= beyond.KEEPS,
-            lambda x: beyond.highest(x) < beyond.LOSES,
-        ),
+    for name, x, good, bad in (
+        ("perplexity", beyond.ratio(trials, arm), beyond.holds, beyond.breaks),
+        ("RULER", beyond.kept(trials, arm), beyond.keeps, beyond.loses),
     ):
-        if not {"pi", "yarn"} <= numbers.keys() or not numbers.keys() & set(NTK):
-            continue
-        ntk = [good(numbers[arm]) for arm in NTK if arm in numbers]
-        others = [numbers[arm] for arm in ("pi", "yarn")]
-        if all(ntk) and all(map(bad, others)):
-            verdicts.append(HOLDS)
-        else:
-            verdicts.append(NOT if not any(ntk) or any(map(good, others)) else OPEN)
-        parts.append(f"By {name}: " + listed(f"{a} x{x.value:.3g}" for a, x in numbers.items()) + f" ({verdicts[-1]}).")
+        if x is not None:
+            verdicts.append(HOLDS if (good if goes_on else bad)(x) else NOT if (bad if goes_on else good)(x) else OPEN)
+            parts.append(f"{name} x{x.value:.3g} ({verdicts[-1]})")
     verdict = UNRUN if not verdicts else verdicts[0] if len(set(verdicts)) == 1 else OPEN
-    said = (
-        f"Beyond its training length NTK goes on working, PI and YaRN do not ({trials.longest} over {trials.extended})."
-    )
-    return Claim(said, verdict, " ".join(parts))
-
-
-def ratios(trials: Trials) -> dict:
-    return {
-        arm: x for arm in ("pi", "yarn", *NTK) if arm in trials.main and (x := beyond.ratio(trials, arm)) is not None
-    }
-
-
-def shares(trials: Trials) -> dict:
-    return {
-        arm: x for arm in ("pi", "yarn", *NTK) if arm in trials.main and (x := beyond.kept(trials, arm)) is not None
-    }
+    return Claim(said, verdict, f"{listed(parts)}." if parts else "")
 
 
 def told(trials: Trials) -> Claim:
     """Figure 4: perplexity goes with scores for exact methods."""
     ppl, parts, verdicts = measures.ppl(trials.extended), [], []
     for score in against_scores.scores(trials):
-        rho, _ = against_scores.coefficients(against_scores.pairs(trials, ppl, score, "exact"))
+        rho, _ = against_scores.coefficients(against_scores.able(trials, ppl, score, "exact"))
         if rho is not None:
             verdicts.append({-1: HOLDS, 1: NOT, 0: OPEN}[rho.sign])
             parts.append(f"{score.name} {rho}")
@@ -159,6 +147,7 @@ def told(trials: Trials) -> Claim:
         UNRUN if not verdicts else sure[0] if len(sure) == 1 and verdicts.count(OPEN) <= len(verdicts) / 2 else OPEN
     )
     why = f"Spearman's rho of perplexity with {listed(parts)}." if parts else ""
+    why += recovery.cannot(trials, against_scores.group(trials, "exact"))
     return Claim("Perplexity goes with scores among exact methods.", verdict, why)
 
 
@@ -174,7 +163,8 @@ def close(trials: Trials) -> Claim:
     sure = surely(trials, score, by_score[0], by_score[-1])
     verdict = HOLDS if spread <= 1.05 and apart >= 0.1 and sure else NOT
     ends = (with_numbers(trials, m, [x[0], x[-1]]) for m, x in ((ppl, by_ppl), (score, by_score)))
-    return Claim(CLOSE, verdict, "{}; {}.".format(*(f"{m.name}: {t}" for m, t in zip((ppl, score), ends, strict=True))))
+    why = "{}; {}.".format(*(f"{m.name}: {t}" for m, t in zip((ppl, score), ends, strict=True)))
+    return Claim(CLOSE, verdict, why + recovery.cannot(trials, [arm for arm in TUNED if arm in trials.main]))
 
 
 CLOSE = "Fine-tuned exact methods are close in perplexity (within 5 %) and far apart in RULER (at least 10 points)."

@@ -11,25 +11,18 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from longjax.methods.ds_bf16 import bf16
+from longjax.report import recovery
 from longjax.report.measures import Measure, needle, passkey, ppl, ruler
 from longjax.report.names import name_ends
 from longjax.report.panels import Marks
-from longjax.report.questions.comparing import (
-    COMMAND,
-    Pair,
-    absent,
-    differences,
-    draw,
-    listed,
-    order,
-    unasked,
-    verdicts,
-)
+from longjax.report.published import PUBLISHED
+from longjax.report.questions.comparing import COMMAND, Pair, absent, differences, draw, order, unasked, verdict
 from longjax.report.questions.section import Section
 from longjax.report.rows import Number
 from longjax.report.style import COLOURS, NUMBER
 from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials
+from longjax.report.wording import listed, text
 
 ROUNDED = "_ds_bf16"
 ARMS = ("pi", "yarn", "longlora", "ntk_32k")
@@ -68,10 +61,10 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
             ),
         ),
         (
-            answer(trials, arms, ranked),
+            harm(trials, arms, measures[1:2] + measures[3:]),
+            relations(trials, arms, ranked),
+            published(trials, arms),
             positions(trials),
-            *verdicts(trials, pairs, measures[1:5]),
-            *(changes(trials, arms, m) for m in ranked),
         ),
         COMMAND,
         missing + unasked(trials, arms, measures),
@@ -105,6 +98,7 @@ def contestants(trials: Trials, arms: Sequence[str], rounded: bool) -> dict[str,
 
 def ranking(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> Table:
     columns, lines = [], []
+    theirs = {x.method: x.value for x in PUBLISHED if x.table == 1 and x.column == "RULER"}
     both = [contestants(trials, arms, rounded) for rounded in (False, True)]
     for m in measures:
         for tables in ("float32", "bf16"):
@@ -117,59 +111,90 @@ def ranking(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) ->
                 ordered = order(trials, list(who.values()), m)
                 arm = who[method]
                 cells += [trials.number(m, arm), Number(ordered.index(arm) + 1.0) if arm in ordered else None]
+        cells.append(Number(theirs[method]) if method in theirs else None)
         lines.append((trials.subject(method), tuple(cells)))
+    columns.append(Column("RULER 32768, the paper's Table 1", 1.0, 2))
     note = "The best is at place 1. bf16: the methods of the table above trained with rounded tables, the others as is."
     return Table("a_ranking", "Both rankings side by side", tuple(columns), tuple(lines), (note,))
 
 
-class Swaps(NamedTuple):
-    """Pairs of methods whose order the tables change, those that are sure of both orders, and how many there are."""
+def harm(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
+    """-> the answer: whom the rounded tables surely harm, by how much; whom they do not change; who cannot be told."""
+    judged = recovery.recovered(trials, arms)
+    worse: dict[str, list[str]] = {}
+    for arm in judged:
+        found = ((m, Pair(arm + ROUNDED, arm).versus(trials, m)) for m in measures)
+        said = [lost(trials, arm, m) for m, x in found if x is not None and verdict(x, m) == "worse"]
+        worse |= {arm: said} if said else {}
+    parts = [f"Trained with rounded tables, {arm} surely loses {listed(said)}" for arm, said in worse.items()]
+    calm = [arm for arm in judged if arm not in worse]
+    parts += [f"{listed(calm)} surely {'loses' if len(calm) == 1 else 'lose'} nothing"] if calm else []
+    left = [arm for arm in arms if arm not in judged]
+    parts += [f"{listed(left)} cannot be judged, as the float32 arms have not recovered either"] if left else []
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}."
 
-    pairs: list[str]
-    sure: list[str]
-    of: int
+
+def lost(trials: Trials, arm: str, m: Measure) -> str:
+    """-> "16.6 points of RULER 16384 (48.8 to 32.1)"."""
+    before, after = (trials.value(m, name) for name in (arm, arm + ROUNDED))
+    what = f"{m.column.scale * abs(after - before):.{m.column.decimals}f}"
+    return f"{what} {'of' if m.is_ppl else 'points of'} {m.name} ({text(m, before)} to {text(m, after)})"
 
 
-def swaps(trials: Trials, arms: Sequence[str], measure: Measure) -> Swaps:
+class Change(NamedTuple):
+    """Of two methods, who is surely ahead with float32 tables and with rounded ones: 1 the first, -1 the second, 0."""
+
+    a: str
+    b: str
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        def said(sign: int) -> str:
+            return f"{self.a if sign > 0 else self.b} surely ahead" if sign else "a tie"
+
+        return f"{self.a} and {self.b}: {said(self.before)} with float32, {said(self.after)} with rounded tables"
+
+
+def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> list[Change]:
+    """-> pairs of methods whose relation is another with the other tables; of those that can be judged."""
     before, after = (contestants(trials, arms, rounded) for rounded in (False, True))
-    first, then = (order(trials, list(who.values()), measure) for who in (before, after))
-    known = [m for m in before if before[m] in first and after[m] in then]
-    every = list(itertools.combinations(known, 2))
-    swapped = [(a, b) for a, b in every if ahead(first, before[a], before[b]) != ahead(then, after[a], after[b])]
-    sure = [(a, b) for a, b in swapped if both_sure(trials, measure, (before[a], before[b]), (after[a], after[b]))]
-    return Swaps([f"{a}/{b}" for a, b in swapped], [f"{a}/{b}" for a, b in sure], len(every))
+    judged = recovery.recovered(trials, list(before))
+    every = [
+        Change(a, b, ahead(trials, measure, before[a], before[b]), ahead(trials, measure, after[a], after[b]))
+        for a, b in itertools.combinations(judged, 2)
+    ]
+    return [x for x in every if x.before != x.after]
 
 
-def answer(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
-    found = {m.name: swaps(trials, arms, m) for m in measures}
-    sure = [f"{listed(x.sure)} by {name}" for name, x in found.items() if x.sure]
-    if sure:
-        return f"The ranking changes: {'; '.join(sure)} stand in one order with float32 and in the other with bfloat16."
-    known = [name for name, x in found.items() if x.of]
+def ahead(trials: Trials, measure: Measure, a: str, b: str) -> int:
+    found = trials.versus(measure, a, b)
+    return {"better": 1, "worse": -1, "within noise": 0}[verdict(found, measure)] if found else 0
+
+
+def relations(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
+    """-> the pairs that change, by measure."""
+    found = {m.name: changes(trials, arms, m) for m in measures}
+    turned = [f"{x} ({name})" for name, every in found.items() for x in every if x.before * x.after < 0]
+    first = f"The ranking turns round: {'; '.join(turned)}." if turned else "No pair is surely turned round."
+    rest = [f"by {name}, {'; '.join(map(str, every))}" for name, every in found.items() if every]
+    return f"{first} Relations that change: {'. '.join(rest)}." if rest else f"{first} No relation changes."
+
+
+def published(trials: Trials, arms: Sequence[str]) -> str:
+    """-> Table 1's RULER of the same methods, which were trained with the rounded tables."""
+    both = [
+        x for x in PUBLISHED if x.table == 1 and x.column == "RULER" and x.method in contestants(trials, arms, True)
+    ]
+    order = sorted(both, key=lambda x: -x.value)
     return (
-        f"No pair of methods surely changes its order, by {listed(known)}: what the rounded tables do is less than "
-        "what separates the methods, or less than this study can see."
+        "The paper's Table 1 has, by RULER at 32768 and from the pipeline that rounds: "
+        + listed(f"{x.method} {x.value:g}" for x in order)
+        + "."
+        + " PI met the same rounding there and did well; of it nothing can be told here."
+        * ("pi" in recovery.unrecovered(trials))
     )
-
-
-def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> str:
-    """-> which pairs of methods change their order, and which of these are sure of both orders."""
-    found = swaps(trials, arms, measure)
-    if not found.of:
-        return f"{measure.name}: too few methods have a number for a ranking."
-    if not found.pairs:
-        return f"{measure.name}: the order is the same with both tables ({found.of} pairs)."
-    said = f"{measure.name}: {len(found.pairs)} of {found.of} pairs change their order ({listed(found.pairs)}); "
-    return said + (f"surely in both orders: {listed(found.sure)}." if found.sure else "none is sure of both orders.")
-
-
-def ahead(order: Sequence[str], a: str, b: str) -> bool:
-    return order.index(a) < order.index(b)
-
-
-def both_sure(trials: Trials, measure: Measure, before: tuple[str, str], after: tuple[str, str]) -> bool:
-    found = [trials.versus(measure, *pair) for pair in (before, after)]
-    return all(x is not None and x.sure for x in found)
 
 
 def picture(trials: Trials, arms: Sequence[str]) -> Any:
