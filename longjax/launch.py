@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -149,7 +150,7 @@ def probed(space: Workspace, arm: Arm, model: Llama, at: Place, params: dict[str
     """-> perplexity and pass keys at the length of training, in the middle of it."""
     model = dataclasses.replace(model, train=False)
     ask = Examinee(model, params, space.tokenizer(), {}, at.mesh, space.preset.tokens_a_call)
-    tasks = space.tasks(PROBES & {*arm.tests}, (space.preset.extended,))
+    tasks = questions(space, PROBES & {*arm.tests}, (space.preset.extended,))
     rows = [row for task in tasks for row in score(answered(task, ask))]
     ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
     keys = [row["value"] for row in rows if row["task"] == "passkey"]
@@ -166,8 +167,15 @@ def evaluate(
     params = sharding.put(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, softmax=space.preset.softmax or best(), place=at.placement())
     subject = Examinee(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
-    tasks = space.tasks(tests, space.preset.lengths)
+    tasks = questions(space, tests, space.preset.lengths)
     examine_all(planned(tasks, subject), subject, folder, report, writes)
+
+
+def questions(space: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
+    """-> of these tests; the first host puts on disk what is drawn, before the others read it."""
+    tasks = space.tasks(tests, lengths) if jax.process_index() == 0 else []
+    together("what is drawn is on disk")
+    return tasks or space.tasks(tests, lengths)
 
 
 def identity(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
