@@ -281,7 +281,10 @@ def test_all_that_the_page_shows_is_there(page):
         assert (page / path).stat().st_size > 0, path
     assert {f"figures/{path.name}" for path in (page / "figures").iterdir()} <= set(links)
     assert "What we think of it." in text
-    assert "- pi: `pi(factor=8.0)`" in text
+    assert "- with the defaults of their methods: base, pi, " in text
+    study = json.loads((page / "study.json").read_text())
+    assert study["arms"]["pi"]["method"] == "pi(factor=8.0)"
+    assert study["settings"]["trained_len"] == TRAINED
     assert "Device: a made one; a training took 30 to 30 s" in text
     assert text.isascii()
     assert "nan" not in re.findall(r"[a-z]+", text.split("<details>")[0])

@@ -145,22 +145,21 @@ def test_a_change_of_relations_is_named():
     m = ppl(16384)
     values = {"pi": 9.0, "ntk_64k": 9.5, "clex": 9.7, "pi_ds_bf16": 9.6}
     said = position_tables.relations(fake(m, values), ["pi"], [m])
-    assert said.startswith("The ranking turns round: pi and ntk_64k: pi surely ahead with float32, ntk_64k surely")
+    assert said == f"By {m.name} sure leads turn round of pi over ntk_64k."
     said = position_tables.relations(fake(m, values | {"pi_ds_bf16": 9.1}), ["pi"], [m])
-    assert said == "No pair is surely turned round. No relation changes."
-    tied = fake(m, values | {"pi_ds_bf16": 9.505})  # behind ntk_64k by less than the noise
-    assert position_tables.changes(tied, ["pi"], m) == [position_tables.Change("pi", "ntk_64k", 1, 0)]
-    assert "a tie with rounded tables" in position_tables.relations(tied, ["pi"], [m])
+    assert said == "No sure lead becomes a tie, turns round, or comes up."
+    said = position_tables.relations(fake(m, values | {"pi_ds_bf16": 9.505}), ["pi"], [m])  # behind by less than noise
+    assert said == f"By {m.name} sure leads become ties of pi over ntk_64k."
+    said = position_tables.relations(fake(m, values | {"pi": 9.495}), ["pi"], [m])
+    assert said == f"By {m.name} ties become sure leads of ntk_64k over pi."
 
 
 def test_whom_the_tables_harm():
     m = ruler(16384)
-    said = position_tables.harm(
-        fake(m, {"yarn": 0.5, "yarn_ds_bf16": 0.3, "ntk_32k": 0.5, "ntk_32k_ds_bf16": 0.501}), ["yarn", "ntk_32k"], [m]
-    )
-    assert said == (
-        "Trained with rounded tables, yarn surely loses 20.0 points of RULER 16384 (50.0 to 30.0); "
-        "ntk_32k surely loses nothing."
+    values = {"yarn": 0.5, "yarn_ds_bf16": 0.3, "ntk_32k": 0.5, "ntk_32k_ds_bf16": 0.501}
+    assert position_tables.harm(fake(m, values), ["yarn", "ntk_32k"], [m]) == (
+        "Trained with rounded tables, yarn is surely worse by 20.0 points of RULER 16384 (50.0 to 30.0); "
+        "ntk_32k is worse in nothing."
     )
 
 
@@ -168,11 +167,20 @@ def fake(m, values):
     return Fake({(m.name, arm): x for arm, x in values.items()}, list(values))
 
 
-def test_verdicts_count_and_name():
+def test_a_clause_sorts_and_names():
     m = ppl(16384)
     fake = Fake({(m.name, "a"): 9.0, (m.name, "b"): 9.5, (m.name, "c"): 9.004}, list("abc"))
-    (said,) = comparing.verdicts(fake, [("b", Pair("b", "a")), ("c", Pair("c", "a"))], [m, ruler(16384)])
-    assert said == f"{m.name}: better 0 of 2, worse 1 of 2 (b +0.50), within noise 1 of 2 (c +0.00)."
+    pairs = [("b", Pair("b", "a")), ("c", Pair("c", "a"))]
+    assert comparing.clause(fake, pairs, m) == "surely worse for b +0.50, within noise for c +0.00"
+    assert comparing.clause(fake, pairs, m, noise=False) == "surely worse for b +0.50"
+    assert comparing.clause(fake, pairs, ruler(16384)) == ""
+
+
+def test_what_is_too_small_is_no_difference():
+    """A thousandth of a perplexity is within noise, however narrow its interval."""
+    found = versus(-0.012, spread=1e-6)
+    assert found.sure
+    assert not dataclasses.replace(found, least=0.0121).sure
 
 
 @pytest.mark.parametrize(
@@ -187,12 +195,12 @@ def test_bfloat16_tells_few_positions_apart(length, count, alike):
 def test_the_best_cells_and_those_within_the_context():
     m, grid = ppl(16384), {Cell(512, 8): "a", Cell(512, 16): "b", Cell(1024, 16): "c"}
     fake = Fake({(m.name, "a"): 12.0, (m.name, "b"): 9.0, (m.name, "c"): 9.005}, list("abc"))
-    (said,) = self_extend_maps.best(fake, grid, m)
-    assert said.startswith(f"{m.name}: best with window 512 group 16 (9.00; the worst cell has 12.00)")
-    assert said.endswith("not surely worse: window 1024 group 16.")
-    (said,) = self_extend_maps.within(fake, grid, [m])
-    assert "the 2 cells whose places stay within 2048 have 9.00 to 9.01, the 1 others 12.00 to 12.00" in said
-    assert said.endswith("so the two do not overlap.")
+    assert self_extend_maps.best(fake, grid, m) == f"{m.name} 9.00 (window 512 group 16)"
+    said = self_extend_maps.within(fake, grid, [m])
+    assert said.startswith("Any window and group will do whose largest place stays within 2048: such cells have ")
+    assert said.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")
+    worse = Fake(fake.values | {(m.name, "c"): 9.5}, list("abc"))  # a cell inside that is 6 % off
+    assert self_extend_maps.within(worse, grid, [m]).startswith("By whether the largest place stays within 2048: ")
 
 
 @pytest.mark.parametrize(("window", "group", "length"), [(16, 4, 48), (12, 3, 41), (8, 8, 33)])
@@ -218,7 +226,8 @@ def test_nobody_on_a_front_is_beaten():
 
 
 def test_costs_name_programs_that_are_shared(sections):
-    said = sections[0][cost].finding[0]
+    first, said, _ = sections[0][cost].finding
+    assert first == "The best by RULER 2048, ntk_64k (64.1), costs what full attention does."
     assert said.startswith(
         "Full attention takes 9.0 ms for the prompt, 1.00 ms a token and 1.00 GiB; so do pi, ntk_32k"
     )
@@ -244,9 +253,9 @@ def test_scorers_that_disagree(trials):
         scorers.Way(Column(name), lambda arm, x=x: Number(x[arm])) for name, x in (("facts", ours), ("overlap", other))
     ]
     said = scorers.beside(*ways, arms)
-    assert "rank correlation +0.00 [" in said
+    assert scorers.correlation(*ways, arms).value == pytest.approx(0.0)
     assert "+10.0 on average, +0.0 (base) to +50.0 (ntk_32k)" in said
-    assert said.endswith("By 3 places or more: ntk_32k from place 5 to 1.")
+    assert said.endswith("; by 3 places or more move ntk_32k from place 5 to 1.")
     assert scorers.beside(ways[0], ways[0], arms).endswith("the numbers of each are the same.")
 
 

@@ -56,7 +56,9 @@ def test_sentences_say_what_the_numbers_are(found):
 
 def test_what_the_base_can_do_is_split_at_the_bound(found):
     said = inside.finding(found)
-    head, tail = said.split("; below that")
+    head, tail = said.split("; less of")
     for name, m in inside.asked(found).items():
+        if name == inside.MEAN:
+            continue
         assert name in (head if found.value(m, "base") >= inside.KNOWN else tail)
     assert len(inside.table(found).lines) == len(inside.asked(found)) == 17

@@ -1,6 +1,5 @@
 """STUDY.md: what a study of several seeds shows, made of its records alone."""
 
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -55,7 +54,7 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
         files.write(out / "tables" / f"{table.file}.csv", table.csv().encode())
     files.write(out / "scores.csv", traces.scores(found).encode())
     files.write(out / "positions.csv", traces.positions(found).encode())
-    files.write(out / "study.json", traces.data(found, [main, noise, *own], sections).encode())
+    files.write(out / "study.json", traces.data(found, settings, [main, noise, *own], sections).encode())
     said = main_markdown(found, main)
     parts = [
         *opening(found, settings, shown, sections),
@@ -174,11 +173,25 @@ def discussion(out: pathlib.Path) -> list[str]:
     return ["## Discussion", path.read_text("utf-8").strip()] if path.is_file() else []
 
 
-def arms(found: Trials) -> list[str]:
-    """-> what each arm is, with all its parameters, where the run has said so."""
-    paths = {arm: found.own(found.seeds[0]) / "methods" / arm / "method.json" for arm in found.arms}
-    said = [f"- {arm}: `{json.loads(p.read_text('utf-8'))['method']}`" for arm, p in paths.items() if p.is_file()]
-    return ["<details><summary>Arms and their parameters</summary>", "\n".join(said), "</details>"] if said else []
+def arms(found: Trials, settings: Mapping[str, Any]) -> list[str]:
+    """-> a line an arm: its method, and what is not the default of it."""
+    lines, plain = [], []
+    for arm in found.arms:
+        said = about(arm, settings.get("preset", {}))
+        lines += [f"- {arm}: {said}"] if said else []
+        plain += [] if said else [arm]
+    lines += [f"- with the defaults of their methods: {', '.join(plain)}"] if plain else []
+    return ["<details><summary>Arms and their parameters</summary>", "\n".join(lines), "</details>"]
+
+
+def about(arm: str, preset: Mapping[str, Any]) -> str:
+    """-> "self_extend, group 16, window 256"; "": all are defaults."""
+    variant = preset.get("variants", {}).get(arm, {})
+    method = variant.get("method", arm)
+    given = preset.get("settings", {}).get(method, {}) | variant.get("settings", {}) | variant.get("recipe", {})
+    words = [method] * (method != arm) + [f"{name} {value}" for name, value in given.items()]
+    tables = variant.get("tables", "float32")
+    return ", ".join([*words, *[f"position tables {tables} in training"] * (tables != "float32")])
 
 
 def closing(found: Trials, settings: Mapping[str, Any]) -> list[str]:
@@ -187,7 +200,8 @@ def closing(found: Trials, settings: Mapping[str, Any]) -> list[str]:
         "[scores.csv](scores.csv) has a line for every score: seed, arm, weights, benchmark, task, length, value, "
         "standard error, count, and the file of the answers it was made of, below the run's folder. "
         "[positions.csv](positions.csv) has the loss by position, [study.json](study.json) all tables of this page as "
-        "data. Questions, their settings and hashes are in manifest.json beside each file of answers."
+        "data, the settings of the run, and every arm with all its parameters. Questions, their settings and hashes "
+        "are in manifest.json beside each file of answers."
     )
     return [
         "## Limits",
@@ -195,8 +209,5 @@ def closing(found: Trials, settings: Mapping[str, Any]) -> list[str]:
         "## Where every number comes from",
         where,
         "    " + "\n    ".join([COMMAND, AGAIN]),
-        *arms(found),
-        "<details><summary>Settings of the run</summary>",
-        "```json\n" + json.dumps(settings, indent=1, sort_keys=True) + "\n```",
-        "</details>",
+        *arms(found, settings),
     ]

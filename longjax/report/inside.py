@@ -9,6 +9,7 @@ from longjax.report.trials import Trials
 from longjax.report.wording import listed
 
 KNOWN = 0.95  # of the questions: from there on a loss at other lengths is the method's
+MEAN = "RULER, mean of 13 tasks"
 TITLE = "What the base can do inside its context"
 
 
@@ -16,8 +17,8 @@ def asked(trials: Trials) -> dict[str, Measure]:
     """-> by what they are called, those that the base was put to at its own length."""
     own = trials.trained
     found = {"pass keys": measures.passkey(own), "needle number": measures.needle(own, "number")}
-    found |= {"needle sentence": measures.needle(own), "RULER, mean of 13": measures.ruler(own)}
-    found |= {f"RULER {task}": measures.ruler(own, task) for task in RULER_TASKS}
+    found |= {"needle sentence": measures.needle(own), MEAN: measures.ruler(own)}
+    found |= {task: measures.ruler(own, task) for task in RULER_TASKS}
     return {name: m for name, m in found.items() if "base" in trials.arms and trials.number(m, "base") is not None}
 
 
@@ -32,9 +33,7 @@ def finding(trials: Trials) -> str:
     if not found:
         return ""
     sure = [name for name, x in found.items() if x >= KNOWN]
-    weak = [f"{name} ({100 * x:.0f})" for name, x in found.items() if x < KNOWN]
+    weak = {name: f"{name} ({100 * x:.0f})" for name, x in found.items() if x < KNOWN and name != MEAN}
     head = f"Inside its own {trials.trained} tokens the base answers {100 * KNOWN:.0f} % or more of {listed(sure)}"
-    tail = (
-        f"; below that are {listed(weak)}: a low score there at other lengths is not the method's alone" if weak else ""
-    )
-    return f"{head}{tail}."
+    tail = f"; less of {listed(weak.values())}: a low score there at other lengths is not the method's alone"
+    return f"{head}{tail if weak else ''}."

@@ -7,7 +7,7 @@ from typing import Any
 from longjax.report import inside, measures, recovery
 from longjax.report.measures import Measure
 from longjax.report.overall import ALIKE, agreement, between_seeds, columns, leaders, not_run, ranked
-from longjax.report.questions import against_scores, beyond
+from longjax.report.questions import against_scores, beyond, position_tables
 from longjax.report.trials import MAIN, Trials
 from longjax.report.wording import listed, text
 
@@ -17,7 +17,8 @@ Settings = Mapping[str, Any]
 def abstract(trials: Trials, settings: Settings) -> str:
     """-> paragraphs, of what was run: who leads; what it cannot tell; what else it says."""
     first = [recovery.finding(trials), inside.finding(trials)]
-    rest = [further(trials, settings), tells(trials, settings)]
+    score = measures.ruler(trials.extended)
+    rest = [further(trials, settings), position_tables.answer(trials, [score], [score]), tells(trials, settings)]
     parts = [lead(trials, settings), *first, " ".join(part for part in rest if part)]
     return "\n\n".join(part for part in parts if part)
 
@@ -65,10 +66,12 @@ def tells(trials: Trials, settings: Settings) -> str:
     """Whether perplexity predicts scores, and how alike the seeds are."""
     ppl, score, parts = measures.ppl(trials.extended), measures.ruler(trials.extended), []
     for name in ("exact", "approximate"):
-        rho, _ = against_scores.coefficients(against_scores.pairs(trials, ppl, score, name))
+        rho, _ = against_scores.coefficients(against_scores.able(trials, ppl, score, name))
         if rho:
             verdict = {-1: "goes with", 1: "goes against", 0: "does not surely go with"}[rho.sign]
-            parts.append(f"{verdict} a higher score on RULER among {name} methods (rho {rho})")
+            parts.append(
+                f"{verdict} a higher score on RULER among {name} methods ({rho.n} without failures, rho {rho})"
+            )
     rhos = [rho.value for m in columns(trials) if (rho := between_seeds(trials, m)) is not None]
     alike = sum(rho >= ALIKE for rho in rhos)
     seeds = f"two seeds rank the methods alike (rho of at least {ALIKE}) by {alike} of {len(rhos)} measures"

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longjax.evals.questions import Record
@@ -46,11 +46,12 @@ def cell(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def data(trials: Trials, tables: Sequence[Table], sections: Sequence[Section]) -> str:
+def data(trials: Trials, settings: Mapping[str, Any], tables: Sequence[Table], sections: Sequence[Section]) -> str:
     """-> study.json."""
     about = {"trained_len": trials.trained, "extended_len": trials.extended, "seeds": trials.seeds}
     found = {
-        "arms": {arm: {"kind": trials.kind(arm), "weights": trials.weights(arm)} for arm in trials.arms},
+        "settings": settings,
+        "arms": {arm: described(trials, arm) for arm in trials.arms},
         "tables": [table(t) for t in tables],
         "sections": [
             {"title": s.title, "tables": [table(t) for t in s.tables], "finding": s.finding, "missing": s.missing}
@@ -58,6 +59,13 @@ def data(trials: Trials, tables: Sequence[Table], sections: Sequence[Section]) -
         ],
     }
     return json.dumps(about | found, indent=1) + "\n"
+
+
+def described(trials: Trials, arm: str) -> dict[str, Any]:
+    """-> its kind and weights, and all its parameters, where the run has said them."""
+    path = trials.own(trials.seeds[0]) / "methods" / arm / "method.json"
+    said = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return {"kind": trials.kind(arm), "weights": trials.weights(arm)} | said
 
 
 def table(one: Table) -> dict[str, Any]:

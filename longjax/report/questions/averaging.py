@@ -1,9 +1,11 @@
 """(c) What is the average of the weights worth, and what do eight times larger updates change?"""
 
 import pathlib
+from collections.abc import Sequence
 
-from longjax.report.measures import needle, passkey, ppl
-from longjax.report.questions.comparing import COMMAND, Pair, absent, differences, draw, forest, unasked, verdicts
+from longjax.report import recovery
+from longjax.report.measures import Measure, needle, passkey, ppl
+from longjax.report.questions.comparing import COMMAND, Pair, absent, clause, differences, draw, forest, unasked
 from longjax.report.questions.section import Section
 from longjax.report.trials import Trials
 
@@ -25,16 +27,33 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     ema = [(arm, Pair(arm, arm, "ema", "raw")) for arm in averaged]
     batch = [(arm, Pair(arm + LARGER, arm)) for arm in larger]
     tables, figures, finding = [], [], []
-    for name, title, pairs in (
-        ("c_averaging", "Averaged weights minus the last ones", ema),
-        ("c_batch", "Eight times the rows an update, minus the recipe of all", batch),
+    for name, title, pairs, why in (
+        ("c_averaging", "Averaged weights minus the last ones", ema, "the average lags behind weights that still move"),
+        ("c_batch", "Eight times the rows an update, minus the recipe of all", batch, "they need the updates"),
     ):
         if pairs:
             tables.append(differences(trials, name, title, pairs, measures))
             caption = f"{title}. Lines: 95 % intervals; dots: the seeds; diamonds: surely not 0."
             figures.append(draw(folder, f"{name}.png", caption, lambda p=pairs: forest(trials, p, measures[1:])))
-            finding.append(f"{title}, {len(pairs)} methods. " + " ".join(verdicts(trials, pairs, measures[1:])))
+            finding.append(in_short(trials, title, pairs, [ppl(end), passkey(end), needle(end, "number")], why))
     return Section(
         TITLE, PROTOCOL, tuple(tables), tuple(figures), tuple(finding), COMMAND,
         missing + (unasked(trials, averaged + larger, measures) if tables else ()),
     )  # fmt: skip
+
+
+def in_short(
+    trials: Trials, title: str, pairs: Sequence[tuple[str, Pair]], measures: Sequence[Measure], why: str
+) -> str:
+    """-> two sentences: methods that have recovered, then the others, and why these are worse if they are."""
+    slow, (ppl, *scores) = recovery.unrecovered(trials), measures
+    able, unable = ([x for x in pairs if (x[0] in slow) == lost] for lost in (False, True))
+    lines = []
+    if able:
+        changed = [f"{m.name}: {said}" for m in scores if (said := clause(trials, able, m, noise=False))]
+        tail = f"surely changed scores: {'; '.join(changed)}" if changed else "no score changes surely"
+        lines.append(f"{title}: of methods that have recovered, {ppl.name} is {clause(trials, able, ppl)}; {tail}.")
+    if unable:
+        said = clause(trials, unable, ppl)
+        lines.append(f"Of methods that had not recovered it is {said}" + f": {why}" * ("surely worse" in said) + ".")
+    return " ".join(lines)

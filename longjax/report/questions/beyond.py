@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from longjax.report import measures
+from longjax.report import measures, recovery
 from longjax.report.measures import Measure
 from longjax.report.names import name_points
 from longjax.report.questions.section import Section
@@ -133,38 +133,37 @@ def kept(trials: Trials, arm: str) -> Number | None:
 
 
 def times(trials: Trials, arms: list[str]) -> str:
-    """-> "pi (x2.1) and yarn (x1.7)"."""
-    return listed(f"{arm} (x{x.value:.3g})" for arm in arms if (x := ratio(trials, arm)) is not None)
+    """-> "pi (x2.10) and yarn (x1.65)"."""
+    return listed(f"{arm} (x{x.value:.2f})" for arm in arms if (x := ratio(trials, arm)) is not None)
 
 
 def findings(trials: Trials, known: list[str]) -> list[str]:
-    """The base is not of them: it was not meant for either length."""
-    found = {arm: x for arm in known if arm != "base" and (x := ratio(trials, arm)) is not None}
-    holding = [arm for arm, x in found.items() if holds(x)]
-    breaking = [arm for arm, x in found.items() if breaks(x)]
+    """The base is not of them: it was not meant for either length. Nor are methods that have not recovered."""
+    left = recovery.cannot(trials, known)
+    arms = [arm for arm in recovery.recovered(trials, known) if arm != "base"]
+    found = {arm: x for arm in arms if (x := ratio(trials, arm)) is not None}
+    shares = {arm: x for arm in arms if (x := kept(trials, arm)) is not None}
+    holding, breaking = ([arm for arm, x in found.items() if rule(x)] for rule in (holds, breaks))
+    keeping, losing = ([arm for arm, x in shares.items() if rule(x)] for rule in (keeps, loses))
     rest = [arm for arm in found if arm not in holding + breaking]
     lines = [
-        f"At {trials.longest}, twice the length of the training, perplexity holds for {times(trials, holding)}; it "
-        f"breaks for {times(trials, breaking)}" + (f"; between: {times(trials, rest)}" if rest else "") + "."
-    ]
-    shares = {arm: x for arm in trials.main if arm != "base" and (x := kept(trials, arm)) is not None}
-    keeping = [arm for arm, x in shares.items() if keeps(x)]
-    losing = [arm for arm, x in shares.items() if loses(x)]
-    if shares:
-        least = [arm for arm in found if arm not in shares]
-        lines.append(
-            f"Of RULER at {trials.extended}, at least {100 * KEEPS:.0f} % is kept in every seed by {listed(keeping)}; "
-            f"less than half in every seed by {listed(losing)}."
-            + (f" Too low already, or not run: {listed(least)}." if least else "")
-        )
-        both = [arm for arm in holding if arm in keeping]
-        alone = [arm for arm in holding if arm in losing]
-        lines.insert(
-            0,
-            f"At {trials.longest} both perplexity and RULER hold for {listed(both)}."
-            + (f" Perplexity alone holds, and hides the loss of the task, for {listed(alone)}." if alone else ""),
-        )
-    return lines
+        f"Perplexity at {trials.longest} holds for {times(trials, holding)}; it breaks for {times(trials, breaking)}"
+        + (f"; between: {times(trials, rest)}" if rest else "") + "."
+    ]  # fmt: skip
+    if not shares:
+        return [lines[0] + left]
+    between = listed(f"{arm} ({100 * (x.value or 0):.0f})" for arm, x in shares.items() if arm not in keeping + losing)
+    lines.append(
+        f"Of RULER, at least {100 * KEEPS:.0f} % is kept in every seed by {listed(keeping)}; less than half by "
+        f"{listed(losing)}; between, in per cent: {between}."
+    )
+    both, alone = ([arm for arm in holding if arm in group] for group in (keeping, losing))
+    first = (
+        f"At {trials.longest}, twice the length of the training, perplexity and RULER both hold for {listed(both)}; "
+    )
+    first += f"neither holds for {listed(arm for arm in breaking if arm in losing)}."
+    hides = f" Perplexity alone holds, and hides the loss of the task, for {listed(alone)}." if alone else ""
+    return [first + hides + left, *lines]
 
 
 def kept_points(trials: Trials) -> list[tuple[str, str, float, float]]:

@@ -16,6 +16,7 @@ from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials, Versus
 
 COMMAND = "python -m experiments.study --preset=h200_100m"
+NOISE = "within noise for"
 INTERVALS = (
     "Differences: mean over seeds +- half the range of the seeds (95 % interval of a paired bootstrap over the same "
     "questions)."
@@ -98,15 +99,11 @@ def signed(versus: Versus, column: Column) -> str:
     return f"{column.scale * versus.difference:+.{column.decimals}f}"
 
 
-def verdicts(trials: Trials, pairs: Sequence[tuple[str, Pair]], measures: Sequence[Measure]) -> list[str]:
-    """-> a sentence a measure: who is surely better or worse, and who is not."""
-    lines = []
-    for measure in measures:
-        found = sorted_out(trials, pairs, measure)
-        count = sum(map(len, found.values()))
-        parts = [f"{what} {len(who)} of {count}" + f" ({listed(who)})" * bool(who) for what, who in found.items()]
-        lines += [f"{measure.name}: {', '.join(parts)}."] if count else []
-    return lines
+def clause(trials: Trials, pairs: Sequence[tuple[str, Pair]], measure: Measure, *, noise: bool = True) -> str:
+    """-> "surely better for a -0.14 and b -0.13, surely worse for c +1.87, within noise for d +0.02"."""
+    found = sorted_out(trials, pairs, measure)
+    words = {"better": "surely better for", "worse": "surely worse for"} | ({"within noise": NOISE} if noise else {})
+    return ", ".join(f"{said} {listed(found[what])}" for what, said in words.items() if found[what])
 
 
 def forest(trials: Trials, pairs: Sequence[tuple[str, Pair]], measures: Sequence[Measure]) -> Any:

@@ -11,12 +11,14 @@ from matplotlib.ticker import NullLocator
 
 from longjax.report.measures import Measure, ppl, ruler
 from longjax.report.names import name_points
-from longjax.report.questions.comparing import draw, listed
+from longjax.report.overall import ranked, surely
+from longjax.report.questions.comparing import draw
 from longjax.report.questions.section import Section
 from longjax.report.rows import Number
 from longjax.report.style import KIND_COLOUR, KIND_MARKER, NUMBER, ticks
 from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials
+from longjax.report.wording import listed, text
 
 FILE = "methods.json"  # of benchmarks.methods
 TITLE = "What does accuracy cost?"
@@ -29,6 +31,12 @@ PREFILL = Column("prefill ms", 1.0, 1)
 DECODE = Column("ms a token", 1.0, 2)
 MEMORY = Column("GiB", 1.0, 2)
 COSTS = (PREFILL, DECODE, MEMORY)
+SLOW = 5.0  # times the prompt of full attention
+WHY = {
+    "landmark": " Every query token and head opens blocks of its own, which are copied together for few queries at a "
+    "time, so that its time grows with the length alone, but no matrix product is large: a property of this program, "
+    "which has no fused kernel, more than of the method."
+}
 
 
 class Costs(NamedTuple):
@@ -55,7 +63,8 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     figure = draw(folder, "h_cost.png", title, lambda: picture(trials, costs, arms, known))
     return Section(
         TITLE, PROTOCOL, (table(trials, costs, arms, known),), (figure,),
-        (*shares(costs, arms), *fronts(trials, costs, arms, known)), COMMAND, missing,
+        (*price(trials, costs, arms, known[0]), *shares(costs, arms), fronts(trials, costs, arms, known)), COMMAND,
+        missing,
     )  # fmt: skip
 
 
@@ -113,34 +122,50 @@ def table(trials: Trials, costs: Costs, arms: Sequence[str], measures: Sequence[
     return Table("h_cost", "Accuracy and cost", columns, tuple(lines), (note,))
 
 
+def multiples(costs: Costs, arm: str) -> str:
+    """-> of full attention."""
+    x = [mine / full for mine, full in zip(costs.of[arm], costs.of["base"], strict=True)]
+    return f"{x[0]:.2f} times full attention's time for the prompt, {x[1]:.2f} a token's and {x[2]:.2f} the memory"
+
+
+def price(trials: Trials, costs: Costs, arms: Sequence[str], measure: Measure) -> list[str]:
+    """-> the answer: what the best costs, and who is the best at the cost of full attention."""
+    order = ranked(trials, measure, arms)
+    full = [arm for arm in order if "base" in costs.of and costs.program[arm] == costs.program["base"]]
+    if not full:
+        return []
+    value = {arm: text(measure, trials.value(measure, arm)) for arm in order}
+    if order[0] == full[0]:
+        return [f"The best by {measure.name}, {full[0]} ({value[full[0]]}), costs what full attention does."]
+    behind = "surely behind" if surely(trials, measure, order[0], full[0]) else "not surely behind"
+    return [
+        f"The best by {measure.name}, {order[0]} ({value[order[0]]}), costs {multiples(costs, order[0])}. At the cost "
+        f"of full attention the best is {full[0]} ({value[full[0]]}), {behind}."
+    ]
+
+
 def shares(costs: Costs, arms: Sequence[str]) -> list[str]:
-    """-> the cost of programs that differ from full attention, as a multiple of it."""
+    """-> the cost of full attention, who shares it, and who is far slower."""
     if "base" not in costs.of:
         return []
     full = costs.of["base"]
-    alike = [arm for arm in arms if costs.program[arm] == costs.program["base"]]
+    alike = [arm for arm in arms if costs.program[arm] == costs.program["base"] and arm != "base"]
     said = (
         f"Full attention takes {full[0]:.1f} ms for the prompt, {full[1]:.2f} ms a token and {full[2]:.2f} GiB; so do "
-        f"{listed(arm for arm in alike if arm != 'base')}, whose attention is the same after training."
+        f"{listed(alike)}, whose attention is the same after training."
     )
-    others = [arm for arm in arms if arm not in alike]
-    lines = []
-    for i, what in enumerate(("the prompt's time", "a token's time", "memory")):
-        ratio = {arm: costs.of[arm][i] / full[i] for arm in sorted(others, key=lambda arm: costs.of[arm][i])}
-        lines += [f"{what}: " + ", ".join(f"{arm} {x:.2f}" for arm, x in ratio.items())] if ratio else []
-    return [said, "The others, as multiples of full attention: " + "; ".join(lines) + "."] if lines else [said]
+    slow = [arm for arm in arms if costs.of[arm][0] > SLOW * full[0]]
+    return [" ".join([said, *(f"Far slower is {arm}: {multiples(costs, arm)}.{WHY.get(arm, '')}" for arm in slow)])]
 
 
-def fronts(trials: Trials, costs: Costs, arms: Sequence[str], measures: Sequence[Measure]) -> list[str]:
+def fronts(trials: Trials, costs: Costs, arms: Sequence[str], measures: Sequence[Measure]) -> str:
     """-> who is on the front of each pair of score and cost."""
     lines = []
     for m in measures:
-        parts = []
-        for i, c in enumerate(COSTS):
-            names = [arm for arm, *_ in front(points(trials, costs, arms, m, i), m)]
-            parts.append(f"by {c.head} {listed(names)}")
+        names = ([arm for arm, *_ in front(points(trials, costs, arms, m, i), m)] for i in range(len(COSTS)))
+        parts = (f"by {c.head} {listed(found)}" for c, found in zip(COSTS, names, strict=True))
         lines.append(f"Fronts of {m.name}: {'; '.join(parts)}.")
-    return lines
+    return " ".join(lines)
 
 
 def picture(trials: Trials, costs: Costs, arms: Sequence[str], measures: Sequence[Measure]) -> Any:

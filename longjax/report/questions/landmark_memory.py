@@ -24,6 +24,10 @@ them (protocol landmark_lceg). Here the blocks of all earlier parts stay in memo
 them (protocols nested and lceg, as for all methods). The weights are the same. The base, which reads no more than its
 own context well, says what a longer text is worth to a model that has it all."""
 PPL = Column("PPL", 1.0, 2)
+UNANSWERED = (
+    "This run does not answer the question: Landmark was not read without its memory (landmark_lceg) and with it "
+    "(lceg) over the same windows."
+)
 
 
 def section(trials: Trials, folder: pathlib.Path) -> Section:
@@ -38,7 +42,7 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     if lengths:
         title = "Perplexity by length. forgets: in parts of 512 tokens, without memory."
         figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, arms, lengths)),)
-    finding = (*forgotten(trials), *own_context(trials), *growing(trials, lengths))
+    finding = (*(forgotten(trials) or [UNANSWERED]), *own_context(trials), *growing(trials, lengths))
     return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), figures, finding, COMMAND, missing)
 
 

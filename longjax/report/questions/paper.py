@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from longjax.report import correlation, measures
+from longjax.report import correlation, measures, recovery
 from longjax.report.correlation import Correlation, spearman
 from longjax.report.measures import Measure
 from longjax.report.published import PUBLISHED
@@ -17,12 +17,12 @@ from longjax.report.trials import Trials
 from longjax.report.wording import listed
 
 TITLE = "Where do our results agree with the paper's?"
-PROTOCOL = """The paper extended LLaMA-2 7B from 4096 to 32768 tokens; here everything is smaller, so numbers cannot be
-compared, but orders can. Ranks are over the methods that both have (1 is the best, ties share); Spearman's rho of the
-two orders has a 95 % interval over resampled methods, and is sure where that leaves out 0 and a permutation test has
-p < 0.05. 'Surely' is: 95 % intervals over the questions, and all seeds, on
-one side. Of pairs, nine tenths must surely be so for a claim to hold, and one tenth must surely be the other way round
-for it not to hold; all other claims name their bounds. What is left cannot be told."""
+PROTOCOL = """The paper extended LLaMA-2 7B from 4096 to 32768 tokens with 1 B tokens; here everything is smaller, so
+numbers cannot be compared, but orders can. Ranks are over recovered methods that both have (1 is the best, ties share);
+Spearman's rho of the two orders has a 95 % interval over resampled methods, and is sure where that leaves out 0 and a
+permutation test has p < 0.05. 'Surely' is: 95 % intervals over the questions, and all seeds, on one side. Of pairs,
+nine tenths must surely be so for a claim to hold, and one tenth must surely be the other way round for it not to hold;
+all other claims name their bounds. What is left cannot be told."""
 
 
 def section(trials: Trials, folder: pathlib.Path) -> Section:
@@ -50,9 +50,10 @@ def published(name: str) -> dict[str, float]:
 
 
 def both(trials: Trials, name: str, measure: Measure) -> dict[str, tuple[float, float]]:
-    """-> of each method that both have, its rank here and in the paper; ties share theirs."""
+    """-> of each recovered method that both have, its rank here and in the paper; ties share theirs."""
     theirs = published(name)
-    arms = [arm for arm in trials.main if arm in theirs and not math.isnan(trials.value(measure, arm))]
+    able = recovery.recovered(trials, trials.main)
+    arms = [arm for arm in able if arm in theirs and not math.isnan(trials.value(measure, arm))]
     sign = 1 if measure.is_ppl else -1
     sides = ([trials.value(measure, arm) for arm in arms], [theirs[arm] for arm in arms])
     places = (1 + correlation.ranks(sign * np.array(side)) for side in sides)

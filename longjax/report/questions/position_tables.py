@@ -38,7 +38,7 @@ rankings as they are."""
 def section(trials: Trials, folder: pathlib.Path) -> Section:
     wanted = [arm + ROUNDED for arm in ARMS]
     missing = absent(trials, [*ARMS, *wanted, *RIVALS])
-    arms = [arm for arm in ARMS if {arm, arm + ROUNDED} <= set(trials.arms)]
+    arms = with_both(trials)
     if not arms:
         return Section(TITLE, PROTOCOL, missing=missing)
     end = trials.extended
@@ -61,8 +61,7 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
             ),
         ),
         (
-            harm(trials, arms, measures[1:2] + measures[3:]),
-            relations(trials, arms, ranked),
+            answer(trials, measures[1:2] + measures[3:], ranked),
             published(trials, arms),
             positions(trials),
         ),
@@ -118,6 +117,17 @@ def ranking(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) ->
     return Table("a_ranking", "Both rankings side by side", tuple(columns), tuple(lines), (note,))
 
 
+def answer(trials: Trials, measures: Sequence[Measure], ranked: Sequence[Measure]) -> str:
+    """-> whom the tables harm, and whose relations they change; "": nobody was trained with them."""
+    arms = with_both(trials)
+    return f"{harm(trials, arms, measures)} {relations(trials, arms, ranked)}" if arms else ""
+
+
+def with_both(trials: Trials) -> list[str]:
+    """-> methods that were trained with both tables."""
+    return [arm for arm in ARMS if {arm, arm + ROUNDED} <= set(trials.arms)]
+
+
 def harm(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
     """-> the answer: whom the rounded tables surely harm, by how much; whom they do not change; who cannot be told."""
     judged = recovery.recovered(trials, arms)
@@ -126,9 +136,9 @@ def harm(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> st
         found = ((m, Pair(arm + ROUNDED, arm).versus(trials, m)) for m in measures)
         said = [lost(trials, arm, m) for m, x in found if x is not None and verdict(x, m) == "worse"]
         worse |= {arm: said} if said else {}
-    parts = [f"Trained with rounded tables, {arm} surely loses {listed(said)}" for arm, said in worse.items()]
+    parts = [f"Trained with rounded tables, {arm} is surely worse by {listed(said)}" for arm, said in worse.items()]
     calm = [arm for arm in judged if arm not in worse]
-    parts += [f"{listed(calm)} surely {'loses' if len(calm) == 1 else 'lose'} nothing"] if calm else []
+    parts += [f"{listed(calm)} {'is' if len(calm) == 1 else 'are'} worse in nothing"] if calm else []
     left = [arm for arm in arms if arm not in judged]
     parts += [f"{listed(left)} cannot be judged, as the float32 arms have not recovered either"] if left else []
     said = "; ".join(parts)
@@ -139,7 +149,7 @@ def lost(trials: Trials, arm: str, m: Measure) -> str:
     """-> "16.6 points of RULER 16384 (48.8 to 32.1)"."""
     before, after = (trials.value(m, name) for name in (arm, arm + ROUNDED))
     what = f"{m.column.scale * abs(after - before):.{m.column.decimals}f}"
-    return f"{what} {'of' if m.is_ppl else 'points of'} {m.name} ({text(m, before)} to {text(m, after)})"
+    return f"{what} {'in' if m.is_ppl else 'points of'} {m.name} ({text(m, before)} to {text(m, after)})"
 
 
 class Change(NamedTuple):
@@ -150,11 +160,15 @@ class Change(NamedTuple):
     before: int
     after: int
 
-    def __str__(self) -> str:
-        def said(sign: int) -> str:
-            return f"{self.a if sign > 0 else self.b} surely ahead" if sign else "a tie"
+    @property
+    def pair(self) -> str:
+        return f"{self.a} over {self.b}" if (self.before or self.after) > 0 else f"{self.b} over {self.a}"
 
-        return f"{self.a} and {self.b}: {said(self.before)} with float32, {said(self.after)} with rounded tables"
+    @property
+    def kind(self) -> str:
+        if not self.before:
+            return "ties become sure leads of"
+        return "sure leads turn round of" if self.after else "sure leads become ties of"
 
 
 def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> list[Change]:
@@ -174,12 +188,14 @@ def ahead(trials: Trials, measure: Measure, a: str, b: str) -> int:
 
 
 def relations(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> str:
-    """-> the pairs that change, by measure."""
-    found = {m.name: changes(trials, arms, m) for m in measures}
-    turned = [f"{x} ({name})" for name, every in found.items() for x in every if x.before * x.after < 0]
-    first = f"The ranking turns round: {'; '.join(turned)}." if turned else "No pair is surely turned round."
-    rest = [f"by {name}, {'; '.join(map(str, every))}" for name, every in found.items() if every]
-    return f"{first} Relations that change: {'. '.join(rest)}." if rest else f"{first} No relation changes."
+    """-> who was surely ahead of whom, and is not, and the other way round; by measure."""
+    parts = []
+    for m in measures:
+        found = changes(trials, arms, m)
+        for kind in dict.fromkeys(x.kind for x in found):
+            parts.append(f"by {m.name} {kind} {listed(x.pair for x in found if x.kind == kind)}")
+    said = "; ".join(parts) or "no sure lead becomes a tie, turns round, or comes up"
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def published(trials: Trials, arms: Sequence[str]) -> str:

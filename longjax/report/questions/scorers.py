@@ -11,24 +11,30 @@ import numpy as np
 
 from longjax.evals.longbench.scoring import share
 from longjax.evals.manyshot import KIND
-from longjax.report.correlation import spearman
+from longjax.report.correlation import Correlation, spearman
 from longjax.report.measures import Measure, manyshot, needle, ppl
 from longjax.report.names import name_points
-from longjax.report.questions.comparing import COMMAND, absent, draw, listed
+from longjax.report.questions.comparing import COMMAND, absent, draw
 from longjax.report.questions.section import Section
 from longjax.report.rows import Number
 from longjax.report.style import KIND_COLOUR, KIND_MARKER
 from longjax.report.tables import Column, Table
 from longjax.report.trials import Trials, over_seeds
+from longjax.report.wording import listed
 
 MOVED = 3  # places, from which a method is named
+ALIKE = 0.95  # Spearman's rho
+CUT = (
+    "Who loses by the whole answer has named the class and gone on after its line, as the prompt's examples do: the "
+    "cut decides whether that counts."
+)
 TITLE = "How far do scorers and protocols differ?"
 PROTOCOL = """The same answers to the needle test are scored by the share of the two facts that they name (our score),
 by the study's word overlap, of which 91.7 is the most, by ROUGE-1 against the needle, and by whether the sentence was
 said word for word; the same answers to many-shot TREC by their first line (both scorers) and as they are. Two protocols
 of the study are run beside the clean ones: a BOS token in front of the needle (needle bos lceg), and its perplexity,
-whose windows slide by 256 tokens and score all of their tokens (lceg), beside windows that score every token once
-(nested)."""
+whose windows slide by 256 tokens through the first ten documents (lceg), beside windows that score every token once
+(nested): other text, so that only places can be compared."""
 
 Value = Callable[[str], Number | None]  # of an arm
 
@@ -47,7 +53,7 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     missing = tuple(f"{name}: not both ways were run" for name in ways(trials) if name not in groups)
     missing += absent(trials, [arm for arm in ("base",) if not groups])
     tables = tuple(table(trials, file, name, groups[name]) for file, name in FILES.items() if name in groups)
-    finding = [line for name, group in groups.items() for line in agreement(trials, name, group)]
+    finding = findings(trials, groups) if groups else []
     figures = ()
     if FACTS in groups:
         title = "Needle: the same answers by two other scorers."
@@ -66,8 +72,11 @@ def ways(trials: Trials) -> dict[str, list[Way]]:
     whole = Way(Column("whole answer"), lambda arm: rescored(trials, arm))
     return {
         FACTS: [of_measure(trials, needle(field=field), HEADS[field]) for field in fields],
-        BOS: [of_measure(trials, needle(), "clean"), of_measure(trials, needle(bos="lceg"), "bos lceg")],
-        LCEG: [of_measure(trials, ppl(end), f"nested {end}"), of_measure(trials, ppl(end, "lceg"), f"lceg {end}")],
+        BOS: [of_measure(trials, needle(), "clean"), of_measure(trials, needle(bos="lceg"), "with a BOS (lceg)")],
+        LCEG: [
+            of_measure(trials, ppl(end), f"PPL {end} nested"),
+            of_measure(trials, ppl(end, "lceg"), f"PPL {end} lceg"),
+        ],
         LINES: [of_measure(trials, manyshot(), "first line"), whole],
     }
 
@@ -117,25 +126,48 @@ def table(trials: Trials, file: str, title: str, group: Sequence[Way]) -> Table:
     return Table(file, title, tuple(columns), tuple(lines), ("Equal numbers share a place.",))
 
 
-def agreement(trials: Trials, name: str, group: Sequence[Way]) -> list[str]:
-    """-> how every other way ranks the methods, beside ours."""
+def findings(trials: Trials, groups: dict[str, list[Way]]) -> list[str]:
+    """-> the answer: who ranks alike; then a paragraph on scorers, on protocols and on the cut."""
+    alike, less = [], []
+    for group in groups.values():
+        for way in group[1:]:
+            rho = correlation(group[0], way, shared(trials, group))
+            if rho is not None:
+                named = f"{way.column.head} ({rho.value:+.2f})"
+                (alike if rho.value >= ALIKE else less).append(named)
+    first = f"Methods stand in nearly the same order (Spearman's rho of at least {ALIKE} with ours) by {listed(alike)}"
+    lines = [first + (f"; less so by {listed(less)}" if less else "") + "."]
+    for names in ((FACTS,), (BOS, LCEG), (LINES,)):
+        said = [line for name in names if name in groups for line in agreement(trials, groups[name])]
+        lines += [" ".join([*said, *[CUT] * (LINES in names)])] if said else []
+    return lines
+
+
+def agreement(trials: Trials, group: Sequence[Way]) -> list[str]:
+    """-> how far every other way is from ours."""
     arms = shared(trials, group)
-    return [f"{name}: {beside(group[0], way, arms)}" for way in group[1:]]
+    return [beside(group[0], way, arms) for way in group[1:]]
+
+
+def correlation(ours: Way, way: Way, arms: Sequence[str]) -> Correlation | None:
+    x, y = (np.array([value_of(w, arm) for arm in arms]) for w in (ours, way))
+    return spearman(x, y)
 
 
 def beside(ours: Way, way: Way, arms: Sequence[str]) -> str:
+    """-> differences, of perplexities none, as they are of other text; who moves far."""
     x, y = (np.array([value_of(w, arm) for arm in arms]) for w in (ours, way))
-    rho, apart, digits = spearman(x, y), ours.column.scale * (y - x), ours.column.decimals
-    said = f"{way.column.head} against {ours.column.head}, {len(arms)} methods: "
+    apart, digits = ours.column.scale * (y - x), ours.column.decimals
+    said = f"{way.column.head[0].upper()}{way.column.head[1:]} against {ours.column.head}: "
     if not apart.any():
         return said + "the numbers of each are the same."
-    said += f"rank correlation {rho}" if rho is not None else "no rank correlation, as one side is all alike"
     ends = f"{apart.min():+.{digits}f} ({arms[int(apart.argmin())]}) to {apart.max():+.{digits}f}"
-    said += f"; {apart.mean():+.{digits}f} on average, {ends} ({arms[int(apart.argmax())]}). "
+    words = f"{apart.mean():+.{digits}f} on average, {ends} ({arms[int(apart.argmax())]}); "
+    said += "other text, so only places can be compared; " if ours.is_ppl else words
     first, then = places(ours, arms), places(way, arms)
     moved = sorted((a for a in arms if abs(first[a] - then[a]) >= MOVED), key=lambda a: -abs(first[a] - then[a]))
-    words = listed(f"{a} from place {first[a]} to {then[a]}" for a in moved)
-    return said + (f"By {MOVED} places or more: {words}." if moved else f"No method moves by {MOVED} places.")
+    places_ = listed(f"{a} from place {first[a]} to {then[a]}" for a in moved)
+    return said + (f"by {MOVED} places or more move {places_}." if moved else f"no method moves by {MOVED} places.")
 
 
 def picture(trials: Trials, group: Sequence[Way]) -> Any:

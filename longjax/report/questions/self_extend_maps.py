@@ -13,24 +13,20 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from longjax.report.measures import Measure, needle, passkey, ppl
-from longjax.report.questions.comparing import (
-    COMMAND,
-    Pair,
-    absent,
-    differences,
-    draw,
-    listed,
-    unasked,
-    values,
-    verdicts,
-)
+from longjax.report.questions.comparing import COMMAND, Pair, absent, differences, draw, unasked, values
 from longjax.report.questions.section import Section
 from longjax.report.rows import Subject
 from longjax.report.tables import Table
 from longjax.report.trials import Trials
+from longjax.report.wording import apart, listed, text
 
 FLOOR, LEAKY = "self_extend", "leaky_rerope"
 OCTAVES = "self_extend_octaves"  # and its window
+CLOSE = 1.05  # times the lowest perplexity
+ONE_SEED = (
+    "All cells but the main one and all other maps were run on one seed: intervals are over its questions alone, and "
+    "nothing is sure of another base."
+)
 MAIN_CELL = (512, 16)  # of the grid, which the main arm is
 NAME = re.compile(rf"{FLOOR}_w(\d+)_g(\d+)$")
 TITLE = "Self-Extend: which window and group, and which map?"
@@ -69,7 +65,8 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
         tables.append(table(trials, grid, measures))
         title = f"Window and group; a frame: places stay within {trials.trained}. Mean of the seeds."
         figures = (draw(folder, "d_self_extend_grid.png", title, lambda: picture(trials, grid, measures)),)
-        finding += [line for m in measures for line in best(trials, grid, m)] + within(trials, grid, measures)
+        finding += [line] if (line := within(trials, grid, measures)) else []
+        finding.append(f"Best: {'; '.join(said for m in measures if (said := best(trials, grid, m)))}.")
     maps = [arm for arm in (FLOOR, *others) if arm in trials.arms]
     if len(maps) > 1:
         lengths = [trials.trained, *(trials.trained * 2**n for n in range(1, 9))]
@@ -78,11 +75,25 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     if len(maps) > 1 and FLOOR in maps:
         pairs = [(arm, Pair(arm, FLOOR)) for arm in maps if arm != FLOOR]
         tables.append(differences(trials, "d_maps_differences", "Other maps minus Self-Extend's", pairs, measures))
-        finding.append("Other maps against Self-Extend's. " + " ".join(verdicts(trials, pairs, measures)))
+        finding.append(
+            f"Other maps minus Self-Extend's: {'; '.join(against(trials, *pair, measures) for pair in pairs)}."
+        )
+    if caution := seeds_said(trials, [*grid.values(), *others]):
+        finding.append(caution)
     return Section(
         TITLE, PROTOCOL, tuple(tables), figures, tuple(finding), COMMAND,
         missing + unasked(trials, [*grid.values(), *others], measures),
     )  # fmt: skip
+
+
+def against(trials: Trials, label: str, pair: Pair, measures: Sequence[Measure]) -> str:
+    """-> the map's differences, each with its interval, where there is one."""
+    parts = []
+    for m in measures:
+        found = pair.versus(trials, m)
+        if found is not None and abs(found.difference) > found.least:
+            parts.append(f"{m.name} {apart(m, found)}")
+    return f"{label} {listed(parts)}" if parts else f"{label} makes no difference"
 
 
 def cells(trials: Trials) -> Grid:
@@ -103,46 +114,46 @@ def table(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> Table:
     return Table("d_grid", "Window and group", tuple(m.column for m in measures), tuple(lines), (note,))
 
 
-def best(trials: Trials, grid: Grid, measure: Measure) -> list[str]:
-    """-> the best cell, and how many others are not surely worse."""
-    value = {cell: trials.value(measure, arm) for cell, arm in grid.items()}
-    known = {cell: v for cell, v in value.items() if math.isfinite(v)}
+def best(trials: Trials, grid: Grid, measure: Measure) -> str:
+    """-> "PPL 16384 12.04 (window 1024 group 64)"; "": nobody was asked."""
+    known = {cell: v for cell, arm in grid.items() if math.isfinite(v := trials.value(measure, arm))}
     if not known:
-        return []
-    sign = 1 if measure.is_ppl else -1
-    first = min(known, key=lambda cell: sign * known[cell])
-    others = [cell for cell in known if cell != first]
-    close = [cell for cell in others if not_surely(trials, measure, grid[cell], grid[first])]
-    worst = max(known.values(), key=lambda v: sign * v)
-    c = measure.column
-    said = f"{measure.name}: best with {first} ({c.scale * known[first]:.{c.decimals}f}; "
-    said += f"the worst cell has {c.scale * worst:.{c.decimals}f}); "
-    return [said + (f"not surely worse: {listed(map(str, close))}." if close else "all others are surely worse.")]
+        return ""
+    top = (min if measure.is_ppl else max)(known.values())
+    first = [cell for cell, v in known.items() if v == top]
+    where = str(first[0]) if len(first) == 1 else f"{len(first)} of {len(known)} cells"
+    return f"{measure.name} {text(measure, top)} ({where})"
 
 
-def not_surely(trials: Trials, measure: Measure, a: str, b: str) -> bool:
-    found = trials.versus(measure, a, b)
-    return found is None or not found.sure
+def sides(trials: Trials, grid: Grid, measure: Measure) -> tuple[list[float], list[float]]:
+    """-> values of the cells whose places the base knows, and of the others."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for cell, arm in grid.items():
+        if math.isfinite(v := trials.value(measure, arm)):
+            found[cell.largest(measure.length or 0) > trials.trained].append(v)
+    return found
 
 
-def within(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> list[str]:
-    """-> cells whose places the base knows beside the others."""
-    lines = []
-    for m in (m for m in measures if m.is_ppl and m.length):
-        sides: dict[bool, list[float]] = {True: [], False: []}
-        for cell, arm in grid.items():
-            value = trials.value(m, arm)
-            if math.isfinite(value):
-                sides[cell.largest(m.length or 0) <= trials.trained].append(value)
-        if sides[True] and sides[False]:
-            inside, outside = ((min(s), max(s)) for s in (sides[True], sides[False]))
-            apart = "so the two do not overlap" if inside[1] < outside[0] else "so the two overlap"
-            lines.append(
-                f"{m.name}: the {len(sides[True])} cells whose places stay within {trials.trained} have "
-                f"{inside[0]:.2f} to {inside[1]:.2f}, the {len(sides[False])} others {outside[0]:.2f} to "
-                f"{outside[1]:.2f}, {apart}."
-            )
-    return lines
+def within(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> str:
+    """-> the answer: cells whose places the base knows beside the others."""
+    parts, close = [], []
+    for m in measures:
+        inside, outside = sides(trials, grid, m)
+        if inside and outside:
+            close += [max(inside) <= CLOSE * min(inside)] if m.is_ppl else []
+            ends = [f"{text(m, min(side))} to {text(m, max(side))}" for side in (inside, outside)]
+            parts.append(f"{m.name} {ends[0]}, the {len(outside)} others {ends[1]}")
+    if not parts:
+        return ""
+    rule = f"any window and group will do whose largest place stays within {trials.trained}: "
+    head = rule if close and all(close) else f"by whether the largest place stays within {trials.trained}: "
+    return f"{head[0].upper()}{head[1:]}such cells have {'; '.join(parts)}."
+
+
+def seeds_said(trials: Trials, arms: Sequence[str]) -> str:
+    """-> a caution where one seed was run of what others stand beside."""
+    few = [arm for arm in arms if sum(bool(trials.of(arm, seed)) for seed in trials.seeds) == 1]
+    return ONE_SEED if few and len(trials.seeds) > 1 else ""
 
 
 @dataclasses.dataclass(frozen=True)
