@@ -7,7 +7,7 @@ RUN = JAX_PLATFORMS=cpu $(BIN)/python
 
 .PHONY: demo demo-quick test lint clean
 
-demo: $(VENV)/demo  ## the controlled study in miniature: table, plots, report (6.5 minutes on 2 cores)
+demo: $(VENV)/demo  ## the controlled study in miniature: table, plots, report (under 10 minutes on 2 cores)
 	$(RUN) -m experiments.study --preset=mini --run_dir=runs/demo $(ARGS)
 
 demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer steps

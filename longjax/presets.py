@@ -42,9 +42,9 @@ MINI = Preset(
     ),
     extended=2048,
     base=dataclasses.replace(SMALL, steps=4000, rows=32, learning_rate=3e-3, warmup=200, ema=0.99),
-    extend=dataclasses.replace(SMALL, steps=48, rows=1, learning_rate=2e-3, warmup=5, ema=0.9),
-    base_stages=(Stage(0.15, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
-    extend_stages=(Stage(passkey=0.3, drills=0.3),),
+    extend=dataclasses.replace(SMALL, steps=48, rows=1, learning_rate=1e-3, warmup=5, ema=0.9),
+    base_stages=(Stage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
+    extend_stages=(Stage(passkey=0.35, drills=0.35),),
     lengths=(256, 1024, 2048, 4096),
     methods=(*FROZEN, *TRAINED),
     settings={
