@@ -348,7 +348,7 @@ def test_names_are_spread(y):
 def test_names_of_points_do_not_overlap():
     taken = []
     for i in range(25):
-        box = names.free_box(100 + i % 3, 100, 40, taken, edges=(60, 300))
+        box = names.free_box(100 + i % 3, 100, 40, taken, edges=(60, 0, 300, 300))
         assert not any(names.overlap(box, other) for other in taken)
         assert box[0] > 60
         assert box[2] < 300

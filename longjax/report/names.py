@@ -42,7 +42,7 @@ def name_points(ax: Any, points: Sequence[tuple[str, str, float, float]]) -> Non
     ax.figure.canvas.draw()
     at = ax.transData.transform([point[2:] for point in points]) * 72 / ax.figure.dpi  # in typographic points
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in at]
-    edges = ax.bbox.x0 * 72 / ax.figure.dpi, ax.bbox.x1 * 72 / ax.figure.dpi
+    edges = tuple(x * 72 / ax.figure.dpi for x in (ax.bbox.x0, ax.bbox.y0, ax.bbox.x1, ax.bbox.y1))
     for (name, colour, *point), (x, y) in zip(points, at, strict=True):
         left, low, _, high = box = free_box(x, y, 4.8 * len(name), taken, edges)
         taken.append(box)
@@ -52,14 +52,15 @@ def name_points(ax: Any, points: Sequence[tuple[str, str, float, float]]) -> Non
         )  # fmt: skip
 
 
-def free_box(x: float, y: float, width: float, taken: Sequence[Box], edges: tuple[float, float]) -> Box:
+def free_box(x: float, y: float, width: float, taken: Sequence[Box], edges: Box) -> Box:
     """-> the nearest place for a line of text that overlaps nothing and stays between the edges."""
     for radius in range(8, 150, 5):
         for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
             dx, dy = radius * np.cos(angle), radius * np.sin(angle)
             left = x + dx - (width if dx < 0 else 0)
             box = (left, y + dy - 4.5, left + width, y + dy + 4.5)
-            if edges[0] < box[0] and box[2] < edges[1] and not any(overlap(box, other) for other in taken):
+            inside = edges[0] < box[0] and box[2] < edges[2] and edges[1] < box[1] and box[3] < edges[3] + 2
+            if inside and not any(overlap(box, other) for other in taken):
                 return box
     return (x, y, x + width, y + 9)  # no room at all
 

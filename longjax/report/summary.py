@@ -48,7 +48,7 @@ def best(trials: Trials, measure: Measure) -> str:
 
 def further(trials: Trials, settings: Settings) -> str:
     """Who goes on beyond it."""
-    arms = [arm for arm in trials.main if trials.kind(arm) != "base"]
+    arms = [arm for arm in recovery.recovered(trials, trials.main) if trials.kind(arm) != "base"]
     found = {arm: x for arm in arms if (x := beyond.ratio(trials, arm)) is not None}
     if not found:
         return ""
@@ -58,7 +58,7 @@ def further(trials: Trials, settings: Settings) -> str:
     tail = f", and of those RULER's score is kept by {listed(both)}" if kept else ""
     return (
         f"At {trials.longest}, beyond any training, perplexity stays within {100 * (beyond.HOLDS - 1):.0f} % for "
-        f"{len(holding)} of {len(found)}{tail}."
+        f"{len(holding)} of {len(found)} that have recovered{tail}."
     )
 
 
@@ -99,7 +99,8 @@ def protocol(trials: Trials, settings: Settings) -> list[str]:
         "the base, and all extensions of that base on other rows; all seeds are asked the same questions. Numbers are "
         "means over the seeds, +- half their range, which says how far another base would move them. Whether two "
         "methods differ is decided on the same questions, by a paired bootstrap over them (95 %): 'surely' means that "
-        "its interval leaves out 0 and that all seeds agree in the sign."
+        "its interval leaves out 0 and that all seeds agree in the sign; less than a thousandth of a perplexity is no "
+        "difference."
         if len(trials.seeds) > 1
         else "One seed was run: what another base and order of data would change is not known. 'Surely' means that the "
         "95 % interval of a paired bootstrap over the same questions leaves out 0."
@@ -173,10 +174,12 @@ def span(seconds: Sequence[float]) -> str:
 
 def missing(trials: Trials) -> list[str]:
     """-> what the page would show if it had been run."""
-    arms = [arm for arm in MAIN if arm not in trials.main]
+    arms = [arm for arm in MAIN if arm not in trials.arms]
+    few = [arm for arm in MAIN if arm in trials.arms and arm not in trials.main]
     lines = [f"Not run: {listed(arms)}."] * bool(arms) + [f"Not run: {listed(not_run(trials))}."] * bool(
         not_run(trials)
     )
+    lines += [f"Put to few tests, and not in the table: {listed(few)}."] * bool(few)
     for arm in trials.main:
         gone = [m.name for m in columns(trials) if trials.number(m, arm) is None]
         seeds = [s for s in trials.seeds if not trials.of(arm, s)]

@@ -8,6 +8,7 @@ from longjax.report.measures import Measure, needle, passkey, ppl
 from longjax.report.questions.comparing import COMMAND, Pair, absent, clause, differences, draw, forest, unasked
 from longjax.report.questions.section import Section
 from longjax.report.trials import Trials
+from longjax.report.wording import listed
 
 LARGER = "_batch64"
 ARMS = ("pi", "ntk_32k", "yarn")
@@ -33,8 +34,10 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     ):
         if pairs:
             tables.append(differences(trials, name, title, pairs, measures))
-            caption = f"{title}. Lines: 95 % intervals; dots: the seeds; diamonds: surely not 0."
-            figures.append(draw(folder, f"{name}.png", caption, lambda p=pairs: forest(trials, p, measures[1:])))
+            shown = [x for x in pairs if x[0] not in recovery.unrecovered(trials)] or pairs
+            caption = f"{title}, {listed(label for label, _ in shown)}. Lines: 95 % intervals; dots: the seeds; "
+            caption += "diamonds: surely not 0."
+            figures.append(draw(folder, f"{name}.png", caption, lambda p=shown: forest(trials, p, measures[1:])))
             finding.append(in_short(trials, title, pairs, [ppl(end), passkey(end), needle(end, "number")], why))
     return Section(
         TITLE, PROTOCOL, tuple(tables), tuple(figures), tuple(finding), COMMAND,

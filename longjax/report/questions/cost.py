@@ -197,7 +197,7 @@ def panel(ax: Any, trials: Trials, found: Sequence[Point], best: Sequence[Point]
     ax.xaxis.set(major_locator=ticks(low, high), minor_locator=NullLocator(), major_formatter=NUMBER)
     if measure.is_ppl:
         least = min(p[2] for p in found)
-        ax.set(yscale="log", ylim=(0.96 * least, 1.05 * min(max(p[2] for p in found), 3 * least)))
+        ax.set(yscale="log", ylim=(0.85 * least, 1.05 * min(max(p[2] for p in found), 3 * least)))
         ax.yaxis.set(major_locator=ticks(*ax.get_ylim()), minor_locator=NullLocator(), major_formatter=NUMBER)
     else:
         ax.set_ylim(-4, 104)

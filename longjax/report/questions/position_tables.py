@@ -107,13 +107,14 @@ def ranking(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) ->
         cells: list[Number | None] = []
         for m in measures:
             for who in both:
-                ordered = order(trials, list(who.values()), m)
-                arm = who[method]
-                cells += [trials.number(m, arm), Number(ordered.index(arm) + 1.0) if arm in ordered else None]
+                ordered, arm = order(trials, list(who.values()), m), who[method]
+                equal = next((x for x in ordered if trials.value(m, x) == trials.value(m, arm)), None)
+                cells += [trials.number(m, arm), None if equal is None else Number(ordered.index(equal) + 1.0)]
         cells.append(Number(theirs[method]) if method in theirs else None)
         lines.append((trials.subject(method), tuple(cells)))
     columns.append(Column("RULER 32768, the paper's Table 1", 1.0, 2))
-    note = "The best is at place 1. bf16: the methods of the table above trained with rounded tables, the others as is."
+    note = "The best is at place 1, equals share theirs. bf16: methods of the table above trained with rounded tables, "
+    note += "the others as is."
     return Table("a_ranking", "Both rankings side by side", tuple(columns), tuple(lines), (note,))
 
 
@@ -167,8 +168,8 @@ class Change(NamedTuple):
     @property
     def kind(self) -> str:
         if not self.before:
-            return "ties become sure leads of"
-        return "sure leads turn round of" if self.after else "sure leads become ties of"
+            return "ties become sure leads"
+        return "sure leads turn round" if self.after else "sure leads become ties"
 
 
 def changes(trials: Trials, arms: Sequence[str], measure: Measure) -> list[Change]:
@@ -193,7 +194,7 @@ def relations(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) 
     for m in measures:
         found = changes(trials, arms, m)
         for kind in dict.fromkeys(x.kind for x in found):
-            parts.append(f"by {m.name} {kind} {listed(x.pair for x in found if x.kind == kind)}")
+            parts.append(f"by {m.name} {kind} ({listed(x.pair for x in found if x.kind == kind)})")
     said = "; ".join(parts) or "no sure lead becomes a tie, turns round, or comes up"
     return f"{said[0].upper()}{said[1:]}."
 
