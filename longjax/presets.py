@@ -44,7 +44,7 @@ MINI = Preset(
     base=dataclasses.replace(SMALL, steps=4000, rows=32, learning_rate=3e-3, warmup=200, ema=0.99),
     extend=dataclasses.replace(SMALL, steps=48, rows=1, learning_rate=1e-3, warmup=5, ema=0.9),
     base_stages=(Stage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
-    extend_stages=(Stage(passkey=0.35, drills=0.35),),
+    extend_stages=(Stage(passkey=0.3, drills=0.3),),
     lengths=(256, 1024, 2048, 4096),
     methods=(*FROZEN, *TRAINED),
     settings={
@@ -60,7 +60,7 @@ MINI = Preset(
     tests={  # eight questions a length, or more: so they share programs
         "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=6),
         "passkey": dataclasses.replace(KEYS, passkey_samples=2, passkey_depths="0,0.33,0.67,1"),
-        "needle_number": NeedleTest("number", needle_depths=8, needle_buffer=72),
+        "needle_number": NeedleTest("number", needle_depths=8, needle_buffer=112),
     },
     drills=(2_000_000, 100_000),
     drill_tasks=("needle", "number"),  # the others have no room in 256 tokens
@@ -83,7 +83,7 @@ QUICK = dataclasses.replace(
     tests={
         "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=2),
         "passkey": dataclasses.replace(KEYS, passkey_samples=1, passkey_depths="0,0.33,0.67,1"),
-        "needle_number": NeedleTest("number", needle_depths=4, needle_buffer=72),
+        "needle_number": NeedleTest("number", needle_depths=4, needle_buffer=112),
     },
 )
 

@@ -62,7 +62,7 @@ def subject():
 @pytest.mark.parametrize(
     "test",
     [
-        PasskeyTest("study", passkey_samples=20), NeedleTest("number", needle_depths=64, needle_buffer=72),
+        PasskeyTest("study", passkey_samples=20), NeedleTest("number", needle_depths=64, needle_buffer=112),
         NeedleTest("sentence", needle_depths=32, needle_buffer=112),
     ],
     ids=["pass keys", "numbers", "sentences"],
