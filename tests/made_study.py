@@ -37,7 +37,7 @@ MAIN = {  # name: kind, the length up to which it works, nats more than the best
 }
 GRID = [f"self_extend_w{w}_g{g}" for w in (256, 512, 1024) for g in (8, 16, 32, 64)]
 FEW = {  # these have few tests
-    **{f"{name}_batch64": (EXACT[0], MAIN[name][1], MAIN[name][2] + 0.02, MAIN[name][3]) for name in ("pi", "yarn")},
+    **{f"{name}_batch32": (EXACT[0], MAIN[name][1], MAIN[name][2] + 0.02, MAIN[name][3]) for name in ("pi", "yarn")},
     **{name: (APPROXIMATE[1], 2048, 0.1 + 0.01 * i, 0.6 - 0.03 * i) for i, name in enumerate(GRID)},
     "self_extend_octaves_w512": (APPROXIMATE[1], 4096, 0.12, 0.5),
     "leaky_rerope": (APPROXIMATE[1], 4096, 0.13, 0.5),

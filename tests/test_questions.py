@@ -34,7 +34,7 @@ PARTS = (position_tables, landmark_memory, averaging, self_extend_maps, scorers,
 END = made_study.EXTENDED
 NAMES = (
     "base", "pi", "ntk_32k", "ntk_64k", "clex", "yarn", "landmark", "longlora", "self_extend", "lm_infinite",
-    "pi_ds_bf16", "ntk_32k_ds_bf16", "yarn_batch64", "self_extend_w256_g8", "self_extend_w512_g64",
+    "pi_ds_bf16", "ntk_32k_ds_bf16", "yarn_batch32", "self_extend_w256_g8", "self_extend_w512_g64",
     "self_extend_octaves_w512", "leaky_rerope",
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from longjax.kernels.plain import Plain
 from longjax.llama import Llama
 from longjax.methods import Method, with_lora
 from longjax.score import Scorer
-from longjax.train import Recipe, new_state, schedule, train_step
+from longjax.train import Recipe, new_state, optimizer, schedule, train_step
 from longjax.vocab import grow_vocab
 from small import SMALL
 from test_laws import CFG, T, params
@@ -279,6 +279,26 @@ def test_the_first_moment_may_be_short():
     assert {x.dtype for x in adam.nu.values()} == {jnp.dtype("float32")}
     short, long = trained(recipe, 3)[1], trained(RECIPE, 3)[1]
     np.testing.assert_allclose(short["loss"], long["loss"], rtol=1e-3)  # 8 bits of a rate of 1e-3
+
+
+def test_learned_frequencies_are_clipped_apart_and_have_a_rate_of_their_own():
+    """However steep they are, the rest learns the same; unless one norm is asked for."""
+    weights = {"method/up_RP": jnp.ones((2, 3)), "method/layers/lora_a": jnp.ones(2), "embed_VD": jnp.ones((4, 2))}
+    gentle = jax.tree.map(lambda x: x * jnp.arange(x.size, dtype=jnp.float32).reshape(x.shape), weights)
+    steep = gentle | {"method/up_RP": 1e9 * gentle["method/up_RP"]}
+
+    def moved(grads, **recipe):
+        how = optimizer(dataclasses.replace(RECIPE, eps=1e-3, warmup=0, **recipe))  # Adam forgets no size
+        with jax.numpy_dtype_promotion("standard"):
+            return how.update(grads, how.init(weights), weights)[0]
+
+    rest = weights.keys() - {"method/up_RP"}
+    for name in rest:
+        np.testing.assert_array_equal(moved(steep)[name], moved(gentle)[name])
+        assert np.abs(moved(steep, one_norm=True)[name]).max() < 1e-3 * np.abs(moved(gentle, one_norm=True)[name]).max()
+    slow, fast = moved(gentle, frequency_rate=0.25), moved(gentle)
+    np.testing.assert_allclose(slow["method/up_RP"], 0.25 * fast["method/up_RP"], rtol=1e-6)
+    equal({name: slow[name] for name in rest}, {name: fast[name] for name in rest})
 
 
 def test_no_average_is_kept_if_none_is_asked_for():

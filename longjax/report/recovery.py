@@ -150,12 +150,8 @@ def why(trials: Trials) -> list[str]:
             if rising
             else "neither surely falls nor rises"
         )
-        clipped = (
-            f"; gradient norms reach {norm.value:.0e}, by which the common clip divides all of an update"
-            if (norm.value or 0) > 1e3
-            else ""
-        )
-        lines.append(f"{arm}: {level.value:.2f} nats above the lowest, which {way}{clipped}.")
+        steep = f"; gradient norms reach {norm.value:.0e}" if (norm.value or 0) > 1e3 else ""
+        lines.append(f"{arm}: {level.value:.2f} nats above the lowest, which {way}{steep}.")
     return lines
 
 

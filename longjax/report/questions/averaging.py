@@ -10,11 +10,11 @@ from longjax.report.questions.section import Section
 from longjax.report.trials import Trials
 from longjax.report.wording import listed
 
-LARGER = "_batch64"
-ARMS = ("pi", "ntk_32k", "yarn")
+LARGER = "_batch32"
+ARMS = ("pi", "yarn")
 TITLE = "What do averaged weights (EMA) and larger batches change?"
 PROTOCOL = """Every trained method is evaluated twice: with the exponential moving average of its weights, as the paper
-describes and no released code has, and with the last weights as they are. Three methods are also trained with eight
+describes and no released code has, and with the last weights as they are. Two methods are also trained with eight
 times the rows an update and an eighth of the updates: the same tokens, the same learning rate."""
 
 
