@@ -77,7 +77,7 @@ def compared(studies: list[Workspace], at: Place) -> list[Comparison]:
     preset, chosen = studies[0].preset, choice()
     names = chosen.names(preset.methods)
     methods = [Comparison(study, main_arm(study.preset, name), at) for study in studies for name in names]
-    others = [Comparison(study, arm, at) for study in studies for arm in variants(study.preset, study.seed)]
+    others = [Comparison(study, arm, at) for study in studies for arm in variants(study.preset)]
     order = sorted(methods, key=lambda one: (one.space.seed, not one.arm.trained))
     return order + sorted(others, key=lambda one: (one.space.seed, not one.arm.trained)) * chosen.variants
 

@@ -48,7 +48,5 @@ def variant(preset: Preset, name: str, what: Variant) -> Arm:
     return Arm(name, method, recipe, preset.few if what.tests is None else what.tests, taught=taught)
 
 
-def variants(preset: Preset, seed: int) -> list[Arm]:
-    """-> those of the study with this seed."""
-    wanted = {name: what for name, what in preset.variants.items() if what.seeds is None or seed < what.seeds}
-    return [variant(preset, name, what) for name, what in wanted.items()]
+def variants(preset: Preset) -> list[Arm]:
+    return [variant(preset, name, what) for name, what in preset.variants.items()]

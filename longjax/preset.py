@@ -55,7 +55,6 @@ class Variant:
       recipe: fields of the preset's recipe for extensions that differ.
       tables: positions in training; "ds_bf16": as DeepSpeed rounds them. Evaluations always have exact ones.
       tests: what it is put to; None: the preset's few.
-      seeds: only in the first so many studies; None: in all.
 
     """
 
@@ -64,7 +63,6 @@ class Variant:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tables: Literal["float32", "ds_bf16"] = "float32"
     tests: tuple[str, ...] | None = None
-    seeds: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

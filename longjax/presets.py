@@ -89,12 +89,12 @@ QUICK = dataclasses.replace(
 
 LONG = (2048, 4096, 8192, 16_384, 32_768)
 GRID = {  # Self-Extend's two parameters; window 512 and group 16 are the main arm
-    f"self_extend_w{window}_g{group}": Variant("self_extend", {"window": window, "group": group}, seeds=1)
+    f"self_extend_w{window}_g{group}": Variant("self_extend", {"window": window, "group": group})
     for window in (256, 512, 1024)
     for group in (8, 16, 32, 64)
     if (window, group) != (512, 16)
 }
-MAPS = {name: Variant(name, seeds=1) for name in ("self_extend_octaves", "leaky_rerope")}
+MAPS = {name: Variant(name) for name in ("self_extend_octaves", "leaky_rerope")}
 TABLES = {  # trained with the collapsed positions of the paper's pipeline, evaluated with exact ones, as there
     f"{name}_ds_bf16": Variant(name, tables="ds_bf16", tests=("perplexity", "passkey", "needle_number", "ruler"))
     for name in ("pi", "yarn", "ntk_32k", "longlora")
