@@ -116,7 +116,7 @@ H200_100M = Preset(
     ),
     # A learned frequency depends on the head's width alone, which is the paper's, and so has the paper's rate.
     extend=Recipe(
-        steps=200, rows=4, micro_rows=4, learning_rate=4e-4, warmup=10, b2=0.95, ema=0.98, frequency_rate=0.05
+        steps=200, rows=4, micro_rows=4, learning_rate=3e-4, frequency_rate=2e-5 / 3e-4, warmup=10, b2=0.95, ema=0.98
     ),
     base_stages=(Stage(0.2, 0.25, 0.35, 0.0, 0.1, 64, 0.3), Stage(1.0, 0.05, 0.1, drills=0.35)),
     extend_stages=(Stage(passkey=0.05, drills=0.35),),
