@@ -2,7 +2,12 @@ import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # do not look for a TPU
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests wait for compiling, not for running
+os.environ.setdefault(  # tests wait for compiling, not for running: the older emitters take a quarter of the time
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+    " --xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch: the other cores are for the other workers
 
 import jax
 import pytest
