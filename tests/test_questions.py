@@ -20,6 +20,7 @@ from longjax.report.questions import (
     cost,
     landmark_memory,
     position_tables,
+    rankings,
     scorers,
     self_extend_maps,
 )
@@ -144,13 +145,13 @@ def test_a_difference_is_sure_if_its_interval_and_all_seeds_agree():
 def test_a_change_of_relations_is_named():
     m = ppl(16384)
     values = {"pi": 9.0, "ntk_64k": 9.5, "clex": 9.7, "pi_ds_bf16": 9.6}
-    said = position_tables.relations(fake(m, values), ["pi"], [m])
+    said = rankings.relations(fake(m, values), ["pi"], [m])
     assert said == f"By {m.name} sure leads turn round (pi over ntk_64k)."
-    said = position_tables.relations(fake(m, values | {"pi_ds_bf16": 9.1}), ["pi"], [m])
+    said = rankings.relations(fake(m, values | {"pi_ds_bf16": 9.1}), ["pi"], [m])
     assert said == "No sure lead becomes a tie, turns round, or comes up."
-    said = position_tables.relations(fake(m, values | {"pi_ds_bf16": 9.505}), ["pi"], [m])  # behind by less than noise
+    said = rankings.relations(fake(m, values | {"pi_ds_bf16": 9.505}), ["pi"], [m])  # behind by less than noise
     assert said == f"By {m.name} sure leads become ties (pi over ntk_64k)."
-    said = position_tables.relations(fake(m, values | {"pi": 9.495}), ["pi"], [m])
+    said = rankings.relations(fake(m, values | {"pi": 9.495}), ["pi"], [m])
     assert said == f"By {m.name} ties become sure leads (ntk_64k over pi)."
 
 
