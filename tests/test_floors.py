@@ -18,6 +18,7 @@ FLOORS = [
     {"branched"},
     {"methods.base"},
     {"lora", "landmarks"},
+    {"landmark_blocks"},
     {"landmark_memory"},
     {"methods", "growth"},
     {"batch", "diary", "llama", "sharding"},
