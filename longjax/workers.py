@@ -4,6 +4,7 @@ import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import signal
@@ -148,6 +149,7 @@ def begin(events: Any, free: Any, cache: pathlib.Path) -> None:
     global tell
     tell = events.put
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=end_with_parent, daemon=True).start()
     slot: Slot = free.get()
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -156,6 +158,13 @@ def begin(events: Any, free: Any, cache: pathlib.Path) -> None:
         os.sched_setaffinity(0, slot.cores)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def end_with_parent() -> None:
+    """A worker whose parent was killed would write into the same files as the run that goes on from there."""
+    if parent := multiprocessing.parent_process():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def work(job: Job) -> None:
