@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 
@@ -12,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch: the other cores are for 
 import jax
 import pytest
 
+gc.set_threshold(100_000, 20, 50)  # tracing makes objects by the million, and hardly any cycles
 jax.config.update("jax_num_cpu_devices", 8)  # enough for a 2 x 2 x 2 mesh
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no float32 by accident
 cache = os.environ.get("LONGJAX_TEST_CACHE", str(pathlib.Path.home() / ".cache" / "longjax-tests"))

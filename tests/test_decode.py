@@ -26,6 +26,7 @@ TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32
 NAMES = ["base", "lm_infinite", "self_extend", "dca", "rerope", "sliding_window", "lm_infinite_topk", "alibi"]
 
 
+@partial(jax.jit, static_argnums=0)
 def params(model):
     made = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), Tokens.whole(1, 8), 8)["params"]
     return {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
@@ -37,30 +38,31 @@ def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
     monkeypatch.setattr(triton_decode, "NARROW", 8)
     model = Llama(dataclasses.replace(CFG, kv_heads=kv_heads), SMALL[name])
     p = params(model)
-    same(steps(model, p, KERNEL), steps(model, p, Dense()))
+    same(*steps(model, p, (KERNEL, Dense())))
 
 
 def same(got, want):
     np.testing.assert_allclose(np.stack(got), np.stack(want), atol=1e-5)  # fp32 sums reordered, of values of about 3
 
 
-def steps(model, p, softmax, mesh=None):
-    """-> hidden states of three tokens after prompts of 40 and 21."""
+@partial(jax.jit, static_argnums=0)
+def run(model, p, tokens_BT, where, memory):
+    return model.apply({"params": p}, tokens_BT, where, T, memory)
 
-    @partial(jax.jit, static_argnums=0)
-    def run(model, tokens_BT, where, memory):
-        return model.apply({"params": p}, tokens_BT, where, T, memory)
 
+def steps(model, p, softmaxes, mesh=None):
+    """-> for each softmax the hidden states of three tokens after prompts of 40 and 21."""
     ends_B, index_BT = np.array([40, 21]), np.broadcast_to(np.arange(40, dtype=np.int32), (B, 40))
     where = Tokens.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
-    _, memory = run(model, TOKENS[:, :40], where, empty_memory(model, B, T, T, mesh))
-    found = []
-    for n in range(3):
-        where = Tokens.at(jnp.asarray(ends_B + n)[:, None])
-        token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
-        hidden, memory = run(dataclasses.replace(model, softmax=softmax), token_B1, where, memory)
-        found.append(np.asarray(hidden))
-    return found
+    _, prompt = run(model, p, TOKENS[:, :40], where, empty_memory(model, B, T, T, mesh))
+    for softmax in softmaxes:
+        memory, found = prompt, []
+        for n in range(3):
+            where = Tokens.at(jnp.asarray(ends_B + n)[:, None])
+            token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
+            hidden, memory = run(dataclasses.replace(model, softmax=softmax), p, token_B1, where, memory)
+            found.append(np.asarray(hidden))
+        yield found
 
 
 def test_devices_share_a_row(monkeypatch):
@@ -68,10 +70,10 @@ def test_devices_share_a_row(monkeypatch):
     monkeypatch.setattr(triton_decode, "NARROW", 8)
     model, mesh = Llama(CFG, SMALL["self_extend"]), sharding.make_mesh(data=2, seq=2, model=2)
     p = params(model)
-    want, spread = steps(model, p, Dense()), dataclasses.replace(model, place=Serving())
+    (want,), spread = steps(model, p, [Dense()]), dataclasses.replace(model, place=Serving())
     with jax.set_mesh(mesh):
-        for softmax in (KERNEL, Dense()):
-            same(steps(spread, sharding.put(p, mesh), softmax, mesh), want)
+        for got in steps(spread, sharding.put(p, mesh), (KERNEL, Dense()), mesh):
+            same(got, want)
 
 
 def go_on_compiled(method, layers, size):

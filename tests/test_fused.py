@@ -105,7 +105,7 @@ def test_splash_is_dense(name, monkeypatch):
 def test_heads_split_over_devices_find_their_own():
     """Which heads a device has is known in the run only: S2 shifts the second half of all heads."""
     *qkv, d_out = inputs()
-    wanted = out_and_gradients(attention("s2"), Dense(), qkv, d_out)
+    wanted = jax.jit(partial(out_and_gradients, attention("s2"), Dense()))(qkv, d_out)
     with jax.set_mesh(sharding.make_mesh(data=2, model=4)):
         heads, alone = jax.P(None, None, "model", None), Fused(Plain(), Forbidden())
         spread = jax.device_put((*(jnp.repeat(x, CFG.heads // x.shape[2], axis=2) for x in qkv), d_out))
@@ -129,7 +129,7 @@ def test_it_says_why_it_refuses(monkeypatch):
     scene = Scene(
         where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), softmax=Fused(Plain(), Dense())
     )
-    Branched()(*qkv, scene)
+    jax.jit(lambda *qkv: Branched()(*qkv, scene))(*qkv)
     assert "known in the run only" in said[0]
 
 
