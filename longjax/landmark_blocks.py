@@ -4,8 +4,9 @@ Mohtashami and Jaggi 2023, arXiv:2305.16300, section 3.2. Everything here is mad
 query and head has its own copies of the blocks that it opens. Letters as in landmark_memory.py.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,12 @@ class Asked(struct.PyTreeNode):
     q_BTNH: jax.Array
     tokens: Tokens
     past_BT: jax.Array
+
+
+def best(score_BTNM: jax.Array, top_k: int) -> jax.Array:
+    """-> block_BTNJ: the highest scores, equal ones from the earliest block; -1 where fewer may be opened."""
+    top_BTNJ, block_BTNJ = jax.lax.top_k(score_BTNM, min(top_k, score_BTNM.shape[-1]))
+    return jnp.where(top_BTNJ > NEVER, block_BTNJ, -1)
 
 
 class Blocks(struct.PyTreeNode):
@@ -55,6 +62,24 @@ class Blocks(struct.PyTreeNode):
         k_BTNUCH, v_BTNUCH = (x.at[place].get(mode="clip") for x in (self.k_BMCKH, self.v_BMCKH))
         index_BTNUC = self.index_BMC.at[row, block_BTNU].get(mode="fill", fill_value=-1)
         return k_BTNUCH, v_BTNUCH, index_BTNUC
+
+
+class Way(Protocol):
+    """How blocks are chosen and attended to. A frozen dataclass. `here`: see `attend`."""
+
+    def choose(self, asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
+        """-> block_BTNJ, each query and head for itself, as `best` does."""
+        ...
+
+    def attend(
+        self, asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int
+    ) -> jax.Array:
+        """-> out_BTNH."""
+        ...
+
+    def size(self, asked: Asked, blocks: Blocks, top_k: int, here: int) -> int:
+        """-> bytes that both take for one query of every row."""
+        ...
 
 
 def at_places(q_BTNH: jax.Array, place_BTP: jax.Array, rope: Rope) -> jax.Array:
@@ -111,25 +136,34 @@ def attend(asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_
 def attended_blocks(asked: Asked, block_BTNJ: jax.Array, top_k: int, here: int, none: int):
     """-> block_BTNU (`none` for none), ago_BTNU: how many blocks before the chunk's first they pretend to stand."""
     past_BT11, shape = asked.past_BT[:, :, None, None], block_BTNJ.shape[:3]
-    latest_BTNJ = -jnp.sort(-block_BTNJ, axis=-1)
-    is_far = past_BT11 - latest_BTNJ > top_k
-    slot_BTNJ = 1 + jnp.arange(block_BTNJ.shape[-1]) + is_far.astype(jnp.int32)
     ahead = jnp.arange(here)
     chunk = jnp.broadcast_to(past_BT11 + ahead, (*shape, here))
-    block_BTNU = jnp.concatenate([chunk, jnp.where(latest_BTNJ < 0, none, latest_BTNJ)], axis=-1)
+    block_BTNU = jnp.concatenate([chunk, jnp.where(block_BTNJ < 0, none, block_BTNJ)], axis=-1)
+    slot_BTNJ = slots(asked, block_BTNJ, top_k)
     return block_BTNU, jnp.concatenate([jnp.broadcast_to(-ahead, (*shape, here)), slot_BTNJ], axis=-1)
 
 
-def size_of_scores(asked: Asked, blocks: Blocks, top_k: int) -> int:
-    """-> bytes for one query of every row: float32 scores of all blocks, and the query at its places."""
-    B, _, N, H = asked.q_BTNH.shape
-    return B * N * (4 * blocks.index_BMC.shape[1] + (top_k + 1) * H * asked.q_BTNH.dtype.itemsize)
+def slots(asked: Asked, block_BTNJ: jax.Array, top_k: int) -> jax.Array:
+    """-> slot_BTNJ: how many blocks before the chunk each opened one pretends to stand."""
+    is_later = block_BTNJ[..., None, :] > block_BTNJ[..., None]
+    is_far = asked.past_BT[:, :, None, None] - block_BTNJ > top_k
+    return 1 + jnp.sum(is_later, axis=-1, dtype=jnp.int32) + is_far.astype(jnp.int32)
 
 
-def size_of_copies(asked: Asked, blocks: Blocks, attended: int) -> int:
-    """-> bytes for one query of every row: keys and values of so many blocks for every head."""
-    B, _, N, H = asked.q_BTNH.shape
-    return 2 * B * N * attended * blocks.index_BMC.shape[2] * H * blocks.k_BMCKH.dtype.itemsize
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """The specification of a `Way`, on any machine: every query and head has its own copies of what it opens."""
+
+    def choose(self, asked, blocks, rope, top_k):
+        return best(scores(asked, blocks, rope, top_k), top_k)
+
+    def attend(self, asked, block_BTNJ, blocks, rope, top_k, here):
+        return attend(asked, block_BTNJ, blocks, rope, top_k, here)
+
+    def size(self, asked, blocks, top_k, here):
+        (B, _, N, H), (M, C) = asked.q_BTNH.shape, blocks.index_BMC.shape[1:]
+        copies = 2 * (top_k + here) * C * H * blocks.k_BMCKH.dtype.itemsize
+        return B * N * (4 * M + copies)
 
 
 def at_once() -> int:
@@ -137,21 +171,17 @@ def at_once() -> int:
     return 2**23 if jax.default_backend() == "cpu" else 2**29
 
 
-def tile(queries: int, bytes_of_one: int) -> int:
-    """-> how many queries at a time, of so many bytes each; all tiles are about as large."""
-    most = max(1, at_once() // bytes_of_one)
-    return -(-queries // -(-queries // most))
-
-
-def in_tiles(f: Callable[[Any], jax.Array], tile: int, asked: Any) -> jax.Array:
-    """f of arrays [B, T, ...], of at most `tile` queries at a time."""
-    T = jax.tree.leaves(asked)[0].shape[1]
-    if tile >= T:
-        return f(asked)
+def in_tiles(f: Callable[..., jax.Array], size: int, *given: Any) -> jax.Array:
+    """f of arrays [B, T, ...], which takes `size` bytes a query, of as many queries at a time as may exist at once."""
+    T = jax.tree.leaves(given)[0].shape[1]
+    tiles = -(-T // max(1, at_once() // size))
+    tile = -(-T // tiles)  # all are about as large
+    if tiles == 1:
+        return f(*given)
 
     def split(x):
         x = jnp.pad(x, [(0, 0), (0, -T % tile)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(x.reshape(x.shape[0], -1, tile, *x.shape[2:]), 1, 0)
 
-    y = jnp.moveaxis(jax.lax.map(f, jax.tree.map(split, asked)), 0, 1)
+    y = jnp.moveaxis(jax.lax.map(lambda some: f(*some), jax.tree.map(split, given)), 0, 1)
     return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :T]

@@ -20,7 +20,8 @@ from longjax.attention import NEVER, Scene
 from longjax.cache import Store
 from longjax.config import ModelConfig
 from longjax.intervals import Kept
-from longjax.landmark_blocks import Asked, Blocks, attend, in_tiles, scores, size_of_copies, size_of_scores, tile
+from longjax.landmark_blocks import Asked, Blocks, best, in_tiles, scores
+from longjax.landmark_kernels import way_of
 from longjax.rope import rotate, scaled
 
 
@@ -61,12 +62,6 @@ class ByChunk:
         return jnp.full_like(share_BTNM, NEVER).at[row_B1, chunk_BT].max(share_BTNM)[row_B1, chunk_BT]
 
 
-def best(score_BTNM: jax.Array, top_k: int) -> jax.Array:
-    """-> block_BTNJ: the highest scores, equal ones from the earliest block; -1 where fewer may be opened."""
-    top_BTNJ, block_BTNJ = jax.lax.top_k(score_BTNM, min(top_k, score_BTNM.shape[-1]))
-    return jnp.where(top_BTNJ > NEVER, block_BTNJ, -1)
-
-
 @dataclasses.dataclass(frozen=True)
 class LandmarkMemory:
     """Attention with memory.
@@ -93,21 +88,23 @@ class LandmarkMemory:
         offset_BS = (keys.index_BT % self.block).astype(jnp.float32)
         store = store.write(rotate(k_BSKH, offset_BS, scene.rope), v_BSKH, keys)
         blocks = Blocks.of(store, self.block)
-        here = self.here(k_BSKH.shape[1])
+        here, way = self.here(k_BSKH.shape[1]), way_of(scene.softmax, q_BTNH, self.block)
         asked = Asked(scaled(q_BTNH, scene.rope), scene.queries, self.past(scene))
 
         def chosen(asked: Asked) -> jax.Array:
-            score_BTNM = self.pool(scores(asked, blocks, scene.rope, self.top_k), asked)
-            return self.choose(score_BTNM, self.top_k)
+            if self.pool == ByToken() and self.choose is best:
+                return way.choose(asked, blocks, scene.rope, self.top_k)
+            return self.choose(self.pool(scores(asked, blocks, scene.rope, self.top_k), asked), self.top_k)
 
-        def attended(both: tuple[Asked, jax.Array]) -> jax.Array:
-            return attend(*both, blocks, scene.rope, self.top_k, here)
+        def attended(asked: Asked, block_BTNJ: jax.Array) -> jax.Array:
+            return way.attend(asked, block_BTNJ, blocks, scene.rope, self.top_k, here)
 
-        T = q_BTNH.shape[1]
-        scored = T if self.pool.whole_call else tile(T, size_of_scores(asked, blocks, self.top_k))
-        block_BTNJ = in_tiles(chosen, scored, asked)
-        opened = tile(T, size_of_copies(asked, blocks, self.top_k + here))
-        return in_tiles(attended, opened, (asked, block_BTNJ)), None if memory is None else store
+        size = way.size(asked, blocks, self.top_k, here)
+        if self.pool.whole_call:
+            out_BTNH = in_tiles(attended, size, asked, chosen(asked))
+        else:
+            out_BTNH = in_tiles(lambda asked: attended(asked, chosen(asked)), size, asked)
+        return out_BTNH, None if memory is None else store
 
     def past(self, scene: Scene) -> jax.Array:
         """-> past_BT: how many blocks lie before the chunk of each query."""

@@ -19,6 +19,7 @@ FLOORS = [
     {"methods.base"},
     {"lora", "landmarks"},
     {"landmark_blocks"},
+    {"landmark_kernels"},
     {"landmark_memory"},
     {"methods", "growth"},
     {"batch", "diary", "llama", "sharding"},

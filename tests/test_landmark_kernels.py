@@ -1,0 +1,178 @@
+"""Landmark's kernels, interpreted: the same blocks and the same values as by copies, whatever rows and calls are."""
+
+import functools
+import itertools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from longjax import landmark_blocks
+from longjax.attention import Dense, Scene, Tokens
+from longjax.backends import best as best_softmax
+from longjax.blockwise import Blockwise
+from longjax.cache import in_layer
+from longjax.config import ModelConfig
+from longjax.fused import Fused
+from longjax.kernels.cudnn import Cudnn
+from longjax.kernels.triton import Triton
+from longjax.kernels.triton_decode import Decode
+from longjax.kernels.triton_landmarks import Opening
+from longjax.landmark_blocks import Asked, Blocks, Copies
+from longjax.landmark_kernels import ByKernel, way_of
+from longjax.landmark_memory import ByChunk, LandmarkMemory
+from longjax.methods.base import plain_rope
+from shape_names import checked
+
+B, T, H, BLOCK = 2, 150, 16, 16  # nine blocks and a tail
+KERNEL = Triton(interpret=True)
+ROUNDING = 1e-5  # float32 sums of values of order 1, in another order
+
+
+def scene(where: Tokens, softmax, heads: int) -> Scene:
+    cfg = ModelConfig(dim=heads * H, heads=heads, kv_heads=heads, trained_len=64)
+    return Scene(where, where, plain_rope(cfg, T, {}, None), np.arange(heads, dtype=np.int32), softmax=softmax)
+
+
+def qkv(heads: int, kv_heads: int, seed: int = 0, dtype=np.float32) -> tuple[jax.Array, ...]:
+    rng = np.random.default_rng(seed)
+    return tuple(jnp.asarray(1.5 * rng.normal(size=(B, T, n, H)), dtype) for n in (heads, kv_heads, kv_heads))
+
+
+@functools.partial(jax.jit, static_argnames=("attention", "softmax"))
+def run(attention, softmax, x, where, memory=None):
+    return attention(*x, scene(where, softmax, x[0].shape[2]), memory)
+
+
+def documents() -> Tokens:
+    """Documents that begin in a block, at a landmark, and behind one; the second row ends in padding."""
+    begins = np.zeros((B, T), np.int32)
+    begins[0, [31, 95, 100]], begins[1, [48, 49]] = (31, 95, 100), (48, 49)
+    index_BT = np.broadcast_to(np.arange(T, dtype=np.int32), (B, T))
+    real_BT = index_BT < np.array([[T], [140]])
+    return Tokens.at(index_BT, jnp.asarray(np.maximum.accumulate(begins, axis=1)), jnp.asarray(real_BT))
+
+
+WHERE = {"whole": Tokens.whole(B, T), "documents": documents()}
+
+
+@pytest.mark.parametrize(
+    ("memory", "heads", "kv_heads", "where"),
+    [
+        (LandmarkMemory(BLOCK, 3), 4, 2, "whole"),
+        (LandmarkMemory(BLOCK, 3, chunk=2), 4, 1, "documents"),
+        (LandmarkMemory(BLOCK, 1, chunk=None), 2, 2, "documents"),
+        (LandmarkMemory(BLOCK, 2, ByChunk(), chunk=2), 2, 1, "whole"),
+        (LandmarkMemory(BLOCK, 20), 2, 2, "documents"),  # more than there are
+    ],
+)
+def test_is_what_copies_are(memory, heads, kv_heads, where):
+    x = qkv(heads, kv_heads)
+    (found, _), (wanted, _) = (run(memory, softmax, x, WHERE[where]) for softmax in (KERNEL, Dense()))
+    real_BT = WHERE[where].real_BT
+    np.testing.assert_allclose(found[real_BT], wanted[real_BT], atol=ROUNDING)
+
+
+def test_calls_read_their_layer_of_the_cache():
+    """Three calls, of which the second ends in padding and the last is a token, in the second of three layers."""
+    attention, x = LandmarkMemory(BLOCK, 2), qkv(4, 2)
+    cfg = ModelConfig(dim=4 * H, heads=4, kv_heads=2, dtype="float32")
+    one = attention.empty(cfg, B, T)
+    memory = in_layer(jax.tree.map(lambda y: jnp.broadcast_to(y, (3, *y.shape)), one), jnp.int32(1))
+    length_B1 = np.array([[140], [121]])
+    for a, b in itertools.pairwise([0, 40, 140]):
+        index_BT = np.broadcast_to(np.arange(a, b, dtype=np.int32), (B, b - a))
+        where = Tokens.at(index_BT, real_BT=jnp.asarray(index_BT < length_B1))
+        memory = same_calls(attention, tuple(y[:, a:b] for y in x), where, memory)
+    last = tuple(y[np.arange(B), length_B1[:, 0]][:, None] for y in x)
+    same_calls(attention, last, Tokens.at(jnp.asarray(length_B1)), memory)
+
+
+def same_calls(attention, x, where, memory):
+    (wanted, memory), *others = (run(attention, s, x, where, memory) for s in (Dense(), KERNEL, Decode(interpret=True)))
+    for found, _ in others:
+        np.testing.assert_allclose(found[where.real_BT], wanted[where.real_BT], atol=ROUNDING)
+    return memory
+
+
+def blocks_and_queries(x, where, past_B1):
+    """-> of keys that are not rotated."""
+    memory = LandmarkMemory(BLOCK, 1)
+    store = memory.fresh(x[1]).write(x[1], x[2], where)
+    return Asked(x[0], where, jnp.broadcast_to(past_B1, where.index_BT.shape)), Blocks.of(store, BLOCK)
+
+
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_equal_scores_choose_the_earliest(top_k):
+    """Landmarks of far blocks that are all alike, as in a model's first layer; blocks in tiles of three."""
+    q, k, v = qkv(2, 1)
+    alike = k.at[:, BLOCK - 1 :: BLOCK].set(k[:, :1])
+    asked, blocks = blocks_and_queries((q, alike, v), WHERE["whole"], WHERE["whole"].index_BT // BLOCK)
+    rope = plain_rope(ModelConfig(dim=2 * H, heads=2, kv_heads=1), T, {}, None)
+    found = jax.jit(lambda *x: ByKernel(Opening(block_x=16, interpret=True)).choose(*x, top_k))(asked, blocks, rope)
+    wanted = jax.jit(lambda *x: Copies().choose(*x, top_k))(asked, blocks, rope)
+    np.testing.assert_array_equal(found, wanted)
+    far = 9 - top_k  # of the last query
+    assert top_k == 1 or len(np.intersect1d(wanted[:, -1], np.arange(far))) > 1, "several far ones are chosen"
+
+
+def test_gradients_are_those_of_copies():
+    x, memory = qkv(2, 1), LandmarkMemory(BLOCK, 2)
+
+    def slope(softmax):
+        return jax.grad(lambda x: jnp.sum(run(memory, softmax, x, WHERE["documents"])[0][0] ** 2))(x)
+
+    for found, wanted in zip(slope(KERNEL), slope(Dense()), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4)  # sums over up to 150 queries
+
+
+def test_few_queries_at_a_time_are_the_same(monkeypatch):
+    x, memory = qkv(2, 1), LandmarkMemory(BLOCK, 2)
+    wanted, _ = run(memory, KERNEL, x, WHERE["documents"])
+    monkeypatch.setattr(landmark_blocks, "at_once", lambda: 60_000)
+    found, _ = jax.jit(lambda x: memory(*x, scene(WHERE["documents"], KERNEL, 2)))(x)
+    np.testing.assert_allclose(found, wanted, atol=ROUNDING)
+
+
+def test_bfloat16_is_the_same_within_its_rounding():
+    x, memory = qkv(2, 2, dtype=jnp.bfloat16), LandmarkMemory(BLOCK, 2)
+    (found, _), (wanted, _) = (run(memory, softmax, x, WHERE["whole"]) for softmax in (KERNEL, Dense()))
+    assert found.dtype == jnp.bfloat16
+    error = jnp.linalg.norm((found - wanted).astype(jnp.float32)) / jnp.linalg.norm(wanted.astype(jnp.float32))
+    assert error < 4e-3  # weights and values are each rounded to 8 bits, half a unit is 2e-3
+
+
+def test_array_names_tell_the_truth():
+    with checked("/longjax/") as seen:
+        jax.eval_shape(
+            lambda x: LandmarkMemory(BLOCK, 3)(*x, scene(WHERE["documents"], KERNEL, 4))[0], qkv(4, 2, dtype=np.float32)
+        )
+    assert {"choose_kernel", "attend_kernel", "attend_by", "visits"} <= {function for function, _ in seen}
+
+
+def test_kernels_go_with_their_softmax(caplog):
+    q_BTNH = qkv(2, 2)[0]
+    for softmax in (Dense(), Blockwise(), Fused(Cudnn()), best_softmax()):
+        assert way_of(softmax, q_BTNH, BLOCK) == Copies()
+    for softmax in (KERNEL, Decode(interpret=True), Fused(Cudnn(), KERNEL)):
+        assert way_of(softmax, q_BTNH, BLOCK) == ByKernel(Opening(interpret=True))
+    with caplog.at_level(logging.INFO):
+        assert way_of(KERNEL, q_BTNH[..., :12], BLOCK) == way_of(KERNEL, q_BTNH, 24) == Copies()
+    assert "heads of width 12" in caplog.text
+    assert "blocks of 24 tokens" in caplog.text
+
+
+@pytest.mark.parametrize(("width", "block", "dtype"), [(128, 64, "bfloat16"), (64, 16, "float32")])
+def test_lowers_for_cuda_without_a_gpu(width, block, dtype):
+    """Triton takes less than the interpreter does."""
+    x = [jax.ShapeDtypeStruct((1, 300, n, width), dtype) for n in (4, 2, 2)]
+    cfg, where = ModelConfig(dim=4 * width, heads=4, kv_heads=2), Tokens.whole(1, 300)
+    here = Scene(where, where, plain_rope(cfg, 300, {}, None), np.arange(4, dtype=np.int32), softmax=Triton())
+    device = jax.sharding.AbstractDevice("NVIDIA H200", 132, "gpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("x",), (jax.sharding.AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        traced = jax.jit(lambda *x: LandmarkMemory(block, 5)(*x, here)[0]).trace(*x)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == 2
