@@ -15,6 +15,7 @@ from longjax.blockwise import Blockwise
 from longjax.config import TINY
 from longjax.llama import Llama, logits
 from longjax.methods import METHODS
+from longjax.methods.base import everything, nothing, plain_rope
 from longjax.train import Recipe, new_state, train_step
 from shape_names import checked
 from small import ALL, SMALL, T
@@ -25,14 +26,27 @@ TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32
 ONE_CALL_IS_SPECIAL = {"lm_infinite_topk"}  # by its definition the last query of a call sees more than the others
 every_method = pytest.mark.parametrize("name", ALL)
 OF_ITS_OWN = [name for name in ALL if ALL[name].attention_train]  # all others train on the program that they evaluate
+
+
+def program(method):
+    """-> what the operations of a method's program follow from: all but the numbers that are its frequencies."""
+    if method.own is nothing:  # else its frequencies are computed in the program
+        rope = method.rope(CFG, T, {}, None)
+        kind = jax.tree.structure(rope), rope.inv_freq_R.shape, rope.scale == 1, rope.query_scale == 1
+        return dataclasses.replace(method, rope=plain_rope, trainable=everything), kind
+    return method
+
+
+PROGRAMS = list({program(ALL[name]): name for name in reversed(ALL)}.values())  # the first of those that share one
+every_program = pytest.mark.parametrize("name", PROGRAMS)
 every_attention = pytest.mark.parametrize(
-    ("name", "train"), [(name, False) for name in ALL] + [(x, True) for x in OF_ITS_OWN]
+    ("name", "train"), [(name, False) for name in PROGRAMS] + [(x, True) for x in OF_ITS_OWN]
 )
 
 
 def params(method, cfg=CFG):
     """New arrays every time: a training step gives its own away."""
-    return jax.tree.map(jnp.array, made(method, cfg))
+    return jax.tree.map(jnp.array, made(dataclasses.replace(method, trainable=everything), cfg))
 
 
 @functools.cache
@@ -124,7 +138,7 @@ def three_steps(method, mesh, micro_rows=None):
     return np.array(numbers), jax.tree.map(np.asarray, state.ema)
 
 
-@every_method
+@every_program
 def test_sharded_is_one_device(name):
     """Three Adam steps on fsdp 2 x seq 2 x model 2."""
     method = dataclasses.replace(ALL[name], trainable=lambda path: True)
