@@ -77,8 +77,8 @@ class Way(Protocol):
         """-> out_BTNH."""
         ...
 
-    def size(self, asked: Asked, blocks: Blocks, top_k: int, here: int) -> int:
-        """-> bytes that both take for one query of every row."""
+    def most(self, asked: Asked, blocks: Blocks, top_k: int, here: int) -> int:
+        """-> how many queries of every row at a time."""
         ...
 
 
@@ -160,21 +160,21 @@ class Copies:
     def attend(self, asked, block_BTNJ, blocks, rope, top_k, here):
         return attend(asked, block_BTNJ, blocks, rope, top_k, here)
 
-    def size(self, asked, blocks, top_k, here):
+    def most(self, asked, blocks, top_k, here):
         (B, _, N, H), (M, C) = asked.q_BTNH.shape, blocks.index_BMC.shape[1:]
         copies = 2 * (top_k + here) * C * H * blocks.k_BMCKH.dtype.itemsize
-        return B * N * (4 * M + copies)
+        return max(1, room() // (B * N * (4 * M + copies)))
 
 
-def at_once() -> int:
-    """-> bytes of scores, or of copied blocks, that may exist at once: on a CPU what its caches hold."""
+def room() -> int:
+    """-> bytes of scores and copied blocks that may exist at once: on a CPU what its caches hold."""
     return 2**23 if jax.default_backend() == "cpu" else 2**29
 
 
-def in_tiles(f: Callable[..., jax.Array], size: int, *given: Any) -> jax.Array:
-    """f of arrays [B, T, ...], which takes `size` bytes a query, of as many queries at a time as may exist at once."""
+def in_tiles(f: Callable[..., jax.Array], most: int, *given: Any) -> jax.Array:
+    """f of arrays [B, T, ...], of at most so many queries at a time."""
     T = jax.tree.leaves(given)[0].shape[1]
-    tiles = -(-T // max(1, at_once() // size))
+    tiles = -(-T // most)
     tile = -(-T // tiles)  # all are about as large
     if tiles == 1:
         return f(*given)

@@ -17,6 +17,8 @@ from longjax.kernels.triton_landmarks import Asks, Gives, Opening
 from longjax.landmark_blocks import Asked, Blocks, Copies, Way, at_places, attend, places, slots
 from longjax.rope import Rope
 
+ROOM = 2**29  # bytes of queries at all of their places that may exist at once
+
 
 def way_of(softmax: Softmax, q_BTNH: jax.Array, block: int) -> Way:
     """-> the kernels where `softmax` is one of theirs and they can; why they cannot is said in a log line."""
@@ -44,9 +46,9 @@ class ByKernel:
     def attend(self, asked, block_BTNJ, blocks, rope, top_k, here) -> jax.Array:
         return attend_by(self.kernel, (top_k, here), asked, block_BTNJ, blocks, rope)
 
-    def size(self, asked, blocks, top_k, here):
+    def most(self, asked, blocks, top_k, here):
         B, _, N, H = asked.q_BTNH.shape
-        return B * N * (top_k + here + 1) * H * asked.q_BTNH.dtype.itemsize
+        return max(1, ROOM // (B * N * (top_k + here + 1) * H * asked.q_BTNH.dtype.itemsize))
 
 
 def asks_of(asked: Asked, blocks: Blocks, rope: Rope, here: int, top_k: int) -> Asks:

@@ -99,11 +99,11 @@ class LandmarkMemory:
         def attended(asked: Asked, block_BTNJ: jax.Array) -> jax.Array:
             return way.attend(asked, block_BTNJ, blocks, scene.rope, self.top_k, here)
 
-        size = way.size(asked, blocks, self.top_k, here)
+        most = way.most(asked, blocks, self.top_k, here)
         if self.pool.whole_call:
-            out_BTNH = in_tiles(attended, size, asked, chosen(asked))
+            out_BTNH = in_tiles(attended, most, asked, chosen(asked))
         else:
-            out_BTNH = in_tiles(lambda asked: attended(asked, chosen(asked)), size, asked)
+            out_BTNH = in_tiles(lambda asked: attended(asked, chosen(asked)), most, asked)
         return out_BTNH, None if memory is None else store
 
     def past(self, scene: Scene) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import landmark_blocks
+from longjax import landmark_kernels
 from longjax.attention import Dense, Scene, Tokens
 from longjax.backends import best as best_softmax
 from longjax.blockwise import Blockwise
@@ -131,7 +131,7 @@ def test_gradients_are_those_of_copies():
 def test_few_queries_at_a_time_are_the_same(monkeypatch):
     x, memory = qkv(2, 1), LandmarkMemory(BLOCK, 2)
     wanted, _ = run(memory, KERNEL, x, WHERE["documents"])
-    monkeypatch.setattr(landmark_blocks, "at_once", lambda: 60_000)
+    monkeypatch.setattr(landmark_kernels, "ROOM", 60_000)
     found, _ = jax.jit(lambda x: memory(*x, scene(WHERE["documents"], KERNEL, 2)))(x)
     np.testing.assert_allclose(found, wanted, atol=ROUNDING)
 
