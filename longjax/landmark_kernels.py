@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from longjax.attention import Softmax
 from longjax.fused import Fused, say_once
 from longjax.kernels.triton import Triton
-from longjax.kernels.triton_decode import Decode
 from longjax.kernels.triton_landmarks import Asks, Gives, Opening
 from longjax.landmark_blocks import Asked, Blocks, Copies, Way, at_places, attend, places, slots
 from longjax.rope import Rope
@@ -21,9 +20,12 @@ ROOM = 2**29  # bytes of queries at all of their places that may exist at once
 
 
 def way_of(softmax: Softmax, q_BTNH: jax.Array, block: int) -> Way:
-    """-> the kernels where `softmax` is one of theirs and they can; why they cannot is said in a log line."""
+    """-> the kernels where `softmax` is one of theirs and they can; why they cannot is said in a log line.
+
+    That of decoding is not: a single query's copies are small.
+    """
     general = softmax.otherwise if isinstance(softmax, Fused) else softmax
-    if not isinstance(general, Triton | Decode):
+    if not isinstance(general, Triton):
         return Copies()
     kernel = Opening(interpret=general.interpret)
     why = kernel.refuses(q_BTNH, block)
