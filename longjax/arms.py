@@ -37,8 +37,7 @@ def main_arm(preset: Preset, name: str, method: Method | None = None) -> Arm:
     """-> the arm of a method, by default with the preset's parameters: all tests, and its own."""
     method = METHODS[name](**preset.settings.get(name, {})) if method is None else method
     others = {test for who, tests in preset.only.items() if who != name for test in tests}
-    left_out = others | set(preset.spared.get(name, ()))
-    return Arm(name, method, preset.extend, tuple(test for test in preset.tests if test not in left_out), preset.few)
+    return Arm(name, method, preset.extend, tuple(test for test in preset.tests if test not in others), preset.few)
 
 
 def variant(preset: Preset, name: str, what: Variant) -> Arm:

@@ -80,7 +80,6 @@ class Preset:
       tests: what all methods are put to, by name.
       few: names of the tests of variants, and of last weights beside averaged ones.
       only: names of tests that one method alone is put to, by its name.
-      spared: names of tests that would take a method too long, by its name.
       tokens_a_call: of the evaluators.
       methods: those of the study.
       settings: a method's parameters at this size, where they are not its defaults.
@@ -106,7 +105,6 @@ class Preset:
     tests: Mapping[str, Test]
     few: tuple[str, ...] = ()
     only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    spared: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     drills: tuple[int, int] = (0, 0)

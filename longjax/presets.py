@@ -160,7 +160,6 @@ H200_100M = Preset(
     },
     few=("perplexity", "passkey", "needle_number"),
     only={"landmark": ("perplexity_landmark",)},
-    spared={"landmark": ("ruler_32k", "needle_lceg")},
     variants=TABLES | LARGER | MAPS | GRID,
     seeds=2,
     drills=(20_000_000, 6_000_000),

@@ -138,10 +138,17 @@ def recipe(preset: Settings, trials: Trials) -> str:
     return (
         f"Trained methods see the same {one['steps'] * one['rows']} rows of {trials.extended} tokens "
         f"({tokens / 1e6:.3g} M) in the same order: {one['steps']} updates of {one['rows']} rows, learning rate "
-        f"{one['learning_rate']:g}, schedule {one['schedule']}; EMA of weights {one['ema']:g}, which are what is "
-        f"evaluated unless raw weights are named; {taught(preset.get('extend_stages', ()))}. Frozen methods change the "
-        "base's attention or positions and train nothing. Only the method differs."
+        f"{one['learning_rate']:g}{of_frequencies(one)}, schedule {one['schedule']}; EMA of weights "
+        f"{one['ema']:g}, which are what is evaluated unless raw weights are named; "
+        f"{taught(preset.get('extend_stages', ()))}. Frozen methods change the base's attention or positions and train "
+        "nothing. Only the method differs."
     )
+
+
+def of_frequencies(recipe: Settings) -> str:
+    """-> the rate of what CLEX learns, where it is another."""
+    share = recipe.get("frequency_rate", 1.0)
+    return "" if share == 1 else f" (learned frequencies, CLEX's: {share * recipe['learning_rate']:.2g}, clipped apart)"
 
 
 def tests(trials: Trials) -> str:

@@ -128,14 +128,16 @@ def findings(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> list[str
             for select in (pairs, able)
         )
         sure, still = ([m for m, x in group.items() if x.sign < 0] for group in (found, fit))
-        parts += [
-            f"{len(sure)} of {len(found)} scores among {name} methods, {len(still)} of {len(fit)} without failures"
-        ]
+        gone = failures(trials, ppl, asked, name)
+        rest = f"{len(still)} of {len(fit)} without the failures, {listed(gone)}" if gone else "none has failed"
+        parts.append(f"{len(sure)} of {len(found)} scores among {name} methods ({rest})")
         lines += [f"Without failures, {name} methods: {listed(said(m, x) for m, x in fit.items())}."] * bool(fit)
-    gone = sorted({x[0] for m in asked for x in pairs(trials, ppl, m, "all")}
-                  - {x[0] for m in asked for x in able(trials, ppl, m, "all")})  # fmt: skip
-    tail = f" The failures, which make most of it, are {listed(gone)}." if gone else ""
-    return [f"Who has the lower perplexity surely tends to have the higher score on {'; '.join(parts)}.{tail}", *lines]
+    return [f"Who has the lower perplexity surely tends to have the higher score on {listed(parts)}.", *lines]
+
+
+def failures(trials: Trials, ppl: Measure, asked: Sequence[Measure], group: str) -> list[str]:
+    every, fit = ({x[0] for m in asked for x in select(trials, ppl, m, group)} for select in (pairs, able))
+    return sorted(every - fit)
 
 
 def said(name: str, x: Correlation) -> str:

@@ -62,13 +62,14 @@ def forgotten(trials: Trials) -> list[str]:
     """-> with memory against without, at every length that has both of the study's protocols."""
     lines = []
     for length in sorted(set(asked(trials, FORGETFUL)) & set(asked(trials, "lceg"))):
-        found = remembered(trials, length)
+        found, windows = remembered(trials, length), in_both(trials, length)
         if found is None:
             continue
         kept, lost = found.together.b, found.together.a
         lines.append(
-            f"At {length}, over the same windows, Landmark's perplexity is {kept:.2f} with its memory and {lost:.2f} "
-            f"in parts of 512 tokens without it: {in_words(found, PPL)}, {abs(kept / lost - 1):.1%} "
+            f"At {length}, over the same {len(windows)} windows of {len({document for document, _ in windows})} "
+            f"documents, Landmark's perplexity is {kept:.2f} with its memory and {lost:.2f} in parts of 512 tokens "
+            f"without it: {in_words(found, PPL)}, {100 * abs(kept / lost - 1):.1f} % "
             f"{'less' if kept < lost else 'more'} with memory."
         )
     return lines
@@ -84,6 +85,15 @@ def remembered(trials: Trials, length: int) -> Versus | None:
             documents = [document for document, _ in both]
             parts[seed] = paired(a, b, None, documents, np.exp, seed, RESAMPLES)
     return Versus(parts, mean_of(list(parts.values()))) if parts else None
+
+
+def in_both(trials: Trials, length: int) -> set[tuple[int, int]]:
+    """-> document and start of the windows that both protocols have, of any seed."""
+    kept, lost = (
+        {key for seed in trials.seeds for key in by_window(trials.records(ppl(length, p), "landmark", seed))}
+        for p in ("lceg", FORGETFUL)
+    )
+    return kept & lost
 
 
 def by_window(answers: Answers) -> dict[tuple[int, int], float]:
@@ -106,7 +116,7 @@ def own_context(trials: Trials) -> list[str]:
         return []
     return [
         f"The base has {short:.2f} at {trials.trained}, its own context; of the same text, Landmark has {long:.2f} at "
-        f"{trials.extended}, {abs(long / short - 1):.1%} {'less' if long < short else 'more'}."
+        f"{trials.extended}, {100 * abs(long / short - 1):.1f} % {'less' if long < short else 'more'}."
     ]
 
 

@@ -104,13 +104,12 @@ def harm(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> st
         found = ((m, Pair(arm + ROUNDED, arm).versus(trials, m)) for m in measures)
         said = [lost(trials, arm, m) for m, x in found if x is not None and verdict(x, m) == "worse"]
         worse |= {arm: said} if said else {}
-    parts = [f"Trained with rounded tables, {arm} is surely worse by {listed(said)}" for arm, said in worse.items()]
+    parts = [f"{arm} is surely worse by {listed(said)}" for arm, said in worse.items()]
     calm = [arm for arm in judged if arm not in worse]
     parts += [f"{listed(calm)} {'is' if len(calm) == 1 else 'are'} worse in nothing"] if calm else []
     left = [arm for arm in arms if arm not in judged]
     parts += [f"{listed(left)} cannot be judged, as the float32 arms have not recovered either"] if left else []
-    said = "; ".join(parts)
-    return f"{said[0].upper()}{said[1:]}."
+    return f"Trained with rounded tables, {'; '.join(parts)}."
 
 
 def lost(trials: Trials, arm: str, m: Measure) -> str:
