@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from longjax import backends
+from longjax import backends, landmark_memory
+from longjax.attention import Dense
 from longjax.blockwise import Blockwise
 from longjax.fused import Fused
 from longjax.kernels import cudnn
+from longjax.landmark_blocks import Copies
 from tools import check_kernels
 from tools.check_kernels import Case, allowed, errors
 
@@ -57,3 +59,17 @@ def test_the_check_of_kernels_sees_an_error(monkeypatch):
     assert all(x <= most for x, most in zip(errors(case), allowed(case), strict=True))
     monkeypatch.setattr(check_kernels, "best", lambda: lambda parts: Blockwise()(parts[:1]))
     assert errors(case)[0] > 0.01
+
+
+class Fewer(Copies):
+    """Opens a block too few."""
+
+    def attend(self, asked, block_BTNJ, *rest):
+        return super().attend(asked, block_BTNJ[..., 1:], *rest)
+
+
+def test_the_check_of_landmark_sees_an_error(monkeypatch):
+    monkeypatch.setattr(check_kernels, "T", 300)
+    assert check_kernels.of_landmark() < check_kernels.TWICE
+    monkeypatch.setattr(landmark_memory, "way_of", lambda softmax, *_: Copies() if softmax == Dense() else Fewer())
+    assert check_kernels.of_landmark() > 0.01

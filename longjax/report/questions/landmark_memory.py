@@ -39,9 +39,9 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     arms, end = [arm for arm in ARMS if arm in trials.arms], trials.extended
     by_length = values(trials, "b_by_length", "With memory, by length (nested)", arms, list(map(ppl, lengths)))
     figures = ()
-    if lengths:
-        title = "Perplexity by length. forgets: in parts of 512 tokens, without memory."
-        figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, arms, lengths)),)
+    if both := asked_both(trials):
+        title = "Perplexity over the same windows, with memory and in parts of 512 tokens without it."
+        figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, both)),)
     finding = (*(forgotten(trials) or [UNANSWERED]), *own_context(trials), *growing(trials, lengths))
     return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), figures, finding, COMMAND, missing)
 
@@ -50,6 +50,11 @@ def asked(trials: Trials, protocol: str, arm: str = "landmark") -> list[int]:
     """-> lengths at which the arm was asked so."""
     rows = [r for seed in trials.seeds for r in trials.of(arm, seed) if r["task"] == "perplexity"]
     return sorted({r["length"] for r in rows if r["protocol"] == protocol})
+
+
+def asked_both(trials: Trials) -> list[int]:
+    """-> lengths whose windows were read with memory and without."""
+    return sorted(set(asked(trials, FORGETFUL)) & set(asked(trials, "lceg")))
 
 
 def protocols(trials: Trials, arms: list[str], end: int) -> Table:
@@ -61,7 +66,7 @@ def protocols(trials: Trials, arms: list[str], end: int) -> Table:
 def forgotten(trials: Trials) -> list[str]:
     """-> with memory against without, at every length that has both of the study's protocols."""
     lines = []
-    for length in sorted(set(asked(trials, FORGETFUL)) & set(asked(trials, "lceg"))):
+    for length in asked_both(trials):
         found, windows = remembered(trials, length), in_both(trials, length)
         if found is None:
             continue
@@ -133,18 +138,16 @@ def growing(trials: Trials, lengths: list[int]) -> list[str]:
     ]
 
 
-def picture(trials: Trials, arms: list[str], lengths: list[int]) -> Any:
-    found = [curve(trials, arm, arm, list(map(ppl, lengths))) for arm in arms]
-    forgets = [ppl(n, FORGETFUL) for n in asked(trials, FORGETFUL)]
-    found += [curve(trials, "landmark", "forgets", forgets)] if forgets else []
+def picture(trials: Trials, lengths: list[int]) -> Any:
+    protocols = {"with memory": "lceg", "forgets": FORGETFUL}
+    found = [curve(trials, label, [ppl(n, protocol) for n in lengths]) for label, protocol in protocols.items()]
     figure, axes = log_panels([c for c in found if c.x], Marks(trials.trained, trials.extended), most=2.0)
     axes[0].xaxis.set_major_locator(FixedLocator(lengths))
-    axes[0].tick_params(axis="x", labelrotation=60)
     axes[0].set(xlabel="context length (tokens)", ylabel="perplexity", title="")
     return figure
 
 
-def curve(trials: Trials, arm: str, label: str, measures: list[Measure]) -> Curve:
-    points = [(float(m.length or 0), trials.value(m, arm)) for m in measures]
+def curve(trials: Trials, label: str, measures: list[Measure]) -> Curve:
+    points = [(float(m.length or 0), trials.value(m, "landmark")) for m in measures]
     good = [(n, v) for n, v in points if math.isfinite(v)]
-    return Curve(label, "base" if arm == "base" else "landmark", [n for n, _ in good], [v for _, v in good])
+    return Curve(label, "landmark", [n for n, _ in good], [v for _, v in good])
