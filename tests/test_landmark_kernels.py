@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import logging
 
 import jax
 import jax.numpy as jnp
@@ -151,16 +150,17 @@ def test_array_names_tell_the_truth():
     assert {"choose_kernel", "attend_kernel", "attend_by", "visits"} <= {function for function, _ in seen}
 
 
-def test_kernels_go_with_their_softmax(caplog):
+def test_kernels_go_with_their_softmax(monkeypatch):
+    said = []
+    monkeypatch.setattr(landmark_kernels, "say_once", lambda why, otherwise: said.append(why))
     q_BTNH = qkv(2, 2)[0]
     for softmax in (Dense(), Blockwise(), Decode(), Fused(Cudnn()), best_softmax()):
         assert way_of(softmax, q_BTNH, BLOCK) == Copies()
     for softmax in (KERNEL, Fused(Cudnn(), KERNEL)):
         assert way_of(softmax, q_BTNH, BLOCK) == ByKernel(Opening(interpret=True))
-    with caplog.at_level(logging.INFO):
-        assert way_of(KERNEL, q_BTNH[..., :12], BLOCK) == way_of(KERNEL, q_BTNH, 24) == Copies()
-    assert "heads of width 12" in caplog.text
-    assert "blocks of 24 tokens" in caplog.text
+    assert not said
+    assert way_of(KERNEL, q_BTNH[..., :12], BLOCK) == way_of(KERNEL, q_BTNH, 24) == Copies()
+    assert said == ["Landmark's heads of width 12", "Landmark's blocks of 24 tokens"]
 
 
 @pytest.mark.parametrize(("width", "block", "dtype"), [(128, 64, "bfloat16"), (64, 16, "float32")])

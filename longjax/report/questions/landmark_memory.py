@@ -40,7 +40,7 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     by_length = values(trials, "b_by_length", "With memory, by length (nested)", arms, list(map(ppl, lengths)))
     figures = ()
     if both := asked_both(trials):
-        title = "Perplexity over the same windows, with memory and in parts of 512 tokens without it."
+        title = "Perplexity of the same windows, with memory and without; those of another length are other text."
         figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, both)),)
     finding = (*(forgotten(trials) or [UNANSWERED]), *own_context(trials), *growing(trials, lengths))
     return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), figures, finding, COMMAND, missing)
@@ -141,7 +141,7 @@ def growing(trials: Trials, lengths: list[int]) -> list[str]:
 def picture(trials: Trials, lengths: list[int]) -> Any:
     protocols = {"with memory": "lceg", "forgets": FORGETFUL}
     found = [curve(trials, label, [ppl(n, protocol) for n in lengths]) for label, protocol in protocols.items()]
-    figure, axes = log_panels([c for c in found if c.x], Marks(trials.trained, trials.extended), most=2.0)
+    figure, axes = log_panels([c for c in found if c.x], Marks(trials.trained, trials.extended), most=1.2)
     axes[0].xaxis.set_major_locator(FixedLocator(lengths))
     axes[0].set(xlabel="context length (tokens)", ylabel="perplexity", title="")
     return figure
