@@ -13,7 +13,7 @@ from longjax.attention import Softmax
 from longjax.fused import Fused, say_once
 from longjax.kernels.triton import Triton
 from longjax.kernels.triton_landmarks import Asks, Gives, Opening
-from longjax.landmark_blocks import Asked, Blocks, Copies, Way, at_places, attend, places, slots
+from longjax.landmark_blocks import Asked, Blocks, Copies, Way, at_places, attend, in_tiles, places, slots
 from longjax.rope import Rope
 
 ROOM = 2**29  # bytes of queries at all of their places that may exist at once
@@ -76,7 +76,14 @@ def attend_forward(kernel, sizes, *given):
 
 
 def attend_backward(kernel, sizes, given, d_out_BTNH):
-    return jax.vjp(lambda *given: attend(*given, *sizes), *given)[1](d_out_BTNH)
+    """By copies, of as many queries at a time as have room."""
+    top_k, here = sizes
+
+    def copied(asked, block_BTNJ, blocks, rope):
+        opened = jax.checkpoint(lambda asked, block_BTNJ: attend(asked, block_BTNJ, blocks, rope, top_k, here))
+        return in_tiles(opened, Copies().most(asked, blocks, top_k, here), asked, block_BTNJ)
+
+    return jax.vjp(copied, *given)[1](d_out_BTNH)
 
 
 attend_by.defvjp(attend_forward, attend_backward)

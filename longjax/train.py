@@ -100,6 +100,13 @@ def weights(params: Flat) -> dict[str, bool]:
     return {path: not learned for path, learned in frequencies(params).items()}
 
 
+def norms(recipe: Recipe, grads: Flat) -> tuple[jax.Array, jax.Array]:
+    """-> the gradient's norm in which a spike would show, and that of all parameters."""
+    steep = optax.tree.norm(grads)
+    mine = [path for path, other in weights(grads).items() if other or recipe.one_norm]
+    return optax.tree.norm({path: grads[path] for path in mine}), steep
+
+
 def decays(params: Flat) -> dict[str, bool]:
     return {path: not any(word in path for word in ("norm", "bias", "embed_VD")) for path in params}
 
@@ -188,14 +195,14 @@ def train_step(
     sums, grads = over_micro_batches(model, state, batch, key, rows // micro)
     weight = batch["weights_BT"].sum()
     loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, in_float32(grads))
-    norm = optax.tree.norm(grads)
-    taken = state.guard.allows(loss, norm, recipe.spike_sigmas)
+    norm, steep = norms(recipe, grads)
+    taken = state.guard.allows(loss, norm, recipe.spike_sigmas) & jnp.isfinite(steep)
     moved = update(recipe, state, grads)
     before = (state.trained, state.opt, state.ema)
     trained, opt, ema = jax.tree.map(partial(jnp.where, taken), moved, before)
     guard = state.guard.after(taken, state.step, loss, norm)
     metrics = {
-        "loss": loss, "weight": weight, "grad_norm": norm, "skipped": guard.skipped, "streak": guard.streak,
+        "loss": loss, "weight": weight, "grad_norm": steep, "skipped": guard.skipped, "streak": guard.streak,
         "learning_rate": schedule(recipe)(state.step - state.guard.skipped),
         "loss_P": sums.loss_P, "weight_P": sums.weight_P,
     }  # fmt: skip

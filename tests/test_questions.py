@@ -146,13 +146,13 @@ def test_a_change_of_relations_is_named():
     m = ppl(16384)
     values = {"pi": 9.0, "ntk_64k": 9.5, "clex": 9.7, "pi_ds_bf16": 9.6}
     said = rankings.relations(fake(m, values), ["pi"], [m])
-    assert said == f"By {m.name} sure leads turn round (pi over ntk_64k)."
+    assert said == f"By {m.name} sure leads turn round (pi over ntk_64k). On both sides ntk_64k is the same arm."
     said = rankings.relations(fake(m, values | {"pi_ds_bf16": 9.1}), ["pi"], [m])
     assert said == "No sure lead becomes a tie, turns round, or comes up."
     said = rankings.relations(fake(m, values | {"pi_ds_bf16": 9.505}), ["pi"], [m])  # behind by less than noise
-    assert said == f"By {m.name} sure leads become ties (pi over ntk_64k)."
+    assert said == f"By {m.name} sure leads become ties (pi over ntk_64k). On both sides ntk_64k is the same arm."
     said = rankings.relations(fake(m, values | {"pi": 9.495}), ["pi"], [m])
-    assert said == f"By {m.name} ties become sure leads (ntk_64k over pi)."
+    assert said == f"By {m.name} ties become sure leads (ntk_64k over pi). On both sides ntk_64k is the same arm."
 
 
 def test_whom_the_tables_harm():

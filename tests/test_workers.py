@@ -1,7 +1,5 @@
-import pathlib
 import subprocess
 import sys
-import time
 
 # The parent is killed while its worker is busy.
 PARENT = """
@@ -18,17 +16,8 @@ with concurrent.futures.ProcessPoolExecutor(1, context, workers.begin, start) as
 """
 
 
-def alive(worker: str) -> bool:
-    status = pathlib.Path(f"/proc/{worker}/stat")
-    return status.exists() and status.read_text().split()[2] != "Z"
-
-
 def test_a_worker_ends_with_its_parent(tmp_path):
-    """Else it would write beside the run that goes on."""
+    """Else it would write beside the run that goes on. Both hold the pipe that is read here to its end."""
     killed = subprocess.run([sys.executable, "-c", PARENT, tmp_path], capture_output=True, text=True, timeout=60)
-    worker = killed.stdout.strip()
     assert killed.returncode == -9, killed.stderr
-    patience = time.monotonic() + 30
-    while alive(worker) and time.monotonic() < patience:
-        time.sleep(0.05)
-    assert not alive(worker)
+    assert killed.stdout.strip().isdigit()

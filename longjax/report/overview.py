@@ -23,7 +23,7 @@ TITLE = (
 TITLE += (
     "highest score where the training ended; who breaks beyond it; who scores least of those with a low perplexity; "
 )
-TITLE += "dashed, who has not recovered. Grey: all others."
+TITLE += "left, dashed, who has not recovered. Grey: all others."
 FIELD = "#d9d9d9"
 MOST = 2.0  # times the base's perplexity at its own length: where the left axis ends
 LOW = 1.25  # times the lowest perplexity: still a low one

@@ -112,7 +112,9 @@ def positions(trials: Trials, means: Evaluations) -> Iterator[Figure]:
             points
         )
     if found:
-        title = f"Loss by position in windows of {longest} tokens, mean of the seeds."
+        title = (
+            f"Loss by position in windows of {longest} tokens, mean of the seeds. Peaks that all share are the text's."
+        )
         yield "positions.png", title, lambda: by_position(trials, found)
 
 
@@ -187,7 +189,7 @@ def training(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
     methods = logged([trials.own(trials.seeds[0]) / "methods" / arm for arm in trials.main])
     written = []
     for name, title, runs in (
-        ("pretraining.png", "Pretraining of the base, by seed.", bases),
+        ("pretraining.png", "Pretraining of the base, by seed; a jump is where other rows begin.", bases),
         ("training.png", f"Training of all methods, seed {trials.seeds[0]}.", methods),
     ):
         if runs:

@@ -109,7 +109,8 @@ def table(trials: Trials) -> Table:
         lines.append((trials.subject(arm), cells))
     note = (
         "Training loss: above the lowest of all methods at the same update, on the same rows (Landmark's are cut into "
-        "pieces of 512 tokens, so its loss is of less context). Of the norm, the largest of all seeds."
+        "pieces of 512 tokens, so its loss is of less context). Of the norm, the largest of all seeds; learned "
+        "frequencies (CLEX), which are clipped apart, are part of it."
     )
     return Table("recovery", TITLE, head, tuple(lines), (note,))
 
@@ -151,7 +152,7 @@ def why(trials: Trials) -> list[str]:
             else "neither surely falls nor rises"
         )
         steep = f"; gradient norms reach {norm.value:.0e}" if (norm.value or 0) > 1e3 else ""
-        lines.append(f"{arm}: {level.value:.2f} nats above the lowest, which {way}{steep}.")
+        lines.append(f"{arm}: {level.value:.2f} nats above the lowest, a distance that {way}{steep}.")
     return lines
 
 

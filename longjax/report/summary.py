@@ -31,7 +31,7 @@ def lead(trials: Trials, settings: Settings) -> str:
     count = sum(trials.kind(arm) != "base" for arm in trials.main)
     size = parameters(settings)
     model = f"a LLaMA of {size / 1e6:.3g} M parameters" if size else "a LLaMA"
-    head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens on the same rows"
+    head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens"
     return f"{head}, {'; '.join(parts)}." if parts else ""
 
 
@@ -57,8 +57,8 @@ def further(trials: Trials, settings: Settings) -> str:
     both = [arm for arm in holding if arm in kept and beyond.keeps(kept[arm])]
     tail = f", and of those RULER's score is kept by {listed(both)}" if kept else ""
     return (
-        f"At {trials.longest}, beyond any training, perplexity stays within {100 * (beyond.HOLDS - 1):.0f} % for "
-        f"{len(holding)} of {len(found)} that have recovered{tail}."
+        f"At {trials.longest}, beyond the rows of any training, perplexity stays within "
+        f"{100 * (beyond.HOLDS - 1):.0f} % in every seed for {len(holding)} of {len(found)} that have recovered{tail}."
     )
 
 
@@ -146,9 +146,11 @@ def recipe(preset: Settings, trials: Trials) -> str:
 
 
 def of_frequencies(recipe: Settings) -> str:
-    """-> the rate of what CLEX learns, where it is another."""
-    share = recipe.get("frequency_rate", 1.0)
-    return "" if share == 1 else f" (learned frequencies, CLEX's: {share * recipe['learning_rate']:.2g}, clipped apart)"
+    """-> how what CLEX learns is treated, where that is known."""
+    share = recipe.get("frequency_rate")
+    if share is None or recipe.get("one_norm"):
+        return ""
+    return f" (learned frequencies, CLEX's: {share * recipe['learning_rate']:.2g}, clipped apart)"
 
 
 def tests(trials: Trials) -> str:
@@ -156,8 +158,8 @@ def tests(trials: Trials) -> str:
         "perplexity": "perplexity of held-out text, the same text at every length",
         "needle": "a sentence hidden in held-out books, by length and depth",
         "passkey": "pass keys hidden in filler, by length and depth",
-        "manyshot": "many-shot classification of questions (TREC)",
-        "ruler": "the 13 tasks of RULER",
+        "manyshot": "many-shot classification of made questions in the form of TREC",
+        "ruler": "the 13 tasks of RULER, of which qa_1 and qa_2 ask about made paragraphs",
     }
     asked = dict.fromkeys(words[m.benchmark] for m in columns(trials))
     return f"All methods are put to the same questions, and decode greedily: {'; '.join(asked)}." if asked else ""
@@ -205,7 +207,8 @@ def limits(trials: Trials, settings: Settings) -> list[str]:
     if stages:
         lines.append(
             f"Recall is taught: in extension, {taught(stages)}. Scores of retrieval say how well a method carries a "
-            "skill to other lengths, not whether plain text teaches it."
+            "skill to other lengths, not whether plain text teaches it. Frozen methods have had the base's lessons "
+            "alone, so that a trained method's lead in a task may be what its rows have taught it besides length."
         )
     lines.append("Learning rate and steps were tuned for no method; a method may do better under another recipe.")
     return lines

@@ -131,8 +131,10 @@ def findings(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> list[str
         gone = failures(trials, ppl, asked, name)
         rest = f"{len(still)} of {len(fit)} without the failures, {listed(gone)}" if gone else "none has failed"
         parts.append(f"{len(sure)} of {len(found)} scores among {name} methods ({rest})")
-        lines += [f"Without failures, {name} methods: {listed(said(m, x) for m, x in fit.items())}."] * bool(fit)
-    return [f"Who has the lower perplexity surely tends to have the higher score on {listed(parts)}.", *lines]
+        lines += [
+            f"Spearman's rho of {name} methods without failures: {listed(said(m, x) for m, x in fit.items())}."
+        ] * bool(fit)
+    return [f"Lower perplexity surely goes with a higher score on {listed(parts)}.", *lines]
 
 
 def failures(trials: Trials, ppl: Measure, asked: Sequence[Measure], group: str) -> list[str]:

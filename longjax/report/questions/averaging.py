@@ -53,8 +53,8 @@ def in_short(
     able, unable = ([x for x in pairs if (x[0] in slow) == lost] for lost in (False, True))
     lines = []
     if able:
-        changed = [f"{m.name}: {said}" for m in scores if (said := clause(trials, able, m, noise=False))]
-        tail = f"surely changed scores: {'; '.join(changed)}" if changed else "no score changes surely"
+        changed = [f"{m.name} is {said}" for m in scores if (said := clause(trials, able, m, noise=False))]
+        tail = f"of scores, {listed(changed)}" if changed else "no score changes surely"
         lines.append(f"{title}: of methods that have recovered, {ppl.name} is {clause(trials, able, ppl)}; {tail}.")
     if unable:
         said = clause(trials, unable, ppl)

@@ -2,15 +2,12 @@
 
 import math
 import pathlib
-from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FixedLocator
 
 from longjax.report.bootstrap import mean_of, paired
-from longjax.report.measures import Measure, ppl
-from longjax.report.panels import Curve, Marks, log_panels
-from longjax.report.questions.comparing import COMMAND, absent, draw, in_words, values
+from longjax.report.measures import ppl
+from longjax.report.questions.comparing import COMMAND, absent, in_words, values
 from longjax.report.questions.section import Section
 from longjax.report.tables import Column, Table
 from longjax.report.trials import RESAMPLES, Answers, Trials, Versus
@@ -38,12 +35,8 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     missing += tuple(f"Landmark was not asked by protocol {p}" for p in PROTOCOLS if not asked(trials, p))
     arms, end = [arm for arm in ARMS if arm in trials.arms], trials.extended
     by_length = values(trials, "b_by_length", "With memory, by length (nested)", arms, list(map(ppl, lengths)))
-    figures = ()
-    if both := asked_both(trials):
-        title = "Perplexity of the same windows, with memory and without; those of another length are other text."
-        figures = (draw(folder, "b_landmark_memory.png", title, lambda: picture(trials, both)),)
     finding = (*(forgotten(trials) or [UNANSWERED]), *own_context(trials), *growing(trials, lengths))
-    return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), figures, finding, COMMAND, missing)
+    return Section(TITLE, PROTOCOL, (by_length, protocols(trials, arms, end)), (), finding, COMMAND, missing)
 
 
 def asked(trials: Trials, protocol: str, arm: str = "landmark") -> list[int]:
@@ -136,18 +129,3 @@ def growing(trials: Trials, lengths: list[int]) -> list[str]:
         f"From {known[0]} to {known[-1]} tokens Landmark goes from {first:.2f} to {last:.2f}; it is lowest at {best} "
         f"({low:.2f})."
     ]
-
-
-def picture(trials: Trials, lengths: list[int]) -> Any:
-    protocols = {"with memory": "lceg", "forgets": FORGETFUL}
-    found = [curve(trials, label, [ppl(n, protocol) for n in lengths]) for label, protocol in protocols.items()]
-    figure, axes = log_panels([c for c in found if c.x], Marks(trials.trained, trials.extended), most=1.2)
-    axes[0].xaxis.set_major_locator(FixedLocator(lengths))
-    axes[0].set(xlabel="context length (tokens)", ylabel="perplexity", title="")
-    return figure
-
-
-def curve(trials: Trials, label: str, measures: list[Measure]) -> Curve:
-    points = [(float(m.length or 0), trials.value(m, "landmark")) for m in measures]
-    good = [(n, v) for n, v in points if math.isfinite(v)]
-    return Curve(label, "landmark", [n for n, _ in good], [v for _, v in good])

@@ -89,4 +89,6 @@ def relations(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) 
         for kind in dict.fromkeys(x.kind for x in found):
             parts.append(f"by {m.name} {kind} ({listed(x.pair for x in found if x.kind == kind)})")
     said = "; ".join(parts) or "no sure lead becomes a tie, turns round, or comes up"
-    return f"{said[0].upper()}{said[1:]}."
+    same = [arm for arm in RIVALS if any(arm in (x.a, x.b) for m in measures for x in changes(trials, arms, m))]
+    note = f" On both sides {listed(same)} {'is the same arm' if len(same) == 1 else 'are the same arms'}." * bool(same)
+    return f"{said[0].upper()}{said[1:]}.{note}"

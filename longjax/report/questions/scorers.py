@@ -33,8 +33,8 @@ PROTOCOL = """The same answers to the needle test are scored by the share of the
 by the study's word overlap, of which 91.7 is the most, by ROUGE-1 against the needle, and by whether the sentence was
 said word for word; the same answers to many-shot TREC by their first line (both scorers) and as they are. Two protocols
 of the study are run beside the clean ones: a BOS token in front of the needle (needle bos lceg), and its perplexity,
-whose windows slide by 256 tokens through the first ten documents (lceg), beside windows that score every token once
-(nested): other text, so that only places can be compared."""
+whose windows slide by 256 tokens through one document after the other, so that a few windows are of hardly more than
+one (lceg), beside windows that score every token once (nested): other text, so that only places can be compared."""
 
 Value = Callable[[str], Number | None]  # of an arm
 
