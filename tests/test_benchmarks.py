@@ -34,6 +34,7 @@ from longjax.evals.questions import WhatNext
 from longjax.llama import Llama
 from longjax.presets import PRESETS
 from longjax.speaker import Speaker
+from peers import peer
 
 CFG = ModelConfig(dim=64, heads=4, kv_heads=4, head_width=16, trained_len=64)
 METHODS = ("causal", *attention.BRANCHED)
@@ -190,7 +191,7 @@ def test_flops_count_the_pairs_that_are_seen(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_peer_sees_what_we_see(name):
-    torch = pytest.importorskip("torch", reason="the peer is torch")
+    torch = peer("torch")
     from benchmarks import torch_attention
 
     h, i, j = (torch.arange(n) for n in (CFG.heads, LENGTH, LENGTH))
@@ -203,7 +204,7 @@ def test_the_peer_sees_what_we_see(name):
 
 
 def test_the_peer_merges_its_calls_into_one_softmax():
-    torch = pytest.importorskip("torch", reason="the peer is torch")
+    torch = peer("torch")
     from benchmarks import torch_attention
 
     torch.manual_seed(0)
@@ -270,8 +271,8 @@ def test_bytes_of_a_token():
 
 
 def test_the_peers_are_measured():
-    pytest.importorskip("torch", reason="the peer is torch")
-    pytest.importorskip("transformers", reason="the peer's model is transformers'")
+    peer("torch")
+    peer("transformers")
     from benchmarks import torch_generation, torch_training
 
     (row,) = torch_generation.measure(64, rows=2, new=4, method="base", layers=2, tiny=True)
@@ -285,8 +286,8 @@ def test_the_peers_are_measured():
 
 
 def test_both_count_the_same_work():
-    pytest.importorskip("torch", reason="the peer is torch")
-    pytest.importorskip("transformers", reason="the peer's model is transformers'")
+    peer("torch")
+    peer("transformers")
     from benchmarks.torch_training import SIZES, flops_a_token
     from longjax.config import LLAMA2_7B
     from longjax.flops import train_flops

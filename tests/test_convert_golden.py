@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from longjax.hf import safetensors
+from peers import peer
 from tools import check_golden
 
 HERE = Path(__file__).parent / "golden" / "convert"
@@ -24,7 +25,7 @@ def faults(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.parts[-3]}-{case.name}")
 def test_same_logits_and_tensors(case):
     if any(path.suffix in (".bin", ".pth") for path in case.rglob("*")):
-        pytest.importorskip("torch", reason="its files are pickles, which torch reads; the others cover the models")
+        peer("torch")
     assert faults(case) == []
 
 
@@ -97,8 +98,8 @@ def test_broken_cases_fail_and_do_not_stop_the_others(copied):
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "phi", "mpt"])
 def test_live_parity_of_random_models(family, tmp_path):
-    pytest.importorskip("torch", reason="live parity needs the extra `parity`; the golden cases cover the rest")
-    pytest.importorskip("transformers", reason="as above")
+    peer("torch")
+    peer("transformers")
     from tools.golden.convert_cases import random_case, write
 
     assert faults(write(random_case(family, 1), tmp_path)) == []

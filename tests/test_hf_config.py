@@ -9,6 +9,7 @@ from longjax.hf.config import method_of, model_of, on_base
 from longjax.methods.alibi import AlibiRope
 from longjax.methods.base import full_attention, plain_rope
 from longjax.methods.sliding_window import SlidingWindow
+from peers import peer
 
 SIZES = {
     "vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
@@ -41,7 +42,7 @@ def test_keys_that_are_missing_mean_what_transformers_takes():
 
 
 def test_defaults_are_those_of_transformers():
-    transformers = pytest.importorskip("transformers", reason="the numbers above are its")
+    transformers = peer("transformers")
     for kind in ("llama", "mistral", "qwen2", "phi"):
         written = transformers.AutoConfig.for_model(kind, **SIZES, num_key_value_heads=4).to_dict()
         ours = model_of(SIZES | {"model_type": kind, "num_key_value_heads": 4})

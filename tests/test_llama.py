@@ -14,6 +14,7 @@ from longjax.methods import Method, pi
 from longjax.methods.ntk import ntk_frozen
 from longjax.methods.yarn import yarn
 from longjax.score import Scorer
+from peers import peer
 from shape_names import checked
 
 T = 64
@@ -34,8 +35,8 @@ def forward(params, method, tokens=TOKENS, cfg=TINY):
 
 
 def hugging_face(**config):
-    torch = pytest.importorskip("torch", reason="live parity needs the extra `parity`; golden logits cover the rest")
-    transformers = pytest.importorskip("transformers", reason="as above")
+    torch = peer("torch")
+    transformers = peer("transformers")
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(

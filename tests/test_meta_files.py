@@ -11,9 +11,10 @@ from longjax.hf.config import method_of, model_of
 from longjax.hf.convert import hf_to_meta, to_hf
 from longjax.hf.meta_files import LAYER, OUTER, MetaFolder, context, scaling
 from longjax.methods import llama3
+from peers import peer
 from test_convert import params_of
 
-torch = pytest.importorskip("torch", reason="Meta's files are pickles, which torch reads")
+torch = peer("torch")
 CFG = dataclasses.replace(TINY, heads=8, kv_heads=4, ffn=96, vocab=96)
 PARAMS = {"dim": 64, "n_layers": 2, "n_heads": 8, "n_kv_heads": 4, "norm_eps": 1e-5, "vocab_size": -1}
 COLUMNS = ("wo", "w2")

@@ -122,7 +122,7 @@ def test_decoding_writes_what_encoding_reads(llama):
     assert full_stops(llama) == {llama.engine.find("."), llama.engine.find("\u2581.") or llama.engine.find(".")}
 
 
-@pytest.mark.skipif(not LLAMA2.exists(), reason="needs LLaMA-2's tokenizer beside the repository")
+@pytest.mark.skipif(not LLAMA2.exists(), reason="its licence keeps LLaMA-2's tokenizer out of the repository")
 def test_full_stops_of_llama_2_are_those_of_the_study():
     assert full_stops(Tokenizer(LLAMA2)) == {29889, 869}
 

@@ -25,6 +25,7 @@ from longjax.methods import METHODS
 from longjax.methods.base import Method, unchanged
 from longjax.methods.sliding_window import SlidingWindow
 from longjax.progress import quiet
+from peers import peer
 from shape_names import checked
 from test_pretrained_export import CFG, parameters
 
@@ -37,7 +38,7 @@ every_case = pytest.mark.parametrize("name", NAMES)
 def opened(name):
     case = CASES / name
     if any(path.suffix in (".bin", ".pth") for path in case.rglob("*")):
-        pytest.importorskip("torch", reason="its files are pickles, which torch reads; the others cover the families")
+        peer("torch")
     adapter = case / "adapter"
     folder = next(path for path in (case / "hf", case / "meta") if path.exists())
     return pretrained.open_checkpoint(folder, str(adapter) if adapter.exists() else None)

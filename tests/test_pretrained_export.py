@@ -20,6 +20,7 @@ from longjax.methods import ds_bf16, yarn
 from longjax.methods.base import Method, everything, plain_rope
 from longjax.methods.pi import dynamic_pi
 from longjax.methods.yarn import part_ntk
+from peers import peer
 from small import ALL, T
 from tools import stock_logits
 
@@ -99,8 +100,8 @@ def test_what_is_written_is_what_turns(name, exported):
 
 @pytest.mark.parametrize("name", sorted(SAME | FROZEN))
 def test_stock_transformers_computes_the_same(name, exported):
-    torch = pytest.importorskip("torch", reason="live parity needs the extra `parity`; the tables are compared above")
-    transformers = pytest.importorskip("transformers", reason="as above")
+    torch = peer("torch")
+    transformers = peer("transformers")
     method, params, folder, _ = exported(name)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     for length in (32, T) if name in SAME else (T,):
@@ -121,7 +122,7 @@ def test_stock_transformers_computes_the_same(name, exported):
 )  # fmt: skip
 def test_families_keep_what_is_theirs(case, method, tmp_path):
     """Partial rotation, biases, windows; on MPT a method that transformers lacks, which leaves the base as it was."""
-    pytest.importorskip("transformers", reason="live parity needs the extra `parity`")
+    peer("transformers")
     given = pretrained.open_checkpoint(CASES / case / "hf")
     method = on_base(method, given.method)
     notes = pretrained.write(tmp_path, Tidy(given.tensors, given.cfg), given.cfg, method, given, {}, How("float32"))

@@ -9,6 +9,7 @@ import pytest
 
 from longjax.hf import safetensors
 from longjax.hf.safetensors import INDEX, SafetensorsFolder
+from peers import peer
 
 RNG = np.random.default_rng(0)
 TENSORS = {
@@ -60,7 +61,7 @@ def test_only_the_rows_are_read(folder, monkeypatch):
 
 
 def test_the_reference_implementation_agrees(folder):
-    reference = pytest.importorskip("safetensors.numpy", reason="comes with the extra `parity`")
+    reference = peer("safetensors.numpy")
     for name, x in reference.load_file(folder / "model.safetensors").items():
         if x.dtype == TENSORS[name].dtype:  # older releases have no bfloat16 for NumPy
             np.testing.assert_array_equal(x, TENSORS[name])

@@ -20,6 +20,7 @@ from longjax.hf import pretrained
 from longjax.llama import Llama
 from longjax.presets import MINI
 from longjax.tokenizer import Tokenizer
+from peers import peer
 from tools import stock_logits
 
 BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
@@ -36,7 +37,7 @@ def test_it_is_small_and_what_the_preset_says():
 
 def test_stock_transformers_computes_the_same():
     """Weights are bfloat16 in the file and float32 in both; sums in another order differ by 1e-5 of logits near 10."""
-    pytest.importorskip("transformers", reason="live parity needs the extra `parity`")
+    peer("transformers")
     tokens_BT = np.random.default_rng(0).integers(3, MINI.model.vocab, (2, CONTEXT)).astype(np.int32)
     want = stock_logits.ours(pretrained.open_checkpoint(BASE, dtype="float32"), tokens_BT)
     got = stock_logits.theirs(BASE, tokens_BT)
@@ -46,7 +47,7 @@ def test_stock_transformers_computes_the_same():
 
 
 def test_stock_transformers_reads_the_tokenizer():
-    transformers = pytest.importorskip("transformers", reason="live parity needs the extra `parity`")
+    transformers = peer("transformers")
     stock = transformers.AutoTokenizer.from_pretrained(BASE)
     for said in ("def f(x):\n    return {x: 1234.5}  # so\n\n\n", " The pass key is 49283.\tRemember it.", "caf\u00e9"):
         assert stock.encode(said, add_special_tokens=False) == Tokenizer(BASE).encode(said).tolist()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from longjax.hf.torch_files import TorchFile, TorchFolder
+from peers import peer
 
-torch = pytest.importorskip("torch", reason="torch reads its own files")
+torch = peer("torch")
 HELD = {
     "a": torch.arange(12.0).reshape(4, 3).bfloat16(), "b": torch.arange(6).half().reshape(2, 3).T, "c": torch.ones(2),
 }  # fmt: skip
