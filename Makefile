@@ -1,7 +1,6 @@
 # Both targets set up their own virtual environment; nothing but Python >= 3.11, pip and make is needed.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= test
 BIN = $(VENV)/bin
 RUN = JAX_PLATFORMS=cpu $(BIN)/python
 
@@ -15,11 +14,11 @@ demo-quick: $(VENV)/demo  ## the same in under 3 minutes: fewer methods, fewer s
 	$(RUN) -m tools.check_report --dir=runs/demo-quick
 
 # XLA's cache writer has been seen to crash a test process (jaxlib 0.10.2); what failed therefore runs once more, alone.
-test: $(VENV)/$(EXTRAS) lint  ## every law, golden number and lint rule
+test: $(VENV)/dev lint  ## every law, golden number and lint rule
 	$(RUN) -m pytest -q -n 2 --dist worksteal $(ARGS) || \
 	  $(RUN) -m pytest -q --last-failed --last-failed-no-failures=none $(ARGS)
 
-lint: $(VENV)/$(EXTRAS)
+lint: $(VENV)/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright
 
 clean:
@@ -30,6 +29,6 @@ $(VENV)/demo: setup.py
 	$(BIN)/pip install -q -e .
 	touch $@
 
-$(VENV)/$(EXTRAS): $(VENV)/demo
-	$(BIN)/pip install -q -e ".[$(EXTRAS)]"
-	touch "$@"
+$(VENV)/dev: setup.py | $(VENV)/demo  # with the peers that tests compare with: torch, transformers, lm_eval, libtpu
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $@

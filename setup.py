@@ -1,5 +1,15 @@
 from setuptools import find_packages, setup
 
+EXTRAS = {
+    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "jieba"],
+    "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
+    "harness": ["lm_eval>=0.4.12"],  # short tasks
+    "zh": ["jieba"],  # words of Chinese answers
+    "gpu": ["jax[cuda13]>=0.10"],
+    "tpu": ["jax[tpu]>=0.10"],  # also to compile for TPUs that are not here, see tools/plan.py
+}
+EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "tpu") for package in EXTRAS[extra]]
+
 setup(
     name="longjax",
     version="0.1.0",
@@ -15,16 +25,10 @@ setup(
         "orbax-checkpoint>=0.11",
         "datasets>=3",
         "sentencepiece>=0.2",
+        "tokenizers>=0.20",
         "numpy>=2",
         "absl-py>=2",
         "matplotlib>=3.9",
     ],
-    extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "tokenizers>=0.20", "jieba"],
-        "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
-        "harness": ["lm_eval>=0.4.12"],  # short tasks
-        "zh": ["jieba"],  # words of Chinese answers
-        "gpu": ["jax[cuda13]>=0.10"],
-        "tpu": ["jax[tpu]>=0.10"],  # also to compile for TPUs that are not here, see tools/plan.py
-    },
+    extras_require=EXTRAS,
 )
