@@ -16,7 +16,7 @@ setup(
     description="Context extension of LLaMA-family models, compared under control, in JAX",
     license="Apache-2.0",
     python_requires=">=3.11",
-    package_data={"longjax.evals.words": ["*.txt"], "longjax.evals.made": ["*.json"]},
+    package_data={"longjax.evals.wordlists": ["*.txt"], "longjax.evals.synthetic": ["*.json"]},
     packages=find_packages(include=["longjax", "longjax.*", "experiments", "tools", "tools.*"]),
     install_requires=[
         "jax>=0.10",

@@ -23,7 +23,7 @@ from absl import app
 
 from benchmarks.machine import machine
 from benchmarks.page import Page, Row, markdown, write
-from longjax.flags import define
+from longjax.cli.flags import define
 
 MARK = "ROW "  # in front of what a case measured, among all else that libraries print
 PR_SET_PDEATHSIG = 1  # as prctl.h has it

@@ -17,12 +17,12 @@ import numpy as np
 
 from benchmarks.beside import case_main, seconds_of, tried
 from benchmarks.page import Row
-from longjax.attention import Dense, Part, Scene, Softmax, Tokens
-from longjax.backends import best
+from longjax.attention.backends import best
+from longjax.attention.core import Dense, Part, Scene, Softmax, Tokens
 from longjax.config import ModelConfig
-from longjax.flops import visible_keys
-from longjax.llama import Llama
 from longjax.methods import METHODS, Method
+from longjax.model.llama import Llama
+from longjax.training.flops import visible_keys
 
 SHORT = 4096  # the context of the base, and so the window of those that have one
 DOCUMENTS = 8  # of a packed row

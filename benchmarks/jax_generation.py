@@ -12,13 +12,14 @@ import numpy as np
 from benchmarks.beside import case_main, seconds_of
 from benchmarks.kernels import Milliseconds, kernels, profiled
 from benchmarks.page import Row
-from longjax import launch, methods
-from longjax.backends import best
-from longjax.branched import Branched
+from longjax import methods
+from longjax.attention.backends import best
+from longjax.attention.branched import Branched
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
-from longjax.evals.questions import WhatNext
-from longjax.llama import Llama
-from longjax.speaker import Speaker
+from longjax.evals.requests import WhatNext
+from longjax.inference.generator import Speaker
+from longjax.model.llama import Llama
+from longjax.study import runner as launch
 
 GIB = 2**30
 

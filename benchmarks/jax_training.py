@@ -13,17 +13,19 @@ import numpy as np
 from benchmarks.beside import case_main
 from benchmarks.kernels import kernels, profiled
 from benchmarks.page import Row
-from longjax import launch, memory, methods, sharding
-from longjax.backends import best
+from longjax import methods, sharding
+from longjax.attention.backends import best
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.data import Rows
-from longjax.fit import Run
-from longjax.flops import PEAKS, train_flops
-from longjax.job import OVERLAP
 from longjax.methods import Method
-from longjax.preset import Remat
-from longjax.presets import PAPER
-from longjax.train import Recipe, State, new_state, train_step
+from longjax.sharding.xla_flags import GPU_OVERLAP
+from longjax.study import runner as launch
+from longjax.study.presets import PAPER
+from longjax.training import memory_estimate as memory
+from longjax.training.flops import PEAKS, train_flops
+from longjax.training.remat import Remat
+from longjax.training.train_step import Recipe, State, new_state, train_step
+from longjax.training.trainer import Run
 
 GIB = 2**30
 
@@ -64,7 +66,9 @@ def measure(
     ema: float = 0.0, remat: Remat = "attention", rows: int | None = None, micro_rows: int | None = None,
     method: str = "yarn", fsdp: int = 1, seq: int = 1, profile: int = 0,
 ) -> Iterator[Row]:  # fmt: skip
-    os.environ["XLA_FLAGS"] = f"{OVERLAP} {os.environ.get('XLA_FLAGS', '')}"  # as experiments do; the last one counts
+    os.environ["XLA_FLAGS"] = (
+        f"{GPU_OVERLAP} {os.environ.get('XLA_FLAGS', '')}"  # as experiments do; the last one counts
+    )
     mesh = sharding.make_mesh(fsdp=fsdp, seq=seq) if fsdp * seq > 1 else None
     cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
     rows, devices = rows or fsdp, fsdp * seq

@@ -24,11 +24,12 @@ import numpy as np
 from absl import app, flags
 
 from longjax import sharding
+from longjax.checkpoints import config_to_hf as hf_export
+from longjax.checkpoints import hf_writer as hf_folder
+from longjax.checkpoints import orbax_params, pretrained, safetensors
+from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints.pretrained import How, Tidy
 from longjax.config import LLAMA2_7B, ModelConfig
-from longjax.hf import convert, orbax_params, pretrained, safetensors
-from longjax.hf import export as hf_export
-from longjax.hf import folder as hf_folder
-from longjax.hf.pretrained import How, Tidy
 from longjax.progress import quiet
 
 LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)

@@ -11,11 +11,12 @@ import time
 import numpy as np
 from absl import app, flags
 
-from longjax.evals.material import Material
-from longjax.evals.ruler import Ruler, TooShortError
-from longjax.evals.ruler.kit import Kit
-from longjax.flags import define
-from longjax.tokenizer import Tokenizer
+from longjax.cli.flags import define
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
+from longjax.evals.ruler import TooShortError
+from longjax.evals.ruler.inputs import Kit
+from longjax.evals.ruler.tasks import Ruler
 
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "a tokenizer's file", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "as for evaluations", required=True)

@@ -24,17 +24,16 @@ from benchmarks.beside import Terms, command, main, tried
 from benchmarks.jax_generation import GIB, random_weights
 from benchmarks.machine import machine
 from benchmarks.page import Page, Row, number, write
-from longjax.backends import best, decoding
-from longjax.cache_parallel import empty_memory
-from longjax.generate import Rows, Rules, begin, go_on
-from longjax.job import integers, preset_of
-from longjax.launch import grown
-from longjax.llama import Llama
-from longjax.memory import compiled_bytes
+from longjax.attention.backends import best, decoding
+from longjax.attention.rope import of_rows
+from longjax.cli.names import integers, preset_of
+from longjax.inference.decode import Rows, Rules, begin, go_on
 from longjax.methods import METHODS
-from longjax.methods.base import Method
-from longjax.presets import Preset
-from longjax.rope import of_rows
+from longjax.methods.method import Method, grown
+from longjax.model.llama import Llama
+from longjax.sharding.cache_parallel import empty_memory
+from longjax.study.presets import Preset
+from longjax.training.memory_estimate import compiled_bytes
 
 TINY = ("mini", "base,pi,self_extend,landmark", "128,256")
 ROUND = 128  # rows have a multiple of so many places

@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from longjax import data
-from longjax.data.write import Item, Layout, Ledger, write
+from longjax.data.store_writer import Item, Layout, Ledger, write
 
 TOKENS = flags.DEFINE_integer("tokens", 100_000_000, "Tokens of the store.")
 LENGTH = flags.DEFINE_integer("length", 32_768, "Tokens of a row.")

@@ -16,18 +16,22 @@ from typing import Any
 import jax
 from absl import flags as absl_flags
 
-from longjax import cli, exam, flags
+from longjax.checkpoints.pretrained import Checkpoint
+from longjax.cli import evaluate as exam
+from longjax.cli import flags
+from longjax.cli import main as cli
+from longjax.cli.evaluate import Exam
+from longjax.cli.options import Machine
 from longjax.evals import harness
-from longjax.evals.questions import Record, Task
-from longjax.evals.rows import of_run
-from longjax.evals.run import RUN, seal
-from longjax.exam import BENCHMARKS, Exam
-from longjax.examinee import Examinee
-from longjax.hf.pretrained import Checkpoint
-from longjax.job import Machine
-from longjax.launch import examine_all, planned, together
+from longjax.evals.benchmarks import BENCHMARKS
+from longjax.evals.records import RUN, seal
+from longjax.evals.requests import Record, Task
+from longjax.evals.results import of_run
+from longjax.inference.evaluate import examine_all, planned
+from longjax.inference.language_model import Examinee
 from longjax.progress import Plain, Rated, Report, quiet
 from longjax.report.tables import terminal
+from longjax.sharding.distributed import together
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
 asked, machine = flags.define(Exam, flag_values=VALUES), flags.define(Machine, flag_values=VALUES)

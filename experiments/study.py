@@ -11,15 +11,18 @@ import dataclasses
 
 import jax
 
-from longjax import cli, flags, job, report
-from longjax.arms import main_arm, variants
-from longjax.job import suggestion
-from longjax.launch import Place
+from longjax import report
+from longjax.cli import flags
+from longjax.cli import main as cli
+from longjax.cli import options as job
+from longjax.cli.names import suggestion
 from longjax.methods import METHODS
 from longjax.progress import Board
-from longjax.report import controlled
-from longjax.workers import Comparison, Crew, Pretraining
-from longjax.workspace import Workspace
+from longjax.report.study import page as controlled
+from longjax.study.arms import main_arm, variants
+from longjax.study.runner import Place
+from longjax.study.workers import Comparison, Crew, Pretraining
+from longjax.study.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)

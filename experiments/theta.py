@@ -8,7 +8,7 @@ python -m experiments.theta --preset=paper --base=500000 --base_dir=/models/Llam
 --preset=prolong_64k and --preset=prolong_512k are ProLong's two stages (the second with --init_from, --moments).
 """
 
-from longjax.cli import experiment
+from longjax.cli.main import experiment
 from longjax.methods import theta
 
 if __name__ == "__main__":

@@ -85,3 +85,8 @@ class Plain:
         if (now := time.time()) - self.printed >= self.period or fraction >= 1:
             self.printed = now
             print(f"[{fraction:4.0%}]  {self.name}: {doing}", flush=True)
+
+
+def part(report: Report, start: float, end: float, saying: str = "") -> Report:
+    """-> what a part of the job, from `start` to `end` of it, is told to report to."""
+    return lambda fraction, doing: report(start + (end - start) * fraction, saying + doing)

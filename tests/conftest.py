@@ -2,6 +2,8 @@ import gc
 import os
 import pathlib
 
+from longjax.data import passkey_text
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # do not look for a TPU
 os.environ.setdefault(  # tests wait for compiling, not for running: the older emitters take a quarter of the time
     "XLA_FLAGS",
@@ -39,9 +41,9 @@ def documents():
 @pytest.fixture(scope="session")
 def tokens(documents, tmp_path_factory):
     """-> a tokenizer of fake_model.VOCAB pieces."""
-    from longjax import recall, tokenizer
+    from longjax.data import tokenizer
 
-    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, recall.SENTENCES)
+    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, passkey_text.SENTENCES)
 
 
 @pytest.fixture(scope="session")

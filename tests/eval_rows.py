@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from longjax.report.benchmarks import LONGBENCH_16, RULER_TASKS
+from longjax.report.aggregates import LONGBENCH_16, RULER_TASKS
 
 LENGTHS = (4096, 8192, 16384, 32768, 65536)
 DEPTHS = tuple(np.linspace(0, 100, 10).round().tolist())

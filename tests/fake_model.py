@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from longjax.evals.questions import Answer, Continuation, HowLikely, Keep, Likelihood, Question, Record, Task, WhatNext
+from longjax.evals.requests import Answer, Continuation, HowLikely, Keep, Likelihood, Question, Record, Task, WhatNext
 
 VOCAB = 420
 

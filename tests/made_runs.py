@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from longjax.evals.questions import sha256
+from longjax.evals.requests import sha256
 
 
 def write_run(folder, method, kind="exact trained", weights="given", tasks=None, settings=None):

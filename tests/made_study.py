@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from longjax.report.benchmarks import RULER_TASKS
+from longjax.report.aggregates import RULER_TASKS
 from made_runs import example, write_run, write_task
 
 TRAINED, EXTENDED = 256, 2048

@@ -4,9 +4,9 @@ import json
 import random
 from pathlib import Path
 
-from longjax.evals.material import Material
-from longjax.tokenizer import Tokenizer
-from tools.golden.eval_ruler import StandIn, WordEngine
+from golden_checks.eval_ruler import StandIn, WordEngine
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 
 NOUNS = ["harbor", "lantern", "glacier", "weaver", "orchard", "compass", "beacon", "furnace", "pulley", "meadow"]
 VERBS = ["crosses", "guards", "repairs", "follows", "measures", "opens", "counts", "carries"]

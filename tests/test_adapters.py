@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from longjax.checkpoints import safetensors
+from longjax.checkpoints.adapters import Merged, saved_name
+from longjax.checkpoints.param_mapping import to_hf
+from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
-from longjax.hf import safetensors
-from longjax.hf.adapters import Merged, saved_name
-from longjax.hf.convert import to_hf
-from longjax.hf.tensors import InMemory
 from peers import peer
-from test_convert import params_of
+from test_param_mapping import params_of
 
 Q, UP, EMBED, NORM = (
     "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj", "model.embed_tokens", "model.norm",

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import Scene, Tokens
-from longjax.branched import Branched
+from longjax.attention.branched import Branched
+from longjax.attention.core import Scene, Tokens
 from longjax.config import ModelConfig
 from longjax.methods.alibi import alibi
-from longjax.methods.base import base, compose
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.longlora import longlora, longlora_sft
-from longjax.methods.octaves import self_extend_octaves
+from longjax.methods.method import base, compose
 from longjax.methods.pi import pi
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
+from longjax.methods.self_extend_octaves import self_extend_octaves
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import make_room, streaming_llm
 from longjax.methods.yarn import yarn

@@ -6,16 +6,17 @@ import time
 
 import pytest
 
-from longjax import arms, held_out, workers
 from longjax.data import write_store
-from longjax.evals.material import Material
+from longjax.data.corpus import Document
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 from longjax.methods import METHODS
 from longjax.methods.ds_bf16 import DeepSpeedTables
-from longjax.preset import At, Variant
-from longjax.presets import H200_100M, MINI
 from longjax.progress import Board
-from longjax.text import Document
-from longjax.tokenizer import Tokenizer
+from longjax.study import arms, workers
+from longjax.study import eval_data as held_out
+from longjax.study.config import At, Variant
+from longjax.study.presets import H200_100M, MINI
 
 BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
 

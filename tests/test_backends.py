@@ -5,12 +5,13 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from longjax import backends, landmark_memory
-from longjax.attention import Dense
-from longjax.blockwise import Blockwise
-from longjax.fused import Fused
-from longjax.kernels import cudnn
-from longjax.landmark_blocks import Copies
+from longjax.attention import backends
+from longjax.attention.blockwise import Blockwise
+from longjax.attention.core import Dense
+from longjax.attention.fused import Fused
+from longjax.attention.kernels import cudnn
+from longjax.attention.landmark import memory as landmark_memory
+from longjax.attention.landmark.blocks import Copies
 from tools import check_kernels
 from tools.check_kernels import Case, allowed, errors
 

@@ -28,12 +28,12 @@ from benchmarks import (
 from benchmarks import methods as costs
 from benchmarks.page import Bar
 from longjax import methods
-from longjax.attention import Dense
+from longjax.attention.core import Dense
 from longjax.config import TINY, ModelConfig
-from longjax.evals.questions import WhatNext
-from longjax.llama import Llama
-from longjax.presets import PRESETS
-from longjax.speaker import Speaker
+from longjax.evals.requests import WhatNext
+from longjax.inference.generator import Speaker
+from longjax.model.llama import Llama
+from longjax.study.presets import PRESETS
 from peers import peer
 
 CFG = ModelConfig(dim=64, heads=4, kv_heads=4, head_width=16, trained_len=64)
@@ -290,7 +290,7 @@ def test_both_count_the_same_work():
     peer("transformers")
     from benchmarks.torch_training import SIZES, flops_a_token
     from longjax.config import LLAMA2_7B
-    from longjax.flops import train_flops
+    from longjax.training.flops import train_flops
 
     ours = train_flops(LLAMA2_7B, methods.METHODS["yarn"](), 32_768, 1).useful
     assert flops_a_token(SIZES, 32, 32_768) == pytest.approx(ours, rel=1e-4)

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.branches import Capped, Grouped, Modulo, Squeezed
-from longjax.config import ModelConfig
-from longjax.intervals import (
+from longjax.attention.branches import Capped, Grouped, Modulo, Squeezed
+from longjax.attention.intervals import (
     Between,
     Causal,
     Chunk,
@@ -17,13 +16,14 @@ from longjax.intervals import (
     Near,
     PreviousChunk,
     WrappedHalf,
-)  # fmt: skip
+)
+from longjax.config import ModelConfig
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.longlora import longlora, longlora_sft
-from longjax.methods.octaves import self_extend_octaves
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
+from longjax.methods.self_extend_octaves import self_extend_octaves
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import streaming_llm
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import Tokens
+from longjax.attention.core import Tokens
 from longjax.config import LLAMA2_7B, TINY
-from longjax.llama import Llama
 from longjax.methods.clex import ClexRope, clex, clex_rk4_peer, distinct, draw, train_places
 from longjax.methods.ntk import ntk_inv_freq
+from longjax.model.llama import Llama
 
 PHI = dataclasses.replace(LLAMA2_7B, head_width=80, rotary_fraction=0.4, trained_len=2048)
 ULP = 1.2e-7  # of float32, relative

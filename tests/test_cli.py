@@ -3,10 +3,12 @@
 import pytest
 from absl import flags as absl_flags
 
-from longjax import cli, job, sharding
+from longjax import sharding
+from longjax.cli import main as cli
+from longjax.cli import names
 from longjax.config import TINY
 from longjax.methods import METHODS
-from longjax.methods.base import described
+from longjax.methods.method import described
 
 
 def fails(capsys, main, *arguments):
@@ -87,5 +89,5 @@ def test_a_method_is_described_alike_in_every_process():
 
 
 def test_suggestions_or_the_whole_list():
-    assert job.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
-    assert job.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"
+    assert names.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
+    assert names.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from longjax.report import bootstrap
-from longjax.report.bootstrap import mean_of, paired
-from longjax.report.pairs import compare, csv_of, few, records_of, table
+from longjax.report.stats import bootstrap
+from longjax.report.stats.bootstrap import mean_of, paired
+from longjax.report.stats.paired import compare, csv_of, few, records_of, table
 from made_runs import answers, windows, write_run
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longjax.hf import safetensors
+from longjax.checkpoints import safetensors
 from peers import peer
 from tools import check_golden
 
@@ -100,6 +100,6 @@ def test_broken_cases_fail_and_do_not_stop_the_others(copied):
 def test_live_parity_of_random_models(family, tmp_path):
     peer("torch")
     peer("transformers")
-    from tools.golden.convert_cases import random_case, write
+    from golden_checks.convert_cases import random_case, write
 
     assert faults(write(random_case(family, 1), tmp_path)) == []

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from longjax import cli
-from longjax.hf import pretrained, safetensors
+from longjax.checkpoints import pretrained, safetensors
+from longjax.cli import main as cli
 from longjax.methods import METHODS
 from tools import convert_checkpoint, stock_logits
 

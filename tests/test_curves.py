@@ -4,7 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from longjax import curves, logs
+from longjax.report.plotting import training_curves as curves
+from longjax.training import metrics_writer as logs
 
 
 def test_a_picture_of_two_runs(tmp_path):

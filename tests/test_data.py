@@ -5,8 +5,11 @@ import sysconfig
 import numpy as np
 import pytest
 
-from longjax import data, recall, text, tokenizer
-from longjax.text import SPLITS, Document
+from longjax import data
+from longjax.data import corpus as text
+from longjax.data import passkey_text, tokenizer
+from longjax.data import recall_rows as recall
+from longjax.data.corpus import SPLITS, Document
 from shape_names import checked
 
 WORDS = "def return self value of the key in list for is not None import a b c x = 1 27 ( ) : ."
@@ -26,7 +29,7 @@ def documents():
 @pytest.fixture(scope="session")
 def tokens(documents, tmp_path_factory):
     train = [d for d in documents if d.split == "train"]
-    return tokenizer.train(train, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, recall.SENTENCES)
+    return tokenizer.train(train, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, passkey_text.SENTENCES)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +46,7 @@ def store(folder, tokens):
 
 @pytest.fixture(scope="session")
 def phrases(tokens):
-    return recall.Phrases.of(tokens)
+    return passkey_text.Phrases.of(tokens)
 
 
 # Text.
@@ -123,15 +126,15 @@ def test_line_groups_change_no_id(tokens, documents):
 
 def test_digits_stand_alone(tokens):
     assert len(tokens.encode("0123456789")) == 10
-    key = tokens.encode(f"{recall.BEFORE}49283{recall.BETWEEN}49283{recall.AFTER}").tolist()
-    phrases = recall.Phrases.of(tokens)
+    key = tokens.encode(f"{passkey_text.BEFORE}49283{passkey_text.BETWEEN}49283{passkey_text.AFTER}").tolist()
+    phrases = passkey_text.Phrases.of(tokens)
     parts = phrases.needle([phrases.digits[d] for d in (4, 9, 2, 8, 3)])
     assert key == [i for ids, _ in parts for i in ids]  # built from pieces as it is read from text
 
 
 def test_training_a_tokenizer_is_deterministic(documents, tokens, tmp_path):
     train = [d for d in documents if d.split == "train"]
-    again = tokenizer.train(train, tmp_path / "sp.model", 420, recall.SENTENCES)
+    again = tokenizer.train(train, tmp_path / "sp.model", 420, passkey_text.SENTENCES)
     assert again.sha256 == tokens.sha256
     assert again.vocab == 420
     assert [p.name for p in tmp_path.iterdir()] == ["sp.model"]
@@ -288,13 +291,13 @@ def test_questions_can_be_answered_from_the_row(length, long, store, phrases, to
         for at in asked:
             a = at + len(phrases.question)
             last = [n for n in needles if n < at][-1] + len(phrases.before)
-            key = row[last : last + recall.DIGITS]
-            assert len(set(key)) == recall.DIGITS
+            key = row[last : last + passkey_text.DIGITS]
+            assert len(set(key)) == passkey_text.DIGITS
             assert int(tokens.decode(key)) % 7 != 0
-            cut = len(row[a : a + recall.DIGITS])
-            np.testing.assert_array_equal(row[a : a + recall.DIGITS], key[:cut])
+            cut = len(row[a : a + passkey_text.DIGITS])
+            np.testing.assert_array_equal(row[a : a + passkey_text.DIGITS], key[:cut])
             assert (weights[a - 1 : a - 1 + cut] == 1).all()  # weights stand one before their token
-            assert (weights[last - 1 : last - 1 + recall.DIGITS] == 0).all()  # nobody can know a new key
+            assert (weights[last - 1 : last - 1 + passkey_text.DIGITS] == 0).all()  # nobody can know a new key
         if long:
             assert len(needles) == 1
             assert 1 <= len(asked) <= 3
@@ -331,12 +334,12 @@ def test_a_prompt_has_its_length_its_needle_and_held_out_keys(depth, store, phra
     for seed in range(8):
         prompt = phrases.prompt(np.random.default_rng(seed), source, 200, depth)
         assert prompt.shape == (200,)
-        key = prompt[-recall.DIGITS :]
+        key = prompt[-passkey_text.DIGITS :]
         assert int(tokens.decode(key)) % 7 == 0
         (at,) = find(prompt, phrases.before)
         filler = 200 - phrases.needle_size - phrases.ask_size
         assert at == round(depth * filler)
-        np.testing.assert_array_equal(prompt[at + len(phrases.before) :][: recall.DIGITS], key)
+        np.testing.assert_array_equal(prompt[at + len(phrases.before) :][: passkey_text.DIGITS], key)
         rest = np.concatenate([prompt[:at], prompt[at + phrases.needle_size : filler + phrases.needle_size]])
         assert find(source, rest)  # one stretch of the test split
 

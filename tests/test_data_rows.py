@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from longjax import data, recall
+from longjax import data
+from longjax.data import passkey_text
+from longjax.data import recall_rows as recall
 from longjax.data.packing import cut
 from longjax.data.rows import Shifted
 from longjax.data.store import DOC
@@ -44,7 +46,7 @@ def test_the_rows_of_the_demo_are_frozen():
     tokens = np.random.default_rng(7).integers(0, 512, 20011).astype("<u2")
     store = data.Store({"docs": "", "vocab": 512, "shards": [{"sha256": ""}], "sources": ["text"]}, docs, (tokens,))
     plan = planned(store, data.Concat(), 128, seed=3)
-    phrases = recall.Phrases(*(tuple(range(*x)) for x in ((20, 30), (30, 36), (36, 44), (44, 60), (300, 310))))
+    phrases = passkey_text.Phrases(*(tuple(range(*x)) for x in ((20, 30), (30, 36), (36, 44), (44, 60), (300, 310))))
     assert digest(plan(200, 40).tokens_BS) == "21b64bff45f51627"
     assert digest(*recall.Mixture(plan, phrases, seed=2)(200, 40)[:2]) == "c0b02d39b624d395"
     other = recall.Mixture(plan, phrases, passkey=0.5, repeat=0.3, segment=24, long=0.0, seed=2)

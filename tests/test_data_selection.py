@@ -8,7 +8,7 @@ import pytest
 from longjax import data
 from longjax.data import selection as choosing
 from longjax.data.selection import Rule, boosted, open_selection, save_selection, shares_of
-from longjax.data.survey import survey
+from longjax.data.statistics import survey
 from small_data import sizes_of, store_of
 
 RNG = np.random.default_rng(11)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tokenizers as T
 
-from longjax import data, recall
-from longjax.data import documents
+from longjax import data
+from longjax.data import documents, passkey_text
 from longjax.data.documents import Fields
 from longjax.data.sft import TEMPLATES, Chat, Message, messages_of
-from longjax.tokenizer import Tokenizer, lines
+from longjax.data.tokenizer import Tokenizer, lines
 
 MODEL = pathlib.Path(__file__).parent.parent / "bases" / "mini" / "tokenizer.model"
 SAID = [
@@ -178,8 +178,11 @@ def test_groups_of_lines_are_the_whole_text(spaces, make):
 def test_phrases_are_built_as_they_are_read(kind, spaces, make):
     """Sentences with a key, put together from pieces, are the ids of the whole text."""
     made = {"mini": lambda: Tokenizer(MODEL), "spaces": lambda: spaces, "crossing": lambda: Tokenizer(make(["<s>"]))}
-    tokenizer, text = made[kind](), f"{recall.BEFORE}492{recall.BETWEEN}492{recall.AFTER}{recall.QUESTION}492"
-    phrases = recall.Phrases.of(tokenizer)
+    tokenizer, text = (
+        made[kind](),
+        f"{passkey_text.BEFORE}492{passkey_text.BETWEEN}492{passkey_text.AFTER}{passkey_text.QUESTION}492",
+    )
+    phrases = passkey_text.Phrases.of(tokenizer)
     key = [phrases.digits[d] for d in (4, 9, 2)]
     ids = [i for part, _ in [*phrases.needle(key), *phrases.ask(key)] for i in part]
     assert tokenizer.decode(ids) == text
@@ -193,7 +196,7 @@ def test_keys_need_digits(make):
             return np.append(super().encode(text), super().encode(text[-1:] if text[-1:].isdigit() else ""))
 
     with pytest.raises(ValueError, match=r"tokenizer\.model has no tokens for single digits"):
-        recall.Phrases.of(Joined(MODEL))
+        passkey_text.Phrases.of(Joined(MODEL))
 
 
 def test_both_kinds_of_tokenizers(make, tmp_path):

@@ -24,8 +24,8 @@ from longjax.data import documents, encode, readers
 from longjax.data.documents import Fields
 from longjax.data.encode import Text
 from longjax.data.plan import save_plan
-from longjax.data.write import Item, Layout, Ledger, write
-from longjax.tokenizer import Tokenizer
+from longjax.data.store_writer import Item, Layout, Ledger, write
+from longjax.data.tokenizer import Tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL = ROOT / "tests" / "base" / "tokenizer.model"

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from longjax import sharding
-from longjax.attention import Dense, Tokens
-from longjax.cache_parallel import Serving, empty_memory
+from longjax.attention.core import Dense, Tokens
+from longjax.attention.kernels import triton_decode
+from longjax.attention.kernels.triton_decode import Decode
+from longjax.attention.rope import of_rows
 from longjax.config import TINY
-from longjax.generate import Rows, Rules, go_on
-from longjax.kernels import triton_decode
-from longjax.kernels.triton_decode import Decode
-from longjax.llama import Llama
-from longjax.rope import of_rows
+from longjax.inference.decode import Rows, Rules, go_on
+from longjax.model.llama import Llama
+from longjax.sharding.cache_parallel import Serving, empty_memory
 from small import SMALL
 
 B, T = 2, 64

@@ -11,20 +11,20 @@ import time
 import pytest
 
 import fake_model
-from longjax.evals import score
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.benchmarks import score
+from longjax.evals.context import Material
 from longjax.evals.harness import catalog, offline
 from longjax.evals.longbench import LongBench
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.made import folder as make_eval_data
-from longjax.evals.made.trec import KINDS
 from longjax.evals.manyshot import NAMES, ManyShot
-from longjax.evals.material import Material
 from longjax.evals.metrics.chinese import can_cut
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
-from longjax.evals.ruler import Ruler
-from longjax.tokenizer import Tokenizer
+from longjax.evals.ruler.tasks import Ruler
+from longjax.evals.synthetic import writer as make_eval_data
+from longjax.evals.synthetic.trec import KINDS
 
 BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
 CHINESE = {"multifieldqa_zh", "dureader", "vcsum"}  # scored with jieba

@@ -15,16 +15,17 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import evaluate
-from longjax import cli, report
-from longjax.evals.made import folder as make_eval_data
-from longjax.evals.questions import HowLikely
-from longjax.evals.rows import read_rows
-from longjax.evals.run import RECORDS, SCORE, read
-from longjax.hf import folder as hf_folder
-from longjax.hf import orbax_params, pretrained
+from longjax import report
+from longjax.checkpoints import hf_writer as hf_folder
+from longjax.checkpoints import orbax_params, pretrained
+from longjax.cli import main as cli
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.records import RECORDS, SCORE, read
+from longjax.evals.requests import HowLikely
+from longjax.evals.results import read_rows
+from longjax.evals.synthetic import writer as make_eval_data
 from longjax.methods import METHODS
 from longjax.progress import quiet
-from longjax.tokenizer import Tokenizer
 from tools import export_answers
 
 MINI = pathlib.Path(__file__).parent / "base"

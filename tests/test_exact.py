@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from longjax.attention.rope import Rope, cos_sin, inv_freq, rotate
+from longjax.checkpoints.param_mapping import hf_to_meta, meta_to_hf
 from longjax.config import LLAMA2_7B, TINY
-from longjax.hf.convert import hf_to_meta, meta_to_hf
 from longjax.methods.alibi import alibi, alibi_slopes, nope, t5_bucket
-from longjax.methods.base import base
 from longjax.methods.clex import clex
 from longjax.methods.ds_bf16 import ds_bf16
 from longjax.methods.llama3 import llama3
 from longjax.methods.longrope import longrope
+from longjax.methods.method import base
 from longjax.methods.ntk import ntk_32k, ntk_64k, ntk_64k_code, ntk_base, ntk_frozen, ntk_inv_freq, ntk_static
 from longjax.methods.pi import dynamic_pi, pi
 from longjax.methods.theta import theta
 from longjax.methods.yarn import correction_range, dynamic_yarn, part_ntk, yarn
-from longjax.rope import Rope, cos_sin, inv_freq, rotate
 
 PHI = dataclasses.replace(LLAMA2_7B, head_width=80, rotary_fraction=0.4, trained_len=2048)
 ULP = 1.2e-7  # of float32, relative

@@ -9,14 +9,14 @@ import pytest
 from absl import flags as absl_flags
 
 import tiny_preset
-from longjax import cli
-from longjax.checkpoint import Checkpoints
-from longjax.evals.rows import read_rows
-from longjax.hf import folder as hf_folder
-from longjax.hf import orbax_params, pretrained
+from longjax.checkpoints import hf_writer as hf_folder
+from longjax.checkpoints import orbax_params, pretrained
+from longjax.cli import main as cli
+from longjax.evals.results import read_rows
 from longjax.methods import METHODS
 from longjax.progress import quiet
-from longjax.workspace import open_workspace
+from longjax.study.workspace import open_workspace
+from longjax.training.checkpoint import Checkpoints
 
 MINI = pathlib.Path(__file__).parent / "base"
 MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]

@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 from absl import flags as absl_flags
 
-from longjax import flags
+from longjax.cli import flags
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import flops
-from longjax.attention import Scene, Tokens, visible
-from longjax.branched import Branched
-from longjax.branches import Branch
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch
+from longjax.attention.core import Scene, Tokens, visible
+from longjax.attention.intervals import Chunk
+from longjax.attention.rope import Rope
 from longjax.config import LLAMA2_7B, TINY
-from longjax.intervals import Chunk
-from longjax.llama import Llama
 from longjax.methods import METHODS, Method
-from longjax.rope import Rope
+from longjax.model.llama import Llama
+from longjax.training import flops
 from small import ALL, SMALL, T
 
 CFG = dataclasses.replace(TINY, vocab=96)

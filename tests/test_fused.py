@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import fused, sharding
-from longjax.attention import Dense, Scene, Tokens
-from longjax.branched import Branched
+from longjax import sharding
+from longjax.attention import fused
+from longjax.attention.branched import Branched
+from longjax.attention.core import Dense, Scene, Tokens
+from longjax.attention.fused import Fused
+from longjax.attention.kernels.reference import Plain
+from longjax.attention.kernels.splash import Splash
 from longjax.config import ModelConfig
-from longjax.fused import Fused
-from longjax.kernels.plain import Plain
-from longjax.kernels.splash import Splash
 from longjax.methods import METHODS
-from longjax.methods.base import plain_rope
+from longjax.methods.method import plain_rope
 
 CFG = ModelConfig(dim=64, heads=4, kv_heads=2, trained_len=64, dtype="float32")
 B, T, H = 2, 192, 16

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.golden import approx
+from golden_checks import approx
 
 HERE = Path(__file__).parent / "golden" / "approx"
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import fake_model
+from longjax.data.tokenizer import Tokenizer
 from longjax.evals import harness
-from longjax.evals.harness import catalog, evaluate, offline
-from longjax.evals.made import folder as make_eval_data
-from longjax.evals.made.short import SUBJECTS
-from longjax.evals.material import Material
-from longjax.evals.questions import Continuation, HowLikely, Likelihood
-from longjax.evals.rows import read_rows
-from longjax.tokenizer import Tokenizer
+from longjax.evals.context import Material
+from longjax.evals.harness import catalog, offline
+from longjax.evals.harness import runner as evaluate
+from longjax.evals.requests import Continuation, HowLikely, Likelihood
+from longjax.evals.results import read_rows
+from longjax.evals.synthetic import writer as make_eval_data
+from longjax.evals.synthetic.short import SUBJECTS
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = [HERE / "golden" / "eval" / "windows", HERE.parents[1] / "shared" / "golden" / "eval" / "ppl"]
@@ -359,7 +360,7 @@ def test_rolling_scores_every_token_once():
 @needs_lm_eval
 @pytest.mark.parametrize("folder", [x for x in GOLDEN if x.exists()], ids=lambda x: x.parts[-4])
 def test_golden_windows(folder):
-    from tools.golden import eval_windows
+    from golden_checks import eval_windows
 
     results = list(eval_windows.results(folder))
     assert len(results) >= 40
@@ -368,7 +369,7 @@ def test_golden_windows(folder):
 
 @needs_lm_eval
 def test_other_windows_are_noticed(tmp_path):
-    from tools.golden import eval_windows
+    from golden_checks import eval_windows
 
     rows = [json.loads(line) for line in (GOLDEN[0] / eval_windows.NAME).read_text().splitlines()]
     rows[0]["tokens"][1] += 1

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from longjax import methods as M
-from longjax.hf.config import method_of, model_of, on_base
+from longjax.checkpoints.config_from_hf import method_of, model_of, on_base
 from longjax.methods.alibi import AlibiRope
-from longjax.methods.base import full_attention, plain_rope
+from longjax.methods.method import full_attention, plain_rope
 from longjax.methods.sliding_window import SlidingWindow
 from peers import peer
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from longjax.evals.rows import read_rows
+from longjax.evals.results import read_rows
 
 HERE = pathlib.Path(__file__).parent
 

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import NEVER, Scene, Tokens
-from longjax.branched import Branched
+from longjax.attention.branched import Branched
+from longjax.attention.core import NEVER, Scene, Tokens
+from longjax.attention.landmark.dense import Landmarks, grouped_softmax
+from longjax.attention.landmark.memory import ByChunk, LandmarkMemory, best
+from longjax.attention.rope import inv_freq, rotate
+from longjax.checkpoints.resize_vocab import grow_vocab
 from longjax.config import TINY
-from longjax.landmark_memory import ByChunk, LandmarkMemory, best
-from longjax.landmarks import Landmarks, grouped_softmax
-from longjax.llama import Llama, logits
-from longjax.methods.base import fixed
 from longjax.methods.landmark import InsertLandmarks, landmark
 from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.lm_infinite_topk import LookBack, lm_infinite_topk
-from longjax.rope import inv_freq, rotate
-from longjax.vocab import grow_vocab
+from longjax.methods.method import fixed
+from longjax.model.llama import Llama, logits
 
 B, T, N, K, H, BLOCK = 2, 45, 4, 2, 16, 8  # 5 blocks and a tail
 CFG = dataclasses.replace(TINY, dim=N * H, heads=N, kv_heads=K)

@@ -8,21 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import landmark_kernels
-from longjax.attention import Dense, Scene, Tokens
-from longjax.backends import best as best_softmax
-from longjax.blockwise import Blockwise
-from longjax.cache import in_layer
+from longjax.attention.backends import best as best_softmax
+from longjax.attention.blockwise import Blockwise
+from longjax.attention.core import Dense, Scene, Tokens
+from longjax.attention.fused import Fused
+from longjax.attention.kernels.cudnn import Cudnn
+from longjax.attention.kernels.triton import Triton
+from longjax.attention.kernels.triton_decode import Decode
+from longjax.attention.kernels.triton_landmark import Opening
+from longjax.attention.kv_cache import in_layer
+from longjax.attention.landmark import block_kernels as landmark_kernels
+from longjax.attention.landmark.block_kernels import ByKernel, way_of
+from longjax.attention.landmark.blocks import Asked, Blocks, Copies
+from longjax.attention.landmark.memory import ByChunk, LandmarkMemory
 from longjax.config import ModelConfig
-from longjax.fused import Fused
-from longjax.kernels.cudnn import Cudnn
-from longjax.kernels.triton import Triton
-from longjax.kernels.triton_decode import Decode
-from longjax.kernels.triton_landmarks import Opening
-from longjax.landmark_blocks import Asked, Blocks, Copies
-from longjax.landmark_kernels import ByKernel, way_of
-from longjax.landmark_memory import ByChunk, LandmarkMemory
-from longjax.methods.base import plain_rope
+from longjax.methods.method import plain_rope
 from shape_names import checked
 
 B, T, H, BLOCK = 2, 150, 16, 16  # nine blocks and a tail

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from longjax import sharding
-from longjax.attention import Dense, Tokens
-from longjax.blockwise import Blockwise
+from longjax.attention.blockwise import Blockwise
+from longjax.attention.core import Dense, Tokens
 from longjax.config import TINY
-from longjax.llama import Llama, logits
 from longjax.methods import METHODS
-from longjax.methods.base import everything, nothing, plain_rope
-from longjax.train import Recipe, new_state, train_step
+from longjax.methods.method import everything, nothing, plain_rope
+from longjax.model.llama import Llama, logits
+from longjax.training.train_step import Recipe, new_state, train_step
 from shape_names import checked
 from small import ALL, SMALL, T
 

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import Tokens
+from longjax.attention.core import Tokens
+from longjax.checkpoints.param_mapping import from_hf, to_hf
 from longjax.config import LLAMA2_7B, TINY
-from longjax.hf.convert import from_hf, to_hf
-from longjax.llama import Llama, logits
+from longjax.inference.score import Scorer
 from longjax.methods import Method, pi
 from longjax.methods.ntk import ntk_frozen
 from longjax.methods.yarn import yarn
-from longjax.score import Scorer
+from longjax.model.llama import Llama, logits
 from peers import peer
 from shape_names import checked
 
@@ -127,7 +127,7 @@ def test_array_names_tell_the_truth():
 
 
 def test_the_name_checker_catches_lies():
-    from longjax import rope
+    from longjax.attention import rope
 
     with pytest.raises(AssertionError, match="x_BTNH has shape"), checked("/longjax/"):
         rope.rotate(jnp.ones((2, 3, 4)), jnp.ones((2, 3)), rope.Rope(jnp.ones(2)))

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from fake_model import records, says, uniform
+from golden_checks import eval_truncation
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 from longjax.evals.longbench import LongBench, export, score
-from longjax.evals.longbench.cut import fitted
-from longjax.evals.longbench.questions import chosen
+from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.wording import WORDING
-from longjax.evals.material import Material
-from longjax.tokenizer import Tokenizer
+from longjax.evals.longbench.tasks import chosen
+from longjax.evals.longbench.truncation import fitted
 from shape_names import checked
 from tools import check_golden
-from tools.golden import eval_truncation
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "golden" / "eval"
@@ -282,6 +282,6 @@ def test_torn_lines_are_counted_or_end_the_run(tmp_path):
 
 
 def test_the_chinese_tasks_warn_of_jieba_before_they_are_asked(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("longjax.evals.longbench.questions.can_cut", lambda: False)
+    monkeypatch.setattr("longjax.evals.longbench.tasks.can_cut", lambda: False)
     one(tmp_path, "dureader")
     assert "scoring dureader will need jieba: pip install" in caplog.text

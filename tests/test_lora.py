@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention import Tokens
+from longjax.attention.core import Tokens
+from longjax.checkpoints.param_mapping import to_hf
 from longjax.config import LLAMA2_7B, TINY
-from longjax.hf.convert import to_hf
-from longjax.llama import Llama, layer_shapes, outer_shapes
-from longjax.lora import AXES, Lora, LoraInit, merge, weight_name
-from longjax.methods.base import Method
 from longjax.methods.longlora import longlora, lora_embedding_norm
+from longjax.methods.lora import AXES, Lora, LoraInit, merge, weight_name
+from longjax.methods.method import Method
+from longjax.model.llama import Llama, layer_shapes, outer_shapes
 
 ALL = Lora(rank=4, alpha=2.0, names=tuple(AXES))
 

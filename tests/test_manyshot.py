@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fake_model import records, says
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 from longjax.evals.manyshot import NAMES, ManyShot, score
-from longjax.evals.material import Material
-from longjax.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(Path(__file__).parents[1] / "bases" / "mini")
 LABELS = list(NAMES)

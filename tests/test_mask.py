@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from longjax.attention import Dense, Tokens
-from longjax.blockwise import Blockwise
-from longjax.branched import Branched
-from longjax.branches import Branch
-from longjax.llama import Llama
+from longjax.attention.blockwise import Blockwise
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch
+from longjax.attention.core import Dense, Tokens
 from longjax.methods import Method
+from longjax.model.llama import Llama
 from test_laws import CFG, TOKENS, B, T, params
 
 

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from longjax.checkpoints.config_from_hf import method_of, model_of
+from longjax.checkpoints.meta_files import LAYER, OUTER, MetaFolder, context, scaling
+from longjax.checkpoints.param_mapping import hf_to_meta, to_hf
 from longjax.config import TINY
-from longjax.hf.config import method_of, model_of
-from longjax.hf.convert import hf_to_meta, to_hf
-from longjax.hf.meta_files import LAYER, OUTER, MetaFolder, context, scaling
 from longjax.methods import llama3
 from peers import peer
-from test_convert import params_of
+from test_param_mapping import params_of
 
 torch = peer("torch")
 CFG = dataclasses.replace(TINY, heads=8, kv_heads=4, ffn=96, vocab=96)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from longjax.evals.metrics import chinese, lcs, needle, ruler, stemmed
+from golden_checks import eval_metrics
+from longjax.evals.metrics import chinese, lcs, needle, ruler
+from longjax.evals.metrics import rouge_stemmed as stemmed
 from longjax.evals.metrics.classification import classification
 from longjax.evals.metrics.code import code_sim
-from longjax.evals.metrics.numbers import count, retrieval
+from longjax.evals.metrics.count_retrieval import count, retrieval
 from longjax.evals.metrics.porter import stem
 from longjax.evals.metrics.qa import CHINESE, f1_zh, qa_f1, qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_l, rouge_zh
 from tools import check_golden
-from tools.golden import eval_metrics
 
 HERE = Path(__file__).parent / "golden" / "eval" / "metrics"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "metrics"

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from fake_model import VOCAB, records, says, uniform
-from longjax import recall, tokenizer
+from golden_checks import eval_needle
+from longjax.data import passkey_text, tokenizer
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 from longjax.evals.haystack import read_haystack
-from longjax.evals.material import Material
 from longjax.evals.metrics.needle import STUDY_WORDS
 from longjax.evals.needle import NeedleTest, export, score
 from longjax.evals.needle.facts import MOST, PLACES, best_things
 from longjax.evals.needle.insertion import AddsBegin, Plain, before, full_stops, insert
-from longjax.evals.questions import HowLikely, sha256
-from longjax.tokenizer import Tokenizer
+from longjax.evals.requests import HowLikely, sha256
 from test_data import document
-from tools.golden import eval_needle
 
 HERE = Path(__file__).parent / "golden" / "eval"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval"
@@ -129,7 +129,9 @@ def test_full_stops_of_llama_2_are_those_of_the_study():
 
 def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
     """Without blanks put before texts, and a vocabulary of 420."""
-    mini = tokenizer.train([document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, recall.SENTENCES)
+    mini = tokenizer.train(
+        [document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, passkey_text.SENTENCES
+    )
     here = Material(material.data_dir, mini, (1200,))
     (task,) = NeedleTest().tasks(here)
     assert all(NEEDLE in text_of(q, here) for q in task.questions)

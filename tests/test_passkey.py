@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from fake_model import nothing_known, records, says, uniform
-from longjax import recall
-from longjax.evals.material import Material
+from golden_checks import eval_needle
+from longjax.data import passkey_text
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
 from longjax.evals.passkey import PasskeyTest, Study, score
 from longjax.evals.passkey.fitting import largest
-from longjax.evals.passkey.garbage import fitted
+from longjax.evals.passkey.sized_tasks import fitted
 from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import ordinal
-from longjax.evals.questions import HowLikely, Likelihood, WhatNext
-from longjax.tokenizer import Tokenizer
+from longjax.evals.requests import HowLikely, Likelihood, WhatNext
 from shape_names import checked
-from tools.golden import eval_needle
 
 LENGTHS = (64, 128, 256)
 HERE = Path(__file__).parent / "golden" / "eval"
@@ -29,7 +29,7 @@ SETS = [folder / "passkey" for folder in (HERE, SHARED) if folder.exists()]
 
 @pytest.fixture
 def study(store, tokens):
-    return Study(store.stream("test"), recall.Phrases.of(tokens), samples=6)
+    return Study(store.stream("test"), passkey_text.Phrases.of(tokens), samples=6)
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ class Looks:
     def answer(self, row, question):
         starts = range(len(row) - len(self.before))
         (said,) = (i + len(self.before) for i in starts if row[i : i + len(self.before)] == self.before)
-        asked, hit = len(row) - recall.DIGITS, np.zeros(recall.DIGITS, bool)
+        asked, hit = len(row) - passkey_text.DIGITS, np.zeros(passkey_text.DIGITS, bool)
         if asked - said <= self.window:
-            hit = np.equal(row[said : said + recall.DIGITS], row[asked:])
+            hit = np.equal(row[said : said + passkey_text.DIGITS], row[asked:])
         assert question.first == asked
-        return Likelihood(np.zeros(recall.DIGITS, np.float32), hit)
+        return Likelihood(np.zeros(passkey_text.DIGITS, np.float32), hit)
 
 
 # The study's.
@@ -65,7 +65,7 @@ class Looks:
 @pytest.mark.parametrize("window", [90, 10_000])
 def test_a_key_is_found_where_it_can_be_seen(window, study):
     phrases = study.phrases
-    sentences = 2 * recall.DIGITS + len(phrases.between) + len(phrases.after) + len(phrases.question)
+    sentences = 2 * passkey_text.DIGITS + len(phrases.between) + len(phrases.after) + len(phrases.question)
     found = []
     for length in LENGTHS:
         filler = length - phrases.needle_size - phrases.ask_size
@@ -97,7 +97,7 @@ def test_every_method_gets_the_same_prompts(study):
     first = study.prompts(128, 0.5)
     np.testing.assert_array_equal(first, study.prompts(128, 0.5))
     assert first.shape == (6, 128)
-    keys = {tuple(p[-recall.DIGITS :]) for d in study.depths for p in study.prompts(128, d)}
+    keys = {tuple(p[-passkey_text.DIGITS :]) for d in study.depths for p in study.prompts(128, d)}
     assert len(keys) > 25  # of 30
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from fake_model import VOCAB, records, uniform
-from longjax.evals.material import Material
+from golden_checks import eval_ppl
+from longjax.evals.context import Material
 from longjax.evals.perplexity import PerplexityTest, from_store, read_texts, score
 from longjax.evals.perplexity.protocols import Forgetful, Sliding, Strided, spans
 from longjax.evals.perplexity.text import of_documents
-from longjax.evals.questions import Likelihood
+from longjax.evals.requests import Likelihood
 from shape_names import checked
-from tools.golden import eval_ppl
 
 LENGTHS = (64, 128, 256)
 HERE = Path(__file__).parent / "golden" / "eval" / "ppl"

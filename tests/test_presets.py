@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from longjax import launch, memory, sharding
-from longjax.attention import Tokens
-from longjax.backends import best
-from longjax.llama import Llama
+from longjax import sharding
+from longjax.attention.backends import best
+from longjax.attention.core import Tokens
 from longjax.methods import METHODS
-from longjax.presets import PRESETS
-from longjax.train import new_state, schedule, train_step
+from longjax.methods import method as methods_method
+from longjax.model.llama import Llama
+from longjax.study.presets import PRESETS
+from longjax.training import memory_estimate as memory
+from longjax.training import remat
+from longjax.training.train_step import new_state, schedule, train_step
 
 H200 = 139.0  # GiB
 REAL = {  # preset -> (method, devices: fsdp, seq)
@@ -38,13 +41,11 @@ def placed(shapes, mesh):
 def test_a_preset_traces_and_fits(name):
     preset, (method_name, fsdp, seq) = PRESETS[name], REAL[name]
     method = METHODS[method_name](**preset.settings.get(method_name, {}))
-    cfg, recipe = launch.grown(preset.model, method), dataclasses.replace(preset.extend, micro_rows=fsdp)
+    cfg, recipe = methods_method.grown(preset.model, method), dataclasses.replace(preset.extend, micro_rows=fsdp)
     axes = {"data": 1, "fsdp": fsdp, "seq": seq, "model": 1}
     explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
     mesh = jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes), explicit)
-    model = Llama(
-        cfg, method, train=True, softmax=best("gpu"), place=sharding.OnMesh(), keep=launch.REMAT[preset.remat]
-    )
+    model = Llama(cfg, method, train=True, softmax=best("gpu"), place=sharding.OnMesh(), keep=remat.REMAT[preset.remat])
     start = Tokens.whole(1, 8)
     shapes = jax.eval_shape(lambda: Llama(cfg, method).init(
         jax.random.key(0), jnp.zeros((1, 8), jnp.int32), start, 8))["params"]  # fmt: skip

@@ -13,16 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import files, lora, sharding
+from longjax import files, sharding
+from longjax.checkpoints import hf_writer as hf_folder
+from longjax.checkpoints import layerwise as leaves
+from longjax.checkpoints import orbax_params, pretrained, safetensors
+from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints.config_from_hf import on_base
+from longjax.checkpoints.loader import OnHost, turned
+from longjax.checkpoints.pretrained import How, Tidy
+from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
-from longjax.hf import convert, leaves, orbax_params, pretrained, safetensors
-from longjax.hf import folder as hf_folder
-from longjax.hf.config import on_base
-from longjax.hf.loader import OnHost, turned
-from longjax.hf.pretrained import How, Tidy
-from longjax.hf.tensors import InMemory
-from longjax.methods import METHODS
-from longjax.methods.base import Method, unchanged
+from longjax.methods import METHODS, lora
+from longjax.methods.method import Method, unchanged
 from longjax.methods.sliding_window import SlidingWindow
 from longjax.progress import quiet
 from peers import peer

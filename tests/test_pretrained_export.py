@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import Tokens
+from longjax.attention.core import Tokens
+from longjax.checkpoints import pretrained
+from longjax.checkpoints.config_from_hf import on_base
+from longjax.checkpoints.pretrained import How, Tidy
 from longjax.config import TINY
-from longjax.hf import pretrained
-from longjax.hf.config import on_base
-from longjax.hf.pretrained import How, Tidy
-from longjax.llama import Llama, logits
 from longjax.methods import ds_bf16, yarn
-from longjax.methods.base import Method, everything, plain_rope
+from longjax.methods.method import Method, everything, plain_rope
 from longjax.methods.pi import dynamic_pi
 from longjax.methods.yarn import part_ntk
+from longjax.model.llama import Llama, logits
 from peers import peer
 from small import ALL, T
 from tools import stock_logits

@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 
-from longjax.hf import pretrained
-from longjax.hf.pretrained import Tidy
+from longjax.checkpoints import pretrained
+from longjax.checkpoints.pretrained import Tidy
 
 HERE = pathlib.Path(__file__).parent
 LLAMA = HERE / "golden" / "convert" / "llama_bf16_sharded" / "hf"

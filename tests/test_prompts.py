@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.wording import WORDING
 from longjax.evals.prompts import RULER_FIELDS, check_fields, fingerprint, longbench_prompts, ruler_prompts
 from tools import extract_prompts
 

@@ -8,8 +8,8 @@ import types
 import jax
 import numpy as np
 
-from longjax.attention import Tokens
-from longjax.llama import Llama
+from longjax.attention.core import Tokens
+from longjax.model.llama import Llama
 from test_laws import CFG, TOKENS, B, T, params
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()

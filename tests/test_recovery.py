@@ -5,7 +5,8 @@ import json
 import pytest
 
 import made_study
-from longjax.report import inside, measures, recovery, trials
+from longjax.report.study import base_check as inside
+from longjax.report.study import measures, recovery, trials
 
 NAMES = ("base", "pi", "ntk_32k", "longlora", "self_extend")
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from longjax import report
-from longjax.evals.rows import of_task, read_rows
-from longjax.evals.run import RECORDS, RUN
-from longjax.report import heat, names, plots, tables
-from longjax.report.correlation import ranks
-from longjax.report.findings import findings, sure
-from longjax.report.results import Study, gather, preferred
-from longjax.report.study import both_weights, rows_of
+from longjax.evals.records import RECORDS, RUN
+from longjax.evals.results import of_task, read_rows
+from longjax.report import tables
+from longjax.report.plotting import heat_maps as heat
+from longjax.report.plotting import labels as names
+from longjax.report.single_run import figures as plots
+from longjax.report.single_run.findings import findings, sure
+from longjax.report.single_run.page import both_weights, rows_of
+from longjax.report.single_run.results import Study, gather, preferred
+from longjax.report.stats.correlation import ranks
 from made_runs import example, write_run
 from tools import check_report
 

@@ -10,16 +10,19 @@ import pytest
 import eval_rows
 from longjax import report
 from longjax.methods import METHODS
-from longjax.report import benchmarks, comparable, evaluation, figures, page
-from longjax.report.beside import beside
-from longjax.report.correlation import pearson, spearman
-from longjax.report.main_table import main_length, table_1
+from longjax.report import aggregates, page
+from longjax.report.evaluation import benchmark_tables as benchmarks
+from longjax.report.evaluation import comparable, figures
+from longjax.report.evaluation import page as evaluation
+from longjax.report.evaluation.table_1 import main_length, table_1
+from longjax.report.evaluation.versus_published import beside
 from longjax.report.published import PUBLISHED
 from longjax.report.rows import evaluations
+from longjax.report.stats.correlation import pearson, spearman
 from longjax.report.tables import terminal
 from made_runs import answers, windows, write_run
 
-RULER = benchmarks.RULER_TASKS
+RULER = aggregates.RULER_TASKS
 
 
 def row(benchmark, task, value, length=32768, stderr=0.1, method="pi", kind="exact trained", run="pi", **extra):
@@ -123,7 +126,7 @@ def test_every_number_of_the_csv_is_that_of_the_rows():
 
 
 def test_both_scorers_of_longbench_and_its_other_tasks():
-    rows = [row("longbench", t, 0.4, length=None, lceg=0.5, lceg_stderr=0.2) for t in benchmarks.LONGBENCH_16]
+    rows = [row("longbench", t, 0.4, length=None, lceg=0.5, lceg_stderr=0.2) for t in aggregates.LONGBENCH_16]
     rows += [row("longbench", "vcsum", 0.9, length=None, lceg=0.9)]
     files = by_file(evaluations(rows))
     assert files["longbench"].text()[1][2] == "40.0"  # vcsum is not among the 16

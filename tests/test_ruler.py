@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import small_ruler
-from longjax.evals.ruler import Ruler, TooShortError, rows
+from longjax.evals.ruler import TooShortError
 from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, as_in_2024, tidy
-from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.inputs import Kit
+from longjax.evals.ruler.length_fitting import largest
 from longjax.evals.ruler.sample import Chance
-from longjax.evals.ruler.sizing import largest
+from longjax.evals.ruler.tasks import Ruler, rows
 from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make
 
 TOKENIZERS = small_ruler.tokenizers()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from golden_checks import eval_ruler
 from longjax.evals.ruler import haystacks, niah, sample, versions, vt
-from longjax.evals.ruler.sizing import Linear
-from tools.golden import eval_ruler
+from longjax.evals.ruler.length_fitting import Linear
 
 HERE = Path(__file__).parent / "golden" / "eval"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval"
@@ -129,7 +129,7 @@ def test_other_constants_are_noticed(monkeypatch, module, name, value):
     for holder in (module, eval_ruler, *vars(eval_ruler).values()):
         if hasattr(holder, name):
             monkeypatch.setattr(holder, name, value)
-    from tools.golden import eval_ruler_facts
+    from golden_checks import eval_ruler_facts
 
     if hasattr(eval_ruler_facts, name):
         monkeypatch.setattr(eval_ruler_facts, name, value)

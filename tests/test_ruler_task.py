@@ -9,13 +9,17 @@ import pytest
 
 import fake_model
 import small_ruler
-from longjax.evals import ruler, words
-from longjax.evals.questions import WhatNext
-from longjax.evals.ruler import Ruler, export, pool, score, store
-from longjax.evals.ruler.kit import Kit
+from longjax.evals import wordlists as words
+from longjax.evals.requests import WhatNext
+from longjax.evals.ruler import export, score
+from longjax.evals.ruler import parallel as pool
+from longjax.evals.ruler import sample_store as store
+from longjax.evals.ruler import tasks as ruler_tasks
+from longjax.evals.ruler.inputs import Kit
 from longjax.evals.ruler.niah import one
+from longjax.evals.ruler.prompts import OWN
+from longjax.evals.ruler.tasks import Ruler
 from longjax.evals.ruler.versions import BASES
-from longjax.evals.ruler.wording import OWN
 
 WORDS, PIECES = (small_ruler.tokenizers()[name] for name in ("words", "pieces"))
 
@@ -153,14 +157,14 @@ def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
 
 
 def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
-    whole = ruler.stored
+    whole = ruler_tasks.stored
 
     def stored(made, chance, fit):
         if chance.index:
             raise KeyboardInterrupt
         return whole(made, chance, fit)
 
-    monkeypatch.setattr(ruler, "stored", stored)
+    monkeypatch.setattr(ruler_tasks, "stored", stored)
     with pytest.raises(KeyboardInterrupt):
         tasks(folder, 1024, names="vt")
     assert [path for path in (folder / "ruler_cache").rglob("*") if path.is_file()] == []

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.hf import safetensors
-from longjax.hf.safetensors import INDEX, SafetensorsFolder
+from longjax.checkpoints import safetensors
+from longjax.checkpoints.safetensors import INDEX, SafetensorsFolder
 from peers import peer
 
 RNG = np.random.default_rng(0)

@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from longjax import recall
-from longjax.attention import Tokens
+from longjax.attention.core import Tokens
 from longjax.config import TINY
-from longjax.evals import score
+from longjax.data import passkey_text
+from longjax.evals.benchmarks import score
+from longjax.evals.evaluator import answered
 from longjax.evals.passkey import Study
 from longjax.evals.perplexity import PerplexityTest, from_store
-from longjax.evals.run import answered
-from longjax.examinee import Examinee
-from longjax.llama import Llama, logits
+from longjax.inference.language_model import Examinee
+from longjax.model.llama import Llama, logits
 from shape_names import checked
 
 VOCAB, LENGTHS = 420, (48, 96)
@@ -64,10 +64,10 @@ def test_perplexity_is_that_of_the_logits(store, params, subject):
 
 def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject):
     """Greedy decoding by whole rows gives each prompt the key that is found; of every other the third digit is not."""
-    task = Study(store.stream("test"), recall.Phrases.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
+    task = Study(store.stream("test"), passkey_text.Phrases.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
     assert {row["value"] for row in score(answered(task, subject))} == {0}  # untrained: five digits by chance
     rows = np.stack([q.tokens_T for q in task.questions])
-    for t in range(96 - recall.DIGITS, 96):
+    for t in range(96 - passkey_text.DIGITS, 96):
         rows[:, t] = next_logits(params, rows)[:, t - 1].argmax(-1)
         rows[::2, t] += (t == 93) * np.where(rows[::2, t] < VOCAB - 1, 1, -1)
     questions = [dataclasses.replace(q, tokens_T=row) for q, row in zip(task.questions, rows, strict=True)]

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax import text
-from longjax.blockwise import Blockwise
-from longjax.evals import score
-from longjax.evals.material import Material
+from longjax.attention.blockwise import Blockwise
+from longjax.checkpoints import pretrained
+from longjax.data import corpus as text
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.benchmarks import score
+from longjax.evals.context import Material
+from longjax.evals.evaluator import answered
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
-from longjax.evals.run import answered
-from longjax.examinee import Examinee
-from longjax.hf import pretrained
-from longjax.llama import Llama
-from longjax.presets import MINI
-from longjax.tokenizer import Tokenizer
+from longjax.inference.language_model import Examinee
+from longjax.model.llama import Llama
+from longjax.study.presets import MINI
 from peers import peer
 from tools import stock_logits
 

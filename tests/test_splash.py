@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.bands import Band
-from longjax.kernels.plain import Plain
-from longjax.kernels.splash import Splash
+from longjax.attention.kernels.reference import Plain
+from longjax.attention.kernels.splash import Splash
+from longjax.attention.rectangles import Band
 
 BANDS = {"causal": Band(512, 512), "window": Band(512, 512, window=200), "all": Band(256, 512, causal=False)}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.hf.torch_files import TorchFile, TorchFolder
+from longjax.checkpoints.torch_files import TorchFile, TorchFolder
 from peers import peer
 
 torch = peer("torch")

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention import Dense, Part, Scene, Tokens
-from longjax.branched import Branched
-from longjax.branches import Branch
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch
+from longjax.attention.core import Dense, Part, Scene, Tokens
+from longjax.attention.intervals import Near
+from longjax.attention.kernels.triton import Triton, refuses
+from longjax.attention.kernels.triton_tiles import Laid, Tile, lay, pairs, visits
 from longjax.config import ModelConfig
-from longjax.intervals import Near
-from longjax.kernels.triton import Triton, refuses
-from longjax.kernels.triton_tiles import Laid, Tile, lay, pairs, visits
 from longjax.methods import METHODS
-from longjax.methods.base import plain_rope
+from longjax.methods.method import plain_rope
 from shape_names import checked
 
 CFG = ModelConfig(dim=96, heads=4, kv_heads=2, trained_len=64, dtype="float32")  # heads of width 24: padded to 32
@@ -163,7 +163,7 @@ def test_bfloat16_is_dense_within_its_rounding():
 
 
 def test_array_names_tell_the_truth():
-    with checked("/longjax/kernels/triton") as seen:
+    with checked("/longjax/attention/kernels/triton") as seen:
         jax.eval_shape(
             out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, scene(WHERE["packed"], how))[0]), SMALL
         )

@@ -4,7 +4,7 @@ import sys
 # The parent is killed while its worker is busy.
 PARENT = """
 import concurrent.futures, multiprocessing, os, pathlib, sys, time
-from longjax import workers
+from longjax.study import workers
 context = multiprocessing.get_context("spawn")
 free = context.Queue()
 free.put(workers.Slot((), None, 1.0))

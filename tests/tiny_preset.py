@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 import sys
 
-from longjax.blockwise import Blockwise
+from longjax.attention.blockwise import Blockwise
 from longjax.evals.passkey import PasskeyTest
-from longjax.preset import Stage
-from longjax.presets import PRESETS, QUICK
-from longjax.train import Recipe
+from longjax.study.config import Stage
+from longjax.study.presets import PRESETS, QUICK
+from longjax.training.train_step import Recipe
 
 SETTINGS = {
     "pi": {"factor": 2.0}, "ntk_static": {"alpha": 3.0}, "ntk_32k": {"reach": 256}, "ntk_64k_code": {"reach": 256},
@@ -37,7 +37,7 @@ PRESETS["tiny"] = dataclasses.replace(
 )
 
 if __name__ == "__main__":
-    from longjax.cli import experiment
+    from longjax.cli.main import experiment
     from longjax.methods import METHODS
 
     name = sys.argv.pop(1)

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.golden import (
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the checks are a part of the tests
+
+from golden_checks import (
     approx,
     convert,
     eval_metrics,
@@ -21,8 +23,8 @@ from tools.golden import (
     eval_truncation,
     eval_windows,
     exact,
-)  # fmt: skip
-from tools.golden.common import Result
+)
+from golden_checks.common import Result
 
 
 class Kind(NamedTuple):

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 
-from longjax.attention import NEVER, Dense, Part, Scene, Softmax, Tokens
-from longjax.backends import best
+from longjax.attention.backends import best
+from longjax.attention.core import NEVER, Dense, Part, Scene, Softmax, Tokens
+from longjax.attention.landmark.blocks import best as best_blocks
+from longjax.attention.landmark.memory import LandmarkMemory
 from longjax.config import ModelConfig
-from longjax.landmark_blocks import best as best_blocks
-from longjax.landmark_memory import LandmarkMemory
-from longjax.llama import Llama
 from longjax.methods import METHODS
-from longjax.methods.base import plain_rope
+from longjax.methods.method import plain_rope
+from longjax.model.llama import Llama
 
 ALLOWED = 3e-3  # in the norm of all differences; to round once to bfloat16 makes 1.65e-3
 # What is rounded again: gradients of keys that several query heads share, which are sums of numbers that have been

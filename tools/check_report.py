@@ -8,9 +8,9 @@ import pathlib
 
 from absl import app, flags
 
-from longjax.evals.rows import read_rows
-from longjax.report.results import Study, gather
-from longjax.report.study import is_of_study, settings_of
+from longjax.evals.results import read_rows
+from longjax.report.single_run.page import is_of_study, settings_of
+from longjax.report.single_run.results import Study, gather
 
 DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of the study.")
 FILES = ("report.md", "settings.json", "perplexity.png", "positions.png", "passkey.png", "scatter.png")

@@ -12,7 +12,7 @@ import pathlib
 from absl import app, flags
 
 from longjax import files
-from longjax.report.pairs import Tasks, compare, csv_of, few, records_of, table
+from longjax.report.stats.paired import Tasks, compare, csv_of, few, records_of, table
 from longjax.report.tables import markdown, terminal
 
 A = flags.DEFINE_string("a", None, "Folder of a run.", required=True)

@@ -16,14 +16,15 @@ import pathlib
 import numpy as np
 from absl import flags, logging
 
-from longjax import cli, job
-from longjax.hf import folder as hf_folder
-from longjax.hf import orbax_params, pretrained
-from longjax.hf.config import on_base
-from longjax.hf.pretrained import DTYPES, Checkpoint, How, Tidy
-from longjax.hf.tensors import Tensors
+from longjax.checkpoints import hf_writer as hf_folder
+from longjax.checkpoints import orbax_params, pretrained
+from longjax.checkpoints.config_from_hf import on_base
+from longjax.checkpoints.pretrained import DTYPES, Checkpoint, How, Tidy
+from longjax.checkpoints.tensor_source import Tensors
+from longjax.cli import main as cli
+from longjax.cli import names as cli_names
 from longjax.methods import Method
-from longjax.methods.base import nothing
+from longjax.methods.method import nothing
 from longjax.progress import Rated, Report
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
@@ -99,7 +100,7 @@ def method_of(source: Checkpoint) -> Method:
     """The method that the flags ask for, on this base."""
     if not METHOD.value:
         return source.method
-    method = on_base(job.named(METHOD.value, METHOD_CONFIG.value), source.method)
+    method = on_base(cli_names.named(METHOD.value, METHOD_CONFIG.value), source.method)
     if method.own is not nothing or method.insert:
         raise ValueError(f"--method={METHOD.value} has parameters that are trained: experiments write it, --export_dir")
     return method

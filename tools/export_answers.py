@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from longjax import cli
+from longjax.cli import main as cli
 from longjax.evals import longbench, needle, ruler
-from longjax.evals.questions import Record
-from longjax.evals.run import RECORDS, RUN, read
+from longjax.evals.records import RECORDS, RUN, read
+from longjax.evals.requests import Record
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
 OF_RUN = flags.DEFINE_string("run", "", "Folder of a run: it has run.json.", flag_values=VALUES)

@@ -17,7 +17,7 @@ from typing import Any
 from longjax import files
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.prompts import LONGBENCH, RULER, RULER_FIELDS, checked_longbench, checked_ruler
-from longjax.evals.questions import Record, sha256
+from longjax.evals.requests import Record, sha256
 
 CONFIGS = ("LongBench/config", "config", ".")  # of newer and older checkouts, or the folder itself
 CONSTANTS = tuple(

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from longjax import logs
-from longjax.evals.run import RECORDS, read
+from longjax.evals.records import RECORDS, read
+from longjax.training import metrics_writer as logs
 
 TRAIN = "--steps=24 --save_every=2 --length=256 --lengths=128"
 COMMAND = flags.DEFINE_string(

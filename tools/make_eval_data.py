@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 from absl import flags
 
-from longjax.evals.made.folder import SIZES, world, write
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.synthetic.writer import SIZES, world, write
 
 VALUES = flags.FlagValues()  # the tool's own
 OUT = flags.DEFINE_string("out", None, "Folder to write; a new one, or one that this tool made.", flag_values=VALUES)

@@ -14,17 +14,21 @@ import pathlib
 import shlex
 import sys
 
-from longjax import cli, flags, sharding
-from longjax.backends import best
-from longjax.job import Matching, named, preset_of, suggestion
-from longjax.launch import REMAT, grown
-from longjax.llama import Llama
+from longjax import sharding
+from longjax.aot import planner as make
+from longjax.aot import report, topology
+from longjax.aot.planner import What, Wish
+from longjax.attention.backends import best
+from longjax.cli import flags
+from longjax.cli import main as cli
+from longjax.cli.names import named, preset_of, suggestion
+from longjax.cli.options import Matching
+from longjax.config import SHAPES
 from longjax.methods import with_lora
-from longjax.plan import make, report, topology
-from longjax.plan.make import What, Wish
-from longjax.plan.shapes import SHAPES
-from longjax.preset import Remat
-from longjax.train import Recipe
+from longjax.methods.method import grown
+from longjax.model.llama import Llama
+from longjax.training.remat import REMAT, Remat
+from longjax.training.train_step import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,11 +30,12 @@ import numpy as np
 from absl import flags
 
 from longjax import data
-from longjax.data import documents, encode, sft, survey
+from longjax.data import documents, encode, sft
 from longjax.data import selection as choosing
-from longjax.data.write import SHARD
+from longjax.data import statistics as survey
+from longjax.data.store_writer import SHARD
+from longjax.data.tokenizer import Tokenizer
 from longjax.progress import Board
-from longjax.tokenizer import Tokenizer
 
 VALUES = flags.FlagValues()  # the tool's own
 INPUT = flags.DEFINE_multi_string("input", [], "tokenise: label:path, several times.", flag_values=VALUES)

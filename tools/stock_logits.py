@@ -6,10 +6,10 @@ import pathlib
 import jax
 import numpy as np
 
-from longjax.attention import Tokens
-from longjax.hf import pretrained
-from longjax.hf.pretrained import Checkpoint
-from longjax.llama import Llama, logits
+from longjax.attention.core import Tokens
+from longjax.checkpoints import pretrained
+from longjax.checkpoints.pretrained import Checkpoint
+from longjax.model.llama import Llama, logits
 
 
 def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:

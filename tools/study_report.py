@@ -9,7 +9,7 @@ import pathlib
 
 from absl import app, flags
 
-from longjax.report import controlled
+from longjax.report.study import page as controlled
 
 RUN = flags.DEFINE_string("run_dir", "runs/study", "Folder of the study: settings.json, seed_0/ and the others.")
 OUT = flags.DEFINE_string("out", "results/study", "Folder for STUDY.md and all that it shows.")

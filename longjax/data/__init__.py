@@ -7,7 +7,7 @@ from longjax.data.plan import Plan, save_plan
 from longjax.data.rows import Rows, Source, Stages, fingerprint
 from longjax.data.selection import Rule, Selection, select, whole
 from longjax.data.store import Store, check_vocab, open_store
-from longjax.data.tokenising import tokenise, write_store
+from longjax.data.tokenization import tokenise, write_store
 
 __all__ = [
     "AnyPlan", "BestFit", "Concat", "ConcatTails", "Curriculum", "Intact", "Mixed", "Plan", "Rows", "Rule", "Selection",

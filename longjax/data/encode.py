@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from longjax.data.documents import Raw
-from longjax.data.write import Item
-from longjax.tokenizer import Tokenizer
+from longjax.data.store_writer import Item
+from longjax.data.tokenizer import Tokenizer
 
 BATCH = 2**18  # characters that a process gets at once
 Encoded = tuple[np.ndarray, np.ndarray | None, str]  # ids; mask; why there are none

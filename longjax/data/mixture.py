@@ -18,7 +18,7 @@ from longjax.data.permutation import permute
 from longjax.data.plan import Plan, gather, load_plan
 from longjax.data.rows import Rows, Shifted, Stages, check_lengths, fingerprint
 from longjax.data.store import Store, read_json
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from longjax import files
 from longjax.data.permutation import permute
 from longjax.data.rows import Rows, fingerprint
 from longjax.data.store import Store, open_store, read_json
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
 
 
 class Spans(NamedTuple):

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from longjax import files
+from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix, permute
 from longjax.data.rows import fingerprint
 from longjax.data.store import Store, read_json
-from longjax.text import SPLITS
 
 # Shares of SlimPajama's sources: in the code of arXiv:2402.10171, and in its section 5.3 and appendix 9.3 of
 # arXiv:2409.12181, which are LLaMA's.

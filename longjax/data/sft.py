@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from longjax.data.corpus import SPLITS
 from longjax.data.rows import fingerprint
-from longjax.text import SPLITS
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
 
 DOC = np.dtype(
     [

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from longjax.evals.material import Material
-from longjax.evals.questions import Record, sha256
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.context import Material
+from longjax.evals.requests import Record, sha256
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
 

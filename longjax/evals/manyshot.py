@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from absl import logging
 
-from longjax.evals.longbench.cut import fitted
+from longjax.evals.context import Material
 from longjax.evals.longbench.examples import SCHEMA, examples
-from longjax.evals.longbench.questions import about, wording_id, wordings
 from longjax.evals.longbench.scoring import conditions, mean, shares
-from longjax.evals.material import Material
-from longjax.evals.questions import Record, Task, WhatNext, sha256
+from longjax.evals.longbench.tasks import about, wording_id, wordings
+from longjax.evals.longbench.truncation import fitted
+from longjax.evals.requests import Record, Task, WhatNext, sha256
 
 KIND = "trec"  # the task of LongBench that this is, with more examples
 NAMES = {  # TREC's fine classes by the names that LongBench gives them, in its order; one is misspelt there

@@ -6,7 +6,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from longjax.evals.questions import Record, sha256
+from longjax.evals.requests import Record, sha256
 
 LONGBENCH, RULER = "longbench.json", "ruler.json"
 RULER_FIELDS = {  # what each base task must say, and the most it may say

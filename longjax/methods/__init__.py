@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from longjax.methods.alibi import alibi, nope
-from longjax.methods.base import Method, base, compose
 from longjax.methods.clex import clex, clex_rk4_peer
 from longjax.methods.dca import dca
 from longjax.methods.ds_bf16 import ds_bf16
@@ -13,15 +12,16 @@ from longjax.methods.lm_infinite import lm_infinite
 from longjax.methods.lm_infinite_topk import lm_infinite_topk
 from longjax.methods.longlora import longlora, longlora_sft
 from longjax.methods.longrope import longrope
+from longjax.methods.lora import with_lora
+from longjax.methods.method import Method, base, compose
 from longjax.methods.ntk import ntk_32k, ntk_64k, ntk_64k_code, ntk_frozen, ntk_static
-from longjax.methods.octaves import self_extend_octaves
 from longjax.methods.pi import pi
 from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
+from longjax.methods.self_extend_octaves import self_extend_octaves
 from longjax.methods.sliding_window import sliding_window
 from longjax.methods.streaming_llm import streaming_llm
 from longjax.methods.theta import theta
-from longjax.methods.with_lora import with_lora
 from longjax.methods.yarn import dynamic_yarn, yarn
 
 METHODS: dict[str, Callable[..., Method]] = {

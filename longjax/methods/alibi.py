@@ -10,8 +10,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.methods.base import Method
-from longjax.rope import Rope
+from longjax.attention.rope import Rope
+from longjax.methods.method import Method
 
 
 def alibi_slopes(heads: int, bias_max: float = 8.0) -> np.ndarray:

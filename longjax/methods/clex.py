@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
-from longjax.methods.base import Method
+from longjax.methods.method import Method
 from longjax.methods.ntk import ntk_inv_freq
-from longjax.rope import Rope, inv_freq
 
 Slope = Callable[[jax.Array, jax.Array], jax.Array]  # (t, y) -> dy / dt
 Net = Callable[[jax.Array], jax.Array]  # log f + log n -> act(it @ up) @ down

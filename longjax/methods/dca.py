@@ -8,11 +8,11 @@ ones, and a key always at j mod c.
 import dataclasses
 import math
 
-from longjax.branched import Branched
-from longjax.branches import At, Branch, Modulo
-from longjax.intervals import Chunk, EarlierChunks, PreviousChunk
-from longjax.methods.base import Method, fixed, frozen, plain_rope
-from longjax.rope import inv_freq
+from longjax.attention.branched import Branched
+from longjax.attention.branches import At, Branch, Modulo
+from longjax.attention.intervals import Chunk, EarlierChunks, PreviousChunk
+from longjax.attention.rope import inv_freq
+from longjax.methods.method import Method, fixed, frozen, plain_rope
 
 
 @dataclasses.dataclass(frozen=True)

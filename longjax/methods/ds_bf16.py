@@ -10,11 +10,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from longjax.methods.base import Method, RopeFn, plain_rope
+from longjax.attention.rope import Float32, Table
+from longjax.methods.method import Method, RopeFn, plain_rope
 from longjax.methods.ntk import FixedNtkRope, NtkRope
 from longjax.methods.pi import PiRope
 from longjax.methods.yarn import Ramp, YarnRope
-from longjax.rope import Float32, Table
 
 
 def bf16(x: jax.Array) -> jax.Array:

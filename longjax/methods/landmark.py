@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from longjax.landmark_memory import ByChunk, ByToken, LandmarkMemory, Pool
-from longjax.landmarks import Landmarks
-from longjax.methods.base import Method
+from longjax.attention.landmark.dense import Landmarks
+from longjax.attention.landmark.memory import ByChunk, ByToken, LandmarkMemory, Pool
+from longjax.methods.method import Method
 
 
 @dataclasses.dataclass(frozen=True)

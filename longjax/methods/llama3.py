@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from longjax.methods.base import Method, fixed
-from longjax.rope import inv_freq
+from longjax.attention.rope import inv_freq
+from longjax.methods.method import Method, fixed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ farther away stands at distance `clamp` = window, not at the min(n - m, C) of ar
 
 import dataclasses
 
-from longjax.branched import Branched
-from longjax.branches import At, Branch
-from longjax.intervals import Far, Near
-from longjax.methods.base import Method, frozen
+from longjax.attention.branched import Branched
+from longjax.attention.branches import At, Branch
+from longjax.attention.intervals import Far, Near
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from longjax.attention import NEVER, Part, Scene
-from longjax.branched import part
-from longjax.branches import At, Branch
-from longjax.cache import Store, indices
+from longjax.attention.branched import part
+from longjax.attention.branches import At, Branch
+from longjax.attention.core import NEVER, Part, Scene
+from longjax.attention.intervals import Far, Kept, Near
+from longjax.attention.kv_cache import Store, indices
+from longjax.attention.rope import rotate, scaled
 from longjax.config import ModelConfig
-from longjax.intervals import Far, Kept, Near
-from longjax.methods.base import Method, frozen
-from longjax.rope import rotate, scaled
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,12 @@ tokens the last ones.
 import dataclasses
 from typing import Literal
 
-from longjax.branched import Branched
-from longjax.branches import Branch
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch
+from longjax.attention.intervals import Chunk, HalfShifted, WrappedHalf
 from longjax.config import ModelConfig
-from longjax.intervals import Chunk, HalfShifted, WrappedHalf
-from longjax.lora import Lora, LoraInit
-from longjax.methods.base import AttentionFn, Method
+from longjax.methods.lora import Lora, LoraInit
+from longjax.methods.method import AttentionFn, Method
 from longjax.methods.pi import PiRope
 
 

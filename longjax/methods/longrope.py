@@ -10,8 +10,8 @@ import pathlib
 
 import numpy as np
 
-from longjax.methods.base import Method, fixed
-from longjax.rope import inv_freq
+from longjax.attention.rope import inv_freq
+from longjax.methods.method import Method, fixed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
+from longjax.attention.rope import inv_freq
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, fixed, frozen
-from longjax.rope import inv_freq
+from longjax.methods.method import Method, fixed, frozen
 
 
 def ntk_base(cfg: ModelConfig, alpha: float) -> float:

@@ -5,8 +5,8 @@ Chen et al. 2023, arXiv:2306.15595; equation 8 of arXiv:2409.12181.
 
 import dataclasses
 
-from longjax.methods.base import Method, fixed
-from longjax.rope import inv_freq
+from longjax.attention.rope import inv_freq
+from longjax.methods.method import Method, fixed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ max(1, ln(i + 1) / ln C): here `log_n`.
 
 import dataclasses
 
-from longjax.branched import Branched
-from longjax.branches import At, Branch, LogN, Place, Same, Squeezed
-from longjax.intervals import Far, Near
-from longjax.methods.base import Method, frozen
+from longjax.attention.branched import Branched
+from longjax.attention.branches import At, Branch, LogN, Place, Same, Squeezed
+from longjax.attention.intervals import Far, Near
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

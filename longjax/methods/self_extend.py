@@ -7,10 +7,10 @@ floor(j / group), the query at floor(i / group) + window - floor(window / group)
 import dataclasses
 from typing import Literal
 
-from longjax.branched import Branched
-from longjax.branches import Branch, Grouped, LogN, Same
-from longjax.intervals import Far, Near
-from longjax.methods.base import Method, frozen
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch, Grouped, LogN, Same
+from longjax.attention.intervals import Far, Near
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

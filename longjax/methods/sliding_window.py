@@ -6,10 +6,10 @@ tokens, and so tells what those are worth.
 
 import dataclasses
 
-from longjax.branched import Branched
-from longjax.branches import Branch
-from longjax.intervals import Near
-from longjax.methods.base import Method, frozen
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch
+from longjax.attention.intervals import Near
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from longjax.branched import Branched
-from longjax.branches import Branch, Capped
-from longjax.cache import Store
-from longjax.intervals import Far, Near
-from longjax.methods.base import Method, frozen
-from longjax.rope import Rope, rotate
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch, Capped
+from longjax.attention.intervals import Far, Near
+from longjax.attention.kv_cache import Store
+from longjax.attention.rope import Rope, rotate
+from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)

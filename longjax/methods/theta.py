@@ -6,8 +6,8 @@ Llama-3 with 8e6 at 64K and 1.28e8 at 512K.
 
 import dataclasses
 
-from longjax.methods.base import Method, fixed
-from longjax.rope import inv_freq
+from longjax.attention.rope import inv_freq
+from longjax.methods.method import Method, fixed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,10 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
-from longjax.methods.base import Method, fixed, frozen
+from longjax.methods.method import Method, fixed, frozen
 from longjax.methods.ntk import ntk_inv_freq
-from longjax.rope import Rope, inv_freq
 
 
 def pair_turning(cfg: ModelConfig, turns: float) -> float:

@@ -5,11 +5,12 @@ import pathlib
 from collections.abc import Sequence
 
 from longjax import files
-from longjax.evals.questions import Record
-from longjax.evals.rows import read_rows
-from longjax.evals.run import RUN
-from longjax.report import evaluation, study
-from longjax.report.study import is_of_study, settings_of
+from longjax.evals.records import RUN
+from longjax.evals.requests import Record
+from longjax.evals.results import read_rows
+from longjax.report.evaluation import page as evaluation
+from longjax.report.single_run import page as study
+from longjax.report.single_run.page import is_of_study, settings_of
 
 
 def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
-from longjax.evals.questions import Record
-from longjax.report.results import KINDS
+from longjax.evals.requests import Record
+from longjax.methods.method import KINDS
 
 # What splits the rows of a benchmark into suites whose numbers cannot stand in one table.
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -9,9 +9,9 @@ from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports
 from lm_eval.models.utils import normalize_gen_kwargs  # pyright: ignore[reportMissingImports]
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 
-from longjax.evals.questions import Ask, Continuation, HowLikely, Likelihood, WhatNext
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.requests import Ask, Continuation, HowLikely, Likelihood, WhatNext
 from longjax.progress import Report, quiet
-from longjax.tokenizer import Tokenizer
 
 SLICE = 256  # requests asked at once: what is lost if the run is killed
 NEW = 256  # tokens of an answer, if the task does not say: lm_eval's own default

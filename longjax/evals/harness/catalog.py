@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
-from longjax.evals.harness import faults
-from longjax.evals.questions import Record
+from longjax.evals.harness import validation as faults
+from longjax.evals.requests import Record
 
 
 @dataclasses.dataclass(frozen=True)

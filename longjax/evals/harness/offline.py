@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from longjax.evals.context import Material
 from longjax.evals.harness.catalog import SUBJECT, Short
 from longjax.evals.longbench.examples import line_of
-from longjax.evals.material import Material
-from longjax.evals.questions import Record, sha256
+from longjax.evals.requests import Record, sha256
 
 SUBJECTS = 57  # of MMLU
 

@@ -6,11 +6,11 @@ import re
 
 from absl import logging
 
+from longjax.evals.context import Material
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.material import Material
 from longjax.evals.metrics.classification import classification
-from longjax.evals.metrics.numbers import retrieval, retrieval_zh
-from longjax.evals.questions import Record
+from longjax.evals.metrics.count_retrieval import retrieval, retrieval_zh
+from longjax.evals.requests import Record
 
 FIELDS = ("input", "context", "answers", "length", "all_classes")
 SCHEMA = f"an object a line with {', '.join(FIELDS)}, as in LongBench"

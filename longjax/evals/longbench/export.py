@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from longjax import files
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 
 
 def export(records: Sequence[Record], path: pathlib.Path) -> None:

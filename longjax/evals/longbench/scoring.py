@@ -6,7 +6,7 @@ import numpy as np
 
 from longjax.evals.longbench.table import EVEN, TASKS
 from longjax.evals.metrics.classification import classification
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 
 BUCKETS = {"0-4k": (0, 4000), "4-8k": (4000, 8000), "8k+": (8000, None)}  # of LongBench-E: first <= length < last
 LCEG_BUCKETS = {

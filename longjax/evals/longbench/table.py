@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from longjax.evals.metrics.classification import classification
 from longjax.evals.metrics.code import code_sim
-from longjax.evals.metrics.numbers import count, retrieval, retrieval_zh
+from longjax.evals.metrics.count_retrieval import count, retrieval, retrieval_zh
 from longjax.evals.metrics.qa import qa_f1, qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_l, rouge_zh
 

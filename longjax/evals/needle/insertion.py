@@ -9,8 +9,7 @@ import functools
 from collections.abc import Sequence
 from typing import Protocol
 
-from longjax.recall import inside
-from longjax.tokenizer import Tokenizer
+from longjax.data.tokenizer import Tokenizer, inside
 
 
 class Codec(Protocol):

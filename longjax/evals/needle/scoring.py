@@ -8,8 +8,8 @@ import numpy as np
 
 from longjax import files
 from longjax.evals.metrics.needle import recall, word_overlap
-from longjax.evals.metrics.stemmed import rouge_1
-from longjax.evals.questions import Record
+from longjax.evals.metrics.rouge_stemmed import rouge_1
+from longjax.evals.requests import Record
 
 
 def score(records: Sequence[Record]) -> list[Record]:

@@ -1,7 +1,7 @@
 """Pass keys in the variants of several papers, and in that of our own study."""
 
-from longjax.evals.passkey.questions import PasskeyTest
+from longjax.evals.passkey.grid import Study
 from longjax.evals.passkey.scoring import score
-from longjax.evals.passkey.study import Study
+from longjax.evals.passkey.tasks import PasskeyTest
 
 __all__ = ["PasskeyTest", "Study", "score"]

@@ -3,9 +3,9 @@
 import dataclasses
 import random
 
-from longjax.evals.material import Material
+from longjax.evals.context import Material
 from longjax.evals.passkey.sentences import MOST, STEP, Sample, hidden
-from longjax.evals.questions import Record, WhatNext
+from longjax.evals.requests import Record, WhatNext
 
 
 @dataclasses.dataclass(frozen=True)

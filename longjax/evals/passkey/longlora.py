@@ -8,10 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from longjax.evals.material import Material
+from longjax.data.tokenizer import inside
+from longjax.evals.context import Material
 from longjax.evals.passkey.sentences import MOST, STEP, Sample, hidden
-from longjax.evals.questions import HowLikely, Record
-from longjax.recall import inside
+from longjax.evals.requests import HowLikely, Record
 
 
 @dataclasses.dataclass(frozen=True)

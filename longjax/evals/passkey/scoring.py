@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 
 
 def score(records: Sequence[Record]) -> list[Record]:

@@ -5,9 +5,9 @@ A line is {"input": garbage with the key, "target": the key, "passkey_position":
 
 from collections.abc import Iterator
 
-from longjax.evals.material import Material
+from longjax.evals.context import Material
 from longjax.evals.passkey.sentences import QUESTION
-from longjax.evals.questions import Record, Task, WhatNext, sha256
+from longjax.evals.requests import Record, Task, WhatNext, sha256
 
 HOLDS = "Self-Extend's pass keys, .jsonl files of {input, target, passkey_position}"
 SOURCE = "the examples in Self-Extend's repository (passkey_examples.jsonl)"

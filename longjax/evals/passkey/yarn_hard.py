@@ -8,9 +8,9 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from longjax.evals.material import Material
+from longjax.evals.context import Material
 from longjax.evals.passkey.sentences import TASK, Sample
-from longjax.evals.questions import Record, WhatNext
+from longjax.evals.requests import Record, WhatNext
 
 
 class Plan(NamedTuple):

@@ -1,7 +1,7 @@
 """Perplexity by the protocols of the study and of others; loss by position."""
 
-from longjax.evals.perplexity.questions import PerplexityTest
 from longjax.evals.perplexity.scoring import score
+from longjax.evals.perplexity.tasks import PerplexityTest
 from longjax.evals.perplexity.text import Text, from_store, read_texts
 
 __all__ = ["PerplexityTest", "Text", "from_store", "read_texts", "score"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.evals.questions import Record, finite
+from longjax.evals.requests import Record, finite
 
 LCEG_E = 2.71828  # the study's code raises this, not e, to the loss
 

@@ -8,8 +8,8 @@ import numpy as np
 from absl import logging
 
 from longjax.data import Store, readers
-from longjax.evals.material import Material
-from longjax.evals.questions import sha256
+from longjax.evals.context import Material
+from longjax.evals.requests import sha256
 
 HOLDS = "texts to be surprised at: .bin (flat ids, each document begins with the first id) or .jsonl (text)"
 SOURCE = "LongLoRA's tokenised PG19 (test.bin) and Proof-pile (test_sampled_data.bin), which the study uses, or yours"

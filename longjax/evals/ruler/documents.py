@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from longjax.evals.questions import Record, sha256
+from longjax.evals.requests import Record, sha256
 from longjax.evals.ruler.qa import Asked
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from longjax import files
 from longjax.evals.metrics import ruler
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 
 METRICS = {"all": ruler.string_match_all, "part": ruler.string_match_part}
 

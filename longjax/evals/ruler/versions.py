@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.questions import Record
+from longjax.evals.requests import Record
 from longjax.evals.ruler import haystacks, vt
 from longjax.evals.ruler.cwe import Common, Often
 from longjax.evals.ruler.fwe import Coded
 from longjax.evals.ruler.haystacks import InEssays, InLines
-from longjax.evals.ruler.kit import Kit
+from longjax.evals.ruler.inputs import Kit
+from longjax.evals.ruler.length_fitting import Bisect, Exact, Linear, Room, Sizing
 from longjax.evals.ruler.niah import NUMBERS, UUIDS, Kind, Needles, OtherNeedle, Pairs
+from longjax.evals.ruler.prompts import corrected, unchanged
 from longjax.evals.ruler.qa import Documents, RepeatedDocuments, WordsOfDocuments
 from longjax.evals.ruler.sample import Chance, Growing, Order
-from longjax.evals.ruler.sizing import Bisect, Exact, Linear, Room, Sizing
-from longjax.evals.ruler.wording import corrected, unchanged
 
 NOISE, ESSAY, NEEDLE = "noise", "essay", "needle"
 SHORT = 4096  # lists have fewer words, and steps are smaller, below

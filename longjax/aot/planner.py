@@ -1,0 +1,185 @@
+"""From a question - what, of which model, on which chips - to a plan."""
+
+import dataclasses
+import importlib.metadata
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from longjax import sharding
+from longjax.aot import compile, hlo, roofline
+from longjax.aot import inference_programs as serving
+from longjax.aot import search as advice
+from longjax.aot.compile import Fit, Program
+from longjax.aot.events import events, walk
+from longjax.aot.report import BILLION, Plan, kernels, sums
+from longjax.aot.search import Choice
+from longjax.aot.topology import Topology
+from longjax.attention.kernels.splash import Splash
+from longjax.inference import decode as generate
+from longjax.model.llama import Llama
+from longjax.training.flops import train_flops, visible_keys
+from longjax.training.remat import REMAT, Remat
+from longjax.training.train_step import Recipe
+
+What = Literal["train", "prefill", "decode"]
+
+
+class Wish(NamedTuple):
+    """What is to be compiled; `model` has softmax and placement, its `keep` is that of `remat`.
+
+    Attributes:
+      name: of the model and of the method.
+      sizes: of the mesh: data, fsdp, seq, model.
+      fast: only whether it fits.
+
+    """
+
+    what: What
+    name: tuple[str, str]
+    model: Llama
+    recipe: Recipe
+    remat: Remat
+    length: int
+    topology: Topology
+    sizes: tuple[int, int, int, int]
+    fast: bool
+
+    def chosen(self, choice: Choice) -> "Wish":
+        return self._replace(
+            model=dataclasses.replace(self.model, keep=REMAT[choice.remat]), remat=choice.remat,
+            recipe=dataclasses.replace(self.recipe, micro_rows=choice.micro_rows),
+            sizes=(1, choice.fsdp, choice.seq, 1),
+        )  # fmt: skip
+
+    def flags(self) -> str:
+        mesh = [
+            f"--mesh_{axis}={n}" for axis, n in zip(("data", "fsdp", "seq", "model"), self.sizes, strict=True) if n > 1
+        ]
+        rows = [
+            f"--rows={self.recipe.rows}",
+            *[f"--micro_rows={self.recipe.micro_rows}"] * bool(self.recipe.micro_rows),
+        ]
+        return " ".join([*rows, *mesh, f"--remat={self.remat}"])
+
+
+def plan(wish: Wish, command: str) -> Plan:
+    """-> what is known of this. Raises ValueError if the model cannot be split over this mesh."""
+    mesh, cfg = wish.topology.mesh(*wish.sizes), wish.model.cfg
+    micro = wish.recipe.micro_rows or wish.recipe.rows
+    sharding.check(cfg, micro, wish.length if wish.what == "train" else mesh.shape["seq"], mesh)
+    with jax.set_mesh(mesh):
+        program = programs(wish, mesh)
+        fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
+    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "kept", "work")}
+    hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
+    hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
+    module = hlo.parse(fit.text) if fit.text else {}
+    schedule = events(module) if module else ()
+    step = timed(wish, module, mesh) if module and not wish.fast else None
+    return Plan(
+        wish.what, wish.topology.name, command, setting(wish), fits(fit, hbm["limit"]), hbm, flops(wish),
+        kernels(walk(schedule)), sums(walk(schedule)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
+        versions(),
+    )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("jax", "libtpu", "jax-cuda13-pjrt") if found(name)}
+
+
+def found(package: str) -> bool:
+    return any(importlib.metadata.distributions(name=package))
+
+
+def programs(wish: Wish, mesh: jax.sharding.Mesh) -> Program:
+    if wish.what == "train":
+        return compile.training(wish.model, wish.recipe, wish.length, mesh)
+    asked = (wish.model, wish.recipe.rows, wish.length, mesh)
+    return serving.reading(*asked) if wish.what == "prefill" else serving.writing(*asked, wish.topology.chip.platform)
+
+
+def fits(fit: Fit, limit: float) -> bool:
+    """TPUs' compiler refuses what does not fit, GPUs' does not."""
+    return fit.text != "" and fit.peak <= limit
+
+
+def setting(wish: Wish) -> dict[str, Any]:
+    axes = zip(("data", "fsdp", "seq", "model"), wish.sizes, strict=True)
+    micro = {"micro_rows": wish.recipe.micro_rows} if wish.recipe.micro_rows else {}
+    return {
+        "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.rows, "length": wish.length,
+        "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1) or "-",
+        "remat": wish.remat if wish.what == "train" else "-", **micro,
+    }  # fmt: skip
+
+
+def flops(wish: Wish) -> dict[str, float]:
+    if wish.what != "train":
+        return {}
+    tokens = wish.recipe.rows * wish.length
+    return train_flops(wish.model.cfg, wish.model.method, wish.length, tokens)._asdict()
+
+
+def timed(wish: Wish, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """-> seconds and what follows from them."""
+    clock = roofline.Clock(wish.topology, mesh, module, pairs(wish), wish.model.cfg.head_dim)
+    estimate = clock.estimate()
+    tokens = tokens_of_a_run(wish, mesh)
+    found: dict[str, Any] = {"seconds": estimate.seconds, "where": estimate.where, "places": estimate.places}
+    found["tokens_per_second_per_chip"] = tokens / estimate.seconds / wish.topology.chips
+    if wish.what == "train":
+        peak = wish.topology.chips * wish.topology.chip.flops
+        found["mfu"] = flops(wish)["useful"] / peak / estimate.seconds
+        found["chip_hours_of_1B_tokens"] = BILLION / tokens * estimate.seconds * wish.topology.chips / 3600
+    return found
+
+
+def tokens_of_a_run(wish: Wish, mesh: jax.sharding.Mesh) -> int:
+    """-> of one step, of one chunk of all prompts, or one of each row."""
+    with jax.set_mesh(mesh):
+        chunk = generate.at_once(wish.recipe.rows, wish.length)
+    return wish.recipe.rows * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.what]
+
+
+def pairs(wish: Wish) -> float:
+    """-> queries times the keys that they see, of one layer, micro-batch and device, over its heads; on TPUs with what
+    the tiles at the edge compute in vain, half a tile for each query.
+    """
+    cfg, (data, fsdp, seq, model) = wish.model.cfg, wish.sizes
+    seen = visible_keys(wish.model.attention(wish.length), cfg.heads, wish.length)
+    seen += Splash().block / 2 if wish.topology.chip.platform == "tpu" else 0  # cuDNN's are in its measured rate
+    rows = (wish.recipe.micro_rows or wish.recipe.rows) / (data * fsdp)
+    return rows * wish.length * seen * cfg.heads / (seq * model)
+
+
+def too_much(wish: Wish) -> str:
+    """-> what to change."""
+    return advice.sentence(foretold(wish, REMAT), wish.topology.chip.hbm) if wish.what == "train" else SERVING
+
+
+SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take fewer --rows"
+
+
+def foretold(wish: Wish, remats: Iterable[Remat]) -> dict[Choice, int]:
+    """-> bytes of a device for all meshes of so many chips, by the estimate that needs no compiler."""
+    found = {}
+    for choice in advice.choices(wish.model.cfg, wish.recipe.rows, wish.topology.chips, remats):
+        asked = wish.chosen(choice)
+        mesh = asked.topology.mesh(*asked.sizes)
+        with jax.set_mesh(mesh):
+            found[choice] = sum(programs(asked, mesh).before.values())
+    return found
+
+
+def suggested(wish: Wish, command: str) -> Plan:
+    """-> the fastest of the few that seem best and fit. Raises ValueError if nothing does."""
+    bytes_of = foretold(wish, REMAT)
+    asked = advice.best(bytes_of, wish.topology.chip.hbm)
+    if not asked:
+        raise ValueError(advice.sentence(bytes_of, wish.topology.chip.hbm))
+    plans = [plan(wish.chosen(choice), f"{command} {choice.flags()}") for choice in asked]
+    fitting = [p for p in plans if p.fits] or plans
+    return min(fitting, key=lambda p: p.step["seconds"] if p.step else math.inf)

@@ -1,0 +1,73 @@
+"""Landmark attention in training: the last token of every block is a landmark, the gate to the block's other tokens.
+
+Mohtashami and Jaggi 2023, arXiv:2305.16300, section 3.1, as in its code rather than in equations 13-14 of
+arXiv:2409.12181. Letters as in rope.py; M blocks, C tokens of a block.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from longjax.attention.branched import part
+from longjax.attention.branches import Branch
+from longjax.attention.core import NEVER, Scene, logits, mix
+from longjax.attention.kv_cache import Store
+from longjax.attention.rope import rotate
+from longjax.config import ModelConfig
+
+
+def grouped_softmax(x: jax.Array, seen: jax.Array, own: jax.Array) -> jax.Array:
+    """-> weights [..., M, C]: one softmax over the own block's tokens and the other blocks' landmarks; a landmark
+    passes what it gets to the tokens of its block, by a softmax of theirs, and keeps nothing.
+
+    Args:
+      x: logits [..., M, C], the landmark last.
+      seen: whether the query sees the key, of the same shape or one that broadcasts to it.
+      own: [..., M], whether the query lies in the block.
+
+    """
+    token = seen & (jnp.arange(x.shape[-1]) < x.shape[-1] - 1)
+    inner = jnp.where(token, x, NEVER)
+    total = jax.nn.logsumexp(inner, axis=-1)
+    inside = jnp.where(token, jnp.exp(inner - total[..., None]), 0.0)
+    # A landmark with no token behind it opens nothing: a document may begin with one.
+    opened = jnp.any(token, axis=-1) & (own | seen[..., -1])
+    share = jax.nn.softmax(jnp.where(opened, jnp.where(own, total, x[..., -1]), NEVER), axis=-1)
+    return jnp.where(opened, share, 0.0)[..., None] * inside
+
+
+def by_block(x: jax.Array, block: int) -> jax.Array:
+    """[..., S] -> [..., M, C]; what the last block lacks is zero."""
+    lacking = -x.shape[-1] % block
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, lacking)])
+    return x.reshape(*x.shape[:-1], -1, block)
+
+
+def weights(x_BKGTS: jax.Array, seen: jax.Array, t_index_BT: jax.Array, block: int) -> jax.Array:
+    """-> weight_BKGTS of keys that are a row from its beginning. `seen` is [B, K, G, T, S], or K = G = 1."""
+    x_BKGTMC, seen = by_block(x_BKGTS, block), by_block(seen, block)
+    own = t_index_BT[:, None, None, :, None] // block == jnp.arange(x_BKGTMC.shape[-2])
+    weight_BKGTMC = grouped_softmax(x_BKGTMC, seen, own)
+    return weight_BKGTMC.reshape(*x_BKGTS.shape[:-1], -1)[..., : x_BKGTS.shape[-1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """Every query sees its own block, and all earlier ones by their landmarks, in place.
+
+    Dense: memory grows with T * S, which is small where it is used, at about 520 tokens.
+    """
+
+    block: int
+
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+        assert memory is None, "training has no cache"
+        rotated = rotate(k_BSKH, scene.keys.place_BT, scene.rope)
+        causal = part(Branch(), q_BTNH, Store.of(rotated, v_BSKH, scene.keys), scene)
+        x_BKGTS, seen = logits(causal)
+        weight_BKGTS = weights(x_BKGTS, seen, scene.queries.index_BT, self.block)
+        return mix(weight_BKGTS, causal).reshape(q_BTNH.shape).astype(q_BTNH.dtype), None
+
+    def empty(self, cfg: ModelConfig, batch: int, size: int) -> None:
+        raise ValueError("--train: Landmark's training attention has no cache; decode with its memory instead")

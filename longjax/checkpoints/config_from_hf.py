@@ -1,0 +1,206 @@
+"""Hugging Face configurations (a dict from config.json) as our ModelConfig and Method: what the families are.
+
+Where a key is missing, its value is the one that transformers 5.23 takes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
+from longjax.config import ModelConfig
+from longjax.methods.alibi import AlibiRope, no_rope
+from longjax.methods.method import Method, full_attention, plain_rope
+from longjax.methods.sliding_window import SlidingWindow
+
+Config = Mapping[str, Any]
+ACTS = {
+    "silu": "silu", "swish": "silu", "gelu": "gelu",
+    "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+}  # fmt: skip
+
+
+def only(config: Config, key: str, *known: Any) -> None:
+    """Raises ValueError if the configuration asks for what we have not; the first of `known` is the default."""
+    value = config.get(key, known[0])
+    if value not in known:
+        raise ValueError(f"config.json: {key}={value!r} is not supported, only {', '.join(map(repr, known))}")
+
+
+def _llama(config: Config) -> dict[str, Any]:
+    biases = ("q", "k", "v", "o") if config["attention_bias"] else ()
+    return {"biases": biases + (("gate", "up", "down") if config["mlp_bias"] else ())}
+
+
+def _mistral(config: Config) -> dict[str, Any]:
+    return {}
+
+
+def _qwen2(config: Config) -> dict[str, Any]:
+    return {"biases": ("q", "k", "v")}
+
+
+def _phi(config: Config) -> dict[str, Any]:
+    only(config, "qk_layernorm", False, None)
+    return {
+        "norm": "layer", "norm_eps": config["layer_norm_eps"], "gated": False, "parallel": True,
+        "biases": ("q", "k", "v", "o", "up", "down", "norm", "unembed"),
+    }  # fmt: skip
+
+
+def _mpt(config: Config) -> dict[str, Any]:
+    """Width and biases may be others in the checkpoint: `convert.fitted` sees to it."""
+    attention = config["attn_config"]
+    only(attention, "alibi", True)
+    only(attention, "attn_type", "multihead_attention")
+    only(attention, "qk_ln", False, None)
+    only(attention, "prefix_lm", False, None)
+    only(config, "logit_scale", None)
+    only(config, "norm_type", "low_precision_layernorm", "layernorm")
+    return {
+        "norm": "layer", "norm_eps": config["layer_norm_epsilon"], "act": "gelu", "gated": False,
+        "rotary_fraction": 0.0,
+        "biases": () if config["no_bias"] else ("q", "k", "v", "o", "up", "down", "norm"),
+        "clip_qkv": attention.get("clip_qkv") or None,
+    }  # fmt: skip
+
+
+def _no_window(config: Config) -> int | None:
+    return None
+
+
+def _mistral_window(config: Config) -> int | None:
+    return config["sliding_window"]
+
+
+def _qwen2_window(config: Config) -> int | None:
+    if not config["use_sliding_window"] or config["sliding_window"] is None:
+        return None
+    layers, full = config["num_hidden_layers"], config["max_window_layers"]
+    kinds = config.get("layer_types") or ["sliding_attention" if i >= full else "full_attention" for i in range(layers)]
+    if len(set(kinds)) > 1:
+        raise ValueError("config.json: a sliding window in some layers only (max_window_layers) is not supported")
+    return config["sliding_window"] if kinds[0] == "sliding_attention" else None
+
+
+class Family(NamedTuple):
+    """A model_type.
+
+    Attributes:
+      fields: those of ModelConfig that only this family has.
+      window: how many tokens a query sees; None: all.
+      defaults: of the keys that config.json may lack.
+
+    """
+
+    fields: Callable[[Config], dict[str, Any]]
+    window: Callable[[Config], int | None]
+    defaults: dict[str, Any]
+
+
+COMMON = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+FAMILIES = {
+    "llama": Family(_llama, _no_window, COMMON | {"attention_bias": False, "mlp_bias": False}),
+    "mistral": Family(
+        _mistral, _mistral_window,
+        COMMON | {"sliding_window": 4096, "num_key_value_heads": 8, "max_position_embeddings": 131_072},
+    ),
+    "qwen2": Family(
+        _qwen2, _qwen2_window,
+        COMMON | {
+            "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "num_key_value_heads": 32,
+            "max_position_embeddings": 32_768,
+        },
+    ),
+    "phi": Family(_phi, _no_window, COMMON | {"hidden_act": "gelu_new", "layer_norm_eps": 1e-5}),
+    "mpt": Family(
+        _mpt, _no_window,
+        COMMON | {
+            "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "no_bias": True, "expansion_ratio": 4,
+            "attn_config": {},
+        },
+    ),
+}  # fmt: skip
+MPT_KEYS = {
+    "d_model": "hidden_size", "n_heads": "num_attention_heads", "n_layers": "num_hidden_layers",
+    "max_seq_len": "max_position_embeddings",
+}  # fmt: skip
+
+
+def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
+    """-> the family, and the configuration by LLaMA's keys with nothing missing that has a default."""
+    kind = config.get("model_type", "llama")
+    if kind not in FAMILIES:
+        raise ValueError(f"config.json: unknown model_type {kind!r}: we know {', '.join(FAMILIES)}")
+    family = FAMILIES[kind]
+    whole = family.defaults | {MPT_KEYS.get(key, key): value for key, value in config.items()}
+    if "expansion_ratio" in family.defaults:
+        whole["intermediate_size"] = int(whole["expansion_ratio"] * whole["hidden_size"])
+    return family, whole
+
+
+def model_of(config: Config) -> ModelConfig:
+    """The shape of the model. `trained_len` and `rope_base` are those of the base model.
+
+    The checkpoint may have more tokens than config.json says: `convert.fitted` sees to it.
+    """
+    try:
+        return _model_of(*family_of(config))
+    except KeyError as missing:
+        raise ValueError(f"config.json has no {missing}") from missing
+
+
+def _model_of(family: Family, config: Config) -> ModelConfig:
+    rope, heads = rope_parameters(config), config["num_attention_heads"]
+    only(config, "hidden_act", *ACTS)
+    shared = {
+        "vocab": config["vocab_size"],
+        "dim": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": heads,
+        "kv_heads": config.get("num_key_value_heads") or heads,
+        "ffn": config["intermediate_size"],
+        "head_width": config.get("head_dim"),
+        "rope_base": rope["rope_theta"],
+        "rotary_fraction": rope.get("partial_rotary_factor", 1.0),
+        "norm_eps": config["rms_norm_eps"],
+        "act": ACTS[config["hidden_act"]],
+        "tied": bool(config["tie_word_embeddings"]),
+        "trained_len": trained_len(config),
+    }
+    return ModelConfig(**shared | family.fields(config))
+
+
+def method_of(config: Config) -> Method:
+    """The base as the configuration describes it: rotation or ALiBi, and a sliding window where there is one.
+
+    Goes with `model_of` of the same configuration.
+    """
+    family, whole = family_of(config)
+    if "attn_config" in whole:
+        attention = whole["attn_config"]
+        bias_max = float(attention.get("alibi_bias_max", 8))
+        if bias_max != 8:
+            logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
+        return Method(rope=AlibiRope(bias_max, attention.get("softmax_scale")))
+    method, window = rope_of(whole), family.window(whole)
+    return method if window is None else dataclasses.replace(method, attention=SlidingWindow(window))
+
+
+def on_base(method: Method, base: Method) -> Method:
+    """The method applied to the checkpoint whose own is `base` (`method_of` its configuration).
+
+    What the method leaves as it is stays the checkpoint's: PI on Mistral keeps the sliding window, LM-Infinite on
+    MPT keeps ALiBi. What it changes replaces the checkpoint's: PI on Llama 3.1 has PI's frequencies and not
+    llama3's, StreamingLLM on Mistral its own window and sinks.
+    """
+    rotates = not (method.rope in (plain_rope, no_rope) or isinstance(method.rope, AlibiRope))
+    if isinstance(base.rope, AlibiRope) and rotates:
+        raise ValueError("--method rescales rotation, but this checkpoint has none: it was trained with ALiBi (MPT)")
+    return dataclasses.replace(
+        method,
+        rope=base.rope if method.rope is plain_rope else method.rope,
+        attention=base.attention if method.attention is full_attention else method.attention,
+    )

@@ -1,0 +1,174 @@
+"""Meta's releases of LLaMA: params.json and consolidated.NN.pth, each file a part of every matrix.
+
+The parts are joined, the names become Hugging Face's, and the rows of q and k take its order.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from longjax.checkpoints.param_mapping import meta_to_hf
+from longjax.checkpoints.torch_files import AGAIN, TorchFile
+
+OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
+LAYER = {
+    "attention.wq": "self_attn.q_proj", "attention.wk": "self_attn.k_proj", "attention.wv": "self_attn.v_proj",
+    "attention.wo": "self_attn.o_proj", "feed_forward.w1": "mlp.gate_proj", "feed_forward.w2": "mlp.down_proj",
+    "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+}  # fmt: skip
+COLUMNS = ("o_proj.weight", "down_proj.weight")  # split over their inputs; the others over their outputs
+LLAMA_32 = {(2048, 16), (3072, 28)}  # (dim, layers) of the two, whose factor is 32 and in no file
+EMBED, HEAD, FFN = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.gate_proj.weight"
+
+
+class MetaFolder:
+    """The tensors of a release by Hugging Face's names: a `Tensors`.
+
+    Raises ValueError naming the file that is missing or torn.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        folder = pathlib.Path(folder)
+        self.params = read_params(folder / "params.json")
+        paths = sorted(folder.glob("consolidated.*.pth"))
+        self.shards = [TorchFile(path) for path in paths or [folder / "consolidated.00.pth"]]
+        self.names = {hf_name(name): name for name in weights(self.shards[0])}
+        check_shards(folder, self.shards, self.params["dim"])
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: self._shape(name) for name in self.names}
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        shape, axis, stored = self._shape(name), self._axis(name), self.names[name]
+        if axis is None:
+            return self.shards[0].read(stored, rows)
+        start, stop, _ = rows.indices(shape[0])
+        if axis == 1:
+            return joined((shard.view(stored, rows) for shard in self.shards), (stop - start, shape[1]), 1)
+        heads = self._heads(name)
+        if heads is None or start == stop:
+            return self._rows(stored, start, stop)
+        width = shape[0] // heads
+        first, last = start // width, -(-stop // width)  # whole heads
+        x = meta_to_hf(self._rows(stored, first * width, last * width), last - first)
+        return x[start - first * width : stop - first * width]
+
+    def _rows(self, stored: str, start: int, stop: int) -> np.ndarray:
+        """Rows of a tensor whose rows are spread over the files, from those files that have them."""
+        size = self.shards[0].shapes()[stored][0]
+        runs = [(max(start - i * size, 0), min(stop - i * size, size)) for i in range(len(self.shards))]
+        held = [(shard, lo, hi) for shard, (lo, hi) in zip(self.shards, runs, strict=True) if lo < hi]
+        parts = (shard.view(stored, slice(lo, hi)) for shard, lo, hi in held or [(self.shards[0], 0, 0)])
+        return joined(parts, (stop - start, *self.shards[0].shapes()[stored][1:]), 0)
+
+    def config(self) -> dict[str, Any]:
+        """-> config.json as Hugging Face would have it."""
+        params, shapes = self.params, self.shapes()
+        for name in (EMBED, FFN):
+            if name not in shapes:
+                raise ValueError(f"{self.shards[0].path} has no {name}: {AGAIN}")
+        config = {
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+            "vocab_size": shapes[EMBED][0], "hidden_size": params["dim"], "num_hidden_layers": params["n_layers"],
+            "num_attention_heads": params["n_heads"], "num_key_value_heads": self._kv_heads(),
+            "intermediate_size": shapes[FFN][0],
+            "rms_norm_eps": params.get("norm_eps", 1e-5), "rope_theta": params.get("rope_theta", 10_000.0),
+            "max_position_embeddings": context(params), "tie_word_embeddings": HEAD not in shapes,
+        }  # fmt: skip
+        return config | {"rope_scaling": scaling(params)}
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        shape, axis = list(self.shards[0].shapes()[self.names[name]]), self._axis(name)
+        if axis is not None:
+            shape[axis] *= len(self.shards)
+        return tuple(shape)
+
+    def _axis(self, name: str) -> int | None:
+        """The axis along which the files split it; None: they all have the whole of it."""
+        shape = self.shards[0].shapes()[self.names[name]]
+        if len(shape) == 1:
+            return None
+        if name == EMBED:  # LLaMA-1 and 2 split its width, Llama-3 its rows
+            return 1 if shape[1] < self.params["dim"] else 0
+        return 1 if name.endswith(COLUMNS) else 0
+
+    def _heads(self, name: str) -> int | None:
+        """How many heads' rows to reorder."""
+        return self.params["n_heads"] if ".q_proj." in name else self._kv_heads() if ".k_proj." in name else None
+
+    def _kv_heads(self) -> int:
+        return self.params.get("n_kv_heads") or self.params["n_heads"]
+
+
+def read_params(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        params = json.loads(path.read_text())
+        params = params.get("model", params)
+        return params | {name: int(params[name]) for name in ("dim", "n_layers", "n_heads")}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is missing or damaged: {AGAIN}") from error
+
+
+def hf_name(name: str) -> str:
+    """layers.0.attention.wq.weight -> model.layers.0.self_attn.q_proj.weight."""
+    module, _, kind = name.rpartition(".")
+    if module in OUTER:
+        return f"{OUTER[module]}.{kind}"
+    start, number, rest = [*module.split(".", 2), "", ""][:3]
+    return f"model.layers.{number}.{LAYER[rest]}.{kind}" if start == "layers" and rest in LAYER else name
+
+
+def joined(parts: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The parts along an axis, in one array; of their files only one at a time is in memory."""
+    whole, place = np.empty(0), 0
+    for part in parts:
+        whole = whole if place else np.empty(shape, part.dtype)
+        np.moveaxis(whole, axis, 0)[place : place + part.shape[axis]] = np.moveaxis(part, axis, 0)
+        place += part.shape[axis]
+        del part  # before the next is mapped
+    assert place == shape[axis], (place, shape)
+    return whole
+
+
+def weights(shard: TorchFile) -> dict[str, tuple[int, ...]]:
+    """-> shapes; frequencies are not read."""
+    return {name: shape for name, shape in shard.shapes().items() if name != "rope.freqs"}
+
+
+def check_shards(folder: pathlib.Path, shards: list[TorchFile], dim: int) -> None:
+    """Raises ValueError if a file is not there, or of another model."""
+    rows = shards[0].shapes().get("layers.0.attention.wq.weight", (dim,))[0]
+    count = max(dim // rows, 1)
+    for number in range(max(count, len(shards))):
+        path = folder / f"consolidated.{number:02}.pth"
+        if not path.exists():
+            raise ValueError(f"{path} is missing: the model is in {count} files: {AGAIN}")
+    if len(shards) != count:
+        raise ValueError(f"{folder} has {len(shards)} consolidated.*.pth files, but the model is in {count}")
+    for shard in shards:
+        if weights(shard) != weights(shards[0]):
+            raise ValueError(f"{shard.path} does not hold the same tensors as {shards[0].path}: {AGAIN}")
+
+
+def context(params: dict[str, Any]) -> int:
+    """-> the trained length, which is in no file: told by what else is new in each release."""
+    if params.get("use_scaled_rope"):
+        return 131_072
+    if params.get("rope_theta", 10_000.0) != 10_000.0:
+        return 16_384 if params["rope_theta"] == 1e6 else 8192  # Code Llama; Llama 3
+    return 2048 if params.get("norm_eps") == 1e-6 else 4096  # LLaMA-1; LLaMA-2
+
+
+def scaling(params: dict[str, Any]) -> dict[str, Any] | None:
+    """-> Hugging Face's rope_scaling: Llama 3.1's constants are in its code only."""
+    if not params.get("use_scaled_rope"):
+        return None
+    factor = 32.0 if (params["dim"], params["n_layers"]) in LLAMA_32 else 8.0
+    return {
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a Hugging Face configuration (a dict from config.json) says about rotation, as a Method.
+
+Three dialects: `rope_theta` + `rope_scaling` of transformers 4 with "type" or "rope_type", and `rope_parameters`
+of transformers 5. Where both are there `rope_scaling` wins, as in transformers 5.23.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from longjax.methods.clex import clex
+from longjax.methods.llama3 import llama3
+from longjax.methods.longrope import LongRope
+from longjax.methods.method import Method
+from longjax.methods.ntk import NtkRope
+from longjax.methods.pi import pi
+from longjax.methods.yarn import DynamicYarnRope, yarn
+
+Config = Mapping[str, Any]
+SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
+PHI_PARTIAL = 0.5  # transformers' default where the configuration has no partial_rotary_factor
+
+
+def rope_parameters(config: Config) -> dict[str, Any]:
+    """-> the one dialect we read: transformers 5's, with `rope_type` and `rope_theta` always there."""
+    rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    kind = rope.get("rope_type", rope.get("type"))
+    rope["rope_type"] = SYNONYMS.get(kind, kind)
+    older = config.get("rope_parameters") or {}
+    theta = rope.get("rope_theta", config.get("rope_theta", older.get("rope_theta")))
+    rope["rope_theta"] = 10_000.0 if theta is None else float(theta)
+    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if partial is None and config.get("model_type") == "phi":
+        partial = PHI_PARTIAL
+    if partial is not None:
+        rope["partial_rotary_factor"] = float(partial)
+    return rope
+
+
+def trained_len(config: Config) -> int:
+    """C: the original length where the configuration tells it, else max_position_embeddings."""
+    own = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
+    original = own or rope_parameters(config).get("original_max_position_embeddings")
+    return int(original or config.get("max_position_embeddings", 2048))
+
+
+def _yarn(rope: Config, config: Config) -> Method:
+    factor = rope.get("factor") or config["max_position_embeddings"] / trained_len(config)
+    return yarn(
+        factor, rope.get("beta_fast") or 32.0, rope.get("beta_slow") or 1.0, rope.get("truncate", True),
+        rope.get("attention_factor"), rope.get("mscale"), rope.get("mscale_all_dim"),
+    )  # fmt: skip
+
+
+def _dynamic_yarn(rope: Config, config: Config) -> Method:
+    """LCEG's file: everything relative to max_position_embeddings."""
+    most = int(config["max_position_embeddings"])
+    factor = most / trained_len(config) if rope.get("finetuned") else 1.0
+    return Method(rope=DynamicYarnRope(most, most, factor))
+
+
+def _longrope(rope: Config, config: Config) -> Method:
+    factor = rope.get("factor") or config["max_position_embeddings"] / trained_len(config)
+    short, long = tuple(map(float, rope["short_factor"])), tuple(map(float, rope["long_factor"]))
+    return Method(rope=LongRope(short, long, factor, rope.get("attention_factor")))
+
+
+def _llama3(rope: Config, config: Config) -> Method:
+    return llama3(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"])
+
+
+def _clex(rope: Config, config: Config) -> Method:
+    log_scale = bool(config.get("log_scale", True))  # CLEXLlamaConfig's default
+    return clex(rope.get("max_factor", 16), rope.get("act", "tanh"), rope.get("param_factor", 1), log_scale)
+
+
+def _base(rope: Config, config: Config) -> Method:
+    return Method()
+
+
+def _pi(rope: Config, config: Config) -> Method:
+    return pi(rope["factor"])
+
+
+def _dynamic(rope: Config, config: Config) -> Method:
+    return Method(rope=NtkRope(rope["factor"]))
+
+
+ROPES: dict[str, Callable[[Config, Config], Method]] = {
+    "default": _base, "linear": _pi, "dynamic": _dynamic, "yarn": _yarn, "dynamic-yarn": _dynamic_yarn,
+    "longrope": _longrope, "llama3": _llama3, "clex": _clex,
+}  # fmt: skip
+
+
+def rope_of(config: Config) -> Method:
+    """The positions that the configuration asks for."""
+    rope = rope_parameters(config)
+    kind = rope["rope_type"]
+    if kind not in ROPES:
+        raise ValueError(f"config.json: unknown rope type {kind!r}: we know {', '.join(ROPES)}")
+    try:
+        return ROPES[kind](rope, config)
+    except KeyError as missing:
+        raise ValueError(f"config.json: rope type {kind!r} needs {missing}") from missing

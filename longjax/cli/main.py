@@ -1,0 +1,92 @@
+"""The command line: flags from signatures, one line for a user's mistake."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import jax
+from absl import app, logging
+from absl import flags as absl_flags
+
+from longjax.cli import flags
+from longjax.cli import options as job
+from longjax.methods import Method
+from longjax.methods.method import described
+from longjax.progress import Plain, quiet
+from longjax.sharding import distributed
+from longjax.study import runner as launch
+from longjax.study.arms import main_arm
+from longjax.study.workspace import Workspace
+from longjax.training.trainer import PreemptedError
+
+absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
+
+REQUEUE = 75  # exit code of a run that saved and made room (EX_TEMPFAIL): schedulers may start it again
+
+
+def start(
+    main: Callable[[], None], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
+) -> None:
+    """Parses the flags and runs `main`. A user's mistake ends with one line and exit code 2."""
+
+    def checked(rest):
+        if len(rest) > 1:
+            fail(f"unknown argument {rest[1]}: flags begin with --")
+        if "verbosity" not in values or not values["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries tell of every file that they write
+        try:
+            main()
+        except ValueError as error:
+            fail(str(error))
+        except PreemptedError as told:
+            print(f"{told}: the same command goes on from here", file=sys.stderr)
+            sys.exit(REQUEUE)
+        except KeyboardInterrupt:
+            print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+
+    def parse(argv):
+        try:
+            return values(argv)
+        except absl_flags.Error as error:
+            fail(str(error))
+
+    if argv is not None:  # a test
+        checked(parse(argv))
+    else:
+        app.run(checked, flags_parser=parse)
+
+
+def fail(message: str) -> NoReturn:
+    print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+    sys.exit(2)
+
+
+def prepare(space: Workspace) -> None:
+    """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
+    if jax.process_index() == 0:
+        space.prepare()
+        space.seal(space.own / "settings.json", space.settings())
+    distributed.together("the folder is prepared")
+
+
+def seal_method(space: Workspace, name: str, method: Method) -> None:
+    if jax.process_index() == 0:
+        space.seal(space.method_folder(name) / "method.json", {"method": described(method)})
+
+
+def experiment(
+    make: Callable[..., Method], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
+) -> None:
+    """The command `python -m experiments.<method>`: from base to records, with a flag for each parameter."""
+    method, define_rest = flags.define(make, flag_values=values), job.define(values)
+
+    def main():
+        asked, space, at = define_rest()
+        name, chosen = asked.method(make.__name__, method(space.preset.settings.get(make.__name__, {})))
+        prepare(space)
+        seal_method(space, name, chosen)
+        arm = main_arm(space.preset, name, chosen)
+        launch.run(space, arm, Plain(name) if jax.process_index() == 0 else quiet, at)
+
+    start(main, values, argv)

@@ -1,0 +1,82 @@
+"""What all benchmarks share: the user's files, the tokenizer, lengths and seed; and how files are read."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals.requests import Record
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Material:
+    """What benchmarks make their questions of.
+
+    Attributes:
+      data_dir: the user's files, one folder a benchmark.
+      tokenizer: of the model.
+      lengths: of questions in tokens, for benchmarks that have a choice; answers included.
+      seed: of all that is drawn.
+      most: questions of a task, at most; None: the benchmark's number.
+      prompts: folder with the benchmarks' own strings (tools.extract_prompts); None: our wording.
+      skip_bad: leave out lines of files that cannot be read, and count them; else the first ends the run.
+      trained_len: the context of the base model.
+
+    """
+
+    data_dir: pathlib.Path
+    tokenizer: Tokenizer
+    lengths: tuple[int, ...]
+    seed: int = 0
+    most: int | None = None
+    prompts: pathlib.Path | None = None
+    skip_bad: bool = False
+    trained_len: int = 4096
+
+    def ids(self, text: str) -> np.ndarray:
+        """-> a prompt: the token that opens a text, if the tokenizer has one, and the text."""
+        ids = self.tokenizer.encode(text)
+        return np.concatenate([[self.tokenizer.begin], ids]).astype(np.int32) if self.tokenizer.begin >= 0 else ids
+
+    def find(self, names: Sequence[str], holds: str, source: str) -> pathlib.Path:
+        """-> the first of these paths below data_dir that exists.
+
+        Raises ValueError that names the file, what it holds, and where a user gets it.
+        """
+        found = next((path for name in names if (path := self.data_dir / name).exists()), None)
+        if found is None:
+            raise ValueError(
+                f"--data_dir={self.data_dir} has no {' or '.join(names)}: {holds}. Get it from {source}; "
+                "python -m tools.make_eval_data writes a small one"
+            )
+        return found
+
+    def lines(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
+        """-> the objects of a .jsonl file, which have these fields, and how many lines were left out."""
+        good, bad = [], []
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                good.append(checked(json.loads(line), fields))
+            except ValueError as error:
+                if not self.skip_bad:
+                    raise ValueError(f"{path}, line {number}: {error} (--skip_bad leaves such lines out)") from error
+                bad.append(number)
+        if bad:
+            logging.warning("%s: %d lines left out (%s)", path, len(bad), ", ".join(map(str, bad[:8])))
+        if not good:
+            raise ValueError(f"{path} is empty: it needs an object a line with {', '.join(fields)}")
+        return good, len(bad)
+
+
+def checked(record: Record, fields: Sequence[str]) -> Record:
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if missing := [name for name in fields if name not in record]:
+        raise ValueError(f"no {', '.join(missing)}")
+    return record

@@ -1,0 +1,63 @@
+"""Why a row of a short task cannot be asked; lm_eval would stop in the middle, with a trace."""
+
+from longjax.evals.requests import Record
+
+
+def texts(x: object) -> bool:
+    return isinstance(x, list) and len(x) > 0 and all(isinstance(text, str) for text in x)
+
+
+def not_texts(row: Record, *names: str) -> str | None:
+    return next((f"{name} must be a text, not {repr(row[name])[:40]}" for name in names if not_text(row[name])), None)
+
+
+def not_text(x: object) -> bool:
+    return not isinstance(x, str)
+
+
+def arc(row: Record) -> str | None:
+    choices = row["choices"]
+    if not isinstance(choices, dict) or not texts(choices.get("text")) or not texts(choices.get("label")):
+        return "choices must be {text: [...], label: [...]}"
+    if len(choices["text"]) != len(choices["label"]) or row["answerKey"] not in choices["label"]:
+        return f"answerKey {row['answerKey']!r} is none of the labels, or there are not as many as choices"
+    return not_texts(row, "question")
+
+
+def hellaswag(row: Record) -> str | None:
+    if not texts(row["endings"]):
+        return "endings must be a list of texts"
+    if str(row["label"]) not in map(str, range(len(row["endings"]))):
+        return f"label {row['label']!r} is no number of an ending"
+    return not_texts(row, "activity_label", "ctx_a", "ctx_b")
+
+
+def mmlu(row: Record) -> str | None:
+    if not texts(row["choices"]) or len(row["choices"]) != 4:
+        return "choices must be a list of four texts"
+    if row["answer"] not in (0, 1, 2, 3):
+        return f"answer {row['answer']!r} must be 0, 1, 2 or 3"
+    return not_texts(row, "question", "subject")
+
+
+def winogrande(row: Record) -> str | None:
+    if row["answer"] not in ("1", "2"):
+        return f"answer {row['answer']!r} must be '1' or '2'"
+    return not_texts(row, "sentence", "option1", "option2") or (
+        None if "_" in row["sentence"] else "sentence has no _ in it"
+    )
+
+
+def gsm8k(row: Record) -> str | None:
+    return not_texts(row, "question", "answer")
+
+
+def truthfulqa(row: Record) -> str | None:
+    for name in ("mc1_targets", "mc2_targets"):
+        held = row[name]
+        if not isinstance(held, dict) or not texts(held.get("choices")):
+            return f"{name} must be {{choices: [...], labels: [...]}}"
+        labels = held.get("labels")
+        if not isinstance(labels, list) or len(labels) != len(held["choices"]) or not {*labels} <= {0, 1}:
+            return f"{name} needs a label 0 or 1 for each choice"
+    return not_texts(row, "question") or (None if row["mc1_targets"]["labels"][0] == 1 else "mc1's first is not right")

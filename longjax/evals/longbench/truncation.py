@@ -1,0 +1,25 @@
+"""Prompts that are too long lose their middle, as in LongBench and the study's code."""
+
+import numpy as np
+
+from longjax.evals.context import Material
+
+
+def fitted(material: Material, prompt: str, most: int) -> tuple[np.ndarray, int]:
+    """-> ids_T, and how many of the prompt's were left out.
+
+    Both halves are turned into text, and the text into ids again: the token that opens a text is dropped and set again,
+    blanks at the seam may be lost, and there may be a token or two more or fewer than `most`.
+    """
+    ids = material.ids(prompt)
+    if len(ids) <= most:
+        return ids, 0
+    half = most // 2
+    text = "".join(plain(material, part) for part in (ids[:half], ids[-half:]))
+    return material.ids(text), len(ids) - 2 * half
+
+
+def plain(material: Material, ids: np.ndarray) -> str:
+    """-> their text, without what opens and closes one."""
+    special = (material.tokenizer.begin, material.tokenizer.end)
+    return material.tokenizer.decode(ids[~np.isin(ids, special)])

@@ -1,0 +1,89 @@
+"""Low-rank adapters (LoRA): W + alpha / rank * A B. Hu et al. 2021, arXiv:2106.09685, equation 3.
+
+A weight's axes are inputs, then outputs. Letters: R rank, L layers, and those of llama.py.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from longjax.config import ModelConfig
+from longjax.methods.method import Joint, Method, nothing, unchanged
+
+AXES = {"q": ("D", "NH"), "k": ("D", "KH"), "v": ("D", "KH"), "o": ("NH", "D"),
+        "gate": ("D", "F"), "up": ("D", "F"), "down": ("F", "D")}  # fmt: skip
+
+
+def weight_name(name: str) -> str:
+    """q -> q_DNH."""
+    return f"{name}_{''.join(AXES[name])}"
+
+
+def factor_names(name: str) -> tuple[str, str]:
+    """-> names of A and B: q -> lora_q_a_DR, lora_q_b_RNH."""
+    inputs, outputs = AXES[name]
+    return f"lora_{name}_a_{inputs}R", f"lora_{name}_b_R{outputs}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """One layer's weights with their adapters added, in float32: a `Method.adapt`."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    names: tuple[str, ...] = ("q", "k", "v", "o")
+
+    def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return w | {
+            weight: w[weight].astype(jnp.float32) + self.delta(name, own)
+            for name, weight in zip(self.names, map(weight_name, self.names), strict=True)
+        }
+
+    def delta(self, name: str, own: dict[str, jax.Array]) -> jax.Array:
+        """What is added to the weight, with its axes."""
+        (a, b), (inputs, outputs) = factor_names(name), AXES[name]
+        product = jnp.einsum(f"{inputs}R,R{outputs}->{inputs}{outputs}", own[a], own[b], precision="highest")
+        return self.alpha / self.rank * product
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraInit:
+    """Fresh adapters: A uniform within 1 / sqrt(inputs) (kaiming, a = sqrt 5), B zero. A `Method.own`."""
+
+    lora: Lora = Lora()
+
+    def __call__(self, key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+        size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn, "R": self.lora.rank}
+        layers = {}
+        for name, name_key in zip(self.lora.names, jax.random.split(key, len(self.lora.names)), strict=True):
+            a, b = factor_names(name)
+            a_shape, b_shape = ((cfg.layers, *(size[axis] for axis in x.rsplit("_", 1)[1])) for x in (a, b))
+            bound = math.prod(a_shape[1:-1]) ** -0.5
+            layers[a] = jax.random.uniform(name_key, a_shape, jnp.float32, -bound, bound)
+            layers[b] = jnp.zeros(b_shape, jnp.float32)
+        return {"layers": layers}
+
+
+def merge(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
+    """-> parameters of the same model without adapters, their products added to the weights: for export."""
+    own = params["method"]
+    weights = {name: params[name] for name in map(weight_name, lora.names)}
+    rest = {name: x for name, x in own["layers"].items() if not name.startswith("lora_")}
+    method = {name: x for name, x in own.items() if name != "layers"} | ({"layers": rest} if rest else {})
+    return params | jax.vmap(lora)(weights, own["layers"]) | {"method": method}
+
+
+def own_only(path: str) -> bool:
+    return path.startswith("method/")
+
+
+def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[str, ...] = tuple(AXES)) -> Method:
+    """-> the method with adapters on the projections `names`; memory for moments and averages of these alone."""
+    if method.adapt is not unchanged:
+        raise ValueError("--lora_rank: the method has adapters of its own")
+    lora = Lora(rank, alpha, names)
+    own = LoraInit(lora) if method.own is nothing else Joint((method.own, LoraInit(lora)))
+    return dataclasses.replace(method, own=own, adapt=lora, trainable=own_only)

@@ -1,0 +1,170 @@
+"""What a context-extension method may change about a LLaMA."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from longjax.attention.branched import Branched
+from longjax.attention.core import Attention
+from longjax.attention.rope import Rope, inv_freq
+from longjax.config import ModelConfig
+
+
+class RopeFn(Protocol):
+    """`length` is that of the whole sequence, prompt and continuation; `own` are the method's parameters;
+    `key` is given in training only.
+    """
+
+    def __call__(self, cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope: ...
+
+
+class AttentionFn(Protocol):
+    """Attention for a sequence of `length` tokens. A frozen dataclass."""
+
+    def __call__(self, cfg: ModelConfig, length: int) -> Attention: ...
+
+
+class Adapt(Protocol):
+    """One layer's weights as the method uses them (LoRA). `own` are the method's parameters of that layer."""
+
+    def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
+
+
+class Insert(Protocol):
+    """Tokens that the method adds to every sequence (landmarks), on the host."""
+
+    def __call__(self, tokens_BT: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """-> (tokens_BS, real_BS): rows longer by `token`s, and which of their tokens were there before."""
+        ...
+
+    def is_inserted(self, index: Any) -> Any:
+        """Whether an element at this index of the longer row is one of them. Generation puts one there, too."""
+        ...
+
+
+def fixed(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
+    """Frequencies computed on the host in float64, rounded once to float32."""
+    return Rope(jnp.asarray(inv_freq_R, jnp.float32), scale, query_scale)
+
+
+def plain_rope(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
+    return fixed(inv_freq(cfg))
+
+
+def full_attention(cfg: ModelConfig, length: int) -> Attention:
+    return Branched()
+
+
+def nothing(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+    return {}
+
+
+def unchanged(w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return w
+
+
+def everything(path: str) -> bool:
+    return True
+
+
+def frozen(path: str) -> bool:
+    """Nothing is trained: the method is applied to the base as it is."""
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """The default is the base model, untouched.
+
+    Attributes:
+      rope: how fast pairs turn.
+      attention: who sees whom from where.
+      attention_train: the same in training, where it differs (LongLoRA, Landmark).
+      own: initialises the method's own parameters; those under "layers" have a leading layer axis.
+      adapt: one layer's weights as used, from the stored ones and the method's own.
+      trainable: whether the parameter at this path (names joined by "/") is trained.
+      insert: tokens added to every sequence; the vocabulary grows by this one token. None: none.
+      piece: training cuts the rows into pieces of so many tokens. None: it does not.
+
+    """
+
+    rope: RopeFn = plain_rope
+    attention: AttentionFn = full_attention
+    attention_train: AttentionFn | None = None
+    own: Callable[[jax.Array, ModelConfig], dict[str, Any]] = nothing
+    adapt: Adapt = unchanged
+    trainable: Callable[[str], bool] = everything
+    insert: Insert | None = None
+    piece: int | None = None
+
+    @property
+    def trained(self) -> bool:
+        return self.trainable is not frozen
+
+    @property
+    def exact(self) -> bool:
+        """Whether every query sees all keys at their places, in training and after."""
+        return self.attention is full_attention and self.attention_train is None
+
+
+def described(plug_in: Any) -> str:
+    """-> a method, or a part of one, with its parameters; the same in every process: functions have no addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(plug_in))
+
+
+def base() -> Method:
+    """The model as it was trained."""
+    return Method(trainable=frozen)
+
+
+def compose(position: Method, attention: Method) -> Method:
+    """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
+    if position.attention is not full_attention:
+        raise ValueError("compose: the first method must leave attention as it is")
+    own = [fn for fn in (position.own, attention.own) if fn is not nothing]
+    trainable = attention.trainable if attention.trained else position.trainable
+    if position.own is not nothing and attention.trained:
+        trainable = WithOwn(attention.trainable)
+    return dataclasses.replace(
+        attention, rope=position.rope, own=Joint(tuple(own)) if own else nothing, trainable=trainable
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class WithOwn:
+    """What `inner` trains, and all of the methods' own parameters."""
+
+    inner: Callable[[str], bool]
+
+    def __call__(self, path):
+        return path.startswith("method/") or self.inner(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """The own parameters of several methods."""
+
+    parts: tuple[Callable[[jax.Array, ModelConfig], dict[str, Any]], ...]
+
+    def __call__(self, key, cfg):
+        return {name: x for part in self.parts for name, x in part(key, cfg).items()}
+
+
+def kind(method: Method) -> str:
+    """-> the method's group in tables."""
+    if method == Method(trainable=method.trainable):
+        return "base"
+    return f"{'exact' if method.exact else 'approximate'} {'trained' if method.trained else 'frozen'}"
+
+
+def grown(cfg: ModelConfig, method: Method) -> ModelConfig:
+    """The model with a token more, if the method inserts one."""
+    return dataclasses.replace(cfg, vocab=cfg.vocab + (method.insert is not None))
+
+
+KINDS: tuple[str, ...] = ("base", "exact trained", "exact frozen", "approximate trained", "approximate frozen")

@@ -1,0 +1,35 @@
+"""Self-Extend with a logarithmic map: every octave of distance beyond the window is squeezed twice as much.
+
+A question that Jin et al. 2024 (arXiv:2401.01325), who divide all far distances by one number, leave open; buckets of
+distance that widen like this are known from T5's bias (Raffel et al. 2020, arXiv:1910.10683). A key at distance d with
+w 2^(n-1) <= d < w 2^n stands at d / 2^n + n w / 2, w the window, n = 1, 2, ...: octaves meet without a jump, and each
+takes as much room as half a window.
+"""
+
+import dataclasses
+
+from longjax.attention.branched import Branched
+from longjax.attention.branches import Branch, Squeezed
+from longjax.attention.intervals import Between, Near
+from longjax.methods.method import Method, frozen
+
+
+@dataclasses.dataclass(frozen=True)
+class Octaves:
+    window: int
+
+    def __call__(self, cfg, length):
+        branches = [Branch(Near(self.window))]
+        near, factor = self.window, 2.0
+        while near < length:
+            moved = len(branches) * self.window / 2 * factor
+            branches.append(Branch(Between(near, 2 * near), Squeezed(factor, moved), Squeezed(factor)))
+            near, factor = 2 * near, 2 * factor
+        return Branched(tuple(branches))
+
+
+def self_extend_octaves(window: int = 1024) -> Method:
+    """The largest distance of L tokens is window * (1 + log2(L / window) / 2): three windows at 16 windows' length."""
+    if window < 1:
+        raise ValueError(f"--window={window} must be at least 1: the tokens at their true distance")
+    return Method(attention=Octaves(window), trainable=frozen)

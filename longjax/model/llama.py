@@ -1,0 +1,204 @@
+"""LLaMA as one pure function: `Llama(cfg, method).apply({"params": params}, tokens, where, length)`.
+
+Letters in names are axes: B batch, T tokens given, D model, N query heads, K key heads, H head width,
+F feed-forward, V vocabulary, L layers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+from longjax.attention.core import Attention, Dense, Scene, Softmax, Tokens
+from longjax.attention.kv_cache import in_layer
+from longjax.attention.rope import Rope
+from longjax.config import ModelConfig
+from longjax.methods.method import Method, nothing
+from longjax.model.placement import OneDevice, Placement, Weights
+
+BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "gate": "F", "up": "F", "down": "D"}
+
+
+def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """One layer's weights. The block computes with whatever is here."""
+    size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
+    names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD", "up_DF", "down_FD"]
+    names += ["gate_DF"] * cfg.gated + ["ffn_norm_D"] * (not cfg.parallel)
+    if "norm" in cfg.biases:
+        names += ["attn_norm_bias_D"] + ["ffn_norm_bias_D"] * (not cfg.parallel)
+    names += [f"{name}_bias_{BIAS_AXES[name]}" for name in cfg.biases if name in BIAS_AXES]
+    return {name: tuple(size[axis] for axis in name.rsplit("_", 1)[1]) for name in names}
+
+
+def outer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The weights outside the layers."""
+    shapes: dict[str, tuple[int, ...]] = {"embed_VD": (cfg.vocab, cfg.dim), "norm_D": (cfg.dim,)}
+    if not cfg.tied:
+        shapes["unembed_DV"] = (cfg.dim, cfg.vocab)
+    if "unembed" in cfg.biases:
+        shapes["unembed_bias_V"] = (cfg.vocab,)
+    if "norm" in cfg.biases:
+        shapes["norm_bias_D"] = (cfg.dim,)
+    return shapes
+
+
+def initializer(name: str, cfg: ModelConfig) -> Callable[..., jax.Array]:
+    """Variance 1 / inputs; what is added to the residual stream less, by the number of such sums."""
+    if "bias" in name:
+        return nn.initializers.zeros
+    if "norm" in name:
+        return nn.initializers.ones
+    inputs = {"embed_VD": 4, "o_NHD": cfg.heads * cfg.head_dim, "down_FD": cfg.ffn, "unembed_DV": 4 * cfg.dim}
+    sums = 2 * cfg.layers if name in ("o_NHD", "down_FD") else 1
+    return nn.initializers.normal((inputs.get(name, cfg.dim) * sums) ** -0.5)
+
+
+def norm(x_BTD: jax.Array, w: Weights, name: str, cfg: ModelConfig) -> jax.Array:
+    """RMSNorm or LayerNorm, plus its bias if there is one; float32 inside."""
+    x, scale = x_BTD.astype(jnp.float32), w[f"{name}_D"].astype(jnp.float32)
+    bias = w.get(f"{name}_bias_D")
+    if cfg.norm == "layer":
+        x = x - jnp.mean(x, -1, keepdims=True)
+    y = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + cfg.norm_eps) * scale
+    return (y if bias is None else y + bias.astype(jnp.float32)).astype(x_BTD.dtype)
+
+
+def project(x: jax.Array, w: Weights, name: str, axes: str, act: Any = None) -> jax.Array:
+    """x @ w[name], plus its bias if there is one. `axes` is the einsum: "BTD,DNH->BTNH"."""
+    ins, outs = axes.split("->")
+    y = jnp.einsum(axes, x, w[f"{name}_{ins.split(',')[1]}"], out_sharding=act)
+    bias = w.get(f"{name}_bias_{outs[2:]}")
+    return y if bias is None else y + bias
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact one; jax.nn's default is the approximation by tanh."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> jax.Array:
+    squash = {"silu": jax.nn.silu, "gelu": gelu, "gelu_tanh": jax.nn.gelu}[cfg.act]
+    h_BTF = checkpoint_name(project(h_BTD, w, "up", "BTD,DF->BTF"), "up")
+    if cfg.gated:
+        h_BTF = squash(checkpoint_name(project(h_BTD, w, "gate", "BTD,DF->BTF"), "gate")) * h_BTF
+    else:
+        h_BTF = squash(h_BTF)
+    return project(h_BTF, w, "down", "BTF,FD->BTD", act)
+
+
+def clip(x: jax.Array, most: float | None) -> jax.Array:
+    return x if most is None else jnp.clip(x, -most, most)
+
+
+def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
+    """One layer -> (x_BTD, memory). `w` is in compute form. What has a name, the backward pass may keep (remat.py)."""
+    h_BTD = norm(x_BTD, w, "attn_norm", cfg)
+    q_BTNH = clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
+    k_BTKH = clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    v_BTKH = clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
+    y_BTD = checkpoint_name(x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act), "attn_sum")
+    if not cfg.parallel:
+        h_BTD = norm(y_BTD, w, "ffn_norm", cfg)
+    return y_BTD + feed_forward(h_BTD, w, cfg, act), memory
+
+
+class Llama(nn.Module):
+    """Declares the parameters and runs the stack. All arithmetic is in functions.
+
+    Attributes:
+      method: where tokens stand and who sees whom.
+      train: whether the method's training-time attention is used.
+      softmax: the attention back end.
+      place: how the work is spread over devices.
+      keep: what the backward pass may keep of a layer's forward pass (a jax.checkpoint_policies entry).
+
+    """
+
+    cfg: ModelConfig
+    method: Method = Method()
+    train: bool = False
+    softmax: Softmax = Dense()
+    place: Placement = OneDevice()
+    keep: Any = None
+
+    def attention(self, length: int) -> Attention:
+        """The method's attention for sequences of `length` tokens."""
+        method = self.method
+        return ((method.attention_train if self.train else None) or method.attention)(self.cfg, length)
+
+    def empty_memory(self, batch: int, size: int, length: int) -> Any:
+        """-> the cache of all layers, for rows of at most `size` tokens."""
+        one = self.attention(length).empty(self.cfg, batch, size)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.cfg.layers, *x.shape)), one)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        where: Tokens,
+        length: int,
+        memory: Any = None,
+        key: jax.Array | None = None,
+        rope: Rope | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """-> (hidden_BTD, memory). Callers make `logits` of it, and never for all T at once.
+
+        Args:
+          tokens_BT: token ids, int32.
+          where: where they stand.
+          length: of the whole sequence, prompt and continuation; chooses the frequencies, once a sequence.
+          memory: cache of the tokens before these, from `empty_memory` or an earlier call.
+          key: random numbers for training (CLEX).
+          rope: the method's, if it was asked before: a jitted caller then compiles once for many methods.
+
+        """
+        cfg, method = self.cfg, self.method
+        outer = {name: self.param(name, initializer(name, cfg), shape) for name, shape in outer_shapes(cfg).items()}
+        stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
+        layers = {name: self.param(name, initializer(name, cfg), shape) for name, shape in stacked.items()}
+        own = {} if method.own is nothing else self.param("method", method.own, cfg)
+        rope = rope or method.rope(cfg, length, own, key)
+        if rope.place_BT is not None:
+            where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
+        attention = self.place.attention(self.attention(length))
+        head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
+        scene = Scene(where, where, rope, head_N, softmax=self.softmax)
+
+        def body(carry, layer):
+            (x_BTD, memory), (w, own, number) = carry, layer
+            w = method.adapt(w, own)
+            w = self.place.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
+            scene_here, memory = scene.replace(layer=number), in_layer(memory, number)
+            x_BTD, memory = block(x_BTD, w, memory, scene_here, attention, cfg, self.place.act)
+            return (x_BTD, in_layer(memory, None)), None
+
+        x_BTD = self.place.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
+        stack = (layers, own.get("layers", {}), jnp.arange(cfg.layers))
+        (x_BTD, memory), _ = jax.lax.scan(jax.checkpoint(body, policy=self.keep), (x_BTD, memory), stack)
+        return norm(x_BTD, outer, "norm", cfg), memory
+
+
+def unembedding(params: Weights) -> tuple[jax.Array, jax.Array | None]:
+    """-> w_DV, and bias_V if there is one."""
+    w = params.get("unembed_DV")
+    return params["embed_VD"].T if w is None else w, params.get("unembed_bias_V")
+
+
+def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = OneDevice()) -> jax.Array:
+    """-> logits_BTV in float32."""
+    w_DV, bias_V = unembedding(params)
+    w_DV = place.unembed(w_DV.astype(hidden_BTD.dtype))
+    logits_BTV = jnp.einsum("BTD,DV->BTV", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
+    return logits_BTV if bias_V is None else logits_BTV + bias_V
+
+
+def token_losses(
+    place: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """-> the sum of weight * nll; nll_BT, hit_BT, see cross_entropy.py."""
+    return place.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT)

@@ -1,0 +1,55 @@
+"""How one layer's work is spread over devices: the interface, and the trivial case."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+
+from longjax.attention.core import Attention
+from longjax.model.cross_entropy import cross_entropy
+
+Weights = dict[str, jax.Array]  # of one layer, by the names in layer_shapes
+
+
+class Placement(Protocol):
+    """How one layer's work is spread over devices. sharding.OnMesh is the other one."""
+
+    act: Any  # sharding of the residual stream
+
+    def attention(self, attention: Attention) -> Attention: ...
+
+    def weights(self, w: Weights) -> Weights: ...
+
+    def unembed(self, w_DV: jax.Array) -> jax.Array: ...
+
+    def embed(self, embed_VD: jax.Array, tokens_BT: jax.Array, dtype: Any) -> jax.Array: ...
+
+    def cross_entropy(
+        self, hidden_BTD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_BT: jax.Array,
+        weight_BT: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]: ...  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OneDevice:
+    """Everything as it is."""
+
+    act = None
+
+    def attention(self, attention):
+        return attention
+
+    def weights(self, w):
+        return w
+
+    def unembed(self, w_DV):
+        return w_DV
+
+    def embed(self, embed_VD, tokens_BT, dtype):
+        return embed_VD[tokens_BT].astype(dtype)
+
+    def cross_entropy(self, hidden_BTD, w_DV, bias_V, target_BT, weight_BT):
+        hidden_PD, w_DV = hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV.astype(hidden_BTD.dtype)
+        found: Any = cross_entropy(hidden_PD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None)
+        total, *of_tokens = found
+        return total, *(x.reshape(target_BT.shape) for x in of_tokens)

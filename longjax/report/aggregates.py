@@ -1,0 +1,53 @@
+"""Means over tasks, cells and shots that several tables share."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from longjax.evals.requests import Record
+from longjax.report.rows import Number, mean, mean_of, means
+
+RULER_TASKS = (
+    "niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2", "niah_multikey_3",
+    "niah_multivalue", "niah_multiquery", "vt", "cwe", "fwe", "qa_1", "qa_2",
+)  # fmt: skip
+LONGBENCH_16 = (
+    "narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique", "gov_report", "qmsum", "multi_news",
+    "trec", "triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p",
+)  # fmt: skip
+
+
+def whole(number: Number | None) -> bool:
+    return number is not None and "of " not in number.mark
+
+
+def all_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
+    """-> the mean of a heat map."""
+
+    def number(rows: Sequence[Record]) -> Number | None:
+        cells = [r for r in rows if r.get(field) is not None]
+        return mean(cells, field) if cells else None
+
+    return number
+
+
+def all_shots(rows: Sequence[Record]) -> Number | None:
+    """The questions are the same for all numbers of shots, so that their errors add up."""
+    errors = [r["stderr"] for r in rows if r.get("stderr") is not None]
+    together = sum(errors) / len(errors) if len(errors) == len(rows) else None
+    return dataclasses.replace(mean(rows), stderr=together, n=max(r["n"] for r in rows))
+
+
+def sixteen(field: str) -> Callable[[Sequence[Record]], Number | None]:
+    def number(rows: Sequence[Record]) -> Number | None:
+        by_task = means(rows, lambda r: r["task"], field)
+        return mean_of([by_task.get(task) for task in LONGBENCH_16], len(LONGBENCH_16))
+
+    return number
+
+
+def thirteen(length: int | None) -> Callable[[Sequence[Record]], Number | None]:
+    def number(rows: Sequence[Record]) -> Number | None:
+        by_task = means([r for r in rows if r["length"] == length], lambda r: r["task"])
+        return mean_of([by_task.get(task) for task in RULER_TASKS], len(RULER_TASKS))
+
+    return number

@@ -1,0 +1,71 @@
+"""Attention of sequences that are split over the mesh axis "seq" (Ulysses, or gathered keys)."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import P
+
+from longjax.attention.core import Attention, Scene
+from longjax.attention.rope import Rope
+from longjax.sharding.partition import BATCH, TOKENS_BT
+
+HEADS_BTNH = P(BATCH, "seq", "model", None)
+HEADS_N = P("model")
+WHOLE_BSKH = P(BATCH, None, "model", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextParallel:
+    """Any attention, of sequences that are split over "seq".
+
+    For its time, heads are split over "seq" instead (Ulysses: Jacobs et al. 2023, arXiv:2309.14509), so that every
+    device sees whole rows and all have the same work. Where there are too few heads for that, every device keeps its
+    queries and gathers all keys and values.
+    """
+
+    inner: Attention
+
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+        assert memory is None, "a cache is never split over the sequence"
+        parts = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
+        N, K = q_BTNH.shape[2], k_BSKH.shape[2]
+        if N % parts == 0 and (K % parts == 0 or parts % K == 0):
+            queries = keys = P(BATCH, None, ("model", "seq"), None)
+            if parts > K:
+                k_BSKH, v_BSKH = (jnp.repeat(x, parts // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
+        else:
+            queries, keys = HEADS_BTNH, WHOLE_BSKH
+            scene = scene.replace(queries=scene.queries.replace(in_order=False, from_start=False))
+        scene = jax.tree.map(jnp.asarray, scene)
+        layout = scene_layout(scene, P(*queries[:2]), P(queries[2]))
+        scene = jax.tree.map(jax.reshard, scene, layout)
+        run = jax.shard_map(
+            lambda *args: self.inner(*args)[0],
+            in_specs=(queries, keys, keys, layout),
+            out_specs=queries,
+            check_vma=False,
+        )
+        out_BTNH = run(jax.reshard(q_BTNH, queries), *jax.reshard((k_BSKH, v_BSKH), keys), scene)
+        return jax.reshard(out_BTNH, HEADS_BTNH), None
+
+    def empty(self, cfg, batch, size):
+        return self.inner.empty(cfg, batch, size)
+
+
+def scene_layout(scene: Scene, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> Scene:
+    """-> the scene with a PartitionSpec for every array."""
+    return scene.replace(
+        queries=jax.tree.map(lambda _: queries_BT, scene.queries),
+        keys=jax.tree.map(lambda _: P(BATCH, None), scene.keys),
+        rope=rope_layout(scene.rope, heads_N),
+        head_N=heads_N,
+        layer=P(),
+    )
+
+
+def rope_layout(rope: Rope, heads_N: P) -> Rope:
+    """-> what is of each row is split as the batch is."""
+    specs = jax.tree.map(lambda x: P(BATCH) if jnp.ndim(x) == 3 else P(), rope)
+    return specs.replace(slopes_N=None if rope.slopes_N is None else heads_N)

@@ -1,0 +1,36 @@
+"""Device meshes, and whether a model can be split over one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from longjax.config import ModelConfig
+from longjax.sharding.partition import BATCH, fits
+from longjax.sharding.tpu_topology import ordered
+
+
+def make_mesh(
+    data: int = 1, fsdp: int = 1, seq: int = 1, model: int = 1, devices: Sequence[Any] | None = None
+) -> jax.sharding.Mesh:
+    """Over all devices of all hosts, if none are given. Raises ValueError if there are more or fewer."""
+    sizes = {"data": data, "fsdp": fsdp, "seq": seq, "model": model}
+    devices = jax.devices() if devices is None else devices
+    if (asked := math.prod(sizes.values())) != len(devices):
+        flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in sizes.items())
+        raise ValueError(f"{flags} is {asked} devices, but there are {len(devices)}")
+    grid = np.array(ordered(devices, seq * model)).reshape(tuple(sizes.values()))
+    return jax.sharding.Mesh(grid, tuple(sizes), axis_types=(jax.sharding.AxisType.Explicit,) * len(sizes))
+
+
+def check(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError, naming the flag, if model or batch cannot be split over this mesh."""
+    for flag, size, axes in (
+        ("rows", rows, BATCH), ("length", length, ("seq",)), ("heads", cfg.heads, ("model",)),
+        ("kv_heads", cfg.kv_heads, ("model",)), ("ffn", cfg.ffn, ("model",)),
+    ):  # fmt: skip
+        if not fits(size, axes, mesh):
+            over = " x ".join(f"--mesh_{axis}={mesh.shape[axis]}" for axis in axes)
+            raise ValueError(f"--{flag}={size} cannot be split over {over}")

@@ -1,0 +1,49 @@
+"""Which chips of a torus lie side by side: parts of one sequence exchange heads, and do so the faster the closer.
+
+An all-to-all among n chips in a line takes n / 4 times the array over a link; in a ring, or in a block of 2 x n / 2,
+half of that.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def ordered(devices: Sequence[Any], block: int) -> list[Any]:
+    """-> TPU chips in such an order that each `block` of them is compact; other devices as they are."""
+    if not all(hasattr(device, "coords") for device in devices):
+        return list(devices)
+    places = [(*device.coords[::-1], getattr(device, "core_on_chip", 0)) for device in devices]  # x is the fastest
+    shape = [max(column) + 1 for column in zip(*places, strict=True)]
+    tile = compact(shape, block)
+    if math.prod(shape) != len(devices) or tile is None:
+        return list(devices)
+    grid = np.empty(shape, object)
+    for place, device in zip(places, devices, strict=True):
+        grid[place] = device
+    split = [n for size, part in zip(shape, tile, strict=True) for n in (size // part, part)]
+    outer_then_inner = [*range(0, len(split), 2), *range(1, len(split), 2)]
+    return list(grid.reshape(split).transpose(outer_then_inner).ravel())
+
+
+def compact(shape: Sequence[int], block: int) -> tuple[int, ...] | None:
+    """-> the sides of the block that exchanges fastest, of whole axes if they do as well; None if none has so many."""
+    rings = wraps(shape)
+
+    def slowest(tile: tuple[int, ...]) -> tuple:
+        whole = [part == size for part, size in zip(tile, shape, strict=True)]
+        times = [part / (8 if all_ and ring else 4) for part, all_, ring in zip(tile, whole, rings, strict=True)]
+        cuts = sum(part > 1 and not all_ for part, all_ in zip(tile, whole, strict=True))
+        return max(times), cuts, sum(tile), tile
+
+    sides = itertools.product(*([n for n in range(1, size + 1) if size % n == 0] for size in shape))
+    return min((tile for tile in sides if math.prod(tile) == block), key=slowest, default=None)
+
+
+def wraps(shape: Sequence[int]) -> tuple[bool, ...]:
+    """-> along which axes the last chip is linked to the first: of three axes (v5p) in cubes of 4, of two at 16."""
+    cubes = sum(size > 1 for size in shape) > 2
+    return tuple(all(n % 4 == 0 for n in shape if n > 1) if cubes else size == 16 for size in shape)

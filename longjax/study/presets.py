@@ -1,0 +1,234 @@
+"""All sizes of a study. What runs in miniature is what runs at 7B: only these numbers differ."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from longjax.attention.blockwise import Blockwise
+from longjax.config import LLAMA2_7B, ModelConfig
+from longjax.evals.manyshot import ManyShot
+from longjax.evals.needle import NeedleTest
+from longjax.evals.passkey import PasskeyTest
+from longjax.evals.perplexity import PerplexityTest
+from longjax.evals.ruler.tasks import Ruler
+from longjax.study.config import At, Preset, Stage, Test, Variant
+from longjax.training.train_step import Recipe
+
+BASES = pathlib.Path(__file__).parent.parent.parent / "bases"
+FROZEN = (
+    "base", "ntk_frozen", "dynamic_yarn", "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope",
+    "leaky_rerope", "dca",
+)  # fmt: skip
+TRAINED = ("pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "longlora", "landmark")
+
+KEYS = PasskeyTest("study")
+
+
+def plain_tests(windows: int, samples: int) -> dict[str, Test]:
+    """-> perplexity on held-out text, `windows` of the longest length; pass keys, `samples` of a length and depth."""
+    return {
+        "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=windows),
+        "passkey": dataclasses.replace(KEYS, passkey_samples=samples),
+    }
+
+
+SMALL = Recipe(schedule="cosine", decay_to=0.02, weight_decay=0.1, b2=0.95)  # what both trainings of MINI share
+
+# 1.1 million parameters, context 256, extended to 2048. Recall is learned from dense rows first: short episodes, short
+# repeats; then as it will be asked for. The base that ships has seen six times these tokens: 12,000 steps of 64 rows.
+MINI = Preset(
+    model=ModelConfig(
+        vocab=2048, dim=128, layers=3, heads=2, kv_heads=2, ffn=352, rope_base=1000.0, trained_len=256, dtype="float32"
+    ),
+    extended=2048,
+    base=dataclasses.replace(SMALL, steps=4000, rows=32, learning_rate=3e-3, warmup=200, ema=0.99),
+    extend=dataclasses.replace(SMALL, steps=48, rows=1, learning_rate=1e-3, warmup=5, ema=0.9, frequency_rate=0.05),
+    base_stages=(Stage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
+    extend_stages=(Stage(passkey=0.3, drills=0.3),),
+    lengths=(256, 1024, 2048, 4096),
+    methods=(*FROZEN, *TRAINED),
+    settings={
+        "ntk_32k": {"reach": 2048},
+        "theta": {"base": 50_000.0},
+        "yarn": {"beta_fast": 8.0},
+        "clex": {"max_factor": 16},
+        "landmark": {"block": 16, "top_k": 4, "piece": 256},
+        "self_extend": {"window": 64, "group": 16},
+        "rerope": {"window": 128},
+        "leaky_rerope": {"window": 128, "factor": 16.0},
+    },
+    tests={  # eight questions a length, or more: so they share programs
+        "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=6),
+        "passkey": dataclasses.replace(KEYS, passkey_samples=2, passkey_depths="0,0.33,0.67,1"),
+        "needle_number": NeedleTest("number", needle_depths=8, needle_buffer=112),
+    },
+    drills=(2_000_000, 100_000),
+    drill_tasks=("needle", "number"),  # the others have no room in 256 tokens
+    tokens_a_call=8192,
+    softmax=Blockwise(256, 256),
+    remat="none",
+    base_dir=str(BASES / "mini"),
+    workers=2,
+)
+
+# The same, too short to learn much: shows that everything works.
+QUICK = dataclasses.replace(
+    MINI,
+    base=dataclasses.replace(MINI.base or Recipe(), steps=60, rows=8),
+    extend=dataclasses.replace(MINI.extend, steps=8),
+    characters=2_500_000,
+    drills=(50_000, 50_000),
+    lengths=(256, 2048, 4096),
+    methods=("base", "self_extend", "pi", "longlora", "landmark"),
+    tests={
+        "perplexity": PerplexityTest("nested", ppl_data="held_out", num_windows=2),
+        "passkey": dataclasses.replace(KEYS, passkey_samples=1, passkey_depths="0,0.33,0.67,1"),
+        "needle_number": NeedleTest("number", needle_depths=4, needle_buffer=112),
+    },
+)
+
+LONG = (2048, 4096, 8192, 16_384, 32_768)
+GRID = {  # Self-Extend's two parameters; window 512 and group 16 are the main arm
+    f"self_extend_w{window}_g{group}": Variant("self_extend", {"window": window, "group": group})
+    for window in (256, 512, 1024)
+    for group in (8, 16, 32, 64)
+    if (window, group) != (512, 16)
+}
+MAPS = {name: Variant(name) for name in ("self_extend_octaves", "leaky_rerope")}
+TABLES = {  # trained with the collapsed positions of the paper's pipeline, evaluated with exact ones, as there
+    f"{name}_ds_bf16": Variant(name, tables="ds_bf16", tests=("perplexity", "passkey", "needle_number", "ruler"))
+    for name in ("pi", "yarn", "ntk_32k", "longlora")
+}
+LARGER = {  # the same tokens in fewer updates
+    f"{name}_batch32": Variant(name, recipe={"rows": 32, "steps": 25, "warmup": 1, "ema": 0.85})
+    for name in ("pi", "yarn")
+}
+HELD_OUT = PerplexityTest("nested", ppl_data="held_out", num_windows=8)
+
+# The study itself at a size that two GPUs do in half an hour: 110 million parameters, context 2048, extended to 16384.
+# The ratios are the paper's, and so are the factors. Two studies differ in base, order of rows and trainings.
+# Most tests have 8 questions a length or 16, so that few shapes are compiled.
+H200_100M = Preset(
+    model=ModelConfig(vocab=4096, dim=1024, layers=8, heads=8, kv_heads=8, ffn=2816, trained_len=2048),
+    extended=16_384,
+    base=Recipe(
+        steps=2200, rows=32, learning_rate=8e-4, schedule="cosine", warmup=100, weight_decay=0.1, b2=0.95, ema=0.99
+    ),
+    # A learned frequency depends on the head's width alone, which is the paper's, and so has the paper's rate.
+    extend=Recipe(
+        steps=200, rows=4, micro_rows=4, learning_rate=3e-4, frequency_rate=2e-5 / 3e-4, warmup=10, b2=0.95, ema=0.98
+    ),
+    base_stages=(Stage(0.2, 0.25, 0.35, 0.0, 0.1, 64, 0.3), Stage(1.0, 0.05, 0.1, drills=0.35)),
+    extend_stages=(Stage(passkey=0.05, drills=0.35),),
+    lengths=LONG,
+    methods=(
+        "base",
+        "ntk_frozen",
+        "lm_infinite",
+        "streaming_llm",
+        "self_extend",
+        "rerope",
+        "dca",
+        "landmark",
+        "clex",
+        "longlora",
+        "pi",
+        "ntk_32k",
+        "ntk_64k",
+        "theta",
+        "yarn",
+    ),
+    settings={
+        "ntk_32k": {"reach": 16_384},
+        "clex": {"max_factor": 16},  # twice the extension, as the longest test
+        "self_extend": {"window": 512, "group": 16},
+        "self_extend_octaves": {"window": 512},
+        "rerope": {"window": 512},
+        "leaky_rerope": {"window": 512, "factor": 16.0},
+    },
+    tests={
+        "perplexity": At(HELD_OUT, (1024, *LONG)),
+        "perplexity_lceg": At(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "perplexity_landmark": At(PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "passkey": PasskeyTest("study", 4, passkey_depths="0,0.33,0.67,1"),
+        "needle_number": NeedleTest("number", needle_depths=16),
+        "needle": NeedleTest(needle_depths=8),
+        "ruler": At(Ruler(ruler_samples=8), (2048, 4096, 8192, 16_384)),
+        "manyshot": At(ManyShot("10,60,140,290,590"), (32_768,), most=8),
+        "ruler_32k": At(Ruler(ruler_samples=4), (32_768,)),
+        "needle_lceg": At(NeedleTest(needle_depths=8, needle_bos="lceg"), (2048, 8192, 16_384)),
+    },
+    few=("perplexity", "passkey", "needle_number"),
+    only={"landmark": ("perplexity_landmark",)},
+    variants=TABLES | LARGER | MAPS | GRID,
+    seeds=2,
+    drills=(20_000_000, 6_000_000),
+    characters=250_000_000,
+    tokens_a_call=131_072,
+    remat="qkv",
+    workers=6,
+)
+
+# What the paper says: 1 B tokens in rows of 32K, 32 rows an update, EMA (arXiv:2409.12181, section 4, table 7).
+PAPER = Preset(
+    model=LLAMA2_7B,
+    extended=32_768,
+    base=None,
+    extend=Recipe(),
+    base_stages=(Stage(),),
+    extend_stages=(Stage(),),
+    lengths=(2048, 4096, 8192, 16_384, 32_768, 65_536),
+    methods=(*FROZEN, *TRAINED),
+    settings={},
+    tests=plain_tests(16, 20),
+    characters=4_000_000_000,
+    tokens_a_call=65_536,
+    remat="attention",
+)
+
+
+def changed(preset: Preset, extended: int, settings: dict[str, dict[str, Any]], **recipe: Any) -> Preset:
+    """-> the preset at another length, with a recipe that differs in some fields."""
+    lengths = tuple(2**n for n in range(11, max(extended, 32_768).bit_length() + 1))  # twice as long at the end
+    extend = dataclasses.replace(preset.extend, **recipe)
+    return dataclasses.replace(preset, extended=extended, lengths=lengths, settings=settings, extend=extend)
+
+
+# What the released script of the paper runs: 256 rows an update, so 120 updates; DeepSpeed's schedule; no EMA.
+LCEG_SCRIPT = changed(PAPER, 32_768, {}, steps=120, rows=256, schedule="ds_log_decay", ema=0.0, one_norm=True)
+
+# LongLoRA's README (arXiv:2309.12307): 64 rows, 1000 updates.
+LONGLORA = changed(PAPER, 32_768, {}, steps=1000, rows=64, ema=0.0, from_zero=True)
+
+# Landmark's script (arXiv:2305.16300): pieces of 512 tokens with a landmark after every 63.
+LANDMARK = changed(
+    PAPER, 32_768, {"landmark": {"piece": 512}},
+    steps=15_000, rows=2, schedule="cosine", decay_to=0.0, warmup=450, weight_decay=0.1, ema=0.0, from_zero=True,
+)  # fmt: skip
+
+# CLEX's script (arXiv:2310.16450): trained at 4K on random factors, 512 rows, log warm-up then constant.
+CLEX = changed(
+    PAPER, 4096, {"clex": {"max_factor": 32}},
+    steps=480, rows=512, schedule="ds_log", warmup=15, ema=0.0, one_norm=True,
+)  # fmt: skip
+
+# ProLong (arXiv:2410.02660): LLaMA-3 8B at 64K, then 512K with the first stage's moments. Rows keep documents apart.
+PROLONG_64K = changed(
+    PAPER, 65_536, {"theta": {"base": 8e6}},
+    steps=5000, rows=64, learning_rate=1e-5, schedule="cosine", warmup=500, weight_decay=0.1, b2=0.95, ema=0.0,
+)  # fmt: skip
+PROLONG_512K = changed(
+    PROLONG_64K, 524_288, {"theta": {"base": 1.28e8}}, steps=2500, rows=16, learning_rate=5e-6, warmup=250
+)
+
+# Phi-2 by the same recipe (context 2048, so twice the factors; the released code cannot run it).
+PHI2 = changed(
+    PAPER, 32_768,
+    {"pi": {"factor": 16.0}, "yarn": {"factor": 16.0}, "longlora": {"factor": 16.0}, "ntk_64k": {"alpha": 497.0}},
+)  # fmt: skip
+
+PRESETS = {
+    "mini": MINI, "quick": QUICK, "h200_100m": H200_100M, "paper": PAPER, "lceg_script": LCEG_SCRIPT,
+    "longlora": LONGLORA,
+    "landmark": LANDMARK, "clex": CLEX, "prolong_64k": PROLONG_64K, "prolong_512k": PROLONG_512K, "phi2": PHI2,
+}  # fmt: skip

@@ -1,0 +1,196 @@
+"""The model under test as evaluators see it: any batch, any bucket, any mesh gives the answer of the model itself."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from longjax import sharding
+from longjax.attention.blockwise import Blockwise
+from longjax.attention.core import Tokens
+from longjax.config import TINY
+from longjax.evals.requests import HowLikely, WhatNext
+from longjax.inference import rope_length as growth
+from longjax.inference import score as scoring
+from longjax.inference.decode import begin, go_on
+from longjax.inference.language_model import Examinee
+from longjax.model.llama import Llama, logits
+from shape_names import checked
+from small import SMALL
+
+CFG = dataclasses.replace(TINY, vocab=96)
+RANDOM = np.random.default_rng(5).integers(3, 90, (8, 200)).astype(np.int32)
+DIFFERENT = ["ntk_frozen", "clex", "self_extend_auto", "lm_infinite", "alibi", "landmark"]
+
+
+@dataclasses.dataclass
+class Letters:
+    """A tokenizer whose ids are letters."""
+
+    vocab: int = 95
+    begin: int = 1
+    end: int = 2
+
+    def decode(self, ids):
+        return "".join(chr(32 + int(i)) for i in ids)
+
+
+@functools.cache
+def params_of(method):
+    one = jnp.zeros((1, 8), jnp.int32)
+    made = jax.jit(lambda key: Llama(CFG, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    own = jax.tree.map(lambda x: 0.02 * jax.random.normal(jax.random.key(1), x.shape), made.get("method", {}))
+    wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
+    return wide | ({"method": own} if own else {})
+
+
+def examinee(method, mesh=None, budget=512, **changes):
+    place = sharding.OnMesh() if mesh else Llama(CFG).place
+    params = params_of(method)
+    model = Llama(CFG, method, softmax=Blockwise(32, 32), place=place)
+    return Examinee(model, sharding.put(params, mesh) if mesh else params, Letters(**changes), {}, mesh, budget)
+
+
+def prompt(row, length):
+    return RANDOM[row, :length]
+
+
+def greedy(method, tokens, new, size=128):
+    """The likeliest token again and again, each from a forward pass over the whole row."""
+    model, params, real = Llama(CFG, method), params_of(method), len(tokens) + new
+    rope = method.rope(CFG, real, params.get("method", {}), None)
+
+    @jax.jit
+    def forward(x_BT):
+        return logits(params, model.apply({"params": params}, x_BT, Tokens.whole(1, size), real, rope=rope)[0])[0]
+
+    row, logprob = list(tokens), 0.0
+    for _ in range(new):
+        longer = np.array([row])
+        if method.insert:
+            longer = method.insert(np.array([[*row, 0]]), CFG.vocab - 1)[0][:, :-1]  # with what comes before the next
+        padded = np.zeros((1, size), np.int32)
+        padded[0, : longer.shape[1]] = longer
+        x_V = np.asarray(forward(padded), np.float64)[longer.shape[1] - 1]
+        x_V[Letters.vocab :] = -np.inf
+        row.append(int(x_V.argmax()))
+        logprob += x_V.max() - np.log(np.exp(x_V).sum())
+    return tuple(row[len(tokens) :]), logprob
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_an_answer_is_the_likeliest_token_again_and_again(name):
+    """Rows of several lengths in one call, one of them alone in another."""
+    subject = examinee(SMALL[name], end=-1)
+    asked = [WhatNext(prompt(i, length), {}, new) for i, (length, new) in enumerate(((50, 6), (37, 9), (41, 3)))]
+    answers = subject(asked)
+    for question, answer in zip(asked[:2], answers, strict=False):
+        ids, logprob = greedy(SMALL[name], question.tokens_T, question.new)
+        assert answer.ids == ids
+        assert answer.text == Letters().decode(ids)
+        assert answer.reason == "length"
+        np.testing.assert_allclose(answer.logprob, logprob, atol=1e-4)  # sums of a few float32 logits of about 5
+    assert len(answers[2].ids) == 3
+
+
+def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
+    method = SMALL["ntk_frozen"]  # frequencies by each row's own length
+    asked = [WhatNext(prompt(i, 70 + 9 * i), {}, 5) for i in range(4)]
+    likely = [HowLikely(prompt(i, 70 + 9 * i), {}, 20) for i in range(4)]
+    many, one = examinee(method, budget=1024, end=-1), examinee(method, budget=1, end=-1)
+    assert [b.shape.rows for b in many.plan(asked).batches] == [4]
+    assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
+    monkeypatch.setattr("longjax.inference.decode.CHUNK", 32)
+    monkeypatch.setattr("longjax.evals.batching.bucket", lambda size: 512)
+    other = examinee(method, end=-1)
+    assert {b.shape.size for b in other.plan(asked).batches} == {512}
+    for subject in (one, other):
+        for want, got in zip(many(asked), subject(asked), strict=True):
+            assert got.ids == want.ids
+            np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
+        for want, got in zip(many(likely), subject(likely), strict=True):
+            np.testing.assert_allclose(got.nll_U, want.nll_U, atol=1e-5)
+            assert len(got.hit_U) == len(want.hit_U)
+
+
+def test_answers_end_where_they_should():
+    subject = examinee(SMALL["base"], end=-1)
+    free = subject([WhatNext(prompt(0, 40), {}, 40)])[0]
+    third = free.ids[2]
+    where = free.ids.index(third)
+    ended = subject([WhatNext(prompt(0, 40), {}, 40, stop_ids=(third,)), WhatNext(prompt(1, 33), {}, 40)])[0]
+    assert (ended.ids, ended.reason) == (free.ids[:where], "stop")
+    eos = examinee(SMALL["base"], end=third)([WhatNext(prompt(0, 40), {}, 40)])[0]
+    assert (eos.ids, eos.reason) == (free.ids[:where], "eos")
+    later = subject([WhatNext(prompt(0, 40), {}, 40, stop_ids=(third,), least=where + 1)])[0]
+    assert len(later.ids) > where
+    assert later.ids[:where] == free.ids[:where]
+    assert third not in later.ids[: where + 1]
+    text = free.text[34:36]
+    cut = subject([WhatNext(prompt(0, 40), {}, 40, stop_texts=(text, "no such text"))])[0]
+    assert (cut.text, cut.reason) == (free.text[: free.text.find(text)], "stop")
+
+
+def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
+    """As in the study's code: what a model sees first changes what it says later."""
+    method, tokens_T = SMALL["ntk_frozen"], prompt(1, 60)
+    own, sticky = examinee(method), dataclasses.replace(examinee(method), growth=growth.sticky)
+    questions = [HowLikely(prompt(0, 150), {}), HowLikely(tokens_T, {}), HowLikely(prompt(2, 170), {})]
+    rope = method.rope(CFG, 150, {}, None)
+    model = Llama(CFG, method)
+    hidden, _ = model.apply({"params": params_of(method)}, tokens_T[None], Tokens.whole(1, 60), 60, rope=rope)
+    x_TV = np.asarray(logits(params_of(method), hidden))[0, :-1]
+    want = jax.nn.logsumexp(x_TV, axis=-1) - x_TV[np.arange(59), tokens_T[1:]]
+    np.testing.assert_allclose(sticky(questions)[1].nll_U, want, atol=2e-5)
+    assert np.abs(own(questions)[1].nll_U - want).max() > 0.01
+    assert [b.lengths for b in sticky.plan(questions).batches] == [(150, 170), (150,)]
+
+
+def test_words_that_the_tokenizer_lacks_are_never_said():
+    narrow = examinee(SMALL["base"], end=-1, vocab=12)([WhatNext(prompt(0, 40), {}, 30)])[0]
+    assert max(narrow.ids) < 12
+
+
+def test_a_plan_tells_how_many_programs_are_compiled():
+    """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
+    subject = examinee(SMALL["ntk_frozen"], budget=256, end=-1)
+    asked = [HowLikely(prompt(i % 8, 65 + i), {}) for i in range(12)] + [HowLikely(prompt(0, 150), {})]
+    asked += [WhatNext(prompt(i, 70 + i), {}, 4 + i) for i in range(5)]
+    plan = subject.plan(asked)
+    for program in (scoring.score_batch, begin, go_on):
+        program.clear_cache()
+    subject(asked)
+    likelihoods = {s for s in plan.shapes if s.kind == "likelihood"}
+    assert scoring.score_batch._cache_size() == len(likelihoods) == 2
+    assert begin._cache_size() == go_on._cache_size() == len(plan.shapes) - len(likelihoods) == 1
+
+
+@pytest.mark.parametrize(("name", "seq"), [("ntk_frozen", 2), ("lm_infinite", 2), ("landmark", 1)])
+def test_on_a_mesh(name, seq):
+    """Rows, heads and, with seq, the slots of the cache are split."""
+    method, sizes = SMALL[name], {"data": 2, "seq": seq, "model": 2, "fsdp": 2 // seq}
+    asked = [WhatNext(prompt(i, 50 + 7 * i), {}, 5) for i in range(3)]
+    likely = [HowLikely(prompt(i, 50 + 7 * i), {}, 20) for i in range(3)]
+    alone, spread = examinee(method, end=-1), examinee(method, sharding.make_mesh(**sizes), end=-1)
+    for want, got in zip(alone(asked), spread(asked), strict=True):
+        assert got.ids == want.ids
+        np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
+    for want, got in zip(alone(likely), spread(likely), strict=True):
+        np.testing.assert_allclose(got.nll_U, want.nll_U, atol=1e-5)
+
+
+def test_array_names_tell_the_truth():
+    with checked("/longjax/") as seen:
+        examinee(SMALL["landmark"], end=-1)([WhatNext(prompt(0, 40), {}, 3), HowLikely(prompt(1, 20), {})])
+    assert len(seen) > 100
+
+
+def test_mistakes_are_told():
+    subject = dataclasses.replace(examinee(SMALL["base"]), limit=60)
+    with pytest.raises(ValueError, match="question 1 has 61 tokens with its answer, over --max_length=60"):
+        subject.plan([HowLikely(prompt(0, 60), {}), WhatNext(prompt(0, 50), {}, 11)])
+    with pytest.raises(ValueError, match="question 0 has token 96, but the model knows 96"):
+        subject.plan([HowLikely(np.array([3, 96], np.int32), {})])

@@ -1,0 +1,98 @@
+"""A whole run in small: from text to records, interrupted and resumed."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from longjax import report
+from longjax.attention.blockwise import Blockwise
+from longjax.evals.results import read_rows
+from longjax.methods import METHODS, method
+from longjax.progress import quiet
+from longjax.study import runner as launch
+from longjax.study.arms import main_arm
+from longjax.study.config import Stage
+from longjax.study.presets import QUICK, plain_tests
+from longjax.study.workspace import open_workspace
+from longjax.training.train_step import Recipe
+
+BASE = str(pathlib.Path(__file__).parent / "base")
+PRESET = dataclasses.replace(
+    QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
+    extend=Recipe(steps=4, rows=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
+    extend_stages=(Stage(passkey=0.5),), drills=(0, 0),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    space = open_workspace(str(tmp_path_factory.mktemp("study")), PRESET, None, BASE)
+    space.prepare()
+    return space
+
+
+def copied(space, folder):
+    """-> a workspace with the same tokens."""
+    (folder / "store").mkdir(parents=True)
+    for name in ("tokenizer.model", "store/manifest.json", "store/docs.npy", "store/tokens-00000.bin"):
+        (folder / name).write_bytes((space.folder / name).read_bytes())
+    return dataclasses.replace(space, folder=folder)
+
+
+def records(space, name):
+    clocks = ("seconds", "train_seconds", "tokens_per_second")
+    return [{key: x for key, x in row.items() if key not in clocks} for row in read_rows(space.method_folder(name))]
+
+
+def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
+    pi = main_arm(PRESET, "pi", METHODS["pi"](2.0))
+    straight = copied(prepared, tmp_path / "straight")
+    launch.run(straight, pi, quiet)
+    broken = copied(prepared, tmp_path / "broken")
+    often = launch.Place(loop=launch.Loop(save_every=1))
+
+    def interrupt(fraction, doing):
+        if "step 3/4" in doing or doing.startswith("passkey/study/128"):
+            raise KeyboardInterrupt
+
+    for _ in range(2):  # once in training, once in evaluation
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(broken, pi, interrupt, often)
+    with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')  # a line that was killed in the middle
+    launch.run(broken, pi, quiet)
+    assert records(broken, "pi") == records(straight, "pi")
+    assert len(records(straight, "pi")) > 4
+
+
+def test_the_base_is_what_it_should_be(prepared):
+    base = launch.base_params(prepared, quiet)
+    arm = main_arm(PRESET, "base")
+    launch.evaluate(prepared, arm, base, arm.tests, "raw", quiet)
+    made = records(prepared, "base")
+    ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
+    keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]
+    assert ppl[128] < 16  # uniform is 512
+    assert ppl[256] > 1.2 * ppl[128]  # it has not learned to go beyond its context
+    assert np.mean(keys) > 0.9
+    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    assert "base" in report.write(prepared.folder)
+    assert (prepared.folder / "perplexity.png").stat().st_size > 10_000
+
+
+def test_two_studies_never_share_a_folder(prepared):
+    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    extend = dataclasses.replace(PRESET.extend, seed=1)
+    other = dataclasses.replace(prepared, preset=dataclasses.replace(prepared.preset, extend=extend))
+    with pytest.raises(ValueError, match="was written with other settings"):
+        other.seal(other.folder / "settings.json", other.settings())
+
+
+def test_kinds():
+    assert method.kind(METHODS["base"]()) == "base"
+    assert method.kind(METHODS["yarn"]()) == "exact trained"
+    assert method.kind(METHODS["ntk_frozen"]()) == "exact frozen"
+    assert method.kind(METHODS["longlora"]()) == "approximate trained"
+    assert method.kind(METHODS["self_extend"]()) == "approximate frozen"

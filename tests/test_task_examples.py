@@ -1,0 +1,232 @@
+"""Drills: the evaluators' questions with their best answers, which no evaluation asks."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longjax import data
+from longjax.data.passkey_text import Phrases
+from longjax.data.recall_rows import Mixture
+from longjax.data.tokenizer import Tokenizer
+from longjax.evals import benchmarks
+from longjax.evals.needle.facts import PLACES
+from longjax.evals.requests import HowLikely
+from longjax.evals.ruler.inputs import Kit
+from longjax.study import task_examples as drills
+from longjax.study.task_examples import build as making
+from longjax.study.task_examples.answers import ideal, solved
+from longjax.study.task_examples.generators import ASK, Desk
+from shape_names import checked
+from small_data import store_of
+from test_data import document
+
+TOKENIZER = Tokenizer(Path(__file__).parents[1] / "bases" / "mini")
+LENGTHS = (256, 1536)
+TOKENS = 300_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("drills")
+
+
+@pytest.fixture(scope="module")
+def material(folder):
+    text = "\n".join(document(f"d{i}", 300).text for i in range(20))
+    return drills.prepare(folder / "data", text, TOKENIZER, LENGTHS, seed=3)
+
+
+@pytest.fixture(scope="module")
+def pool(folder, material):
+    drills.write(folder / "pool", material, TOKENS)
+    return drills.Drills(folder / "pool", TOKENIZER.sha256)
+
+
+@pytest.fixture(scope="module")
+def desk(material):
+    return Desk(Kit(material))
+
+
+def asked(desk, task, count=4, length=LENGTHS[-1]):
+    return list(ASK[task](desk, length, count, np.random.default_rng(5)))
+
+
+def texts(pool):
+    return [TOKENIZER.decode(np.concatenate(pool[i])) for i in range(len(pool))]
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("task", ASK)
+def test_the_best_answer_gets_full_marks(desk, task):
+    questions = asked(desk, task)
+    assert 3 <= len(questions) <= 4  # a text that was cut may come back a token longer, and then has no room
+    for question in questions:
+        drill = solved(question, TOKENIZER)
+        assert drill.ids[0] == TOKENIZER.begin
+        assert drill.ids[-1] == TOKENIZER.end
+        assert len(drill.ids) <= LENGTHS[-1]
+        np.testing.assert_array_equal(drill.ids[: drill.answer], question.tokens_T[: drill.answer])
+        if isinstance(question, HowLikely):
+            continue
+        prediction = TOKENIZER.decode(drill.ids[drill.answer : -1])
+        assert prediction.strip() == ideal(question.about).strip()
+        name = f"ruler/{LENGTHS[-1]}/{task}" if "ruler_task" in question.about else f"{task}/trec_9"
+        said = {"task": name, "prediction": prediction, "shots": 9, "n_prompt_tokens": 1, "n_truncated": 0}
+        said |= {"finish_reason": "eos", "n_new": 9}
+        (row,) = benchmarks.score([question.about | said])
+        assert row["value"] == pytest.approx(100 if row["value"] > 1 else 1)
+
+
+def test_what_is_hidden_answers_the_question(desk):
+    for task, before in (
+        ("needle", r"The best thing to do in {} is "),
+        ("number", r"The special magic {} number is: "),
+    ):
+        for question in asked(desk, task, 12):
+            text, answer = (TOKENIZER.decode(x) for x in np.split(question.tokens_T, [question.first]))
+            town = re.search(r"(?:do in|special magic) ([\w ]+?)(?: number)?\?\n", text[text.rindex("Question:") :])[1]
+            hidden = text[: text.rindex("Question:")]
+            assert before.format(town) + answer.strip() in hidden
+
+
+def test_values_are_said_in_the_order_of_the_text(desk):
+    for question in asked(desk, "niah_multivalue"):
+        text = TOKENIZER.decode(question.tokens_T)
+        places = [text.index(value) for value in ideal(question.about).strip().split(", ")]
+        assert places == sorted(places)
+
+
+def test_excerpts_differ(desk):
+    texts = [TOKENIZER.decode(question.tokens_T)[300:400] for question in asked(desk, "niah_single_2")]
+    assert len(set(texts)) == len(texts)
+
+
+def test_array_names_tell_the_truth(desk):
+    with checked("longjax/study/task_examples") as seen:
+        for task in ("niah_single_2", "needle", "passkey", "manyshot"):
+            assert asked(desk, task, 2)
+    assert ("hidden", "tokens_T") in seen
+
+
+# What must not be learned.
+
+
+def test_no_evaluated_needle_is_in_a_drill(pool, material):
+    every = "\n".join(texts(pool))
+    for place, facts in PLACES.items():
+        assert place not in every
+        assert not any(fact in every for fact in facts)
+    keys = re.findall(r"The pass key is (\d{5})", every)
+    assert len(keys) > 40
+    assert all(int(key) % 7 for key in keys)
+    assert material.seed > 999_999
+
+
+# The pool.
+
+
+def test_a_pool_has_all_tasks_and_as_many_tokens_of_each_length(pool):
+    cells = pool.manifest["cells"]
+    assert {cell["task"] for cell in cells} == set(ASK)
+    for length in LENGTHS:
+        mine = [cell["tokens"] for cell in cells if cell["length"] == length]
+        # Cells stop at whole drills, some of which are shorter than planned.
+        assert 0.75 < sum(mine) / (TOKENS / len(LENGTHS)) < 1.25
+    sizes = [len(pool[i].question) + len(pool[i].answer) for i in range(len(pool))]
+    assert sizes == sorted(sizes)
+    assert sum(sizes) == len(pool.tokens) == sum(cell["tokens"] for cell in cells)
+    assert sum(len(pool[i].answer) for i in range(len(pool))) == sum(cell["answers"] for cell in cells)
+
+
+def test_a_random_token_chooses_the_drill(pool):
+    rng = np.random.default_rng(0)
+    for room in (256, 700, 1536):
+        sizes = pool.drills["size"][pool.drills["size"] <= room].astype(float)
+        drawn = [sum(map(len, pool.draw(rng, room))) for _ in range(2000)]
+        assert max(drawn) <= room
+        # The mean of a draw by tokens is sum(size^2) / sum(size); 5 standard errors of 2000 draws.
+        mean = (sizes**2).sum() / sizes.sum()
+        spread = np.sqrt((sizes**3).sum() / sizes.sum() - mean**2)
+        assert abs(np.mean(drawn) - mean) < 5 * spread / np.sqrt(2000)
+    assert pool.draw(rng, 20) is None
+
+
+def test_cores_do_not_matter(folder, material, pool, monkeypatch):
+    small = drills.prepare(
+        folder / "data", Path(material.data_dir / "haystack/train.txt").read_text(), TOKENIZER, (256,), 3
+    )
+    tasks = ("niah_single_2", "needle", "passkey")
+    drills.write(folder / "one", small, 20_000, tasks)
+    monkeypatch.setattr(making, "ALONE", 0)
+    monkeypatch.setattr(making.os, "cpu_count", lambda: 2)
+    drills.write(folder / "two", small, 20_000, tasks)
+    assert drills.Drills(folder / "one").sha256 == drills.Drills(folder / "two").sha256
+
+
+def test_user_mistakes_are_named(folder, material, pool):
+    with pytest.raises(ValueError, match="drills: no task 'niah'"):
+        drills.write(folder / "no", material, 1000, ["niah"])
+    with pytest.raises(ValueError, match="was written with another tokenizer: delete"):
+        drills.Drills(folder / "pool", "other")
+    with pytest.raises(ValueError, match=r"manifest\.json is missing or damaged"):
+        drills.Drills(folder / "nowhere")
+    path = folder / "pool" / "drills.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"drills\.npy does not match its manifest"):
+        drills.Drills(folder / "pool")
+    path.write_bytes(whole)
+
+
+# Rows.
+
+
+@pytest.fixture(scope="module")
+def mixture(pool):
+    store = store_of([200_000], vocab=512)
+    plan = data.pack(store, data.whole(store), data.Concat(), 2048)
+    return Mixture(plan, Phrases.of(TOKENIZER), passkey=0.2, repeat=0.2, seed=1, drills=pool, drill_share=0.3)
+
+
+def test_rows_of_drills_hold_whole_ones_and_end_with_text(mixture, pool):
+    whole = {np.concatenate(pool[i]).tobytes(): len(pool[i].question) for i in range(len(pool))}
+    found = 0
+    for i in range(40):
+        tokens_S, weights_S = mixture.turn(i, mixture.plan(i, 1).tokens_BS[0])
+        starts = np.flatnonzero(tokens_S == TOKENIZER.begin)
+        if (tokens_S == TOKENIZER.end).sum() < 2:
+            continue
+        found += 1
+        ends = np.flatnonzero(tokens_S == TOKENIZER.end) + 1
+        for start, end in zip(starts, ends, strict=False):
+            question = whole[tokens_S[start:end].astype(np.uint16).tobytes()]
+            np.testing.assert_array_equal(
+                weights_S[start:end], np.where(np.arange(end - start) < question, np.float32(0.3), 4)
+            )
+        assert (weights_S[ends[-1] :] == np.float32(0.3)).all()
+        assert len(tokens_S) - ends[-1] < 256
+    assert 10 <= found <= 14  # 0.3 of them, and the golden sequence's discrepancy
+
+
+def test_rows_depend_on_seed_number_and_drills(mixture, folder, material, pool):
+    again = mixture(0, 8)
+    for b in range(8):
+        np.testing.assert_array_equal(mixture(b, 1).tokens_BS[0], again.tokens_BS[b])
+    drills.write(folder / "fewer", material, TOKENS // 8, ["passkey"])
+    others = [
+        dataclasses.replace(mixture, seed=2),
+        dataclasses.replace(mixture, drill_share=0.2),
+        dataclasses.replace(mixture, drills=drills.Drills(folder / "fewer")),
+    ]
+    assert len({mixture.sha256, *(other.sha256 for other in others)}) == 4
+
+
+def test_rows_without_drills_are_what_they_were(mixture):
+    none = dataclasses.replace(mixture, drills=None, drill_share=0.0)
+    zero = dataclasses.replace(mixture, drill_share=0.0)
+    np.testing.assert_array_equal(none(0, 20).tokens_BS, zero(0, 20).tokens_BS)

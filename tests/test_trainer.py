@@ -1,0 +1,110 @@
+"""The training loop: goes on where it was, on whatever mesh; says why it ends."""
+
+import dataclasses
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from longjax import sharding
+from longjax.data import Rows
+from longjax.methods import Method
+from longjax.model.llama import Llama
+from longjax.progress import quiet
+from longjax.study.runner import ALONE, Place
+from longjax.training import metrics_writer as logs
+from longjax.training.train_step import Recipe
+from longjax.training.trainer import Loop, PreemptedError, Run, fit
+from test_laws import CFG, T, params
+
+RECIPE = Recipe(steps=5, rows=4, learning_rate=1e-3, warmup=2, ema=0.9)
+
+
+@dataclasses.dataclass
+class Text:
+    """Random rows that note which of them were asked for; those of `bad` steps are no numbers."""
+
+    bad: tuple[int, ...] = ()
+    length: int = T
+    sha256: str = "text"
+
+    def __post_init__(self):
+        self.asked = []
+
+    def __call__(self, first, count):
+        self.asked.append((first, count))
+        tokens_BS = np.stack(
+            [np.random.default_rng(i).integers(0, CFG.vocab, T + 1) for i in range(first, first + count)]
+        )
+        weights_BT = np.full((count, T), np.nan if first // count in self.bad else 1.0, np.float32)
+        return Rows(tokens_BS.astype(np.int32), weights_BT)
+
+
+def trained(folder, source=None, mesh=None, report=quiet, loop=Loop(save_every=2), recipe=RECIPE):
+    at = Place(mesh) if mesh else ALONE
+    model = Llama(CFG, train=True, place=at.placement())
+    run = Run(model, recipe, source or Text(), folder, {"model": "tiny"}, mesh, loop)
+    with at.scope(CFG, recipe.rows, T):
+        return fit(run, params(Method()), report)
+
+
+def losses(folder):
+    return [m["loss"] for m in logs.read(folder)]
+
+
+def end_at(step):
+    """-> a report that tells this process to end, as a scheduler does, once this step was done."""
+
+    def report(fraction, doing):
+        if doing.startswith(f"step {step}/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return report
+
+
+def test_told_to_end_it_saves_and_goes_on_bit_by_bit(tmp_path):
+    straight = trained(tmp_path / "straight")
+    with pytest.raises(PreemptedError, match="saved after step 4 of 5"):  # a step's end is seen one step later
+        trained(tmp_path / "broken", report=end_at(3), loop=Loop(save_every=100))
+    broken = trained(tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "straight")
+    jax.tree.map(np.testing.assert_array_equal, broken.ema, straight.ema)
+
+
+def test_it_goes_on_over_other_devices_with_the_same_rows(tmp_path):
+    whole, first, second = Text(), Text(), Text()
+    trained(tmp_path / "one", whole)
+    with pytest.raises(PreemptedError):
+        trained(tmp_path / "two", first, sharding.make_mesh(fsdp=2, seq=2, model=2), end_at(1))
+    trained(tmp_path / "two", second, sharding.make_mesh(data=2, fsdp=2, model=2))
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
+    assert [step["tokens_seen"] for step in logs.read(tmp_path / "two")] == [(i + 1) * 4 * T for i in range(5)]
+    assert set(whole.asked) == set(first.asked) | set(second.asked)
+    assert min(second.asked)[0] == 2 * RECIPE.rows  # the first two steps are not read again
+
+
+def test_bad_rows_are_left_out_and_too_many_end_the_run(tmp_path):
+    state = trained(tmp_path / "one", Text(bad=(1, 3)))
+    assert int(state.guard.skipped) == 2
+    assert [m["skipped"] for m in logs.read(tmp_path / "one")] == [0, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match=r"2 steps in a row, to step 3.*look at the rows of steps 2 to 3"):
+        trained(tmp_path / "many", Text(bad=(2, 3, 4)), loop=Loop(save_every=2, most_skipped=2))
+    assert int(trained(tmp_path / "many", Text()).step) == 5  # from the checkpoint of step 2, with sound rows
+
+
+def test_it_says_what_it_needs_and_probes(tmp_path):
+    said, probed = [], []
+
+    def probe(params):
+        probed.append(params["norm_D"].shape)
+        return {"perplexity": 7.0}
+
+    run = Run(Llama(CFG, train=True), RECIPE, Text(), tmp_path, {}, None, Loop(probe_every=2))
+    fit(run, params(Method()), lambda fraction, doing: said.append(doing), probe)
+    assert said[0].startswith("a device will hold about")
+    assert "estimate" in (tmp_path / "memory.txt").read_text()
+    assert len(probed) == 2
+    assert [m.get("perplexity") for m in logs.read(tmp_path)] == [None, 7.0, None, 7.0, None]
+    assert sum("perplexity 7" in words for words in said) == 2
