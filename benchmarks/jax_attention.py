@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.beside import case_main, seconds_of, tried
 from benchmarks.page import Row
-from longjax.attention.backends import best
-from longjax.attention.core import Dense, Part, Scene, Softmax, Tokens
+from longjax.attention.backends import default_backend
+from longjax.attention.core import AttentionBackend, AttentionMetadata, BranchInputs, Dense, TokenPositions
 from longjax.config import ModelConfig
 from longjax.methods import METHODS, Method
 from longjax.model.llama import Llama
@@ -32,7 +32,7 @@ DOCUMENTS = 8  # of a packed row
 class Untouched:
     """In a back end's place: gives the parts back."""
 
-    def __call__(self, parts: tuple[Part, ...]) -> Any:
+    def __call__(self, parts: tuple[BranchInputs, ...]) -> Any:
         return parts
 
 
@@ -48,32 +48,32 @@ def method_of(name: str, length: int) -> Method:
     return METHODS["base" if name in ("causal", "packed") else name]()
 
 
-def where(name: str, rows: int, length: int) -> Tokens:
-    tokens = Tokens.whole(rows, length)
+def where(name: str, rows: int, length: int) -> TokenPositions:
+    tokens = TokenPositions.whole(rows, length)
     if name != "packed":
         return tokens
     size = length // DOCUMENTS
-    return Tokens.at(tokens.index_BT, tokens.index_BT // size * size)
+    return TokenPositions.at(tokens.index_BT, tokens.index_BT // size * size)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[Part, ...]:
+def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[BranchInputs, ...]:
     """-> what the method's attention hands to its back end, of random queries, keys and values."""
     method, tokens = method_of(name, length), where(name, rows, length)
     keys = jax.random.split(jax.random.key(length), 3)
     shapes = [(rows, length, heads, cfg.head_dim) for heads in (cfg.heads, cfg.kv_heads, cfg.kv_heads)]
     q, k, v = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
-    own = method.own(jax.random.key(0), cfg)
+    own = method.init_params(jax.random.key(0), cfg)
     rope = method.rope(cfg, length, own, None)
-    scene = Scene(tokens, tokens, rope, jnp.arange(cfg.heads), softmax=Untouched())
+    scene = AttentionMetadata(tokens, tokens, rope, jnp.arange(cfg.heads), backend=Untouched())
     return Llama(cfg, method, train=True).attention(length)(q, k, v, scene)[0]  # pyright: ignore[reportReturnType]
 
 
-def arrays_of(parts: tuple[Part, ...]) -> Any:
+def arrays_of(parts: tuple[BranchInputs, ...]) -> Any:
     return [(part.q_BTNH, part.k_BSKH, part.v_BSKH) for part in parts]
 
 
-def with_arrays(parts: tuple[Part, ...], arrays: Any) -> tuple[Part, ...]:
+def with_arrays(parts: tuple[BranchInputs, ...], arrays: Any) -> tuple[BranchInputs, ...]:
     """-> the parts of these arrays, their heads known before the run, as in the model."""
     head_N = np.arange(parts[0].q_BTNH.shape[2], dtype=np.int32)
     given = zip(parts, arrays, strict=True)
@@ -81,12 +81,12 @@ def with_arrays(parts: tuple[Part, ...], arrays: Any) -> tuple[Part, ...]:
 
 
 @partial(jax.jit, static_argnums=0)
-def forward(softmax: Softmax, parts: tuple[Part, ...]) -> jax.Array:
+def forward(softmax: AttentionBackend, parts: tuple[BranchInputs, ...]) -> jax.Array:
     return softmax(with_arrays(parts, arrays_of(parts)))
 
 
 @partial(jax.jit, static_argnums=0)
-def both(softmax: Softmax, parts: tuple[Part, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
+def both(softmax: AttentionBackend, parts: tuple[BranchInputs, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
     """-> the result and the gradients of all queries, keys and values."""
     out, back = jax.vjp(lambda arrays: softmax(with_arrays(parts, arrays)), arrays_of(parts))
     return out, back(d_out)[0]
@@ -98,7 +98,7 @@ def distance(a: jax.Array, b: jax.Array) -> float:
     return float(jnp.linalg.norm(a - b) / jnp.maximum(jnp.linalg.norm(b), 1e-30))
 
 
-def errors(name: str, cfg: ModelConfig, softmax: Softmax, length: int) -> Row:
+def errors(name: str, cfg: ModelConfig, softmax: AttentionBackend, length: int) -> Row:
     """-> of values and gradients, against the dense specification in float32 on the same numbers."""
     parts = parts_of(name, cfg, 1, length)
     d_out = jax.random.normal(jax.random.key(1), parts[0].q_BTNH.shape, jnp.bfloat16)
@@ -117,7 +117,7 @@ def flops_of(name: str, cfg: ModelConfig, length: int) -> float:
     return 4.0 * cfg.head_dim * cfg.heads * length * seen
 
 
-def times(name: str, cfg: ModelConfig, softmax: Softmax, rows: int, length: int) -> Row:
+def times(name: str, cfg: ModelConfig, softmax: AttentionBackend, rows: int, length: int) -> Row:
     parts = parts_of(name, cfg, rows, length)
     d_out = jnp.ones_like(parts[0].q_BTNH)
     flops = rows * flops_of(name, cfg, length)
@@ -131,7 +131,7 @@ def measure(
     methods: Sequence[str], heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
 ) -> Iterator[Row]:
     """`tokens` of a call; errors at the length `exact_at`."""
-    softmax = best()
+    softmax = default_backend()
     for method, length in itertools.product(methods, lengths):
         cfg = ModelConfig(
             dim=heads * width, heads=heads, kv_heads=kv_heads, head_width=width, trained_len=short_of(length)

@@ -13,11 +13,11 @@ from benchmarks.beside import case_main, seconds_of
 from benchmarks.kernels import Milliseconds, kernels, profiled
 from benchmarks.page import Row
 from longjax import methods
-from longjax.attention.backends import best
-from longjax.attention.branched import Branched
+from longjax.attention.backends import default_backend
+from longjax.attention.branched import BranchedAttention
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.evals.requests import WhatNext
-from longjax.inference.generator import Speaker
+from longjax.inference.generator import Generator
 from longjax.model.llama import Llama
 from longjax.study import runner as launch
 
@@ -40,7 +40,7 @@ def random_weights(cfg: ModelConfig) -> Any:
     return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), launch.initial(cfg, 0)))()
 
 
-def seconds_to_say(speaker: Speaker, prompt_BT: np.ndarray, new: int, size: int) -> float:
+def seconds_to_say(speaker: Generator, prompt_BT: np.ndarray, new: int, size: int) -> float:
     """-> of all rows, until the host has the answers. Lengths are those of `size` tokens, whatever is asked for."""
     asked = [WhatNext(prompt_T, {}, new, least=new) for prompt_T in prompt_BT]
     start = time.perf_counter()
@@ -53,9 +53,9 @@ def bytes_a_token(model: Llama, params: Any, rows: int, length: int) -> int:
     """-> of the weights, and of the keys and values that the newest query of each row sees."""
     weights = sum(x.nbytes for name, x in params.items() if name != "embed_VD" and hasattr(x, "nbytes"))
     attention, cfg = model.attention(length), model.cfg
-    assert isinstance(attention, Branched)
+    assert isinstance(attention, BranchedAttention)
     newest, head = jnp.int32(length - 1), jnp.int32(0)
-    bounds = [branch.sees(newest, head) for branch in attention.branches]
+    bounds = [branch.interval(newest, head) for branch in attention.branches]
     seen = sum(int(hi) - int(lo) for lo, hi in bounds)
     token = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * jnp.dtype(cfg.dtype).itemsize
     return weights + rows * seen * token
@@ -71,9 +71,9 @@ def copy_rate(size: int) -> float:
 def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bool, profile: int = 0) -> Iterator[Row]:
     cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
     rate = copy_rate(2**20 if tiny else 2**31)
-    model = Llama(cfg, methods.METHODS[method](), softmax=best())
+    model = Llama(cfg, methods.METHODS[method](), backend=default_backend())
     params = random_weights(cfg)
-    speaker = Speaker(model, params, NoTokenizer(cfg.vocab))  # pyright: ignore[reportArgumentType]
+    speaker = Generator(model, params, NoTokenizer(cfg.vocab))  # pyright: ignore[reportArgumentType]
     prompt_BT = np.random.default_rng(0).integers(0, cfg.vocab, (rows, prompt), np.int32)
     size = -(-(prompt + new) // 128) * 128
     first = [seconds_to_say(speaker, prompt_BT, n, size) for n in (1, new)]  # compile

@@ -14,7 +14,7 @@ from benchmarks.beside import case_main
 from benchmarks.kernels import kernels, profiled
 from benchmarks.page import Row
 from longjax import methods, sharding
-from longjax.attention.backends import best
+from longjax.attention.backends import default_backend
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.data import Rows
 from longjax.methods import Method
@@ -24,8 +24,8 @@ from longjax.study.presets import PAPER
 from longjax.training import memory_estimate as memory
 from longjax.training.flops import PEAKS, train_flops
 from longjax.training.remat import Remat
-from longjax.training.train_step import Recipe, State, new_state, train_step
-from longjax.training.trainer import Run
+from longjax.training.train_step import Recipe, TrainState, init_train_state, train_step
+from longjax.training.trainer import TrainingRun
 
 GIB = 2**30
 
@@ -45,20 +45,22 @@ class RandomRows:
 
 def run_of(
     cfg: ModelConfig, length: int, remat: Remat, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
-) -> Run:
-    preset = dataclasses.replace(PAPER, model=cfg, extended=length, extend=recipe, remat=remat, softmax=best())
+) -> TrainingRun:
+    preset = dataclasses.replace(
+        PAPER, model=cfg, extended=length, extend=recipe, remat=remat, softmax=default_backend()
+    )
     trained = Method() if method == "base" else methods.METHODS[method]()
     rows, at = RandomRows(length, cfg.vocab), launch.Place(mesh=mesh)
     return launch.training(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
 
 
-def born(run: Run) -> State:
+def born(run: TrainingRun) -> TrainState:
     """-> the state before the first step, made where it stays."""
 
-    def init() -> State:
-        return new_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
+    def init() -> TrainState:
+        return init_train_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
 
-    return sharding.born(init, run.mesh) if run.mesh else jax.jit(init)()
+    return sharding.init_sharded(init, run.mesh) if run.mesh else jax.jit(init)()
 
 
 def measure(
@@ -72,7 +74,7 @@ def measure(
     mesh = sharding.make_mesh(fsdp=fsdp, seq=seq) if fsdp * seq > 1 else None
     cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
     rows, devices = rows or fsdp, fsdp * seq
-    recipe = Recipe(rows=rows, micro_rows=micro_rows, ema=ema, state_dtype=state)
+    recipe = Recipe(batch_size=rows, micro_batch_size=micro_rows, ema_decay=ema, state_dtype=state)
     run = run_of(cfg, length, remat, recipe, mesh, method)
     with launch.Place(mesh=mesh).scope(cfg, rows, length):
         now, batch = born(run), run.batch(0)

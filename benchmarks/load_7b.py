@@ -30,7 +30,7 @@ from longjax.checkpoints import orbax_params, pretrained, safetensors
 from longjax.checkpoints import param_mapping as convert
 from longjax.checkpoints.pretrained import How, Tidy
 from longjax.config import LLAMA2_7B, ModelConfig
-from longjax.progress import quiet
+from longjax.progress import no_progress
 
 LAYERS = flags.DEFINE_integer("layers", 32, "Of LLaMA-2 7B.", 1)
 RANDOM = flags.DEFINE_bool("random", False, "Real bytes, which do not compress, in place of zeros that need no disk.")
@@ -76,7 +76,7 @@ def to_arrays(folder: pathlib.Path) -> int:
 def to_orbax(folder: pathlib.Path) -> int:
     given = pretrained.open_checkpoint(folder / "hf")
     orbax_params.write(
-        folder / "orbax", Tidy(given.tensors, given.cfg), given.cfg, given.config, {}, quiet
+        folder / "orbax", Tidy(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
     )  # fmt: skip
     return 0
 

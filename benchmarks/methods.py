@@ -24,14 +24,14 @@ from benchmarks.beside import Terms, command, main, tried
 from benchmarks.jax_generation import GIB, random_weights
 from benchmarks.machine import machine
 from benchmarks.page import Page, Row, number, write
-from longjax.attention.backends import best, decoding
-from longjax.attention.rope import of_rows
+from longjax.attention.backends import default_backend, default_decode_backend
+from longjax.attention.rope import stack_ropes
 from longjax.cli.names import integers, preset_of
-from longjax.inference.decode import Rows, Rules, begin, go_on
+from longjax.inference.decode import DecodeState, StopRules, decode, prefill
 from longjax.methods import METHODS
-from longjax.methods.method import Method, grown
+from longjax.methods.method import Method, with_inserted_token
 from longjax.model.llama import Llama
-from longjax.sharding.cache_parallel import empty_memory
+from longjax.sharding.cache_parallel import init_sharded_cache
 from longjax.study.presets import Preset
 from longjax.training.memory_estimate import compiled_bytes
 
@@ -67,7 +67,7 @@ class Asked(NamedTuple):
     rope: Any
     tokens_BC: np.ndarray
     length_B: np.ndarray
-    rules: Rules
+    rules: StopRules
 
 
 class Subject(NamedTuple):
@@ -86,17 +86,17 @@ class Ready(NamedTuple):
 
 def as_inference(method: Method) -> Method:
     """-> without what no program of inference knows: numbers that it is given, training, adapters once added."""
-    return Method(attention=method.attention, insert=method.insert)
+    return Method(attention=method.attention, insert_tokens=method.insert_tokens)
 
 
 def subjects(preset: Preset, names: Sequence[str], lengths: Sequence[int]) -> list[Subject]:
     """-> every program once, the shortest prompts first."""
-    softmax, models = preset.softmax or best(), {}
+    softmax, models = preset.softmax or default_backend(), {}
     for name in names:
         if name not in METHODS:
             raise ValueError(f"--methods={','.join(names)}: {name} is unknown: one of {', '.join(METHODS)}")
         method = as_inference(METHODS[name](**preset.settings.get(name, {})))
-        model = Llama(grown(preset.model, method), method, softmax=softmax)
+        model = Llama(with_inserted_token(preset.model, method), method, backend=softmax)
         models.setdefault(model, []).append(name)
     return [Subject(model, tuple(alike), n) for n in sorted(lengths) for model, alike in models.items()]
 
@@ -104,7 +104,7 @@ def subjects(preset: Preset, names: Sequence[str], lengths: Sequence[int]) -> li
 def asked(subject: Subject, more: int) -> Asked:
     """A prompt with room for `more` tokens after it. Nothing ends the answer."""
     model, length = subject.model, subject.length + more
-    cfg, insert = model.cfg, model.method.insert
+    cfg, insert = model.cfg, model.method.insert_tokens
     words = cfg.vocab - (insert is not None)
     tokens_BT = np.random.default_rng(0).integers(0, words, (1, length), np.int32)
     if insert is not None:
@@ -114,9 +114,9 @@ def asked(subject: Subject, more: int) -> Asked:
         prompt = subject.length
     tokens_BC = np.zeros((1, -(-tokens_BT.shape[1] // ROUND) * ROUND), np.int32)
     tokens_BC[:, :prompt] = tokens_BT[:, :prompt]
-    rope = of_rows([model.method.rope(cfg, length, {}, None)])
+    rope = stack_ropes([model.method.rope(cfg, length, {}, None)])
     end, most_B = jnp.int32(-1), jnp.full(1, length, jnp.int32)
-    rules = Rules(end, jnp.int32(words), jnp.full((1, 1), end), jnp.zeros_like(most_B), most_B)
+    rules = StopRules(end, jnp.int32(words), jnp.full((1, 1), end), jnp.zeros_like(most_B), most_B)
     return Asked(length, rope, tokens_BC, np.array([prompt], np.int32), rules)
 
 
@@ -124,30 +124,30 @@ def compiled(subject: Subject, params: Any, more: int) -> Ready:
     """`params` may be shapes."""
     start, given = time.perf_counter(), asked(subject, more)
     memory = jax.eval_shape(lambda: fresh(subject, given))
-    first = begin.lower(subject.model, given.like, params, given.rope, memory, *given[2:])
+    first = prefill.lower(subject.model, given.like, params, given.rope, memory, *given[2:])
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first.out_info)
-    writer = dataclasses.replace(subject.model, softmax=decoding())
-    then = go_on.lower(writer, given.like, params, given.rope, rows, given.rules, np.int32(1))
+    writer = dataclasses.replace(subject.model, backend=default_decode_backend())
+    then = decode.lower(writer, given.like, params, given.rope, rows, given.rules, np.int32(1))
     return Ready(first.compile(), then.compile(), time.perf_counter() - start)
 
 
 def fresh(subject: Subject, given: Asked) -> Any:
-    return empty_memory(subject.model, 1, given.tokens_BC.shape[1], given.like, None)
+    return init_sharded_cache(subject.model, 1, given.tokens_BC.shape[1], given.like, None)
 
 
 def measured(subject: Subject, ready: Ready, params: Any, sizes: Sizes) -> Row:
     given, prefill, decode = asked(subject, room(sizes)), [], []
 
-    def read() -> Rows:
+    def read() -> DecodeState:
         memory = jax.block_until_ready(fresh(subject, given))
         rows, seconds = timed(lambda: ready.begin(params, given.rope, memory, *given[2:]))
         prefill.append(seconds)
         return rows
 
-    def more(rows: Rows) -> Rows:
-        said = int(rows.said_B[0])
+    def more(rows: DecodeState) -> DecodeState:
+        said = int(rows.num_generated_B[0])
         rows, seconds = timed(lambda: ready.go_on(params, given.rope, rows, given.rules, np.int32(sizes.new)))
-        decode.append(seconds / (int(rows.said_B[0]) - said))
+        decode.append(seconds / (int(rows.num_generated_B[0]) - said))
         return rows
 
     rows = [read() for _ in range(sizes.runs + 1)][-1]

@@ -79,8 +79,8 @@ def write(page: Page, rows: list[Row], where: tuple[str, dict[str, str]], out: p
     text = markdown(page, rows, *where)
     if out:
         said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
-        files.write(out.with_name(out.name + ".json"), said.encode())
-        files.write(out.with_name(out.name + ".md"), text.encode())
+        files.write_atomically(out.with_name(out.name + ".json"), said.encode())
+        files.write_atomically(out.with_name(out.name + ".md"), text.encode())
     return text
 
 

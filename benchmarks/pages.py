@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
         text = table(("benchmark", "machine", "what", "bar", "measured", "verdict"), lines)
         print(text)
         if BARS.value:
-            files.write(pathlib.Path(BARS.value), f"# Bars\n\n{text}\n".encode())
+            files.write_atomically(pathlib.Path(BARS.value), f"# Bars\n\n{text}\n".encode())
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -27,11 +27,11 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.records import RUN, seal
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import of_run
-from longjax.inference.evaluate import examine_all, planned
-from longjax.inference.language_model import Examinee
-from longjax.progress import Plain, Rated, Report, quiet
+from longjax.inference.evaluate import evaluate_tasks, plan_tasks
+from longjax.inference.language_model import LanguageModel
+from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
 from longjax.report.tables import terminal
-from longjax.sharding.distributed import together
+from longjax.sharding.distributed import barrier
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
 asked, machine = flags.define(Exam, flag_values=VALUES), flags.define(Machine, flag_values=VALUES)
@@ -46,9 +46,9 @@ def main() -> None:
     if "short" in chosen.benchmarks:
         harness.ready(chosen.material(given), settings["short"]())
     tasks = questions(chosen, given) if first else []
-    together("what is drawn is on disk")
+    barrier("what is drawn is on disk")
     tasks = tasks or questions(chosen, given)
-    plans = planned(tasks, subject)
+    plans = plan_tasks(tasks, subject)
     lines, programs = exam.told(plans)
     if first:
         print("\n".join(lines), flush=True)
@@ -57,11 +57,11 @@ def main() -> None:
     if chosen.dry_run:
         return
     folder = pathlib.Path(chosen.out_dir) / exam.run_name(chosen, given)
-    report = Plain(exam.run_name(chosen, given)) if first else quiet
+    report = LineProgress(exam.run_name(chosen, given)) if first else no_progress
     seal(folder / RUN, subject.about, first)  # another run's folder is refused before anything is read
     subject = exam.read(chosen, given, subject, report)
     name, tokens = exam.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
-    examine_all(plans, subject, folder, Rated(name, tokens, "tokens") if first else quiet, first)
+    evaluate_tasks(plans, subject, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
     if "short" in chosen.benchmarks:
         short(chosen, given, subject, folder, report)
     if first:
@@ -75,7 +75,7 @@ def questions(chosen: Exam, given: Checkpoint) -> list[Task]:
     return [task for tasks in made for task in tasks]
 
 
-def short(chosen: Exam, given: Checkpoint, subject: Examinee, folder: pathlib.Path, report: Report) -> None:
+def short(chosen: Exam, given: Checkpoint, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn) -> None:
     material, writes = chosen.material(given), jax.process_index() == 0
     longest = chosen.max_length or max(material.lengths)
     harness.run(subject, material, settings["short"](), folder / "short", longest, writes, report)

@@ -17,7 +17,7 @@ from longjax.cli import main as cli
 from longjax.cli import options as job
 from longjax.cli.names import suggestion
 from longjax.methods import METHODS
-from longjax.progress import Board
+from longjax.progress import MultiProgress
 from longjax.report.study import page as controlled
 from longjax.study.arms import main_arm, variants
 from longjax.study.runner import Place
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"{space.store().manifest['tokens']:,} tokens in {space.folder}", flush=True)
     space.tasks(preset.tests, preset.lengths)  # what is drawn is on disk before workers want it
     bases = [] if space.base_dir else [Pretraining(study, at) for study in studies]
-    board = Board({job.name: job.cost for job in (*bases, *comparisons)})
+    board = MultiProgress({job.name: job.cost for job in (*bases, *comparisons)})
     crew = Crew(choice().workers or preset.workers, (space.folder / "compiled").absolute(), board)
     crew.do(bases, alone=True)
     crew.do(comparisons)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def together(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
+def atomic_files(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     """Gives `create(name)`, which opens a new file. When the block ends well, the new ones take the places of older
     ones, the last one made last; else nothing has changed. Raises ValueError if the disk is full.
 
@@ -41,6 +41,6 @@ def together(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
             path.with_name(path.name + ".new").unlink(missing_ok=True)
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    with together(path.parent) as create:
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    with atomic_files(path.parent) as create:
         create(path.name).write(content)

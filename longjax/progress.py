@@ -4,13 +4,13 @@ import time
 from typing import Protocol
 
 
-class Report(Protocol):
+class ProgressFn(Protocol):
     """Told by a job how much of it is done, from 0 to 1, and what it is doing."""
 
     def __call__(self, fraction: float, doing: str) -> None: ...
 
 
-class Board:
+class MultiProgress:
     """Several jobs, each with a share of the whole; prints a status line, at most once a period.
 
     Work that was done before the start (a resumed run) does not count for the estimate.
@@ -32,7 +32,7 @@ class Board:
         if now - self.printed >= self.period or fraction >= 1:
             self.printed = now
             print(
-                f"[{clock(now - self.began)} | {self.whole():4.0%} | {self.remaining(now)}]  {name}: {doing}",
+                f"[{format_duration(now - self.began)} | {self.whole():4.0%} | {self.remaining(now)}]  {name}: {doing}",
                 flush=True,
             )
 
@@ -47,21 +47,21 @@ class Board:
         gained = self.whole() - (self.before or 0.0)
         if gained < 0.01:
             return "ETA --:--"
-        return f"ETA {clock((now - self.began) * (1 - self.whole()) / gained)}"
+        return f"ETA {format_duration((now - self.began) * (1 - self.whole()) / gained)}"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class Rated:
+class ThroughputProgress:
     """A Report for one job of so many units: how many are done, how fast, and when all will be."""
 
     def __init__(self, name: str, count: float, unit: str):
         self.name, self.count, self.unit = name, count, unit
-        self.board, self.began, self.before = Board({name: 1.0}), time.time(), None
+        self.board, self.began, self.before = MultiProgress({name: 1.0}), time.time(), None
 
     def __call__(self, fraction: float, doing: str) -> None:
         if self.before is None:
@@ -71,11 +71,11 @@ class Rated:
         self.board.update(self.name, fraction, said)
 
 
-def quiet(fraction: float, doing: str) -> None:
+def no_progress(fraction: float, doing: str) -> None:
     """A Report that nobody reads."""
 
 
-class Plain:
+class LineProgress:
     """A Report for one job alone: at most a line a second, and the last one."""
 
     def __init__(self, name: str, period: float = 1.0):
@@ -87,6 +87,6 @@ class Plain:
             print(f"[{fraction:4.0%}]  {self.name}: {doing}", flush=True)
 
 
-def part(report: Report, start: float, end: float, saying: str = "") -> Report:
+def sub_progress(report: ProgressFn, start: float, end: float, saying: str = "") -> ProgressFn:
     """-> what a part of the job, from `start` to `end` of it, is told to report to."""
     return lambda fraction, doing: report(start + (end - start) * fraction, saying + doing)

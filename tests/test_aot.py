@@ -148,9 +148,9 @@ def test_products_of_gpus_are_counted():
 
 
 def test_topologies():
-    assert torus.wraps((4, 4, 8)) == (True, True, True)
-    assert torus.wraps((2, 2, 4)) == (False, False, False)
-    assert torus.wraps((8, 16)) == (False, True)
+    assert torus.ring_axes((4, 4, 8)) == (True, True, True)
+    assert torus.ring_axes((2, 2, 4)) == (False, False, False)
+    assert torus.ring_axes((8, 16)) == (False, True)
     assert topology.parse("h200:4").chips == 4
     for wrong in ("v5e", "v5e:16", "v7:2x2", "h200:0", "v5p:4x4", "h200:x"):
         with pytest.raises(ValueError, match=f"--topology={wrong}: write v5e, v5p, v6e, h100, h200"):
@@ -211,7 +211,7 @@ def test_mistakes_are_one_line():
 def test_parts_of_a_sequence_are_neighbours():
     chips = [Device(x, y, 0) for y in range(16) for x in range(16)]
     for block in (4, 8, 16):
-        order = torus.ordered(chips, block)
+        order = torus.compact_device_order(chips, block)
         assert {device.coords for device in order} == {device.coords for device in chips}
         for at in range(0, 256, block):
             spans = [
@@ -219,10 +219,10 @@ def test_parts_of_a_sequence_are_neighbours():
                 for column in zip(*(d.coords for d in order[at : at + block]), strict=True)
             ]
             assert spans == [{4: 2, 8: 4, 16: 4}[block], {4: 2, 8: 2, 16: 4}[block], 1]
-    assert torus.compact((8, 8, 4, 1), 16) == (2, 2, 4, 1)  # the third axis is a ring
-    assert torus.compact((8, 4, 4, 1), 4) == (1, 1, 4, 1)
-    assert torus.compact((4, 4), 3) is None
-    assert torus.ordered([1, 2, 3], 2) == [1, 2, 3]  # no TPUs
+    assert torus.best_block((8, 8, 4, 1), 16) == (2, 2, 4, 1)  # the third axis is a ring
+    assert torus.best_block((8, 4, 4, 1), 4) == (1, 1, 4, 1)
+    assert torus.best_block((4, 4), 3) is None
+    assert torus.compact_device_order([1, 2, 3], 2) == [1, 2, 3]  # no TPUs
 
 
 def test_of_a_sliced_array_only_the_slice_is_read():

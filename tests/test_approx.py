@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.branched import Branched
-from longjax.attention.core import Scene, Tokens
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.core import AttentionMetadata, TokenPositions
 from longjax.config import ModelConfig
 from longjax.methods.alibi import alibi
 from longjax.methods.dca import dca
@@ -24,7 +24,7 @@ from longjax.methods.rerope import leaky_rerope, rerope
 from longjax.methods.self_extend import self_extend, self_extend_auto
 from longjax.methods.self_extend_octaves import self_extend_octaves
 from longjax.methods.sliding_window import sliding_window
-from longjax.methods.streaming_llm import make_room, streaming_llm
+from longjax.methods.streaming_llm import evict, streaming_llm
 from longjax.methods.yarn import yarn
 
 B, T, N, K, H = 3, 64, 4, 2, 16
@@ -58,8 +58,8 @@ def attention(method, length=T):
 @partial(jax.jit, static_argnames="method")
 def attend(method, q, k, v, index, start, real, memory=None):
     """Of `method` in training, where that differs."""
-    where = Tokens.at(index, start, real)
-    scene = Scene(where, where, method.rope(CFG, T, {}, None), jnp.arange(N))
+    where = TokenPositions.at(index, start, real)
+    scene = AttentionMetadata(where, where, method.rope(CFG, T, {}, None), jnp.arange(N))
     return attention(method)(q, k, v, scene, memory)
 
 
@@ -83,7 +83,7 @@ def step(method, index, real, memory):
 def test_any_cut_of_any_row_is_one_pass(name):
     """Each call brings each row a random number of new tokens, the rest of the call is padding."""
     method, rng = METHODS[name], np.random.default_rng(1)
-    want, memory = one_pass(method), attention(METHODS[name]).empty(CFG, B, T)
+    want, memory = one_pass(method), attention(METHODS[name]).init_cache(CFG, B, T)
     begin = np.zeros(B, np.int32)
     while (begin < T).any():
         size = rng.choice([1, 8])
@@ -179,14 +179,14 @@ def test_lm_infinite_is_rerope_on_fewer_keys():
 
 
 def test_longlora_attends_to_all_at_inference():
-    assert longlora().attention(CFG, T) == Branched()
+    assert longlora().attention(CFG, T) == BranchedAttention()
     assert longlora().rope == pi(8.0).rope
 
 
 def test_composition_keeps_both_halves():
     both = compose(pi(4.0), longlora(factor=8.0))
     assert both.rope == pi(4.0).rope
-    assert dataclasses.replace(both, rope=longlora().rope, own=longlora().own) == longlora()
+    assert dataclasses.replace(both, rope=longlora().rope, init_params=longlora().init_params) == longlora()
 
 
 # StreamingLLM in turns
@@ -213,11 +213,11 @@ def test_turns_are_dense_in_a_bounded_cache():
     """Three rows of unequal turns; the cache is a ring of 16 slots, rows grow to 36, 31 and 23 tokens."""
     sinks, recent, turns = 4, 12, np.array([[12, 12, 12], [9, 11, 11], [5, 7, 11]])
     method, rope = sliding_window(sinks + recent), FULL.rope(CFG, T, {}, None)
-    (name, store) = next(iter(attention(method).empty(CFG, B, T).items()))
+    (name, store) = next(iter(attention(method).init_cache(CFG, B, T).items()))
     kept, begin = [[], [], []], np.zeros(B, np.int32)
     for turn in turns.T:
         coming = int(turn.max())  # one number for the batch
-        store = make_room(store, coming, sinks, recent, rope)
+        store = evict(store, coming, sinks, recent, rope)
         for row in kept:
             gone = min(max(len(row) + coming - sinks - recent, 0), max(len(row) - sinks, 0))
             del row[sinks : sinks + gone]

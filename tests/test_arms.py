@@ -12,7 +12,7 @@ from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import Material
 from longjax.methods import METHODS
 from longjax.methods.ds_bf16 import DeepSpeedTables
-from longjax.progress import Board
+from longjax.progress import MultiProgress
 from longjax.study import arms, workers
 from longjax.study import eval_data as held_out
 from longjax.study.config import At, Variant
@@ -43,8 +43,8 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else():
     assert isinstance(yarn.taught.rope, DeepSpeedTables)
     assert yarn.recipe == H200_100M.extend
     recipe = larger.recipe
-    assert recipe.steps * recipe.rows == yarn.recipe.steps * yarn.recipe.rows  # the same tokens
-    assert dataclasses.replace(recipe, rows=4, steps=200, warmup=10, ema=0.98) == yarn.recipe
+    assert recipe.steps * recipe.batch_size == yarn.recipe.steps * yarn.recipe.batch_size  # the same tokens
+    assert dataclasses.replace(recipe, batch_size=4, steps=200, warmup=10, ema_decay=0.98) == yarn.recipe
     assert larger.tests == H200_100M.few
     assert list(found) == list(H200_100M.variants)
 
@@ -78,7 +78,7 @@ class Sum:
 
 def test_a_job_that_fails_leaves_the_others_alone(tmp_path):
     jobs = [Sum("a"), Sum("b", fails=True), Sum("c"), Sum("d")]
-    board = Board(dict.fromkeys("abcd", 1.0), period=0)
+    board = MultiProgress(dict.fromkeys("abcd", 1.0), period=0)
     with pytest.raises(ValueError, match="b failed"):
         workers.Crew(2, tmp_path, board).do(jobs)
     for _ in range(100):  # what they said is on its way

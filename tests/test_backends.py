@@ -11,7 +11,7 @@ from longjax.attention.core import Dense
 from longjax.attention.fused import Fused
 from longjax.attention.kernels import cudnn
 from longjax.attention.landmark import memory as landmark_memory
-from longjax.attention.landmark.blocks import Copies
+from longjax.attention.landmark.blocks import GatheredBlocks
 from tools import check_kernels
 from tools.check_kernels import Case, allowed, errors
 
@@ -23,9 +23,9 @@ class Device(NamedTuple):
 
 
 def test_every_machine_gets_its_own():
-    assert isinstance(backends.best(), Blockwise)  # of this CPU
-    assert all(isinstance(backends.best(platform), Fused) for platform in ("gpu", "tpu"))
-    assert backends.chosen("tiles") == Blockwise()
+    assert isinstance(backends.default_backend(), Blockwise)  # of this CPU
+    assert all(isinstance(backends.default_backend(platform), Fused) for platform in ("gpu", "tpu"))
+    assert backends.backend_by_name("tiles") == Blockwise()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_gpu_that_cannot_says_why(device, version, why, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [device])
     said = []
     monkeypatch.setattr(backends, "say_once", lambda why, otherwise: said.append(why))
-    assert not isinstance(backends.best(), Fused)
+    assert not isinstance(backends.default_backend(), Fused)
     assert why in said[0]
 
 
@@ -62,7 +62,7 @@ def test_the_check_of_kernels_sees_an_error(monkeypatch):
     assert errors(case)[0] > 0.01
 
 
-class Fewer(Copies):
+class Fewer(GatheredBlocks):
     """Opens a block too few."""
 
     def attend(self, asked, block_BTNJ, *rest):
@@ -72,5 +72,7 @@ class Fewer(Copies):
 def test_the_check_of_landmark_sees_an_error(monkeypatch):
     monkeypatch.setattr(check_kernels, "T", 300)
     assert check_kernels.of_landmark() < check_kernels.TWICE
-    monkeypatch.setattr(landmark_memory, "way_of", lambda softmax, *_: Copies() if softmax == Dense() else Fewer())
+    monkeypatch.setattr(
+        landmark_memory, "way_of", lambda softmax, *_: GatheredBlocks() if softmax == Dense() else Fewer()
+    )
     assert check_kernels.of_landmark() > 0.01

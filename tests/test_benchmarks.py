@@ -31,7 +31,7 @@ from longjax import methods
 from longjax.attention.core import Dense
 from longjax.config import TINY, ModelConfig
 from longjax.evals.requests import WhatNext
-from longjax.inference.generator import Speaker
+from longjax.inference.generator import Generator
 from longjax.model.llama import Llama
 from longjax.study.presets import PRESETS
 from peers import peer
@@ -322,9 +322,9 @@ def test_what_is_timed_is_what_the_speaker_says(name):
     rows = ready.begin(params, given.rope, memory, *given[2:])
     rows = ready.go_on(params, given.rope, rows, given.rules, np.int32(6))
     words = jax_generation.NoTokenizer(TINY.vocab)
-    speaker = Speaker(subject.model, params, words)
-    ids = speaker.ids(rows, given.length_B)[0]
-    insert = subject.model.method.insert
+    speaker = Generator(subject.model, params, words)
+    ids = speaker.new_ids(rows, given.length_B)[0]
+    insert = subject.model.method.insert_tokens
     prompt_C = given.tokens_BC[0, : given.length_B[0]]
     prompt_T = prompt_C[~insert.is_inserted(np.arange(len(prompt_C)))] if insert else prompt_C
     assert len(prompt_T) == 48

@@ -4,18 +4,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.branches import Capped, Grouped, Modulo, Squeezed
+from longjax.attention.branches import Clipped, Grouped, Interpolated, Modulo
 from longjax.attention.intervals import (
-    Between,
+    BeyondWindow,
+    CacheRetention,
     Causal,
     Chunk,
+    DistanceRange,
     EarlierChunks,
-    Far,
-    HalfShifted,
-    Kept,
-    Near,
     PreviousChunk,
-    WrappedHalf,
+    RolledChunksLeak,
+    ShiftedChunks,
+    SlidingWindow,
 )
 from longjax.config import ModelConfig
 from longjax.methods.dca import dca
@@ -176,8 +176,8 @@ def test_places():
         (Modulo(16), [p % 16 for p in place]),
         (Modulo(16, 16.0, 20.0), [min(p % 16 + 16, 20) for p in place]),
         (Grouped(4, 12.0), [p // 4 + 12 for p in place]),
-        (Squeezed(4.0, 48.0), [(p + 48) / 4 for p in place]),
-        (Capped(15.0), [min(p, 15) for p in place]),
+        (Interpolated(4.0, 48.0), [(p + 48) / 4 for p in place]),
+        (Clipped(15.0), [min(p, 15) for p in place]),
     ]:
         np.testing.assert_array_equal(np.asarray(at(jnp.asarray(place, jnp.float32))), want)
 
@@ -218,20 +218,26 @@ def test_bad_settings_name_their_flag(make, flag):
 
 
 def test_kept_never_exceeds_the_row():
-    assert (Kept(last=16).size(8), Kept(last=16).size(99), Kept(first=4).size(99)) == (8, 16, 4)
+    assert (CacheRetention(last=16).size(8), CacheRetention(last=16).size(99), CacheRetention(first=4).size(99)) == (
+        8,
+        16,
+        4,
+    )
 
 
 INTERVALS = (
-    Causal(), Near(5), Near(100), Far(7), Far(7, 3), Far(7, 30), Far(100), Chunk(8), Chunk(8, 4), Chunk(100, 50),
-    Between(5, 10), Between(5, 100), Between(60, 120),
-    PreviousChunk(8), PreviousChunk(100), EarlierChunks(8), EarlierChunks(6), HalfShifted(8, 2), HalfShifted(6, 1),
+    Causal(), SlidingWindow(5), SlidingWindow(100), BeyondWindow(7), BeyondWindow(7, 3), BeyondWindow(7, 30), BeyondWindow(100), Chunk(8), Chunk(8, 4), Chunk(100, 50),
+    DistanceRange(5, 10), DistanceRange(5, 100), DistanceRange(60, 120),
+    PreviousChunk(8), PreviousChunk(100), EarlierChunks(8), EarlierChunks(6), ShiftedChunks(8, 2), ShiftedChunks(6, 1),
 )  # fmt: skip
 
 
 ROWS = [(sees, length) for sees in INTERVALS for length in (48, 47, 32, 5)]
 
 
-@pytest.mark.parametrize(("sees", "length"), [*ROWS, (WrappedHalf(8, 2, 48), 48), (WrappedHalf(8, 2, 32), 32)], ids=str)
+@pytest.mark.parametrize(
+    ("sees", "length"), [*ROWS, (RolledChunksLeak(8, 2, 48), 48), (RolledChunksLeak(8, 2, 32), 32)], ids=str
+)
 def test_bands_are_the_interval(sees, length):
     """Every pair in exactly one rectangle, and no other pair in any."""
     heads = 4

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.config import LLAMA2_7B, TINY
-from longjax.methods.clex import ClexRope, clex, clex_rk4_peer, distinct, draw, train_places
+from longjax.methods.clex import ClexRope, clex, clex_rk4_peer, distinct_positions, random_factor, train_positions
 from longjax.methods.ntk import ntk_inv_freq
 from longjax.model.llama import Llama
 
@@ -74,7 +74,7 @@ def test_clex_says_where_it_ends():
 def test_distinct_draws_every_set_alike():
     """Chi-square over all 15 pairs out of 6, 6000 draws: 14 degrees of freedom stay below 36 but once in 1000."""
     keys = jax.random.split(jax.random.key(0), 6000)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda key: distinct(key, 2, jnp.int32(6))))(keys))
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: distinct_positions(key, 2, jnp.int32(6))))(keys))
     counts = np.array([np.sum(np.all(drawn == pair, axis=1)) for pair in itertools.combinations(range(6), 2)])
     assert counts.sum() == 6000
     assert np.sum((counts - 400) ** 2 / 400) < 36
@@ -83,11 +83,11 @@ def test_distinct_draws_every_set_alike():
 @pytest.mark.parametrize("t", [1, 2, 5])
 def test_training_places(t):
     length, trained_len = 128, 32
-    inner_T = jax.jit(draw, static_argnums=2)(jax.random.key(t), jnp.int32(t), length)
+    inner_T = jax.jit(random_factor, static_argnums=2)(jax.random.key(t), jnp.int32(t), length)
     assert np.all(np.diff(inner_T) > 0)
     assert inner_T[0] >= 0
     assert inner_T[-1] < length * t - 2
-    place_T = train_places(inner_T, jnp.int32(t), length, trained_len)
+    place_T = train_positions(inner_T, jnp.int32(t), length, trained_len)
     assert (float(place_T[0]), float(place_T[-1])) == (0.0, length * t // 4 - 1)
     np.testing.assert_array_equal(place_T[1:-1] * 4, inner_T + 1)
     assert place_T[-2] < trained_len * t
@@ -101,7 +101,7 @@ def test_clex_trains_in_one_compiled_step():
         jax.random.split(jax.random.key(0), 64)
     )
     assert len(np.unique(ropes.inv_freq_R[:, -1])) == 4
-    model, where = Llama(cfg, method, train=True), Tokens.whole(1, 64)
+    model, where = Llama(cfg, method, train=True), TokenPositions.whole(1, 64)
     tokens = jnp.arange(64, dtype=jnp.int32)[None] % 7
     params = jax.jit(lambda key: model.init(key, tokens, where, 64)["params"])(jax.random.key(0))
 

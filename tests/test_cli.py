@@ -59,7 +59,7 @@ def test_an_empty_or_tiny_text_folder(capsys, tmp_path):
 
 def test_a_sequence_longer_than_the_method_allows():
     method = METHODS["clex"](max_factor=4)
-    own = method.own(__import__("jax").random.key(0), TINY)
+    own = method.init_params(__import__("jax").random.key(0), TINY)
     with pytest.raises(ValueError, match="--max_factor=4 ends at 128 tokens: a sequence of 200 needs 7"):
         method.rope(TINY, 200, own, None)
 
@@ -72,7 +72,7 @@ def test_a_group_that_does_not_divide_the_row():
 def test_what_cannot_be_split_over_the_mesh():
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with pytest.raises(ValueError, match="--rows=3 cannot be split over --mesh_data=1 x --mesh_fsdp=2"):
-        sharding.check(TINY, 3, 64, mesh)
+        sharding.check_divisible(TINY, 3, 64, mesh)
 
 
 def test_the_study_knows_its_methods(capsys):

@@ -10,7 +10,7 @@ from longjax.training import metrics_writer as logs
 
 def test_a_picture_of_two_runs(tmp_path):
     for name in ("pi", "yarn"):
-        with logs.Log(tmp_path / "methods" / name) as log:
+        with logs.MetricsWriter(tmp_path / "methods" / name) as log:
             for step in range(40):
                 odd = name == "pi" and step == 7
                 log(
@@ -43,6 +43,6 @@ def test_means_leave_out_what_is_no_number():
 
 
 def test_a_run_without_steps_is_named(tmp_path):
-    logs.Log(tmp_path).__exit__()
+    logs.MetricsWriter(tmp_path).__exit__()
     with pytest.raises(ValueError, match="no step has been logged yet"):
         curves.training_curves([tmp_path], tmp_path / "curves.png")

@@ -9,26 +9,26 @@ import numpy as np
 import pytest
 
 from longjax import sharding
-from longjax.attention.core import Dense, Tokens
+from longjax.attention.core import Dense, TokenPositions
 from longjax.attention.kernels import triton_decode
-from longjax.attention.kernels.triton_decode import Decode
-from longjax.attention.rope import of_rows
+from longjax.attention.kernels.triton_decode import TritonDecode
+from longjax.attention.rope import stack_ropes
 from longjax.config import TINY
-from longjax.inference.decode import Rows, Rules, go_on
+from longjax.inference.decode import DecodeState, StopRules, decode
 from longjax.model.llama import Llama
-from longjax.sharding.cache_parallel import Serving, empty_memory
+from longjax.sharding.cache_parallel import InferencePlacement, init_sharded_cache
 from small import SMALL
 
 B, T = 2, 64
 CFG = dataclasses.replace(TINY, vocab=96)
-KERNEL = Decode(block=8, interpret=True)
+KERNEL = TritonDecode(block=8, interpret=True)
 TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (B, T)).astype(np.int32)
 NAMES = ["base", "lm_infinite", "self_extend", "dca", "rerope", "sliding_window", "lm_infinite_topk", "alibi"]
 
 
 @partial(jax.jit, static_argnums=0)
 def params(model):
-    made = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), Tokens.whole(1, 8), 8)["params"]
+    made = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), TokenPositions.whole(1, 8), 8)["params"]
     return {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
 
 
@@ -53,14 +53,14 @@ def run(model, p, tokens_BT, where, memory):
 def steps(model, p, softmaxes, mesh=None):
     """-> for each softmax the hidden states of three tokens after prompts of 40 and 21."""
     ends_B, index_BT = np.array([40, 21]), np.broadcast_to(np.arange(40, dtype=np.int32), (B, 40))
-    where = Tokens.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
-    _, prompt = run(model, p, TOKENS[:, :40], where, empty_memory(model, B, T, T, mesh))
+    where = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
+    _, prompt = run(model, p, TOKENS[:, :40], where, init_sharded_cache(model, B, T, T, mesh))
     for softmax in softmaxes:
         memory, found = prompt, []
         for n in range(3):
-            where = Tokens.at(jnp.asarray(ends_B + n)[:, None])
+            where = TokenPositions.at(jnp.asarray(ends_B + n)[:, None])
             token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
-            hidden, memory = run(dataclasses.replace(model, softmax=softmax), p, token_B1, where, memory)
+            hidden, memory = run(dataclasses.replace(model, backend=softmax), p, token_B1, where, memory)
             found.append(np.asarray(hidden))
         yield found
 
@@ -70,9 +70,9 @@ def test_devices_share_a_row(monkeypatch):
     monkeypatch.setattr(triton_decode, "NARROW", 8)
     model, mesh = Llama(CFG, SMALL["self_extend"]), sharding.make_mesh(data=2, seq=2, model=2)
     p = params(model)
-    (want,), spread = steps(model, p, [Dense()]), dataclasses.replace(model, place=Serving())
+    (want,), spread = steps(model, p, [Dense()]), dataclasses.replace(model, placement=InferencePlacement())
     with jax.set_mesh(mesh):
-        for got in steps(spread, sharding.put(p, mesh), (KERNEL, Dense()), mesh):
+        for got in steps(spread, sharding.shard_params(p, mesh), (KERNEL, Dense()), mesh):
             same(got, want)
 
 
@@ -80,12 +80,12 @@ def go_on_compiled(method, layers, size):
     """-> the program that goes on with one row, and the bytes of its cache."""
     model = Llama(dataclasses.replace(CFG, layers=layers), method)
     p = jax.eval_shape(lambda: params(model))
-    rope = of_rows([jax.tree.map(np.asarray, model.method.rope(model.cfg, size, {}, None))])
-    memory = jax.eval_shape(lambda: model.empty_memory(1, size, size))
+    rope = stack_ropes([jax.tree.map(np.asarray, model.method.rope(model.cfg, size, {}, None))])
+    memory = jax.eval_shape(lambda: model.init_cache(1, size, size))
     none, ids = jnp.zeros(1, jnp.int32), jnp.zeros((1, size), jnp.int32)
-    rows = Rows(memory, ids, none, none, none, jnp.zeros(1))
-    rules = Rules(jnp.int32(0), jnp.int32(0), none[None], none, none)
-    traced = go_on.trace(model, size, p, rope, rows, rules, jnp.int32(size))
+    rows = DecodeState(memory, ids, none, none, none, jnp.zeros(1))
+    rules = StopRules(jnp.int32(0), jnp.int32(0), none[None], none, none)
+    traced = decode.trace(model, size, p, rope, rows, rules, jnp.int32(size))
     return traced.lower().compile(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(memory))
 
 

@@ -25,7 +25,7 @@ from longjax.evals.requests import HowLikely
 from longjax.evals.results import read_rows
 from longjax.evals.synthetic import writer as make_eval_data
 from longjax.methods import METHODS
-from longjax.progress import quiet
+from longjax.progress import no_progress
 from tools import export_answers
 
 MINI = pathlib.Path(__file__).parent / "base"
@@ -67,7 +67,7 @@ def base(tmp_path_factory):
     """-> the small base in our own layout."""
     folder, source = tmp_path_factory.mktemp("base") / "converted", pretrained.open_checkpoint(MINI)
     tensors = pretrained.Tidy(source.tensors, source.cfg)
-    orbax_params.write(folder, tensors, source.cfg, source.config, hf_folder.copied(MINI), quiet)
+    orbax_params.write(folder, tensors, source.cfg, source.config, hf_folder.copied(MINI), no_progress)
     return folder
 
 
@@ -180,19 +180,19 @@ def test_what_was_exported_is_examined_as_it_was_trained(tmp_path, capsys):
     source = pretrained.open_checkpoint(MINI, dtype="float32")
     method = METHODS["clex"](max_factor=4, ode_steps=16)
     params = dict(pretrained.load(source.tensors, source.cfg))
-    own = {name: x + 0.01 for name, x in method.own(__import__("jax").random.key(3), source.cfg).items()}
+    own = {name: x + 0.01 for name, x in method.init_params(__import__("jax").random.key(3), source.cfg).items()}
     pretrained.export(tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.How("float32"))
     chosen = evaluate.exam.Exam(
         str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", dtype="float32"
     )
     given = chosen.open()
-    subject = evaluate.exam.read(chosen, given, evaluate.exam.unread(chosen, given, None), quiet)
+    subject = evaluate.exam.read(chosen, given, evaluate.exam.unread(chosen, given, None), no_progress)
     tokens_T = np.random.default_rng(0).integers(3, 500, 300).astype(np.int32)
     want = dataclasses.replace(subject, params=params | {"method": own})([HowLikely(tokens_T, {})])[0]
     got = subject([HowLikely(tokens_T, {})])[0]
     np.testing.assert_array_equal(got.nll_U, want.nll_U)
     other = dataclasses.replace(
-        subject, params=params | {"method": method.own(__import__("jax").random.key(3), source.cfg)}
+        subject, params=params | {"method": method.init_params(__import__("jax").random.key(3), source.cfg)}
     )
     assert np.abs(other([HowLikely(tokens_T, {})])[0].nll_U - want.nll_U).max() > 1e-3
     assert ask(f"--checkpoint={tmp_path / 'hf'}", "--dry_run", "--tasks=passkey") == 2

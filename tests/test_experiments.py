@@ -14,9 +14,9 @@ from longjax.checkpoints import orbax_params, pretrained
 from longjax.cli import main as cli
 from longjax.evals.results import read_rows
 from longjax.methods import METHODS
-from longjax.progress import quiet
+from longjax.progress import no_progress
 from longjax.study.workspace import open_workspace
-from longjax.training.checkpoint import Checkpoints
+from longjax.training.checkpoint import TrainCheckpointer
 
 MINI = pathlib.Path(__file__).parent / "base"
 MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]
@@ -37,7 +37,7 @@ def given(tmp_path_factory):
     folder = tmp_path_factory.mktemp("given")
     source = pretrained.open_checkpoint(MINI)
     tensors = pretrained.Tidy(source.tensors, source.cfg)
-    orbax_params.write(folder / "base", tensors, source.cfg, source.config, hf_folder.copied(MINI), quiet)
+    orbax_params.write(folder / "base", tensors, source.cfg, source.config, hf_folder.copied(MINI), no_progress)
     space = open_workspace(str(folder / "run"), tiny_preset.PRESETS["tiny"], base_dir=str(folder / "base"))
     space.prepare()
     space.tasks([], (256,))  # writes what evaluators ask of, once for all experiments
@@ -57,7 +57,7 @@ def test_an_experiment_trains_and_goes_on(given, tmp_path, monkeypatch, name):
     method = METHODS[name](**tiny_preset.SETTINGS.get(name, {}))
     if method.trained:
         with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, "preempted", lambda self, step: step == 1)
+            patch.setattr(TrainCheckpointer, "preempted", lambda self, step: step == 1)
             assert experiment(name, *flags) == cli.REQUEUE
         assert [m["step"] for m in lines(folder, "metrics.jsonl")] == [0, 1]
     assert experiment(name, *flags) == 0

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.core import Scene, Tokens, visible
+from longjax.attention.core import AttentionMetadata, TokenPositions, visible
 from longjax.attention.intervals import Chunk
 from longjax.attention.rope import Rope
 from longjax.config import LLAMA2_7B, TINY
@@ -37,9 +37,9 @@ def by_mask(attention):
         seen.extend(visible(part, CFG.kv_heads, CFG.heads // CFG.kv_heads) for part in parts)
         return parts[0].q_BTNH
 
-    where = Tokens.whole(1, T)
+    where = TokenPositions.whole(1, T)
     rope = Rope(jnp.ones(CFG.rotary_dim // 2))
-    scene = Scene(where, where, rope, jnp.arange(CFG.heads), softmax=look)
+    scene = AttentionMetadata(where, where, rope, jnp.arange(CFG.heads), backend=look)
     k_BSKH = jnp.zeros((1, T, CFG.kv_heads, CFG.head_dim))
     attention(jnp.zeros((1, T, CFG.heads, CFG.head_dim)), k_BSKH, k_BSKH, scene)
     whole = [np.broadcast_to(x, (1, CFG.kv_heads, CFG.heads // CFG.kv_heads, T, T)) for x in seen]
@@ -51,7 +51,7 @@ def by_mask(attention):
 @pytest.mark.parametrize("train", [False, True])
 def test_visible_keys_are_those_of_the_mask(name, train):
     attention = Llama(CFG, ALL[name], train=train).attention(T)
-    if isinstance(attention, Branched):
+    if isinstance(attention, BranchedAttention):
         assert keys(ALL[name], T, train) == pytest.approx(by_mask(attention), rel=1e-12)
     else:
         assert name in ("landmark", "lm_infinite_topk")
@@ -82,7 +82,7 @@ def test_long_rows_are_sampled(name):
 
 def test_sampling_is_not_in_step_with_chunks():
     for size in (64, 100, 128, 256):
-        attention = Branched((Branch(Chunk(size)),))
+        attention = BranchedAttention((Branch(Chunk(size)),))
         assert flops.visible_keys(attention, 2, LONG) == pytest.approx((size + 1) / 2, rel=0.03)
 
 
@@ -119,11 +119,11 @@ def test_products_are_what_xla_counts():
     model = Llama(cfg)
 
     def forward(params, tokens):
-        hidden, _ = model.apply({"params": params}, tokens, Tokens.whole(1, T), T)
+        hidden, _ = model.apply({"params": params}, tokens, TokenPositions.whole(1, T), T)
         return hidden @ params["unembed_DV"]
 
     tokens = jnp.zeros((1, T), jnp.int32)
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, Tokens.whole(1, T), T)["params"])
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, TokenPositions.whole(1, T), T)["params"])
     counted = jax.jit(forward).lower(params, tokens).compile().cost_analysis()["flops"]
     mine = flops.train_flops(cfg, TRAINED, T, T).full / 3
     assert mine < counted < 1.05 * mine

@@ -9,10 +9,10 @@ import pytest
 
 from longjax import sharding
 from longjax.attention import fused
-from longjax.attention.branched import Branched
-from longjax.attention.core import Dense, Scene, Tokens
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.core import AttentionMetadata, Dense, TokenPositions
 from longjax.attention.fused import Fused
-from longjax.attention.kernels.reference import Plain
+from longjax.attention.kernels.reference import Reference
 from longjax.attention.kernels.splash import Splash
 from longjax.config import ModelConfig
 from longjax.methods import METHODS
@@ -47,7 +47,7 @@ PATTERNS = {
 def attention(name, length=T):
     method = PATTERNS[name]
     made = (method.attention_train or method.attention)(CFG, length)
-    assert isinstance(made, Branched)
+    assert isinstance(made, BranchedAttention)
     return made
 
 
@@ -58,10 +58,10 @@ def inputs(length=T, dtype=np.float32):
 
 
 def out_and_gradients(attend, softmax, qkv, d_out, head_N=None, where=None):
-    where = where or Tokens.whole(B, qkv[0].shape[1])
+    where = where or TokenPositions.whole(B, qkv[0].shape[1])
     rope = plain_rope(CFG, where.index_BT.shape[1], {}, None)
     head_N = np.arange(CFG.heads, dtype=np.int32) if head_N is None else head_N
-    scene = Scene(where, where, rope, head_N, softmax=softmax)
+    scene = AttentionMetadata(where, where, rope, head_N, backend=softmax)
     out, back = jax.vjp(lambda *qkv: attend(*qkv, scene)[0], *qkv)
     return out, *back(d_out)
 
@@ -83,7 +83,7 @@ def both(name, softmax, length=T):
 def test_merged_rectangles_are_dense(name, monkeypatch):
     """float32 sums in another order. Also where few keys are left to plain products, as they are."""
     monkeypatch.setattr(fused, "FEW", 4)
-    close(*both(name, Fused(Plain(), Forbidden())), 3e-6)
+    close(*both(name, Fused(Reference(), Forbidden())), 3e-6)
 
 
 TILED = {  # patterns whose edges lie where tiles of 128 begin
@@ -108,7 +108,7 @@ def test_heads_split_over_devices_find_their_own():
     *qkv, d_out = inputs()
     wanted = jax.jit(partial(out_and_gradients, attention("s2"), Dense()))(qkv, d_out)
     with jax.set_mesh(sharding.make_mesh(data=2, model=4)):
-        heads, alone = jax.P(None, None, "model", None), Fused(Plain(), Forbidden())
+        heads, alone = jax.P(None, None, "model", None), Fused(Reference(), Forbidden())
         spread = jax.device_put((*(jnp.repeat(x, CFG.heads // x.shape[2], axis=2) for x in qkv), d_out))
 
         def piece(q, k, v, d_out, head_N):
@@ -126,11 +126,11 @@ def test_it_says_why_it_refuses(monkeypatch):
     *qkv, _ = inputs(96)
     said = []
     monkeypatch.setattr(fused, "say_once", lambda why, otherwise: said.append(why))
-    where = Tokens.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
-    scene = Scene(
-        where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), softmax=Fused(Plain(), Dense())
+    where = TokenPositions.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
+    scene = AttentionMetadata(
+        where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), backend=Fused(Reference(), Dense())
     )
-    jax.jit(lambda *qkv: Branched()(*qkv, scene))(*qkv)
+    jax.jit(lambda *qkv: BranchedAttention()(*qkv, scene))(*qkv)
     assert "known in the run only" in said[0]
 
 
@@ -138,14 +138,14 @@ def test_splash_keeps_documents_apart():
     """Near and far branches alike; a pattern that counts from a document's beginning is refused."""
     attend, (*qkv, d_out) = TILED["self_extend"].attention(CFG, 512), inputs(512)
     begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(512), (0, 130, 131, 400)), np.arange(512), 0))
-    apart = Tokens.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, 512)))
+    apart = TokenPositions.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, 512)))
 
     @partial(jax.jit, static_argnums=(0, 1))
     def run(attend, softmax, *args):
         return out_and_gradients(attend, softmax, args[:3], args[3], where=apart)
 
     dense, splash = run(attend, Dense(), *qkv, d_out), Fused(Splash(128, 128, interpret=True), Forbidden())
-    for softmax in (Fused(Plain(), Forbidden()), splash):
+    for softmax in (Fused(Reference(), Forbidden()), splash):
         close(run(attend, softmax, *qkv, d_out), dense, 1e-5)
     with pytest.raises(AssertionError, match="refused"):
         run(TILED["s2"].attention_train(CFG, 512), splash, *qkv, d_out)

@@ -10,13 +10,13 @@ import pytest
 
 from longjax import sharding
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.config import TINY
 from longjax.evals.requests import HowLikely, WhatNext
 from longjax.inference import rope_length as growth
 from longjax.inference import score as scoring
-from longjax.inference.decode import begin, go_on
-from longjax.inference.language_model import Examinee
+from longjax.inference.decode import decode, prefill
+from longjax.inference.language_model import LanguageModel
 from longjax.model.llama import Llama, logits
 from shape_names import checked
 from small import SMALL
@@ -41,17 +41,21 @@ class Letters:
 @functools.cache
 def params_of(method):
     one = jnp.zeros((1, 8), jnp.int32)
-    made = jax.jit(lambda key: Llama(CFG, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    made = jax.jit(lambda key: Llama(CFG, method).init(key, one, TokenPositions.whole(1, 8), 8)["params"])(
+        jax.random.key(0)
+    )
     own = jax.tree.map(lambda x: 0.02 * jax.random.normal(jax.random.key(1), x.shape), made.get("method", {}))
     wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
     return wide | ({"method": own} if own else {})
 
 
 def examinee(method, mesh=None, budget=512, **changes):
-    place = sharding.OnMesh() if mesh else Llama(CFG).place
+    place = sharding.MeshPlacement() if mesh else Llama(CFG).placement
     params = params_of(method)
-    model = Llama(CFG, method, softmax=Blockwise(32, 32), place=place)
-    return Examinee(model, sharding.put(params, mesh) if mesh else params, Letters(**changes), {}, mesh, budget)
+    model = Llama(CFG, method, backend=Blockwise(32, 32), placement=place)
+    return LanguageModel(
+        model, sharding.shard_params(params, mesh) if mesh else params, Letters(**changes), {}, mesh, budget
+    )
 
 
 def prompt(row, length):
@@ -65,7 +69,9 @@ def greedy(method, tokens, new, size=128):
 
     @jax.jit
     def forward(x_BT):
-        return logits(params, model.apply({"params": params}, x_BT, Tokens.whole(1, size), real, rope=rope)[0])[0]
+        return logits(params, model.apply({"params": params}, x_BT, TokenPositions.whole(1, size), real, rope=rope)[0])[
+            0
+        ]
 
     row, logprob = list(tokens), 0.0
     for _ in range(new):
@@ -137,11 +143,11 @@ def test_answers_end_where_they_should():
 def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
     """As in the study's code: what a model sees first changes what it says later."""
     method, tokens_T = SMALL["ntk_frozen"], prompt(1, 60)
-    own, sticky = examinee(method), dataclasses.replace(examinee(method), growth=growth.sticky)
+    own, sticky = examinee(method), dataclasses.replace(examinee(method), rope_length=growth.sticky)
     questions = [HowLikely(prompt(0, 150), {}), HowLikely(tokens_T, {}), HowLikely(prompt(2, 170), {})]
     rope = method.rope(CFG, 150, {}, None)
     model = Llama(CFG, method)
-    hidden, _ = model.apply({"params": params_of(method)}, tokens_T[None], Tokens.whole(1, 60), 60, rope=rope)
+    hidden, _ = model.apply({"params": params_of(method)}, tokens_T[None], TokenPositions.whole(1, 60), 60, rope=rope)
     x_TV = np.asarray(logits(params_of(method), hidden))[0, :-1]
     want = jax.nn.logsumexp(x_TV, axis=-1) - x_TV[np.arange(59), tokens_T[1:]]
     np.testing.assert_allclose(sticky(questions)[1].nll_U, want, atol=2e-5)
@@ -160,12 +166,12 @@ def test_a_plan_tells_how_many_programs_are_compiled():
     asked = [HowLikely(prompt(i % 8, 65 + i), {}) for i in range(12)] + [HowLikely(prompt(0, 150), {})]
     asked += [WhatNext(prompt(i, 70 + i), {}, 4 + i) for i in range(5)]
     plan = subject.plan(asked)
-    for program in (scoring.score_batch, begin, go_on):
+    for program in (scoring.score_batch, prefill, decode):
         program.clear_cache()
     subject(asked)
     likelihoods = {s for s in plan.shapes if s.kind == "likelihood"}
     assert scoring.score_batch._cache_size() == len(likelihoods) == 2
-    assert begin._cache_size() == go_on._cache_size() == len(plan.shapes) - len(likelihoods) == 1
+    assert prefill._cache_size() == decode._cache_size() == len(plan.shapes) - len(likelihoods) == 1
 
 
 @pytest.mark.parametrize(("name", "seq"), [("ntk_frozen", 2), ("lm_infinite", 2), ("landmark", 1)])
@@ -189,7 +195,7 @@ def test_array_names_tell_the_truth():
 
 
 def test_mistakes_are_told():
-    subject = dataclasses.replace(examinee(SMALL["base"]), limit=60)
+    subject = dataclasses.replace(examinee(SMALL["base"]), max_programs=60)
     with pytest.raises(ValueError, match="question 1 has 61 tokens with its answer, over --max_length=60"):
         subject.plan([HowLikely(prompt(0, 60), {}), WhatNext(prompt(0, 50), {}, 11)])
     with pytest.raises(ValueError, match="question 0 has token 96, but the model knows 96"):

@@ -9,22 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.branched import Branched
-from longjax.attention.core import NEVER, Scene, Tokens
-from longjax.attention.landmark.dense import Landmarks, grouped_softmax
-from longjax.attention.landmark.memory import ByChunk, LandmarkMemory, best
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.core import MASK_VALUE, AttentionMetadata, TokenPositions
+from longjax.attention.landmark.dense import LandmarkAttention, grouped_softmax
+from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, top_blocks
 from longjax.attention.rope import inv_freq, rotate
 from longjax.checkpoints.resize_vocab import grow_vocab
 from longjax.config import TINY
 from longjax.methods.landmark import InsertLandmarks, landmark
 from longjax.methods.lm_infinite import lm_infinite
-from longjax.methods.lm_infinite_topk import LookBack, lm_infinite_topk
-from longjax.methods.method import fixed
+from longjax.methods.lm_infinite_topk import TopKMiddleAttention, lm_infinite_topk
+from longjax.methods.method import fixed_rope
 from longjax.model.llama import Llama, logits
 
 B, T, N, K, H, BLOCK = 2, 45, 4, 2, 16, 8  # 5 blocks and a tail
 CFG = dataclasses.replace(TINY, dim=N * H, heads=N, kv_heads=K)
-ROPE = fixed(inv_freq(CFG))
+ROPE = fixed_rope(inv_freq(CFG))
 ROUNDING = 1e-5  # float32 sums of at most 45 terms of order 1, in different orders
 
 
@@ -34,15 +34,15 @@ def qkv(seed: int = 0) -> tuple[np.ndarray, ...]:
     return tuple(1.5 * rng.standard_normal((B, T, n, H), dtype=np.float32) for n in (N, K, K))
 
 
-def tokens(a: int = 0, b: int = T) -> Tokens:
+def tokens(a: int = 0, b: int = T) -> TokenPositions:
     """Tokens a .. b - 1 of rows that begin at 0."""
     index_BT = np.broadcast_to(np.arange(a, b, dtype=np.int32), (B, b - a))
-    return Tokens(index_BT, np.zeros_like(index_BT), index_BT.astype(np.float32), np.ones_like(index_BT, bool))
+    return TokenPositions(index_BT, np.zeros_like(index_BT), index_BT.astype(np.float32), np.ones_like(index_BT, bool))
 
 
 @functools.partial(jax.jit, static_argnames="attention")
 def run(attention, x, queries, keys, memory=None, layer=0):
-    return attention(*map(jnp.asarray, x), Scene(queries, keys, ROPE, jnp.arange(N), layer), memory)
+    return attention(*map(jnp.asarray, x), AttentionMetadata(queries, keys, ROPE, jnp.arange(N), layer), memory)
 
 
 def whole(attention, x, where=None, layer=0):
@@ -122,9 +122,9 @@ def with_memory(x, top_k: int, chunk: int) -> np.ndarray:
 def test_training_attention_and_gradients_are_the_definition(document):
     """A second document begins nowhere, in a block, at a landmark, or after one."""
     start = jnp.where(jnp.arange(T) < document, 0, document)
-    where = Tokens.at(jnp.broadcast_to(jnp.arange(T), (B, T)), jnp.broadcast_to(start, (B, T)))
+    where = TokenPositions.at(jnp.broadcast_to(jnp.arange(T), (B, T)), jnp.broadcast_to(start, (B, T)))
     x, cotangent = qkv(), qkv(9)[0]
-    ours, pull = jax.vjp(lambda *x: whole(Landmarks(BLOCK), x, where), *x)
+    ours, pull = jax.vjp(lambda *x: whole(LandmarkAttention(BLOCK), x, where), *x)
     theirs, pull_theirs = jax.vjp(lambda *x: jnp.nan_to_num(definition(x, start)), *x)
     alone = np.arange(T) == document if document == 15 else np.zeros(T, bool)  # a first token that is a landmark
     np.testing.assert_allclose(ours[:, ~alone], theirs[:, ~alone], atol=ROUNDING)
@@ -150,12 +150,12 @@ def test_weights_sum_to_one_wherever_something_is_seen():
 
 def test_without_a_landmark_it_is_full_attention():
     x = qkv()
-    full = whole(Branched(), x)
-    np.testing.assert_allclose(whole(Landmarks(T + 1), x), full, atol=ROUNDING)
+    full = whole(BranchedAttention(), x)
+    np.testing.assert_allclose(whole(LandmarkAttention(T + 1), x), full, atol=ROUNDING)
     np.testing.assert_allclose(whole(LandmarkMemory(T + 1, 2), x), full, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("attention", [Landmarks(BLOCK), LandmarkMemory(BLOCK, 2, chunk=2)])
+@pytest.mark.parametrize("attention", [LandmarkAttention(BLOCK), LandmarkMemory(BLOCK, 2, chunk=2)])
 def test_the_future_and_landmark_values_have_no_gradient(attention):
     x, t = qkv(), 29
     _, dk, dv = jax.grad(lambda x: jnp.sum(whole(attention, x)[:, t] ** 2))(x)
@@ -166,7 +166,7 @@ def test_the_future_and_landmark_values_have_no_gradient(attention):
     assert jnp.abs(dv[:, t]).min() > 0
 
 
-@pytest.mark.parametrize("attention", [Landmarks(BLOCK), LandmarkMemory(BLOCK, 2)])
+@pytest.mark.parametrize("attention", [LandmarkAttention(BLOCK), LandmarkMemory(BLOCK, 2)])
 def test_a_slice_of_the_queries_gives_a_slice_of_the_result(attention):
     x = qkv()
     part = run(attention, (x[0][:, 20:36], *x[1:]), tokens(20, 36), tokens())[0]
@@ -185,7 +185,7 @@ def test_memory_is_the_authors_rule(top_k, chunk):
 
 def test_all_blocks_opened_is_the_attention_of_training():
     x = qkv()
-    training = whole(Landmarks(BLOCK), x)
+    training = whole(LandmarkAttention(BLOCK), x)
     for memory in (
         LandmarkMemory(BLOCK, T // BLOCK),
         LandmarkMemory(BLOCK, 1, chunk=9),
@@ -207,36 +207,36 @@ def test_padded_rows_are_as_if_alone():
     """Two rows of different lengths: a prompt with padding on the right, then one token each at its own place."""
     x, memory, lengths = qkv(), LandmarkMemory(BLOCK, 2), np.array([31, 18])
     alone = whole(memory, x)
-    store = memory.empty(CFG, B, T)
+    store = memory.init_cache(CFG, B, T)
     index_BT = jnp.broadcast_to(jnp.arange(33), (B, 33))
-    where = Tokens.at(index_BT, real_BT=index_BT < lengths[:, None])
+    where = TokenPositions.at(index_BT, real_BT=index_BT < lengths[:, None])
     out, store = run(memory, tuple(y[:, :33] for y in x), where, where, store)
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(out[row, :length], alone[row, :length], atol=ROUNDING)
     for step in range(14):
         at = lengths + step
-        token, where = tuple(y[np.arange(B), at][:, None] for y in x), Tokens.at(jnp.asarray(at)[:, None])
+        token, where = tuple(y[np.arange(B), at][:, None] for y in x), TokenPositions.at(jnp.asarray(at)[:, None])
         out, store = run(memory, token, where, where, store)
         np.testing.assert_allclose(out[:, 0], alone[np.arange(B), at], atol=ROUNDING)
 
 
 def test_a_chunk_chooses_together():
-    x, each_call = qkv(), LandmarkMemory(BLOCK, 2, ByChunk(), chunk=None)
+    x, each_call = qkv(), LandmarkMemory(BLOCK, 2, PerChunk(), chunk=None)
     calls = in_calls(each_call, x, [0, 16, 32, T])
     assert np.abs(calls - whole(LandmarkMemory(BLOCK, 2, chunk=2), x)).max() > 0.1
-    aligned = LandmarkMemory(BLOCK, 2, ByChunk(), chunk=2)  # chunks inside one call are the calls of a chunk each
+    aligned = LandmarkMemory(BLOCK, 2, PerChunk(), chunk=2)  # chunks inside one call are the calls of a chunk each
     np.testing.assert_allclose(whole(aligned, x), calls, atol=ROUNDING)
     steps = in_calls(each_call, x, [*range(T + 1)])  # a chunk of one token chooses as that token does
     np.testing.assert_allclose(steps, whole(LandmarkMemory(BLOCK, 2), x), atol=ROUNDING)
 
 
 def test_best_takes_the_earliest_of_equals_and_nothing_forbidden():
-    score = jnp.array([[1.0, 3.0, 3.0, 3.0], [NEVER, 0.0, NEVER, NEVER], [NEVER] * 4])[None, None]
-    assert best(score, 2)[0, 0].tolist() == [[1, 2], [1, -1], [-1, -1]]
-    assert best(score, 9).shape[-1] == 4
+    score = jnp.array([[1.0, 3.0, 3.0, 3.0], [MASK_VALUE, 0.0, MASK_VALUE, MASK_VALUE], [MASK_VALUE] * 4])[None, None]
+    assert top_blocks(score, 2)[0, 0].tolist() == [[1, 2], [1, -1], [-1, -1]]
+    assert top_blocks(score, 9).shape[-1] == 4
 
 
-@pytest.mark.parametrize("attention", [Landmarks(BLOCK), LandmarkMemory(BLOCK, 2)])
+@pytest.mark.parametrize("attention", [LandmarkAttention(BLOCK), LandmarkMemory(BLOCK, 2)])
 def test_bfloat16_stays_bfloat16(attention):
     x = tuple(y.astype(jnp.bfloat16) for y in qkv())
     out, wide = whole(attention, x), whole(attention, tuple(y.astype(jnp.float32) for y in x))
@@ -257,7 +257,7 @@ def test_a_model_decodes_what_it_sees_in_one_pass():
         return logits(params, hidden), memory
 
     once, _ = call(model, ids, tokens())
-    memory, outs = model.empty_memory(B, T, T), []
+    memory, outs = model.init_cache(B, T, T), []
     for a, b in [(0, 30), *((t, t + 1) for t in range(30, T))]:
         out, memory = call(model, ids[:, a:b], tokens(a, b), memory)
         outs.append(np.asarray(out))
@@ -332,7 +332,7 @@ def looks_back(x, top_k: int, i: int) -> np.ndarray:
     return out
 
 
-def look_back(top_k: int) -> LookBack:
+def look_back(top_k: int) -> TopKMiddleAttention:
     return lm_infinite_topk(WINDOW, FIRST, None, top_k, INSERT_AT, from_layer=1).attention(CFG, T)
 
 
@@ -358,6 +358,6 @@ def test_every_decoded_token_looks_back():
 def test_the_last_query_of_a_padded_row_is_its_last_real_one():
     x, lengths = qkv(), np.array([44, 31])
     index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-    out = whole(look_back(4), x, Tokens.at(index_BT, real_BT=index_BT < lengths[:, None]), layer=1)
+    out = whole(look_back(4), x, TokenPositions.at(index_BT, real_BT=index_BT < lengths[:, None]), layer=1)
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(out[row, length - 1], looks_back(x, 4, length - 1)[row], atol=ROUNDING)

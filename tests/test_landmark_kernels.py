@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.backends import best as best_softmax
+from longjax.attention.backends import default_backend as best_softmax
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Dense, Scene, Tokens
+from longjax.attention.core import AttentionMetadata, Dense, TokenPositions
 from longjax.attention.fused import Fused
 from longjax.attention.kernels.cudnn import Cudnn
 from longjax.attention.kernels.triton import Triton
-from longjax.attention.kernels.triton_decode import Decode
-from longjax.attention.kernels.triton_landmark import Opening
+from longjax.attention.kernels.triton_decode import TritonDecode
+from longjax.attention.kernels.triton_landmark import TritonLandmark
 from longjax.attention.kv_cache import in_layer
 from longjax.attention.landmark import block_kernels as landmark_kernels
-from longjax.attention.landmark.block_kernels import ByKernel, way_of
-from longjax.attention.landmark.blocks import Asked, Blocks, Copies
-from longjax.attention.landmark.memory import ByChunk, LandmarkMemory
+from longjax.attention.landmark.block_kernels import KernelBlocks, block_attention_for
+from longjax.attention.landmark.blocks import Blocks, ChunkQueries, GatheredBlocks
+from longjax.attention.landmark.memory import LandmarkMemory, PerChunk
 from longjax.config import ModelConfig
 from longjax.methods.method import plain_rope
 from shape_names import checked
@@ -30,9 +30,11 @@ KERNEL = Triton(interpret=True)
 ROUNDING = 1e-5  # float32 sums of values of order 1, in another order
 
 
-def scene(where: Tokens, softmax, heads: int) -> Scene:
+def scene(where: TokenPositions, softmax, heads: int) -> AttentionMetadata:
     cfg = ModelConfig(dim=heads * H, heads=heads, kv_heads=heads, trained_len=64)
-    return Scene(where, where, plain_rope(cfg, T, {}, None), np.arange(heads, dtype=np.int32), softmax=softmax)
+    return AttentionMetadata(
+        where, where, plain_rope(cfg, T, {}, None), np.arange(heads, dtype=np.int32), backend=softmax
+    )
 
 
 def qkv(heads: int, kv_heads: int, seed: int = 0, dtype=np.float32) -> tuple[jax.Array, ...]:
@@ -45,16 +47,16 @@ def run(attention, softmax, x, where, memory=None):
     return attention(*x, scene(where, softmax, x[0].shape[2]), memory)
 
 
-def documents() -> Tokens:
+def documents() -> TokenPositions:
     """Documents that begin in a block, at a landmark, and behind one; the second row ends in padding."""
     begins = np.zeros((B, T), np.int32)
     begins[0, [31, 95, 100]], begins[1, [48, 49]] = (31, 95, 100), (48, 49)
     index_BT = np.broadcast_to(np.arange(T, dtype=np.int32), (B, T))
     real_BT = index_BT < np.array([[T], [140]])
-    return Tokens.at(index_BT, jnp.asarray(np.maximum.accumulate(begins, axis=1)), jnp.asarray(real_BT))
+    return TokenPositions.at(index_BT, jnp.asarray(np.maximum.accumulate(begins, axis=1)), jnp.asarray(real_BT))
 
 
-WHERE = {"whole": Tokens.whole(B, T), "documents": documents()}
+WHERE = {"whole": TokenPositions.whole(B, T), "documents": documents()}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ WHERE = {"whole": Tokens.whole(B, T), "documents": documents()}
         (LandmarkMemory(BLOCK, 3), 4, 2, "whole"),
         (LandmarkMemory(BLOCK, 3, chunk=2), 4, 1, "documents"),
         (LandmarkMemory(BLOCK, 1, chunk=None), 2, 2, "documents"),
-        (LandmarkMemory(BLOCK, 2, ByChunk(), chunk=2), 2, 1, "whole"),
+        (LandmarkMemory(BLOCK, 2, PerChunk(), chunk=2), 2, 1, "whole"),
         (LandmarkMemory(BLOCK, 20), 2, 2, "documents"),  # more than there are
     ],
 )
@@ -78,15 +80,15 @@ def test_calls_read_their_layer_of_the_cache():
     """Three calls, of which the second ends in padding and the last is a token, in the second of three layers."""
     attention, x = LandmarkMemory(BLOCK, 2), qkv(4, 2)
     cfg = ModelConfig(dim=4 * H, heads=4, kv_heads=2, dtype="float32")
-    one = attention.empty(cfg, B, T)
+    one = attention.init_cache(cfg, B, T)
     memory = in_layer(jax.tree.map(lambda y: jnp.broadcast_to(y, (3, *y.shape)), one), jnp.int32(1))
     length_B1 = np.array([[140], [121]])
     for a, b in itertools.pairwise([0, 40, 140]):
         index_BT = np.broadcast_to(np.arange(a, b, dtype=np.int32), (B, b - a))
-        where = Tokens.at(index_BT, real_BT=jnp.asarray(index_BT < length_B1))
+        where = TokenPositions.at(index_BT, real_BT=jnp.asarray(index_BT < length_B1))
         memory = same_calls(attention, tuple(y[:, a:b] for y in x), where, memory)
     last = tuple(y[np.arange(B), length_B1[:, 0]][:, None] for y in x)
-    same_calls(attention, last, Tokens.at(jnp.asarray(length_B1)), memory)
+    same_calls(attention, last, TokenPositions.at(jnp.asarray(length_B1)), memory)
 
 
 def same_calls(attention, x, where, memory):
@@ -98,8 +100,8 @@ def same_calls(attention, x, where, memory):
 def blocks_and_queries(x, where, past_B1):
     """-> of keys that are not rotated."""
     memory = LandmarkMemory(BLOCK, 1)
-    store = memory.fresh(x[1]).write(x[1], x[2], where)
-    return Asked(x[0], where, jnp.broadcast_to(past_B1, where.index_BT.shape)), Blocks.of(store, BLOCK)
+    store = memory.new_cache(x[1]).write(x[1], x[2], where)
+    return ChunkQueries(x[0], where, jnp.broadcast_to(past_B1, where.index_BT.shape)), Blocks.of(store, BLOCK)
 
 
 @pytest.mark.parametrize("top_k", [1, 4])
@@ -109,8 +111,10 @@ def test_equal_scores_choose_the_earliest(top_k):
     alike = k.at[:, BLOCK - 1 :: BLOCK].set(k[:, :1])
     asked, blocks = blocks_and_queries((q, alike, v), WHERE["whole"], WHERE["whole"].index_BT // BLOCK)
     rope = plain_rope(ModelConfig(dim=2 * H, heads=2, kv_heads=1), T, {}, None)
-    found = jax.jit(lambda *x: ByKernel(Opening(block_x=16, interpret=True)).choose(*x, top_k))(asked, blocks, rope)
-    wanted = jax.jit(lambda *x: Copies().choose(*x, top_k))(asked, blocks, rope)
+    found = jax.jit(lambda *x: KernelBlocks(TritonLandmark(block_x=16, interpret=True)).choose(*x, top_k))(
+        asked, blocks, rope
+    )
+    wanted = jax.jit(lambda *x: GatheredBlocks().choose(*x, top_k))(asked, blocks, rope)
     np.testing.assert_array_equal(found, wanted)
     far = 9 - top_k  # of the last query
     assert top_k == 1 or len(np.intersect1d(wanted[:, -1], np.arange(far))) > 1, "several far ones are chosen"
@@ -154,12 +158,16 @@ def test_kernels_go_with_their_softmax(monkeypatch):
     said = []
     monkeypatch.setattr(landmark_kernels, "say_once", lambda why, otherwise: said.append(why))
     q_BTNH = qkv(2, 2)[0]
-    for softmax in (Dense(), Blockwise(), Decode(), Fused(Cudnn()), best_softmax()):
-        assert way_of(softmax, q_BTNH, BLOCK) == Copies()
+    for softmax in (Dense(), Blockwise(), TritonDecode(), Fused(Cudnn()), best_softmax()):
+        assert block_attention_for(softmax, q_BTNH, BLOCK) == GatheredBlocks()
     for softmax in (KERNEL, Fused(Cudnn(), KERNEL)):
-        assert way_of(softmax, q_BTNH, BLOCK) == ByKernel(Opening(interpret=True))
+        assert block_attention_for(softmax, q_BTNH, BLOCK) == KernelBlocks(TritonLandmark(interpret=True))
     assert not said
-    assert way_of(KERNEL, q_BTNH[..., :12], BLOCK) == way_of(KERNEL, q_BTNH, 24) == Copies()
+    assert (
+        block_attention_for(KERNEL, q_BTNH[..., :12], BLOCK)
+        == block_attention_for(KERNEL, q_BTNH, 24)
+        == GatheredBlocks()
+    )
     assert said == ["Landmark's heads of width 12", "Landmark's blocks of 24 tokens"]
 
 
@@ -167,8 +175,10 @@ def test_kernels_go_with_their_softmax(monkeypatch):
 def test_lowers_for_cuda_without_a_gpu(width, block, dtype):
     """Triton takes less than the interpreter does."""
     x = [jax.ShapeDtypeStruct((1, 300, n, width), dtype) for n in (4, 2, 2)]
-    cfg, where = ModelConfig(dim=4 * width, heads=4, kv_heads=2), Tokens.whole(1, 300)
-    here = Scene(where, where, plain_rope(cfg, 300, {}, None), np.arange(4, dtype=np.int32), softmax=Triton())
+    cfg, where = ModelConfig(dim=4 * width, heads=4, kv_heads=2), TokenPositions.whole(1, 300)
+    here = AttentionMetadata(
+        where, where, plain_rope(cfg, 300, {}, None), np.arange(4, dtype=np.int32), backend=Triton()
+    )
     device = jax.sharding.AbstractDevice("NVIDIA H200", 132, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), (jax.sharding.AxisType.Auto,), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):

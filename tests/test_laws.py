@@ -11,12 +11,12 @@ import pytest
 
 from longjax import sharding
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Dense, Tokens
+from longjax.attention.core import Dense, TokenPositions
 from longjax.config import TINY
 from longjax.methods import METHODS
-from longjax.methods.method import everything, nothing, plain_rope
+from longjax.methods.method import all_trainable, no_params, plain_rope
 from longjax.model.llama import Llama, logits
-from longjax.training.train_step import Recipe, new_state, train_step
+from longjax.training.train_step import Recipe, init_train_state, train_step
 from shape_names import checked
 from small import ALL, SMALL, T
 
@@ -30,10 +30,10 @@ OF_ITS_OWN = [name for name in ALL if ALL[name].attention_train]  # all others t
 
 def program(method):
     """-> what the operations of a method's program follow from: all but the numbers that are its frequencies."""
-    if method.own is nothing:  # else its frequencies are computed in the program
+    if method.own is no_params:  # else its frequencies are computed in the program
         rope = method.rope(CFG, T, {}, None)
         kind = jax.tree.structure(rope), rope.inv_freq_R.shape, rope.scale == 1, rope.query_scale == 1
-        return dataclasses.replace(method, rope=plain_rope, trainable=everything), kind
+        return dataclasses.replace(method, rope=plain_rope, trainable=all_trainable), kind
     return method
 
 
@@ -46,14 +46,16 @@ every_attention = pytest.mark.parametrize(
 
 def params(method, cfg=CFG):
     """New arrays every time: a training step gives its own away."""
-    return jax.tree.map(jnp.array, made(dataclasses.replace(method, trainable=everything), cfg))
+    return jax.tree.map(jnp.array, made(dataclasses.replace(method, trainable=all_trainable), cfg))
 
 
 @functools.cache
 def made(method, cfg):
     """Queries and keys wide enough that attention is far from uniform; the method's own parameters are not zero."""
     one = jnp.zeros((1, 8), jnp.int32)
-    new = jax.jit(lambda key: Llama(cfg, method).init(key, one, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    new = jax.jit(lambda key: Llama(cfg, method).init(key, one, TokenPositions.whole(1, 8), 8)["params"])(
+        jax.random.key(0)
+    )
     keys = iter(jax.random.split(jax.random.key(1), 100))
     own = jax.tree.map(lambda x: 0.1 * jax.random.normal(next(keys), x.shape), new.get("method", {}))
     wide = {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in new.items()}
@@ -69,17 +71,19 @@ def test_one_token_at_a_time_is_one_pass(name):
     """Chunks of a prefill, then single tokens; the rows of a padded batch have different true lengths."""
     model, p = Llama(CFG, ALL[name]), params(ALL[name])
     run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
-    whole, _ = run(p, TOKENS, Tokens.whole(B, T), None)
+    whole, _ = run(p, TOKENS, TokenPositions.whole(B, T), None)
     ends_B = np.array([40, 33])  # of the prompts
-    memory, got = model.empty_memory(B, T, T), np.zeros(whole.shape, np.float32)
+    memory, got = model.init_cache(B, T, T), np.zeros(whole.shape, np.float32)
     for start, stop in ((0, 21), (21, 42)):  # of one size, so that they are one program
         index_BT = np.broadcast_to(np.arange(start, stop, dtype=np.int32), (B, stop - start))
-        where = Tokens.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
+        where = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
         hidden, memory = run(p, TOKENS[:, start:stop], where, memory)
         got[:, start:stop] = hidden
     for n in range(12):
         at_B = ends_B + n
-        hidden, memory = run(p, TOKENS[np.arange(B), at_B][:, None], Tokens.at(jnp.asarray(at_B)[:, None]), memory)
+        hidden, memory = run(
+            p, TOKENS[np.arange(B), at_B][:, None], TokenPositions.at(jnp.asarray(at_B)[:, None]), memory
+        )
         got[np.arange(B), at_B] = hidden[:, 0]
     for b in range(B):  # 3e-5: fp32 sums in another order, on values of magnitude about 3
         np.testing.assert_allclose(got[b, : ends_B[b] + 12], whole[b, : ends_B[b] + 12], atol=3e-5)
@@ -91,7 +95,7 @@ def test_the_future_has_no_influence(name, train):
     distinct = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (1, T))  # each token once, so embeddings are positions
 
     def one_output(embed_VD):
-        hidden, _ = model.apply({"params": p | {"embed_VD": embed_VD}}, distinct, Tokens.whole(1, T), T)
+        hidden, _ = model.apply({"params": p | {"embed_VD": embed_VD}}, distinct, TokenPositions.whole(1, T), T)
         return hidden[0, at].sum()
 
     influence_V = jnp.abs(jax.jit(jax.grad(one_output))(p["embed_VD"])).sum(-1)
@@ -105,8 +109,8 @@ def test_blockwise_is_dense(name, train):
     p = params(ALL[name])
 
     def loss(p, softmax):
-        model = Llama(CFG, ALL[name], train=train, softmax=softmax)
-        hidden, _ = model.apply({"params": p}, TOKENS, Tokens.whole(B, T), T)
+        model = Llama(CFG, ALL[name], train=train, backend=softmax)
+        hidden, _ = model.apply({"params": p}, TOKENS, TokenPositions.whole(B, T), T)
         return (logits(p, hidden) ** 2).mean()
 
     both = jax.jit(jax.value_and_grad(loss), static_argnums=1)
@@ -119,8 +123,8 @@ def test_blockwise_is_dense(name, train):
 
 
 def three_steps(method, mesh, micro_rows=None):
-    recipe = Recipe(learning_rate=1e-4, warmup=1, ema=0.9, micro_rows=micro_rows)
-    model = Llama(CFG, method, train=True, place=sharding.OnMesh() if mesh else Llama.place)
+    recipe = Recipe(learning_rate=1e-4, warmup=1, ema_decay=0.9, micro_batch_size=micro_rows)
+    model = Llama(CFG, method, train=True, placement=sharding.MeshPlacement() if mesh else Llama.placement)
     rng = np.random.default_rng(1)
     tokens_BS = rng.integers(0, CFG.vocab, (4, T + 1)).astype(np.int32)
     batch = {
@@ -130,8 +134,8 @@ def three_steps(method, mesh, micro_rows=None):
     }  # fmt: skip
     p = params(method)
     if mesh:
-        p, batch = sharding.put(p, mesh), sharding.place_batch(batch, mesh)
-    state, numbers = new_state(model, recipe, p), []
+        p, batch = sharding.shard_params(p, mesh), sharding.place_batch(batch, mesh)
+    state, numbers = init_train_state(model, recipe, p), []
     for _ in range(3):
         state, metrics = train_step(model, recipe, state, batch)
         numbers.append((float(metrics["loss"]), float(metrics["grad_norm"])))
@@ -170,9 +174,9 @@ def test_weights_may_be_copied_as_well_as_split():
 def test_array_names_tell_the_truth(name):
     model, p = Llama(CFG, ALL[name]), params(ALL[name])
     with checked("/longjax/"):
-        model.apply({"params": p}, TOKENS, Tokens.whole(B, T), T, model.empty_memory(B, T, T))
+        model.apply({"params": p}, TOKENS, TokenPositions.whole(B, T), T, model.init_cache(B, T, T))
         dataclasses.replace(model, train=True).apply(
-            {"params": p}, TOKENS, Tokens.whole(B, T), T, key=jax.random.key(0)
+            {"params": p}, TOKENS, TokenPositions.whole(B, T), T, key=jax.random.key(0)
         )
 
 

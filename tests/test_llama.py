@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.checkpoints.param_mapping import from_hf, to_hf
 from longjax.config import LLAMA2_7B, TINY
 from longjax.inference.score import Scorer
@@ -24,13 +24,13 @@ TOKENS = np.random.default_rng(0).integers(0, TINY.vocab, (2, T)).astype(np.int3
 def random_params(method=Method(), cfg=TINY):
     """Queries and keys wide enough that attention is far from uniform."""
     model = Llama(cfg, method)
-    params = jax.jit(lambda key: model.init(key, jnp.zeros((1, 8), jnp.int32), Tokens.whole(1, 8), 8)["params"])
+    params = jax.jit(lambda key: model.init(key, jnp.zeros((1, 8), jnp.int32), TokenPositions.whole(1, 8), 8)["params"])
     return {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in params(jax.random.key(0)).items()}
 
 
 def forward(params, method, tokens=TOKENS, cfg=TINY):
     B, T = tokens.shape
-    run = jax.jit(lambda p, x: logits(p, Llama(cfg, method).apply({"params": p}, x, Tokens.whole(B, T), T)[0]))
+    run = jax.jit(lambda p, x: logits(p, Llama(cfg, method).apply({"params": p}, x, TokenPositions.whole(B, T), T)[0]))
     return np.asarray(run(params, tokens))
 
 
@@ -88,7 +88,9 @@ def test_a_missing_or_misshapen_tensor_is_named():
 
 def test_llama2_7b_has_its_known_size():
     one = jnp.zeros((1, 8), jnp.int32)
-    shapes = jax.eval_shape(lambda key: Llama(LLAMA2_7B).init(key, one, Tokens.whole(1, 8), 8), jax.random.key(0))
+    shapes = jax.eval_shape(
+        lambda key: Llama(LLAMA2_7B).init(key, one, TokenPositions.whole(1, 8), 8), jax.random.key(0)
+    )
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == 6_738_415_616
 
 
@@ -122,7 +124,7 @@ def test_array_names_tell_the_truth():
     method = Method()
     with checked("/longjax/") as seen:
         model = Llama(TINY, method)
-        model.apply({"params": random_params()}, TOKENS, Tokens.whole(2, T), T)
+        model.apply({"params": random_params()}, TOKENS, TokenPositions.whole(2, T), T)
     assert len(seen) > 20
 
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.checkpoints.param_mapping import to_hf
 from longjax.config import LLAMA2_7B, TINY
 from longjax.methods.longlora import longlora, lora_embedding_norm
 from longjax.methods.lora import AXES, Lora, LoraInit, merge, weight_name
 from longjax.methods.method import Method
-from longjax.model.llama import Llama, layer_shapes, outer_shapes
+from longjax.model.llama import Llama, global_shapes, layer_shapes
 
 ALL = Lora(rank=4, alpha=2.0, names=tuple(AXES))
 
@@ -22,8 +22,8 @@ merged_with_all = jax.jit(functools.partial(merge, lora=ALL))
 
 @functools.cache
 def fresh():
-    model, tokens = Llama(TINY, Method(own=LoraInit(ALL), adapt=ALL)), jnp.zeros((1, 8), jnp.int32)
-    return jax.jit(lambda key: model.init(key, tokens, Tokens.whole(1, 8), 8)["params"])(jax.random.key(0))
+    model, tokens = Llama(TINY, Method(init_params=LoraInit(ALL), adapt=ALL)), jnp.zeros((1, 8), jnp.int32)
+    return jax.jit(lambda key: model.init(key, tokens, TokenPositions.whole(1, 8), 8)["params"])(jax.random.key(0))
 
 
 def adapted(fill=None):
@@ -65,9 +65,9 @@ def test_a_base_in_bfloat16_is_added_to_in_float32():
 
 def test_what_longlora_trains():
     """7B: 8.4 M in adapters, 131 M in the embedding, 0.27 M in norms; the output layer is frozen."""
-    own = jax.eval_shape(lambda: longlora().own(jax.random.key(0), LLAMA2_7B))["layers"]
+    own = jax.eval_shape(lambda: longlora().init_params(jax.random.key(0), LLAMA2_7B))["layers"]
     sizes = {f"method/layers/{name}": x.size for name, x in own.items()}
-    sizes |= {name: int(np.prod(shape)) for name, shape in outer_shapes(LLAMA2_7B).items()}
+    sizes |= {name: int(np.prod(shape)) for name, shape in global_shapes(LLAMA2_7B).items()}
     sizes |= {name: LLAMA2_7B.layers * int(np.prod(shape)) for name, shape in layer_shapes(LLAMA2_7B).items()}
     trained = {name: size for name, size in sizes.items() if lora_embedding_norm(name)}
     assert sum(size for name, size in trained.items() if "lora" in name) == 32 * 4 * 2 * 8 * 4096

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.core import Dense, Tokens
+from longjax.attention.core import Dense, TokenPositions
 from longjax.methods import Method
 from longjax.model.llama import Llama
 from test_laws import CFG, TOKENS, B, T, params
@@ -26,15 +26,15 @@ class SameParity:
 @dataclasses.dataclass(frozen=True)
 class Dilated:
     def __call__(self, cfg, length):
-        return Branched((Branch(mask=SameParity()),))
+        return BranchedAttention((Branch(mask=SameParity()),))
 
 
 METHOD = Method(attention=Dilated())
 
 
 def hidden(softmax, tokens=TOKENS):
-    model = Llama(CFG, METHOD, softmax=softmax)
-    run = jax.jit(lambda p, x: model.apply({"params": p}, x, Tokens.whole(*x.shape), T)[0])
+    model = Llama(CFG, METHOD, backend=softmax)
+    run = jax.jit(lambda p, x: model.apply({"params": p}, x, TokenPositions.whole(*x.shape), T)[0])
     return np.asarray(run(params(METHOD), tokens))
 
 
@@ -57,9 +57,9 @@ def test_all_back_ends_agree():
 def test_the_cache_knows_the_mask():
     model, p = Llama(CFG, METHOD), params(METHOD)
     run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
-    memory, got = model.empty_memory(B, T, T), []
+    memory, got = model.init_cache(B, T, T), []
     for start, stop in ((0, 41), (41, T)):
         index_BT = np.broadcast_to(np.arange(start, stop), (B, stop - start))
-        out, memory = run(p, TOKENS[:, start:stop], Tokens.at(jax.numpy.asarray(index_BT)), memory)
+        out, memory = run(p, TOKENS[:, start:stop], TokenPositions.at(jax.numpy.asarray(index_BT)), memory)
         got.append(out)
     np.testing.assert_allclose(np.concatenate(got, axis=1), hidden(Dense()), atol=3e-5)

@@ -9,13 +9,13 @@ import pytest
 
 from longjax import sharding
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Dense, Tokens
+from longjax.attention.core import Dense, TokenPositions
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.methods import Method
 from longjax.model.llama import Llama
 from longjax.training import memory_estimate as memory
 from longjax.training.remat import REMAT
-from longjax.training.train_step import Recipe, new_state, train_step
+from longjax.training.train_step import Recipe, init_train_state, train_step
 from small import SMALL
 
 EVERYTHING = jax.checkpoint_policies.everything_saveable
@@ -29,7 +29,7 @@ def shapes(model, mesh=None):
 
     def init():
         one = jnp.zeros((1, 8), jnp.int32)
-        return Llama(model.cfg, model.method).init(jax.random.key(0), one, Tokens.whole(1, 8), 8)["params"]
+        return Llama(model.cfg, model.method).init(jax.random.key(0), one, TokenPositions.whole(1, 8), 8)["params"]
 
     params = jax.eval_shape(init)
     if mesh is None:
@@ -40,7 +40,7 @@ def shapes(model, mesh=None):
 
 def traced(model, recipe, rows, length, mesh=None):
     """-> a step, its state and its batch, as shapes."""
-    state = jax.eval_shape(lambda p: new_state(model, recipe, p), shapes(model, mesh))
+    state = jax.eval_shape(lambda p: init_train_state(model, recipe, p), shapes(model, mesh))
     where = mesh and jax.NamedSharding(mesh, sharding.TOKENS_BT)
     ids, weights = (jax.ShapeDtypeStruct((rows, length), t, sharding=where) for t in (jnp.int32, jnp.float32))
     batch = {"tokens_BT": ids, "targets_BT": ids, "index_BT": ids, "weights_BT": weights}
@@ -63,7 +63,10 @@ def on(axes):
     ids=["tiny", "mini", "mid", "blockwise"],
 )
 def test_estimate_is_near_what_the_compiler_says(cfg, softmax, rows, micro_rows, length, keep):
-    model, recipe = Llama(cfg, train=True, softmax=softmax, keep=keep), Recipe(rows=rows, micro_rows=micro_rows)
+    model, recipe = (
+        Llama(cfg, train=True, backend=softmax, remat_policy=keep),
+        Recipe(batch_size=rows, micro_batch_size=micro_rows),
+    )
     step, state, batch = traced(model, recipe, rows, length)
     found = memory.estimate(step, state, batch)
     compiled = memory.compiled_bytes(step.lower().compile())
@@ -71,7 +74,7 @@ def test_estimate_is_near_what_the_compiler_says(cfg, softmax, rows, micro_rows,
 
 
 def test_blockwise_memory_is_linear_in_length():
-    model, recipe = Llama(TINY, train=True, softmax=Blockwise(128, 128)), Recipe(rows=1)
+    model, recipe = Llama(TINY, train=True, backend=Blockwise(128, 128)), Recipe(batch_size=1)
     short, long = (memory.compiled_bytes(traced(model, recipe, 1, T)[0].lower().compile()) for T in (1024, 4096))
     assert long < 4.5 * short  # 16 times for whatever is kept of every pair of tiles
 
@@ -80,10 +83,13 @@ def test_state_and_batch_are_exact():
     mesh = sharding.make_mesh(data=1, fsdp=4, model=2)
     cfg = dataclasses.replace(TINY, vocab=96)
     for method in (Method(), SMALL["longlora"]):
-        model, recipe = Llama(cfg, method, train=True, place=sharding.OnMesh()), Recipe(rows=8)
+        model, recipe = Llama(cfg, method, train=True, placement=sharding.MeshPlacement()), Recipe(batch_size=8)
         with jax.set_mesh(mesh):
             zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes(model))
-            state, rows = new_state(model, recipe, sharding.put(zeros, mesh)), np.zeros((8, 64), np.int32)
+            state, rows = (
+                init_train_state(model, recipe, sharding.shard_params(zeros, mesh)),
+                np.zeros((8, 64), np.int32),
+            )
             batch = dict.fromkeys(("tokens_BT", "targets_BT", "index_BT"), rows) | {"weights_BT": rows.astype("f")}
             batch = sharding.place_batch(batch, mesh)
             found = memory.estimate(train_step.trace(model, recipe, state, batch), state, batch)
@@ -103,9 +109,9 @@ def test_state_and_batch_are_exact():
 def test_llama2_7b(fsdp, gigabytes):
     """6.74e9 parameters in float32: 27.0 GB, and as much for each moment, the average and the gradient's sum."""
     mesh = on({"data": 1, "fsdp": fsdp, "seq": 1, "model": 1})
-    model = Llama(LLAMA2_7B, train=True, place=sharding.OnMesh())
+    model = Llama(LLAMA2_7B, train=True, placement=sharding.MeshPlacement())
     with jax.sharding.use_abstract_mesh(mesh):
-        found = memory.estimate(*traced(model, Recipe(rows=2 * fsdp, micro_rows=fsdp), 2 * fsdp, 512, mesh))
+        found = memory.estimate(*traced(model, Recipe(batch_size=2 * fsdp, micro_batch_size=fsdp), 2 * fsdp, 512, mesh))
     assert found.parameters * fsdp / GB == pytest.approx(26.95, abs=0.02)  # norms are not split
     assert found.average == found.parameters
     assert found.moments == pytest.approx(2 * found.parameters, rel=1e-6)  # and two counters
@@ -117,9 +123,9 @@ def test_llama2_7b(fsdp, gigabytes):
 
 def test_remat_and_slices_bound_what_grows():
     """Without remat every layer keeps its work; with it the residual stream only. The logits are never whole."""
-    recipe, found = Recipe(rows=1), {}
+    recipe, found = Recipe(batch_size=1), {}
     for name, keep in REMAT.items():
-        found[name] = memory.estimate(*traced(Llama(MID, train=True, keep=keep), recipe, 1, 1024))
+        found[name] = memory.estimate(*traced(Llama(MID, train=True, remat_policy=keep), recipe, 1, 1024))
     stream = MID.layers * 1024 * MID.dim * 4
     assert found["full"].kept < 1.6 * stream
     assert found["offload"].kept < 1.6 * stream  # what dots keeps is in the host's memory
@@ -130,13 +136,13 @@ def test_remat_and_slices_bound_what_grows():
 
 def test_table():
     GiB = 2**30
-    found = memory.Memory(4 * GiB, 8 * GiB, 4 * GiB, 0, 4 * GiB, 2 * GiB, 3 * GiB)
-    said = memory.table(found, compiled=26 * GiB, limit=30 * GiB)
+    found = memory.MemoryEstimate(4 * GiB, 8 * GiB, 4 * GiB, 0, 4 * GiB, 2 * GiB, 3 * GiB)
+    said = memory.memory_table(found, compiled=26 * GiB, limit=30 * GiB)
     assert said.splitlines()[1].split() == ["parameters", "4.00"]
     assert "estimate                     25.00" in said
     assert "compiled                     26.00" in said
     assert said.endswith("30.00  it fits, with up to 2.0 times the rows at a time")
-    assert memory.table(found, limit=22 * GiB).endswith("does not fit: with 0.4 of the rows at a time it would")
-    assert "however few rows" in memory.table(found, limit=20 * GiB)
-    assert len(memory.table(found).splitlines()) == 9
+    assert memory.memory_table(found, limit=22 * GiB).endswith("does not fit: with 0.4 of the rows at a time it would")
+    assert "however few rows" in memory.memory_table(found, limit=20 * GiB)
+    assert len(memory.memory_table(found).splitlines()) == 9
     assert memory.limit_bytes(jax.devices()[0]) is None

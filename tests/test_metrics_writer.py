@@ -13,26 +13,26 @@ import pytest
 from longjax import sharding
 from longjax.training import metrics_writer as logs
 from longjax.training import position_loss as buckets
-from longjax.training.throughput import Meter, peak_memory
+from longjax.training.throughput import ThroughputMeter, peak_memory
 
 
 def run(folder, first, last, **more):
-    with logs.Log(folder, resume_at=first, **more) as log:
+    with logs.MetricsWriter(folder, resume_at=first, **more) as log:
         for step in range(first, last):
             log(step, {"loss": 1 / (step + 3), "skipped": 0})
 
 
 def test_what_is_written_is_read_bit_for_bit(tmp_path):
     run(tmp_path, 0, 5)
-    assert logs.read(tmp_path) == [{"step": step, "loss": 1 / (step + 3), "skipped": 0} for step in range(5)]
+    assert logs.read_metrics(tmp_path) == [{"step": step, "loss": 1 / (step + 3), "skipped": 0} for step in range(5)]
 
 
 def test_no_number_becomes_null(tmp_path):
-    with logs.Log(tmp_path) as log:
+    with logs.MetricsWriter(tmp_path) as log:
         log(0, {"loss": math.nan, "norm": math.inf, "rate": np.float32(0.1), "count": 3})
     text = (tmp_path / "metrics.jsonl").read_text()
     assert text == f'{{"step": 0, "loss": null, "norm": null, "rate": {float(np.float32(0.1))}, "count": 3}}\n'
-    (numbers,) = logs.read(tmp_path)
+    (numbers,) = logs.read_metrics(tmp_path)
     assert math.isnan(numbers["loss"])
     assert math.isnan(numbers["norm"])
 
@@ -43,7 +43,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path, torn):
     run(tmp_path / "killed", 0, 7)
     path = tmp_path / "killed" / "metrics.jsonl"
     path.write_text(path.read_text() + torn)
-    assert len(logs.read(tmp_path / "killed")) == 7  # while it goes on, it can be read
+    assert len(logs.read_metrics(tmp_path / "killed")) == 7  # while it goes on, it can be read
     run(tmp_path / "killed", 4, 9)
     assert path.read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
     assert [p.name for p in path.parent.iterdir()] == ["metrics.jsonl"]
@@ -59,18 +59,18 @@ def test_what_was_whole_is_not_written_again(tmp_path):
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.jsonl does not exist"):
-        logs.read(tmp_path)
+        logs.read_metrics(tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1, "lo\n{"step": 2}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no step's numbers"):
-        logs.read(tmp_path)
+        logs.read_metrics(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(ValueError, match="line 2"):
-        logs.Log(tmp_path, resume_at=1)
+        logs.MetricsWriter(tmp_path, resume_at=1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_a_full_disk_is_named(tmp_path):
-    with logs.Log(tmp_path) as log:
+    with logs.MetricsWriter(tmp_path) as log:
         log.file.close()
         log.file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 - the log closes it
         with pytest.raises(ValueError, match=r"metrics\.jsonl cannot be written: No space left on device"):
@@ -88,8 +88,8 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch, asked, line):
     for name in ("tensorboardX", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=line):
-        logs.Log(tmp_path, **asked)
-    logs.Log(tmp_path).__exit__()  # neither was asked for
+        logs.MetricsWriter(tmp_path, **asked)
+    logs.MetricsWriter(tmp_path).__exit__()  # neither was asked for
 
 
 class Recorder:
@@ -131,7 +131,7 @@ def test_sinks_are_told(tmp_path, monkeypatch):
 
 def test_rates():
     """Steps of 2000 tokens in 0.5 s on 4 devices, a fifth of the time waiting; the first also compiled for 60 s."""
-    meter = Meter(steps=100, devices=4, useful=3e9, full=4e9, peak=1e13)
+    meter = ThroughputMeter(steps=100, devices=4, useful=3e9, full=4e9, peak=1e13)
     assert meter(0, 2000, 60.5, 0.1) == {"seconds": 60.5}
     for step in range(1, 50):
         numbers = meter(step, 2000, 0.5, 0.1)
@@ -149,7 +149,7 @@ def test_rates():
 
 
 def test_an_unknown_peak_gives_no_share():
-    meter = Meter(steps=2, devices=1, useful=1.0, full=1.0, peak=None)
+    meter = ThroughputMeter(steps=2, devices=1, useful=1.0, full=1.0, peak=None)
     meter(0, 1, 1.0)
     assert not [name for name in meter(1, 1, 1.0) if "mfu" in name]
     assert peak_memory(jax.devices()) == {}
@@ -159,11 +159,11 @@ def test_an_unknown_peak_gives_no_share():
 
 
 def test_buckets_double():
-    assert buckets.edges(128) == (0, 128)
-    assert buckets.edges(256) == (0, 256)
-    assert buckets.edges(1024) == (0, 256, 512, 1024)
-    assert buckets.edges(1040) == (0, 256, 512, 1024, 1040)  # with landmarks
-    assert buckets.names((0, 4096, 8192)) == ["loss@0-4095", "loss@4096-8191"]
+    assert buckets.bucket_edges(128) == (0, 128)
+    assert buckets.bucket_edges(256) == (0, 256)
+    assert buckets.bucket_edges(1024) == (0, 256, 512, 1024)
+    assert buckets.bucket_edges(1040) == (0, 256, 512, 1024, 1040)  # with landmarks
+    assert buckets.bucket_names((0, 4096, 8192)) == ["loss@0-4095", "loss@4096-8191"]
 
 
 def by_hand(nll, weights, bounds):
@@ -192,6 +192,6 @@ def test_loss_by_position(axes):
             place = jax.NamedSharding(mesh, sharding.TOKENS_BT)
             parts += np.array(run(*(jax.device_put(x, place) for x in (nll, weights, index)), bounds))
     expected = by_hand(nll.astype(np.float64), weights, bounds)
-    assert buckets.means(*parts, bounds) == pytest.approx(expected, rel=1e-6)  # fp32 sums of at most 128 numbers
+    assert buckets.bucket_means(*parts, bounds) == pytest.approx(expected, rel=1e-6)  # fp32 sums of at most 128 numbers
     assert len(expected) == 3
     assert float(jnp.sum(parts[1])) == weights.sum()

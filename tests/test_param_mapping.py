@@ -19,7 +19,7 @@ from longjax.checkpoints.param_mapping import (
 )
 from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY, ModelConfig
-from longjax.model.llama import layer_shapes, outer_shapes
+from longjax.model.llama import global_shapes, layer_shapes
 
 LLAMA = ModelConfig(vocab=11, dim=12, layers=2, heads=2, kv_heads=1, ffn=10, head_width=4, biases=("q", "gate", "down"))
 PHI_BIASES = ("q", "k", "v", "o", "up", "down", "norm", "unembed")
@@ -39,7 +39,7 @@ MODELS = {
 def params_of(cfg):
     rng = np.random.default_rng(0)
     stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
-    return {name: rng.standard_normal(shape, np.float32) for name, shape in (outer_shapes(cfg) | stacked).items()}
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in (global_shapes(cfg) | stacked).items()}
 
 
 @pytest.mark.parametrize("cfg", MODELS.values(), ids=MODELS)

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import pytest
 
 from longjax import sharding
-from longjax.attention.backends import best
-from longjax.attention.core import Tokens
+from longjax.attention.backends import default_backend
+from longjax.attention.core import TokenPositions
 from longjax.methods import METHODS
 from longjax.methods import method as methods_method
 from longjax.model.llama import Llama
 from longjax.study.presets import PRESETS
 from longjax.training import memory_estimate as memory
 from longjax.training import remat
-from longjax.training.train_step import new_state, schedule, train_step
+from longjax.training.train_step import init_train_state, learning_rate_schedule, train_step
 
 H200 = 139.0  # GiB
 REAL = {  # preset -> (method, devices: fsdp, seq)
@@ -41,24 +41,34 @@ def placed(shapes, mesh):
 def test_a_preset_traces_and_fits(name):
     preset, (method_name, fsdp, seq) = PRESETS[name], REAL[name]
     method = METHODS[method_name](**preset.settings.get(method_name, {}))
-    cfg, recipe = methods_method.grown(preset.model, method), dataclasses.replace(preset.extend, micro_rows=fsdp)
+    cfg, recipe = (
+        methods_method.with_inserted_token(preset.model, method),
+        dataclasses.replace(preset.extend, micro_batch_size=fsdp),
+    )
     axes = {"data": 1, "fsdp": fsdp, "seq": seq, "model": 1}
     explicit = (jax.sharding.AxisType.Explicit,) * len(axes)
     mesh = jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes), explicit)
-    model = Llama(cfg, method, train=True, softmax=best("gpu"), place=sharding.OnMesh(), keep=remat.REMAT[preset.remat])
-    start = Tokens.whole(1, 8)
+    model = Llama(
+        cfg,
+        method,
+        train=True,
+        backend=default_backend("gpu"),
+        placement=sharding.MeshPlacement(),
+        remat_policy=remat.REMAT[preset.remat],
+    )
+    start = TokenPositions.whole(1, 8)
     shapes = jax.eval_shape(lambda: Llama(cfg, method).init(
         jax.random.key(0), jnp.zeros((1, 8), jnp.int32), start, 8))["params"]  # fmt: skip
-    rows, length = recipe.rows, preset.extended
-    if method.piece:
-        rows, length = rows * length // method.piece, method.piece * 65 // 64
+    rows, length = recipe.batch_size, preset.extended
+    if method.row_length:
+        rows, length = rows * length // method.row_length, method.row_length * 65 // 64
     with jax.sharding.use_abstract_mesh(mesh):
-        state = jax.eval_shape(partial(new_state, model, recipe), placed(shapes, mesh))
+        state = jax.eval_shape(partial(init_train_state, model, recipe), placed(shapes, mesh))
         where = jax.NamedSharding(mesh, sharding.TOKENS_BT)
         ids, weights = (jax.ShapeDtypeStruct((rows, length), t, sharding=where) for t in (jnp.int32, jnp.float32))
         batch = {"tokens_BT": ids, "targets_BT": ids, "index_BT": ids, "weights_BT": weights}
         found = memory.estimate(train_step.trace(model, recipe, state, batch), state, batch)
-    assert 10 < sum(found) / memory.GIB < H200, memory.sentence(found)
+    assert 10 < sum(found) / memory.GIB < H200, memory.summary_line(found)
     assert max(preset.lengths) >= 2 * preset.extended or name == "clex"
-    rate = schedule(recipe)
+    rate = learning_rate_schedule(recipe)
     assert float(rate(recipe.warmup)) == pytest.approx(recipe.learning_rate, rel=1e-3)

@@ -24,9 +24,9 @@ from longjax.checkpoints.pretrained import How, Tidy
 from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
 from longjax.methods import METHODS, lora
-from longjax.methods.method import Method, unchanged
+from longjax.methods.method import Method, unchanged_weights
 from longjax.methods.sliding_window import SlidingWindow
-from longjax.progress import quiet
+from longjax.progress import no_progress
 from peers import peer
 from shape_names import checked
 from test_pretrained_export import CFG, parameters
@@ -79,7 +79,7 @@ def test_orbax_and_back_has_the_same_bits(name, tmp_path):
     given = opened(name)
     want = Tidy(given.tensors, given.cfg)
     extra = {"tokenizer.model": b"bytes"}
-    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, extra, quiet)
+    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, extra, no_progress)
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method, again.config) == (given.cfg, given.method, given.config)
     assert_same_bits(again.tensors, want)
@@ -87,7 +87,7 @@ def test_orbax_and_back_has_the_same_bits(name, tmp_path):
     assert (tmp_path / "hf" / "tokenizer.model").read_bytes() == b"bytes"
     assert_same_bits(pretrained.open_checkpoint(tmp_path / "hf").tensors, want)
     with pytest.raises(ValueError, match="already holds orbax parameters"):
-        orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, quiet)
+        orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
 
 
 @pytest.mark.parametrize("name", ["llama_bf16_sharded", "mpt", "phi", "qwen2_tied_yarn"])
@@ -98,10 +98,10 @@ def test_eight_devices_hold_what_one_does(name):
         spread = pretrained.load(given.tensors, given.cfg, mesh)
     assert spread.keys() == alone.keys()
     for leaf, x in spread.items():
-        assert x.sharding.spec == sharding.stored(leaf, x.shape, mesh)
+        assert x.sharding.spec == sharding.partition_spec(leaf, x.shape, mesh)
         np.testing.assert_array_equal(x, alone[leaf])
     assert any(len({str(shard.index) for shard in x.addressable_shards}) == 8 for x in spread.values())
-    back = OnHost(spread, unchanged).tensors(given.cfg)
+    back = OnHost(spread, unchanged_weights).tensors(given.cfg)
     assert_same_bits(back, hf_folder.Cast(Tidy(given.tensors, given.cfg), np.dtype("f4")))
 
 
@@ -152,7 +152,7 @@ def test_adapters_are_merged_as_they_are_used(tmp_path):
     params = parameters(method)
     merged = lora.merge(jax.tree.map(jnp.asarray, params), method.adapt)
     got = OnHost(params, method.adapt).tensors(CFG)
-    want = OnHost(merged, unchanged).tensors(CFG)
+    want = OnHost(merged, unchanged_weights).tensors(CFG)
     for name in want.shapes():
         np.testing.assert_allclose(got.read(name), want.read(name), atol=1e-6)  # one product, compiled twice
     assert not np.allclose(got.read("model.layers.0.self_attn.q_proj.weight"), params["q_DNH"][0].reshape(64, -1).T)
@@ -226,7 +226,7 @@ def test_a_full_disk_leaves_the_older_export(tmp_path):
 
 def test_an_error_in_the_midst_leaves_nothing(tmp_path):
     def broken():
-        with files.together(tmp_path / "a" / "b") as create:
+        with files.atomic_files(tmp_path / "a" / "b") as create:
             create("x").write(b"1")
             raise KeyError
 
@@ -259,7 +259,7 @@ def test_a_damaged_checkpoint_is_one_line(break_it, said, tmp_path):
 
 def test_torn_orbax_parameters_are_named(tmp_path):
     given = opened("llama")
-    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, quiet)
+    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
     shutil.rmtree(tmp_path / "params" / "ocdbt.process_0")
     again = pretrained.open_checkpoint(tmp_path)
     with pytest.raises(ValueError, match=r"params is torn: .*; convert it again"):
@@ -293,7 +293,7 @@ class Failing:
 def test_orbax_parameters_are_there_whole_or_not_at_all(error, said, tmp_path):
     given = opened("llama")
     with pytest.raises(ValueError, match=said):
-        orbax_params.write(tmp_path / "orbax", Failing(given.tensors, error), given.cfg, given.config, {}, quiet)
+        orbax_params.write(tmp_path / "orbax", Failing(given.tensors, error), given.cfg, given.config, {}, no_progress)
     assert not list((tmp_path / "orbax").iterdir())
 
 

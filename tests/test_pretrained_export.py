@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
 from longjax.checkpoints.pretrained import How, Tidy
 from longjax.config import TINY
 from longjax.methods import ds_bf16, yarn
-from longjax.methods.method import Method, everything, plain_rope
+from longjax.methods.method import Method, all_trainable, plain_rope
 from longjax.methods.pi import dynamic_pi
 from longjax.methods.yarn import part_ntk
 from longjax.model.llama import Llama, logits
@@ -38,7 +38,7 @@ TOKENS = np.random.default_rng(0).integers(0, CFG.vocab, (2, T)).astype(np.int32
 def parameters(method):
     """Attention is far from uniform, adapters and the method's own are not zero, and norms are not one."""
     one, key = jnp.zeros((1, 8), jnp.int32), jax.random.key(0)
-    shapes = jax.eval_shape(lambda: Llama(CFG, method).init(key, one, Tokens.whole(1, 8), 8)["params"])
+    shapes = jax.eval_shape(lambda: Llama(CFG, method).init(key, one, TokenPositions.whole(1, 8), 8)["params"])
     rng = np.random.default_rng(1)
 
     def draw(path, x):
@@ -54,14 +54,14 @@ def parameters(method):
 
 @functools.partial(jax.jit, static_argnums=0)
 def run(model, params, tokens, rope):
-    hidden, _ = model.apply({"params": params}, tokens, Tokens.whole(*tokens.shape), tokens.shape[1], rope=rope)
+    hidden, _ = model.apply({"params": params}, tokens, TokenPositions.whole(*tokens.shape), tokens.shape[1], rope=rope)
     return logits(params, hidden)
 
 
 def our_logits(params, cfg, method, length):
     """The table is made outside: within another program the released solver of CLEX rounds otherwise."""
     rope = method.rope(cfg, length, params.get("method", {}), None)
-    model = Llama(cfg, dataclasses.replace(method, rope=plain_rope, trainable=everything))  # to compile for many
+    model = Llama(cfg, dataclasses.replace(method, rope=plain_rope, trainable=all_trainable))  # to compile for many
     return np.asarray(run(model, params, TOKENS[:, :length], rope))
 
 

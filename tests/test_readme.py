@@ -8,7 +8,7 @@ import types
 import jax
 import numpy as np
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.model.llama import Llama
 from test_laws import CFG, TOKENS, B, T, params
 
@@ -27,14 +27,14 @@ def test_the_example_decodes_as_it_reads():
     method = example().near_and_halved(16)
     model, p = Llama(CFG, method), params(method)
     run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
-    whole, _ = run(p, TOKENS, Tokens.whole(B, T), None)
-    memory, got = model.empty_memory(B, T, T), []
+    whole, _ = run(p, TOKENS, TokenPositions.whole(B, T), None)
+    memory, got = model.init_cache(B, T, T), []
     for start, stop in ((0, 40), *((n, n + 1) for n in range(40, T))):
         index_BT = np.broadcast_to(np.arange(start, stop), (B, stop - start))
-        hidden, memory = run(p, TOKENS[:, start:stop], Tokens.at(jax.numpy.asarray(index_BT)), memory)
+        hidden, memory = run(p, TOKENS[:, start:stop], TokenPositions.at(jax.numpy.asarray(index_BT)), memory)
         got.append(hidden)
     np.testing.assert_allclose(np.concatenate(got, axis=1), whole, atol=3e-5)
-    plain, _ = Llama(CFG).apply({"params": p}, TOKENS, Tokens.whole(B, T), T)
+    plain, _ = Llama(CFG).apply({"params": p}, TOKENS, TokenPositions.whole(B, T), T)
     assert np.abs(np.asarray(plain)[:, :16] - np.asarray(whole)[:, :16]).max() < 1e-5  # all within the window
     assert np.abs(np.asarray(plain) - np.asarray(whole)).max() > 1e-3
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from longjax.attention import kv_cache
-from longjax.attention.kv_cache import Store
+from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import rotate
 from longjax.checkpoints import config_from_hf as hf_config
 from longjax.config import LLAMA2_7B, TINY
@@ -49,10 +49,12 @@ def test_reapply_is_as_if_rotated_anew(method, layers):
 
     def store(rope):
         k = stacked(rotate(k_BWKH, index_BW.astype(jnp.float32), rope))
-        return Store(k, k, stacked(index_BW), stacked(0 * index_BW))
+        return KVCache(k, k, stacked(index_BW), stacked(0 * index_BW))
 
     assert np.max(np.abs(store(old).k_BWKH - store(new).k_BWKH)) > 0.1
-    np.testing.assert_allclose(kv_cache.reapply(store(old), old, new).k_BWKH, store(new).k_BWKH, atol=4 * 2 * 50 * 6e-8)
+    np.testing.assert_allclose(
+        kv_cache.rerotate(store(old), old, new).k_BWKH, store(new).k_BWKH, atol=4 * 2 * 50 * 6e-8
+    )
 
 
 def test_schedules_run_inside_jit_and_meet_their_corners():

@@ -10,7 +10,7 @@ from longjax import report
 from longjax.attention.blockwise import Blockwise
 from longjax.evals.results import read_rows
 from longjax.methods import METHODS, method
-from longjax.progress import quiet
+from longjax.progress import no_progress
 from longjax.study import runner as launch
 from longjax.study.arms import main_arm
 from longjax.study.config import Stage
@@ -21,7 +21,7 @@ from longjax.training.train_step import Recipe
 BASE = str(pathlib.Path(__file__).parent / "base")
 PRESET = dataclasses.replace(
     QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
-    extend=Recipe(steps=4, rows=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
+    extend=Recipe(steps=4, batch_size=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
     extend_stages=(Stage(passkey=0.5),), drills=(0, 0),
 )  # fmt: skip
 
@@ -49,9 +49,9 @@ def records(space, name):
 def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
     pi = main_arm(PRESET, "pi", METHODS["pi"](2.0))
     straight = copied(prepared, tmp_path / "straight")
-    launch.run(straight, pi, quiet)
+    launch.run(straight, pi, no_progress)
     broken = copied(prepared, tmp_path / "broken")
-    often = launch.Place(loop=launch.Loop(save_every=1))
+    often = launch.Place(loop=launch.LoopConfig(save_every=1))
 
     def interrupt(fraction, doing):
         if "step 3/4" in doing or doing.startswith("passkey/study/128"):
@@ -62,15 +62,15 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
             launch.run(broken, pi, interrupt, often)
     with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')  # a line that was killed in the middle
-    launch.run(broken, pi, quiet)
+    launch.run(broken, pi, no_progress)
     assert records(broken, "pi") == records(straight, "pi")
     assert len(records(straight, "pi")) > 4
 
 
 def test_the_base_is_what_it_should_be(prepared):
-    base = launch.base_params(prepared, quiet)
+    base = launch.base_params(prepared, no_progress)
     arm = main_arm(PRESET, "base")
-    launch.evaluate(prepared, arm, base, arm.tests, "raw", quiet)
+    launch.evaluate(prepared, arm, base, arm.tests, "raw", no_progress)
     made = records(prepared, "base")
     ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
     keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]
@@ -91,8 +91,8 @@ def test_two_studies_never_share_a_folder(prepared):
 
 
 def test_kinds():
-    assert method.kind(METHODS["base"]()) == "base"
-    assert method.kind(METHODS["yarn"]()) == "exact trained"
-    assert method.kind(METHODS["ntk_frozen"]()) == "exact frozen"
-    assert method.kind(METHODS["longlora"]()) == "approximate trained"
-    assert method.kind(METHODS["self_extend"]()) == "approximate frozen"
+    assert method.category(METHODS["base"]()) == "base"
+    assert method.category(METHODS["yarn"]()) == "exact trained"
+    assert method.category(METHODS["ntk_frozen"]()) == "exact frozen"
+    assert method.category(METHODS["longlora"]()) == "approximate trained"
+    assert method.category(METHODS["self_extend"]()) == "approximate frozen"

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.config import TINY
 from longjax.data import passkey_text
 from longjax.evals.benchmarks import score
 from longjax.evals.evaluator import answered
 from longjax.evals.passkey import Study
 from longjax.evals.perplexity import PerplexityTest, from_store
-from longjax.inference.language_model import Examinee
+from longjax.inference.language_model import LanguageModel
 from longjax.model.llama import Llama, logits
 from shape_names import checked
 
@@ -24,17 +24,17 @@ MODEL = Llama(dataclasses.replace(TINY, vocab=VOCAB))
 @pytest.fixture(scope="module")
 def params():
     one = np.zeros((1, 8), np.int32)
-    return jax.jit(MODEL.init, static_argnums=3)(jax.random.key(0), one, Tokens.whole(1, 8), 8)["params"]
+    return jax.jit(MODEL.init, static_argnums=3)(jax.random.key(0), one, TokenPositions.whole(1, 8), 8)["params"]
 
 
 @pytest.fixture
 def subject(params, tokens):
-    return Examinee(MODEL, params, tokens, {}, budget=256)
+    return LanguageModel(MODEL, params, tokens, {}, budget=256)
 
 
 def next_logits(params, rows):
     """-> in float64, of the token after each; by the whole rows at once."""
-    where = Tokens.whole(*rows.shape)
+    where = TokenPositions.whole(*rows.shape)
     hidden, _ = jax.jit(MODEL.apply, static_argnums=3)({"params": params}, rows, where, rows.shape[1])
     return np.asarray(logits(params, hidden), np.float64)
 

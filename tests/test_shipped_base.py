@@ -17,7 +17,7 @@ from longjax.evals.context import Material
 from longjax.evals.evaluator import answered
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
-from longjax.inference.language_model import Examinee
+from longjax.inference.language_model import LanguageModel
 from longjax.model.llama import Llama
 from longjax.study.presets import MINI
 from peers import peer
@@ -57,7 +57,7 @@ def test_stock_transformers_reads_the_tokenizer():
 def subject():
     given = pretrained.open_checkpoint(BASE, dtype="float32")
     params = pretrained.load(given.tensors, given.cfg, dtype=jnp.float32)
-    return Examinee(Llama(given.cfg, softmax=Blockwise(256, 256)), params, Tokenizer(BASE), {}, budget=8192)
+    return LanguageModel(Llama(given.cfg, backend=Blockwise(256, 256)), params, Tokenizer(BASE), {}, budget=8192)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.kernels.reference import Plain
+from longjax.attention.kernels.reference import Reference
 from longjax.attention.kernels.splash import Splash
-from longjax.attention.rectangles import Band
+from longjax.attention.rectangles import Rectangle
 
-BANDS = {"causal": Band(512, 512), "window": Band(512, 512, window=200), "all": Band(256, 512, causal=False)}
+BANDS = {
+    "causal": Rectangle(512, 512),
+    "window": Rectangle(512, 512, window=200),
+    "all": Rectangle(256, 512, causal=False),
+}
 
 
 @pytest.mark.parametrize("band", BANDS.values(), ids=BANDS)
@@ -18,7 +22,7 @@ def test_gradients(band):
     key = jax.random.split(jax.random.key(0), 4)
     q_BTNH, d_out_BTNH = (jax.random.normal(k, (1, band.rows, 2, 128), jnp.float32) for k in key[:2])
     k_BSKH, v_BSKH = (jax.random.normal(k, (1, band.cols, 2, 128), jnp.float32) for k in key[2:])
-    splash, plain = Splash(128, 128, interpret=True), Plain()
+    splash, plain = Splash(128, 128, interpret=True), Reference()
     out_BTNH, lse_BNT = plain.forward(q_BTNH, k_BSKH, v_BSKH, band, None)
     whole = (0.5 * out_BTNH, lse_BNT + 0.7)
     found = splash.backward(q_BTNH, k_BSKH, v_BSKH, *whole, d_out_BTNH, band, None)

@@ -15,7 +15,7 @@ import pytest
 from longjax import sharding
 from longjax.attention.core import Dense
 from longjax.attention.fused import Fused
-from longjax.attention.kernels.reference import Plain
+from longjax.attention.kernels.reference import Reference
 from longjax.checkpoints.resize_vocab import grow_vocab
 from longjax.data import Rows
 from longjax.inference.score import Scorer
@@ -23,14 +23,14 @@ from longjax.methods import Method, with_lora
 from longjax.methods import method as methods_method
 from longjax.model.llama import Llama
 from longjax.training import remat
-from longjax.training.batch import ahead, as_batch
-from longjax.training.checkpoint import About, Checkpoints, begun_from
-from longjax.training.skip_step import Guard
-from longjax.training.train_step import Recipe, new_state, optimizer, schedule, train_step
+from longjax.training.batch import as_batch, prefetch
+from longjax.training.checkpoint import RunMetadata, TrainCheckpointer, init_from_checkpoint
+from longjax.training.skip_step import SkipStepState
+from longjax.training.train_step import Recipe, init_train_state, learning_rate_schedule, optimizer, train_step
 from small import SMALL
 from test_laws import CFG, T, params
 
-RECIPE = Recipe(steps=6, rows=4, learning_rate=1e-3, warmup=2, ema=0.9)
+RECIPE = Recipe(steps=6, batch_size=4, learning_rate=1e-3, warmup=2, ema_decay=0.9)
 RNG = np.random.default_rng(3)
 TOKENS = RNG.integers(0, CFG.vocab, (8, 4, T + 1)).astype(np.int32)
 WEIGHTS = (RNG.uniform(size=(8, 4, T)) < RNG.uniform(size=(8, 4, 1))).astype(np.float32)  # rows of unequal weight
@@ -42,7 +42,7 @@ def batch(step, method=Method()):
 
 def trained(recipe, steps, method=Method(), start=None):
     model = Llama(CFG, method, train=True)
-    state = start or new_state(model, recipe, params(method))
+    state = start or init_train_state(model, recipe, params(method))
     for step in range(int(state.step), steps):
         state, metrics = train_step(model, recipe, state, batch(step, method))
     return state, metrics
@@ -51,7 +51,7 @@ def trained(recipe, steps, method=Method(), start=None):
 def test_micro_batches_change_nothing():
     whole, once = trained(RECIPE, 1)
     for rows in (1, 2):
-        parts, metrics = trained(dataclasses.replace(RECIPE, micro_rows=rows), 1)
+        parts, metrics = trained(dataclasses.replace(RECIPE, micro_batch_size=rows), 1)
         np.testing.assert_allclose(metrics["loss"], once["loss"], rtol=1e-6)
         np.testing.assert_allclose(metrics["grad_norm"], once["grad_norm"], rtol=1e-5)
         for path, x in parts.trained.items():  # Adam's first step is the rate where the gradient is rounding noise
@@ -60,15 +60,15 @@ def test_micro_batches_change_nothing():
 
 def test_micro_batches_divide_an_update():
     with pytest.raises(ValueError, match="--micro_rows=3 must divide the 4 sequences"):
-        trained(dataclasses.replace(RECIPE, micro_rows=3), 1)
+        trained(dataclasses.replace(RECIPE, micro_batch_size=3), 1)
 
 
 def test_what_is_computed_again_changes_nothing():
     found = {}
-    softmax = Fused(Plain(), Dense())
+    softmax = Fused(Reference(), Dense())
     for name in remat.REMAT.keys() - {"offload"}:  # "offload" is "dots" in another memory, which CPUs do not have
-        model = Llama(CFG, Method(), train=True, softmax=softmax, keep=remat.REMAT[name])
-        _, numbers = train_step(model, RECIPE, new_state(model, RECIPE, params(Method())), batch(0))
+        model = Llama(CFG, Method(), train=True, backend=softmax, remat_policy=remat.REMAT[name])
+        _, numbers = train_step(model, RECIPE, init_train_state(model, RECIPE, params(Method())), batch(0))
         found[name] = (float(numbers["loss"]), float(numbers["grad_norm"]))
     np.testing.assert_allclose([*found.values()], [found["full"]] * len(found), rtol=1e-6)
 
@@ -77,8 +77,8 @@ def test_attention_is_computed_once_where_its_result_is_kept():
     """Its exponentials are taken twice forward and once backward; twice more where nothing is kept."""
     counts = {}
     for name in ("full", "attention", "qkv"):
-        model = Llama(CFG, Method(), train=True, softmax=Fused(Plain(), Dense()), keep=remat.REMAT[name])
-        state = new_state(model, RECIPE, params(Method()))
+        model = Llama(CFG, Method(), train=True, backend=Fused(Reference(), Dense()), remat_policy=remat.REMAT[name])
+        state = init_train_state(model, RECIPE, params(Method()))
         program = str(train_step.trace(model, RECIPE, state, batch(0)).jaxpr)
         counts[name] = len(re.findall(rf"f32\[4,2,2,{T},{T}\] = exp", program))
     assert counts == {"full": 5, "attention": 3, "qkv": 3}
@@ -87,11 +87,13 @@ def test_attention_is_computed_once_where_its_result_is_kept():
 def test_a_small_state_is_a_small_state():
     """Weights and moments in bfloat16, the average not; a step is what it would be in float32, and then rounded."""
     recipe = dataclasses.replace(RECIPE, state_dtype="bfloat16")
-    start = new_state(Llama(CFG, train=True), recipe, params(Method()))
+    start = init_train_state(Llama(CFG, train=True), recipe, params(Method()))
     kept = jax.tree.leaves((start.trained, start.opt))
     assert {x.dtype for x in kept if x.ndim} == {jnp.dtype(jnp.bfloat16)}
     assert {x.dtype for x in start.ema.values()} == {jnp.dtype(jnp.float32)}
-    wide = new_state(Llama(CFG, train=True), RECIPE, jax.tree.map(lambda x: x.astype(jnp.float32), start.params()))
+    wide = init_train_state(
+        Llama(CFG, train=True), RECIPE, jax.tree.map(lambda x: x.astype(jnp.float32), start.params())
+    )
     (state, got), (exact, wanted) = trained(recipe, 1, start=start), trained(RECIPE, 1, start=wide)
     np.testing.assert_allclose(float(got["loss"]), float(wanted["loss"]), rtol=1e-6)
     for path, x in state.trained.items():  # gradients come rounded to bfloat16, which may change Adam's first sign
@@ -100,7 +102,7 @@ def test_a_small_state_is_a_small_state():
 
 
 def test_the_average_follows_its_formula():
-    start = new_state(Llama(CFG, train=True), RECIPE, params(Method()))
+    start = init_train_state(Llama(CFG, train=True), RECIPE, params(Method()))
     average = {path: np.asarray(x, np.float64) for path, x in start.ema.items()}
     state = start
     for step in range(3):
@@ -111,7 +113,7 @@ def test_the_average_follows_its_formula():
 
 
 def test_the_rate_warms_up_and_decays():
-    rate = schedule(Recipe(steps=100, warmup=10, learning_rate=1.0, schedule="cosine", decay_to=0.1))
+    rate = learning_rate_schedule(Recipe(steps=100, warmup=10, learning_rate=1.0, schedule="cosine", min_lr_ratio=0.1))
     got = np.array([float(rate(step)) for step in range(101)])
     np.testing.assert_allclose(got[:10], np.arange(1, 11) / 10, rtol=1e-6)
     assert (np.diff(got[10:]) <= 0).all()
@@ -121,7 +123,7 @@ def test_the_rate_warms_up_and_decays():
 def test_only_what_is_trainable_moves():
     method = SMALL["longlora"]
     model = Llama(CFG, method, train=True)
-    start = new_state(model, RECIPE, params(method))
+    start = init_train_state(model, RECIPE, params(method))
     assert any("lora_q_a" in path for path in start.trained)
     assert {"embed_VD", "attn_norm_D", "norm_D"} <= start.trained.keys()
     assert {"q_DNH", "unembed_DV", "down_FD"} <= start.frozen.keys()
@@ -137,15 +139,15 @@ def test_only_what_is_trainable_moves():
 
 def test_a_frozen_method_is_not_trained():
     with pytest.raises(ValueError, match="trains no parameter"):
-        new_state(Llama(CFG, SMALL["self_extend"]), RECIPE, params(Method()))
+        init_train_state(Llama(CFG, SMALL["self_extend"]), RECIPE, params(Method()))
 
 
 def saves(folder, what="pi", plan="abc", keep=2):
-    return Checkpoints(folder, About({"method": what}, plan, RECIPE.rows), keep)
+    return TrainCheckpointer(folder, RunMetadata({"method": what}, plan, RECIPE.batch_size), keep)
 
 
 def fresh():
-    return new_state(Llama(CFG, train=True), RECIPE, params(Method()))
+    return init_train_state(Llama(CFG, train=True), RECIPE, params(Method()))
 
 
 def equal(a, b):
@@ -162,9 +164,9 @@ def test_resuming_is_exact(tmp_path):
         restored = second.restore(fresh())
     assert int(restored.step) == 2
     again, _ = trained(RECIPE, 4, start=restored)
-    equal((again.ema, again.opt, again.guard), (straight.ema, straight.opt, straight.guard))
+    equal((again.ema, again.opt_state, again.skip_step), (straight.ema, straight.opt, straight.guard))
     data = json.loads((tmp_path / "2" / "data" / "metadata").read_text())
-    assert data == {"plan": "abc", "rows_seen": 2 * RECIPE.rows}
+    assert data == {"plan": "abc", "rows_seen": 2 * RECIPE.batch_size}
 
 
 @pytest.mark.parametrize("harm", ["empty", "no_meta", "truncated", "no_params"])
@@ -235,16 +237,16 @@ def test_another_run_begins_with_weights_and_moments(tmp_path):
     old, _ = trained(RECIPE, 3)
     with saves(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(old)
-    plain = begun_from(tmp_path, fresh(), moments=False)
+    plain = init_from_checkpoint(tmp_path, fresh(), moments=False)
     equal(plain.trained, old.trained)
     equal(plain.ema, old.trained)
-    equal(plain.opt, fresh().opt)
-    warm = begun_from(tmp_path, fresh(), moments=True)
-    adam, schedule_state = warm.opt[1][0], warm.opt[1][2]
+    equal(plain.opt_state, fresh().opt)
+    warm = init_from_checkpoint(tmp_path, fresh(), moments=True)
+    adam, schedule_state = warm.opt_state[1][0], warm.opt_state[1][2]
     equal(adam.mu, old.opt[1][0].mu)
     assert (int(warm.step), int(adam.count), int(schedule_state.count)) == (0, 3, 0)
     with pytest.raises(ValueError, match="has no checkpoints"):
-        begun_from(tmp_path / "nowhere", fresh(), moments=False)
+        init_from_checkpoint(tmp_path / "nowhere", fresh(), moments=False)
 
 
 def test_a_step_that_is_no_number_changes_nothing():
@@ -258,24 +260,24 @@ def test_a_step_that_is_no_number_changes_nothing():
     state, numbers = train_step(model, RECIPE, state, batch(2))
     assert (int(numbers["skipped"]), int(numbers["streak"])) == (1, 0)
     # the rate goes on where it was: warm-up's second step, though this is the third batch
-    np.testing.assert_allclose(numbers["learning_rate"], schedule(RECIPE)(1), rtol=1e-6)
+    np.testing.assert_allclose(numbers["learning_rate"], learning_rate_schedule(RECIPE)(1), rtol=1e-6)
 
 
 def test_a_spike_is_left_out():
-    guard, calm = Guard.new(), jnp.float32(2.0)
+    guard, calm = SkipStepState.new(), jnp.float32(2.0)
     for step in range(40):
         loss = calm + 0.01 * (step % 5)
-        assert bool(guard.allows(loss, calm, 6.0))
+        assert bool(guard.should_apply(loss, calm, 6.0))
         guard = guard.after(jnp.bool_(True), jnp.int32(step), loss, calm + 0.01 * (step % 3))
-    assert not bool(guard.allows(calm + 1, calm, 6.0))
-    assert not bool(guard.allows(calm, calm + 1, 6.0))
-    assert bool(guard.allows(calm + 1, calm, 0.0))  # it was not asked for
-    assert bool(Guard.new().allows(calm + 100, calm, 6.0))  # nothing is known yet
+    assert not bool(guard.should_apply(calm + 1, calm, 6.0))
+    assert not bool(guard.should_apply(calm, calm + 1, 6.0))
+    assert bool(guard.should_apply(calm + 1, calm, 0.0))  # it was not asked for
+    assert bool(SkipStepState.new().should_apply(calm + 100, calm, 6.0))  # nothing is known yet
 
 
 def test_the_first_moment_may_be_short():
     recipe = dataclasses.replace(RECIPE, mu_dtype="bfloat16")
-    state = new_state(Llama(CFG, train=True), recipe, params(Method()))
+    state = init_train_state(Llama(CFG, train=True), recipe, params(Method()))
     adam = state.opt[1][0]
     assert {x.dtype for x in adam.mu.values()} == {jnp.dtype("bfloat16")}
     assert {x.dtype for x in adam.nu.values()} == {jnp.dtype("float32")}
@@ -304,7 +306,7 @@ def test_learned_frequencies_are_clipped_apart_and_have_a_rate_of_their_own():
 
 
 def test_no_average_is_kept_if_none_is_asked_for():
-    state, _ = trained(dataclasses.replace(RECIPE, ema=0.0), 2)
+    state, _ = trained(dataclasses.replace(RECIPE, ema_decay=0.0), 2)
     assert state.ema == {}
     equal(state.params(average=True), state.params())
 
@@ -317,7 +319,7 @@ def test_loss_by_position_adds_up():
 def test_any_method_may_train_adapters_alone():
     method = with_lora(SMALL["yarn"], rank=2)
     model, recipe = Llama(CFG, method, train=True), dataclasses.replace(RECIPE, frozen_dtype="bfloat16")
-    state = new_state(model, recipe, params(method))
+    state = init_train_state(model, recipe, params(method))
     assert all("lora_" in path for path in state.trained)
     assert {x.dtype for x in state.frozen.values()} == {jnp.dtype("bfloat16")}
     start = {path: np.asarray(x) for path, x in state.trained.items()}
@@ -333,24 +335,26 @@ def test_documents_stay_apart_through_pieces_and_landmarks():
     start_BT[:, 20:] = 20
     rows = Rows(TOKENS[0][:1], WEIGHTS[0][:1], start_BT)
     made = as_batch(
-        rows, dataclasses.replace(SMALL["landmark"], piece=None), methods_method.grown(CFG, SMALL["landmark"])
+        rows,
+        dataclasses.replace(SMALL["landmark"], row_length=None),
+        methods_method.with_inserted_token(CFG, SMALL["landmark"]),
     )
     first = int(np.flatnonzero(made["start_BT"][0])[0])
     assert made["tokens_BT"][0, first] == TOKENS[0][0, 20]
     assert set(made["start_BT"][0]) == {0, first}
-    cut = as_batch(rows, dataclasses.replace(Method(), piece=32), CFG)
+    cut = as_batch(rows, dataclasses.replace(Method(), row_length=32), CFG)
     assert cut["start_BT"].tolist() == [[0] * 20 + [20] * 12, [0] * 32]
 
 
 def test_batches_come_in_order_and_errors_come_through():
-    assert list(ahead(lambda step: step * step, range(3, 10))) == [step * step for step in range(3, 10)]
+    assert list(prefetch(lambda step: step * step, range(3, 10))) == [step * step for step in range(3, 10)]
     with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda step: 1 // (5 - step), range(10)))
+        list(prefetch(lambda step: 1 // (5 - step), range(10)))
 
 
 def test_landmarks_are_inserted_and_predicted():
-    method = dataclasses.replace(SMALL["landmark"], piece=32)
-    cfg = methods_method.grown(CFG, method)
+    method = dataclasses.replace(SMALL["landmark"], row_length=32)
+    cfg = methods_method.with_inserted_token(CFG, method)
     made = as_batch(Rows(TOKENS[0], WEIGHTS[0]), method, cfg)
     assert made["tokens_BT"].shape == (8, 36)  # 33 tokens with their target, a landmark after each seventh
     assert (made["tokens_BT"][:, 7] == CFG.vocab).all()
@@ -362,13 +366,13 @@ def test_landmarks_are_inserted_and_predicted():
 
 @pytest.mark.parametrize("name", ["ntk_frozen", "self_extend", "clex", "landmark"])
 def test_scores_on_a_mesh_are_those_of_one_device(name):
-    method, cfg = SMALL[name], methods_method.grown(CFG, SMALL[name])
+    method, cfg = SMALL[name], methods_method.with_inserted_token(CFG, SMALL[name])
     p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices; with its landmarks, an odd length
-    p = grow_vocab(p) if method.insert else p
+    p = grow_vocab(p) if method.insert_tokens else p
     nll, hit = Scorer(Llama(cfg, method), p)(rows, np.full(3, T))
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
-        score = Scorer(Llama(cfg, method, place=sharding.OnMesh()), sharding.put(p, mesh), mesh)
+        score = Scorer(Llama(cfg, method, placement=sharding.MeshPlacement()), sharding.shard_params(p, mesh), mesh)
         nll_mesh, hit_mesh = score(rows, np.full(3, T))
     np.testing.assert_allclose(nll_mesh, nll, atol=3e-5)  # fp32 sums in another order, on values of about 5
     np.testing.assert_array_equal(hit_mesh, hit)
@@ -377,6 +381,6 @@ def test_scores_on_a_mesh_are_those_of_one_device(name):
 def test_parameters_are_born_in_their_places():
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):
-        made = sharding.born(lambda: {"q_DNH": jnp.zeros((2, 64, 4, 16)), "norm_D": jnp.ones(64)}, mesh)
+        made = sharding.init_sharded(lambda: {"q_DNH": jnp.zeros((2, 64, 4, 16)), "norm_D": jnp.ones(64)}, mesh)
     assert made["q_DNH"].sharding.spec == jax.P(None, ("fsdp", "seq"), "model", None)
     assert made["q_DNH"].addressable_shards[0].data.shape == (2, 16, 2, 16)

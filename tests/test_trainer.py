@@ -12,14 +12,14 @@ from longjax import sharding
 from longjax.data import Rows
 from longjax.methods import Method
 from longjax.model.llama import Llama
-from longjax.progress import quiet
+from longjax.progress import no_progress
 from longjax.study.runner import ALONE, Place
 from longjax.training import metrics_writer as logs
 from longjax.training.train_step import Recipe
-from longjax.training.trainer import Loop, PreemptedError, Run, fit
+from longjax.training.trainer import LoopConfig, PreemptedError, TrainingRun, train
 from test_laws import CFG, T, params
 
-RECIPE = Recipe(steps=5, rows=4, learning_rate=1e-3, warmup=2, ema=0.9)
+RECIPE = Recipe(steps=5, batch_size=4, learning_rate=1e-3, warmup=2, ema_decay=0.9)
 
 
 @dataclasses.dataclass
@@ -42,16 +42,16 @@ class Text:
         return Rows(tokens_BS.astype(np.int32), weights_BT)
 
 
-def trained(folder, source=None, mesh=None, report=quiet, loop=Loop(save_every=2), recipe=RECIPE):
+def trained(folder, source=None, mesh=None, report=no_progress, loop=LoopConfig(save_every=2), recipe=RECIPE):
     at = Place(mesh) if mesh else ALONE
-    model = Llama(CFG, train=True, place=at.placement())
-    run = Run(model, recipe, source or Text(), folder, {"model": "tiny"}, mesh, loop)
-    with at.scope(CFG, recipe.rows, T):
-        return fit(run, params(Method()), report)
+    model = Llama(CFG, train=True, placement=at.placement())
+    run = TrainingRun(model, recipe, source or Text(), folder, {"model": "tiny"}, mesh, loop)
+    with at.scope(CFG, recipe.batch_size, T):
+        return train(run, params(Method()), report)
 
 
 def losses(folder):
-    return [m["loss"] for m in logs.read(folder)]
+    return [m["loss"] for m in logs.read_metrics(folder)]
 
 
 def end_at(step):
@@ -67,7 +67,7 @@ def end_at(step):
 def test_told_to_end_it_saves_and_goes_on_bit_by_bit(tmp_path):
     straight = trained(tmp_path / "straight")
     with pytest.raises(PreemptedError, match="saved after step 4 of 5"):  # a step's end is seen one step later
-        trained(tmp_path / "broken", report=end_at(3), loop=Loop(save_every=100))
+        trained(tmp_path / "broken", report=end_at(3), loop=LoopConfig(save_every=100))
     broken = trained(tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "straight")
     jax.tree.map(np.testing.assert_array_equal, broken.ema, straight.ema)
@@ -80,17 +80,17 @@ def test_it_goes_on_over_other_devices_with_the_same_rows(tmp_path):
         trained(tmp_path / "two", first, sharding.make_mesh(fsdp=2, seq=2, model=2), end_at(1))
     trained(tmp_path / "two", second, sharding.make_mesh(data=2, fsdp=2, model=2))
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
-    assert [step["tokens_seen"] for step in logs.read(tmp_path / "two")] == [(i + 1) * 4 * T for i in range(5)]
+    assert [step["tokens_seen"] for step in logs.read_metrics(tmp_path / "two")] == [(i + 1) * 4 * T for i in range(5)]
     assert set(whole.asked) == set(first.asked) | set(second.asked)
-    assert min(second.asked)[0] == 2 * RECIPE.rows  # the first two steps are not read again
+    assert min(second.asked)[0] == 2 * RECIPE.batch_size  # the first two steps are not read again
 
 
 def test_bad_rows_are_left_out_and_too_many_end_the_run(tmp_path):
     state = trained(tmp_path / "one", Text(bad=(1, 3)))
-    assert int(state.guard.skipped) == 2
-    assert [m["skipped"] for m in logs.read(tmp_path / "one")] == [0, 1, 1, 2, 2]
+    assert int(state.skip_step.skipped) == 2
+    assert [m["skipped"] for m in logs.read_metrics(tmp_path / "one")] == [0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match=r"2 steps in a row, to step 3.*look at the rows of steps 2 to 3"):
-        trained(tmp_path / "many", Text(bad=(2, 3, 4)), loop=Loop(save_every=2, most_skipped=2))
+        trained(tmp_path / "many", Text(bad=(2, 3, 4)), loop=LoopConfig(save_every=2, max_skipped_steps=2))
     assert int(trained(tmp_path / "many", Text()).step) == 5  # from the checkpoint of step 2, with sound rows
 
 
@@ -101,10 +101,10 @@ def test_it_says_what_it_needs_and_probes(tmp_path):
         probed.append(params["norm_D"].shape)
         return {"perplexity": 7.0}
 
-    run = Run(Llama(CFG, train=True), RECIPE, Text(), tmp_path, {}, None, Loop(probe_every=2))
-    fit(run, params(Method()), lambda fraction, doing: said.append(doing), probe)
+    run = TrainingRun(Llama(CFG, train=True), RECIPE, Text(), tmp_path, {}, None, LoopConfig(eval_every=2))
+    train(run, params(Method()), lambda fraction, doing: said.append(doing), probe)
     assert said[0].startswith("a device will hold about")
     assert "estimate" in (tmp_path / "memory.txt").read_text()
     assert len(probed) == 2
-    assert [m.get("perplexity") for m in logs.read(tmp_path)] == [None, 7.0, None, 7.0, None]
+    assert [m.get("perplexity") for m in logs.read_metrics(tmp_path)] == [None, 7.0, None, 7.0, None]
     assert sum("perplexity 7" in words for words in said) == 2

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.core import Dense, Part, Scene, Tokens
-from longjax.attention.intervals import Near
-from longjax.attention.kernels.triton import Triton, refuses
-from longjax.attention.kernels.triton_tiles import Laid, Tile, lay, pairs, visits
+from longjax.attention.core import AttentionMetadata, BranchInputs, Dense, TokenPositions
+from longjax.attention.intervals import SlidingWindow
+from longjax.attention.kernels.triton import Triton, unsupported_reason
+from longjax.attention.kernels.triton_tiles import PaddedInputs, Tile, live_tile_pairs, pad_inputs, tile_ranges
 from longjax.config import ModelConfig
 from longjax.methods import METHODS
 from longjax.methods.method import plain_rope
@@ -31,15 +31,15 @@ class Checkered:
 
 
 ATTENTIONS = {
-    "causal": Branched(),
+    "causal": BranchedAttention(),
     "self_extend": METHODS["self_extend"](16, 4).attention(CFG, T),
     "lm_infinite": METHODS["lm_infinite"](window=24, first=4).attention(CFG, T),
     "s2_wrap": METHODS["longlora"](4.0, shift="s2_wrap").attention_train(CFG, T),  # intervals that differ between heads
-    "masked": Branched((Branch(Near(40), mask=Checkered()),)),
+    "masked": BranchedAttention((Branch(SlidingWindow(40), mask=Checkered()),)),
 }
 WHERE = {
-    "whole": Tokens.whole(B, T),
-    "packed": Tokens.at(
+    "whole": TokenPositions.whole(B, T),
+    "packed": TokenPositions.at(
         jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T)),
         start_BT=jnp.asarray(np.repeat([[0, 33, 41], [0, 7, 80]], [33, 8, 47], axis=1)),
         real_BT=jnp.broadcast_to(jnp.arange(T) < 85, (B, T)),
@@ -54,7 +54,7 @@ def draw(*shapes, dtype=np.float32):
 
 def scene(where, softmax, slopes_N=None):
     rope = plain_rope(CFG, T, {}, None).replace(slopes_N=slopes_N)
-    return Scene(where, where, rope, np.arange(CFG.heads, dtype=np.int32), softmax=softmax)
+    return AttentionMetadata(where, where, rope, np.arange(CFG.heads, dtype=np.int32), backend=softmax)
 
 
 def same(found, wanted, rounding=2e-6):
@@ -90,7 +90,9 @@ def test_is_dense(name, where):
 
 def test_slopes():
     slopes_N = jnp.linspace(0.1, 0.8, CFG.heads, dtype=jnp.float32)
-    run = out_and_gradients(lambda softmax, *qkv: Branched()(*qkv, scene(WHERE["packed"], softmax, slopes_N))[0])
+    run = out_and_gradients(
+        lambda softmax, *qkv: BranchedAttention()(*qkv, scene(WHERE["packed"], softmax, slopes_N))[0]
+    )
     same(run(SMALL), run(Dense()))
 
 
@@ -101,7 +103,7 @@ def test_chunks_against_a_cache():
 
     @jax.jit
     def chunk(q, k, v, index_BT, memory):
-        where = Tokens.at(index_BT)
+        where = TokenPositions.at(index_BT)
         outs = [attention(q, k, v, scene(where, softmax), memory) for softmax in (SMALL, Dense())]
         return outs[0][0], outs[1]
 
@@ -113,7 +115,9 @@ def test_chunks_against_a_cache():
 
 
 def test_rows_that_see_nothing_are_zero_and_have_no_gradient():
-    empty = Branched((Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].sees),))  # far tokens alone
+    empty = BranchedAttention(
+        (Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].sees),)
+    )  # far tokens alone
     run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, scene(WHERE["whole"], softmax))[0])
     out, (dq, dk, dv) = run(SMALL)
     assert not np.any(out[:, :16]), "the first 16 queries see no key"
@@ -125,12 +129,14 @@ def part_of(lo_T, hi_T, index_S, width=16):
     lo, hi, index = (jnp.asarray(x, jnp.int32) for x in (lo_T, hi_T, index_S))
     q, k = (jnp.zeros((1, n, 1, width), jnp.float32) for n in (len(lo_T), len(index_S)))
     t, s = jnp.zeros((1, len(lo_T)), jnp.int32), index[None]
-    return Part(q, k, k, lo[None, :, None], hi[None, :, None], t, s, t.astype(jnp.float32), s.astype(jnp.float32))
+    return BranchInputs(
+        q, k, k, lo[None, :, None], hi[None, :, None], t, s, t.astype(jnp.float32), s.astype(jnp.float32)
+    )
 
 
 def visited(part, tile):
-    laid: Laid = lay(part, tile)
-    return np.asarray(visits(*pairs(laid, tile, part.mask)))[0, 0]
+    laid: PaddedInputs = pad_inputs(part, tile)
+    return np.asarray(tile_ranges(*live_tile_pairs(laid, tile, part.mask)))[0, 0]
 
 
 def test_only_tiles_that_matter_are_visited():
@@ -171,7 +177,7 @@ def test_array_names_tell_the_truth():
 
 
 def test_cpu_is_refused_with_the_reason():
-    assert "NVIDIA" in (refuses() or "")
+    assert "NVIDIA" in (unsupported_reason() or "")
 
 
 @pytest.mark.parametrize("width", [64, 80, 128])

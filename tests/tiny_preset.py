@@ -26,7 +26,7 @@ PRESETS["tiny"] = dataclasses.replace(
     QUICK,
     base_dir=str(pathlib.Path(__file__).parent / "base"),  # smaller than the one that ships, so quicker
     extended=256,
-    extend=Recipe(steps=3, rows=2, learning_rate=1e-3, warmup=1, schedule="cosine", ema=0.5),
+    extend=Recipe(steps=3, batch_size=2, learning_rate=1e-3, warmup=1, schedule="cosine", ema_decay=0.5),
     lengths=(256,),
     tests={"perplexity": QUICK.tests["perplexity"], "passkey": PasskeyTest("study", 1, passkey_depths="0.5")},
     characters=1_500_000,

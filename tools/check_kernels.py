@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 
-from longjax.attention.backends import best
-from longjax.attention.core import NEVER, Dense, Part, Scene, Softmax, Tokens
-from longjax.attention.landmark.blocks import best as best_blocks
+from longjax.attention.backends import default_backend
+from longjax.attention.core import MASK_VALUE, AttentionBackend, AttentionMetadata, BranchInputs, Dense, TokenPositions
+from longjax.attention.landmark.blocks import top_blocks as best_blocks
 from longjax.attention.landmark.memory import LandmarkMemory
 from longjax.config import ModelConfig
 from longjax.methods import METHODS
@@ -56,31 +56,31 @@ def cases() -> Iterator[Case]:
 class Caught:
     """In the place of a softmax: keeps what it was given."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[BranchInputs, ...] = ()
 
-    def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
+    def __call__(self, parts: tuple[BranchInputs, ...]) -> jax.Array:
         self.parts = parts
         return parts[0].q_BTNH
 
 
-def parts_of(case: Case) -> tuple[Part, ...]:
+def parts_of(case: Case) -> tuple[BranchInputs, ...]:
     """-> what the method brings to the softmax, of random numbers that bfloat16 can say."""
     rng = np.random.default_rng(0)
     qkv = [jnp.asarray(rng.normal(size=(B, T, heads, case.width)), jnp.bfloat16) for heads in (case.heads, K, K)]
     cfg = ModelConfig(dim=case.heads * case.width, heads=case.heads, kv_heads=K, trained_len=1024)
-    method, where = METHODS[case.name](**SMALL.get(case.name, {})), Tokens.whole(B, T)
+    method, where = METHODS[case.name](**SMALL.get(case.name, {})), TokenPositions.whole(B, T)
     if case.documents:
         begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(T), (0, 200, 201, 1000)), np.arange(T), 0))
-        where = Tokens.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, T)))
+        where = TokenPositions.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, T)))
     rope = method.rope(cfg, T, {}, None) if case.name == "alibi" else plain_rope(cfg, T, {}, None)
     caught = Caught()
-    scene = Scene(where, where, rope, np.arange(case.heads, dtype=np.int32), softmax=caught)
+    scene = AttentionMetadata(where, where, rope, np.arange(case.heads, dtype=np.int32), backend=caught)
     attention = Llama(cfg, method, train=method.attention_train is not None).attention(T)
     attention(qkv[0], qkv[1], qkv[2], scene)
     return caught.parts
 
 
-def values(parts: tuple[Part, ...], softmax: Softmax, dtype: jnp.dtype) -> list[jax.Array]:
+def values(parts: tuple[BranchInputs, ...], softmax: AttentionBackend, dtype: jnp.dtype) -> list[jax.Array]:
     """-> the output, and the gradients of all queries, keys and values."""
     qkv = tuple(tuple(x.astype(dtype) for x in (p.q_BTNH, p.k_BSKH, p.v_BSKH)) for p in parts)
     d_out = jax.random.normal(jax.random.key(0), qkv[0][0].shape, jnp.bfloat16).astype(dtype)
@@ -102,7 +102,7 @@ def errors(case: Case) -> list[float]:
     """-> norms of the differences over norms: of values, and the largest of queries', keys' and values' gradients."""
     parts = parts_of(case)
     wanted = values(parts, Dense(), jnp.dtype(jnp.float32))
-    found = values(parts, best(), jnp.dtype(jnp.bfloat16))
+    found = values(parts, default_backend(), jnp.dtype(jnp.bfloat16))
     off = [
         float(jnp.linalg.norm(x.astype(jnp.float32) - y) / jnp.linalg.norm(y))
         for x, y in zip(found, wanted, strict=True)
@@ -113,22 +113,22 @@ def errors(case: Case) -> list[float]:
 def chosen(score_BTNM: jax.Array, top_k: int) -> jax.Array:
     """-> block_BTNJ by their numbers alone, of those that may be opened: by scores, rounding may choose others."""
     order_M = jnp.asarray(np.random.default_rng(0).permutation(score_BTNM.shape[-1]), jnp.float32)
-    return best_blocks(jnp.where(score_BTNM > NEVER, order_M, NEVER), top_k)
+    return best_blocks(jnp.where(score_BTNM > MASK_VALUE, order_M, MASK_VALUE), top_k)
 
 
 def of_landmark() -> float:
     """-> norm of the difference over the norm, of attention to opened blocks; its gradients are by no kernel."""
     rng, N, H = np.random.default_rng(0), 4, 128
     qkv = [jnp.asarray(rng.normal(size=(B, T, heads, H)), jnp.bfloat16) for heads in (N, K, K)]
-    rope, where = plain_rope(ModelConfig(dim=N * H, heads=N, kv_heads=K), T, {}, None), Tokens.whole(B, T)
+    rope, where = plain_rope(ModelConfig(dim=N * H, heads=N, kv_heads=K), T, {}, None), TokenPositions.whole(B, T)
 
-    def attended(softmax: Softmax, dtype: jnp.dtype) -> jax.Array:
+    def attended(softmax: AttentionBackend, dtype: jnp.dtype) -> jax.Array:
         q_BTNH, k_BTKH, v_BTKH = (x.astype(dtype) for x in qkv)
-        scene = Scene(where, where, rope, np.arange(N, dtype=np.int32), softmax=softmax)
+        scene = AttentionMetadata(where, where, rope, np.arange(N, dtype=np.int32), backend=softmax)
         with jax.default_matmul_precision("highest"):
             return jax.jit(LandmarkMemory(64, 5, choose=chosen))(q_BTNH, k_BTKH, v_BTKH, scene)[0].astype(jnp.float32)
 
-    wanted, found = attended(Dense(), jnp.dtype(jnp.float32)), attended(best(), jnp.dtype(jnp.bfloat16))
+    wanted, found = attended(Dense(), jnp.dtype(jnp.float32)), attended(default_backend(), jnp.dtype(jnp.bfloat16))
     return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
 
 
@@ -138,7 +138,7 @@ def allowed(case: Case) -> tuple[float, ...]:
 
 
 def main(argv: list[str]) -> None:
-    print(f"{jax.devices()[0].device_kind}, {best()}")
+    print(f"{jax.devices()[0].device_kind}, {default_backend()}")
     print(f"relative errors, at most {ALLOWED}; {TWICE:.1e} of what is rounded twice")
     print(f"{'':<44}   values      dq       dk       dv")
     wrong = 0

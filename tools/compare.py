@@ -47,8 +47,8 @@ def run() -> None:
     if OUT.value:
         out = pathlib.Path(OUT.value)
         page = "# Comparison\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{markdown(table(found), left=1)}\n"
-        files.write(out / "compare.md", page.encode())
-        files.write(out / "compare.csv", csv_of(found).encode())
+        files.write_atomically(out / "compare.md", page.encode())
+        files.write_atomically(out / "compare.csv", csv_of(found).encode())
 
 
 def main(argv: list[str]) -> None:

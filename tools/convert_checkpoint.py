@@ -24,8 +24,8 @@ from longjax.checkpoints.tensor_source import Tensors
 from longjax.cli import main as cli
 from longjax.cli import names as cli_names
 from longjax.methods import Method
-from longjax.methods.method import nothing
-from longjax.progress import Rated, Report
+from longjax.methods.method import no_params
+from longjax.progress import ProgressFn, ThroughputProgress
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
 
@@ -76,12 +76,12 @@ def main() -> None:
         raise ValueError("--nomerge_lora: an adapter is written merged only; without --adapter the base is written")
     source = pretrained.open_checkpoint(FROM.value, ADAPTER.value or None, "float32", "from")
     dtype = DTYPE.value or ("bfloat16" if TO.value == "hf" else "source")
-    notes = write(source, dtype, Rated("write", size(source, dtype) / 1e6, "MB"))
+    notes = write(source, dtype, ThroughputProgress("write", size(source, dtype) / 1e6, "MB"))
     if VERIFY.value:
         verify(source, dtype, notes)
 
 
-def write(source: Checkpoint, dtype: str, report: Report) -> list[str]:
+def write(source: Checkpoint, dtype: str, report: ProgressFn) -> list[str]:
     """-> what stock transformers will do otherwise."""
     tensors, out = Tidy(source.tensors, source.cfg), pathlib.Path(OUT.value)
     if dtype == "bfloat16" and tensors.read(next(iter(tensors.shapes())), slice(0, 0)).dtype == np.float16:
@@ -101,7 +101,7 @@ def method_of(source: Checkpoint) -> Method:
     if not METHOD.value:
         return source.method
     method = on_base(cli_names.named(METHOD.value, METHOD_CONFIG.value), source.method)
-    if method.own is not nothing or method.insert:
+    if method.init_params is not no_params or method.insert_tokens:
         raise ValueError(f"--method={METHOD.value} has parameters that are trained: experiments write it, --export_dir")
     return method
 
@@ -109,13 +109,13 @@ def method_of(source: Checkpoint) -> Method:
 def verify(source: Checkpoint, dtype: str, notes: list[str]) -> None:
     written = pretrained.open_checkpoint(OUT.value, dtype="float32", flag="out")
     want = hf_folder.Cast(Tidy(source.tensors, source.cfg), DTYPES[dtype])
-    compare(want, written.tensors, Rated("verify", size(source, dtype) / 1e6, "MB"))
+    compare(want, written.tensors, ThroughputProgress("verify", size(source, dtype) / 1e6, "MB"))
     print(f"all {len(want.shapes())} tensors of {OUT.value} are what was written, bit by bit")
     if TO.value == "hf" and not notes:
         compare_logits(written)
 
 
-def compare(want: Tensors, got: Tensors, report: Report) -> None:
+def compare(want: Tensors, got: Tensors, report: ProgressFn) -> None:
     """Raises ValueError naming a tensor that is not the same to the bit."""
     names = list(want.shapes())
     if set(names) != set(got.shapes()):

@@ -97,7 +97,7 @@ def extract(longbench_dir: Path | None, ruler_dir: Path | None, out: Path) -> li
     if not made:
         raise ValueError("name a checkout: --longbench, --ruler, or both")
     for name, said in made.items():  # each file is one benchmark's; the other's may stay from an earlier call
-        files.write(out / name, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
+        files.write_atomically(out / name, (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
     return [*made]
 
 

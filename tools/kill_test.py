@@ -103,7 +103,7 @@ def killed(folder: pathlib.Path, when: Moment | None) -> bool:
 
 def numbers(folder: pathlib.Path) -> dict[str, list[Any]]:
     """-> by file, what every step or answer said, but for what a clock said. As text, so that NaN is NaN."""
-    steps = {path: logs.read(path.parent) for path in folder.rglob(logs.NAME)}
+    steps = {path: logs.read_metrics(path.parent) for path in folder.rglob(logs.NAME)}
     answers = {path: read(path)[0] for path in folder.rglob(RECORDS)}
     return {str(path.relative_to(folder)): exact(records) for path, records in sorted((steps | answers).items())}
 
@@ -115,7 +115,7 @@ def exact(records: list[dict[str, Any]]) -> list[Any]:
 def last_step(folder: pathlib.Path) -> str:
     """-> the last step of the youngest log."""
     found = sorted(folder.rglob(logs.NAME), key=lambda path: path.stat().st_mtime)
-    steps = logs.read(found[-1].parent) if found else []
+    steps = logs.read_metrics(found[-1].parent) if found else []
     return f"{steps[-1]['step']}" if steps else "-"
 
 

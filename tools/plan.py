@@ -18,14 +18,14 @@ from longjax import sharding
 from longjax.aot import planner as make
 from longjax.aot import report, topology
 from longjax.aot.planner import What, Wish
-from longjax.attention.backends import best
+from longjax.attention.backends import default_backend
 from longjax.cli import flags
 from longjax.cli import main as cli
 from longjax.cli.names import named, preset_of, suggestion
 from longjax.cli.options import Matching
 from longjax.config import SHAPES
 from longjax.methods import with_lora
-from longjax.methods.method import grown
+from longjax.methods.method import with_inserted_token
 from longjax.model.llama import Llama
 from longjax.training.remat import REMAT, Remat
 from longjax.training.train_step import Recipe
@@ -62,11 +62,11 @@ class Asked:
             method = dataclasses.replace(method, trainable=Matching(self.trainable))
         if self.what == "train" and not method.trained:
             raise ValueError(f"--method={self.method} is not trained: plan it with --what=prefill or --what=decode")
-        cfg = grown(dataclasses.replace(self.shape(), dtype=self.dtype), method)
+        cfg = with_inserted_token(dataclasses.replace(self.shape(), dtype=self.dtype), method)
         remat = self.remat or preset.remat
         model = Llama(
-            cfg, method, train=self.what == "train", softmax=best(machine.chip.platform), place=sharding.OnMesh(),
-            keep=REMAT[remat],
+            cfg, method, train=self.what == "train", backend=default_backend(machine.chip.platform), placement=sharding.MeshPlacement(),
+            remat_policy=REMAT[remat],
         )  # fmt: skip
         known = (name for name, shape in SHAPES.items() if shape == self.shape())
         names, length = (next(known, self.preset), self.method), self.length or preset.extended

@@ -35,7 +35,7 @@ from longjax.data import selection as choosing
 from longjax.data import statistics as survey
 from longjax.data.store_writer import SHARD
 from longjax.data.tokenizer import Tokenizer
-from longjax.progress import Board
+from longjax.progress import MultiProgress
 
 VALUES = flags.FlagValues()  # the tool's own
 INPUT = flags.DEFINE_multi_string("input", [], "tokenise: label:path, several times.", flag_values=VALUES)
@@ -126,7 +126,7 @@ def tokenise() -> None:
     else:
         encode.check_marks(tokenizer, ADD_BOS.value, ADD_EOS.value)
         encoder = encode.Text(ADD_BOS.value, ADD_EOS.value)
-    board = Board({"tokenise": 1.0})
+    board = MultiProgress({"tokenise": 1.0})
     store = data.tokenise(
         pathlib.Path(needed(STORE)), inputs,
         documents.Fields(TEXT_FIELD.value, SOURCE_FIELD.value, bool(TEMPLATE.value)), tokenizer, encoder,

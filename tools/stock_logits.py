@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.pretrained import Checkpoint
 from longjax.model.llama import Llama, logits
@@ -19,7 +19,7 @@ def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
 
     @jax.jit
     def run(params, tokens_BT):
-        hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(B, T), T)
+        hidden_BTD, _ = model.apply({"params": params}, tokens_BT, TokenPositions.whole(B, T), T)
         return logits(params, hidden_BTD)
 
     with jax.default_matmul_precision("highest"):

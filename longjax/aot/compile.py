@@ -11,12 +11,12 @@ import numpy as np
 from jax.stages import Traced
 
 from longjax import sharding
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.data import Rows
 from longjax.model.llama import Llama
 from longjax.training import memory_estimate as memory
 from longjax.training.batch import as_batch
-from longjax.training.train_step import Recipe, new_state, train_step
+from longjax.training.train_step import Recipe, init_train_state, train_step
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -51,7 +51,7 @@ def parameters(model: Llama) -> Any:
 
     def init():
         one = jnp.zeros((1, 8), jnp.int32)
-        return Llama(model.cfg, model.method).init(jax.random.key(0), one, Tokens.whole(1, 8), 8)["params"]
+        return Llama(model.cfg, model.method).init(jax.random.key(0), one, TokenPositions.whole(1, 8), 8)["params"]
 
     return jax.eval_shape(init)
 
@@ -66,8 +66,8 @@ def batch(model: Llama, rows: int, length: int, mesh: jax.sharding.Mesh) -> dict
 
 def training(model: Llama, recipe: Recipe, length: int, mesh: jax.sharding.Mesh) -> Program:
     """-> train_step, on the current mesh."""
-    state = jax.eval_shape(lambda params: new_state(model, recipe, params), placed(parameters(model), mesh))
-    given = batch(model, recipe.rows, length, mesh)
+    state = jax.eval_shape(lambda params: init_train_state(model, recipe, params), placed(parameters(model), mesh))
+    given = batch(model, recipe.batch_size, length, mesh)
     traced = train_step.trace(model, recipe, state, given)
     return Program(traced, memory.estimate(traced, state, given)._asdict())
 

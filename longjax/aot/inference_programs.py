@@ -9,45 +9,47 @@ import numpy as np
 
 from longjax import sharding
 from longjax.aot.compile import Program, parameters, placed
-from longjax.attention.backends import decoding
-from longjax.attention.rope import of_rows
+from longjax.attention.backends import default_decode_backend
+from longjax.attention.rope import stack_ropes
 from longjax.inference import decode as generate
 from longjax.model.llama import Llama
-from longjax.sharding.cache_parallel import Serving, empty_memory
+from longjax.sharding.cache_parallel import InferencePlacement, init_sharded_cache
 from longjax.training import memory_estimate as memory
 
 
 def reading(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Program:
     """-> generate.begin, of prompts in rows of `size` tokens, on the current mesh."""
     reader, given = asked(model, rows, size, mesh)
-    traced = generate.begin.trace(reader, size, *given)
-    return Program(traced, {"parameters": memory.held(given[0]), "cache": memory.held(given[2])})
+    traced = generate.prefill.trace(reader, size, *given)
+    return Program(
+        traced, {"parameters": memory.bytes_per_device(given[0]), "cache": memory.bytes_per_device(given[2])}
+    )
 
 
 def writing(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh, platform: str) -> Program:
     """-> generate.go_on, of such rows."""
     reader, given = asked(model, rows, size, mesh)
     params, rope, cache, *_, rules = given
-    begun = jax.eval_shape(lambda *given: generate.begin(reader, size, *given), *given)
-    writer = dataclasses.replace(reader, softmax=decoding(platform))
-    traced = generate.go_on.trace(writer, size, params, rope, begun, rules, np.int32(size))
-    return Program(traced, {"parameters": memory.held(params), "cache": memory.held(cache)})
+    begun = jax.eval_shape(lambda *given: generate.prefill(reader, size, *given), *given)
+    writer = dataclasses.replace(reader, backend=default_decode_backend(platform))
+    traced = generate.decode.trace(writer, size, params, rope, begun, rules, np.int32(size))
+    return Program(traced, {"parameters": memory.bytes_per_device(params), "cache": memory.bytes_per_device(cache)})
 
 
 def asked(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> tuple[Llama, tuple[Any, ...]]:
     """-> the model that reads, and what it is given: parameters, rope, cache, tokens, lengths, rules."""
-    reader = dataclasses.replace(model, train=False, place=Serving())
+    reader = dataclasses.replace(model, train=False, placement=InferencePlacement())
     params = placed(parameters(reader), mesh, jnp.dtype(model.cfg.dtype))
     one = jax.eval_shape(
-        lambda: reader.method.rope(model.cfg, size, reader.method.own(jax.random.key(0), model.cfg), None)
+        lambda: reader.method.rope(model.cfg, size, reader.method.init_params(jax.random.key(0), model.cfg), None)
     )
-    rope = of_rows([jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), one)] * rows)
-    cache = jax.eval_shape(lambda: empty_memory(reader, rows, size, size, mesh))
+    rope = stack_ropes([jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), one)] * rows)
+    cache = jax.eval_shape(lambda: init_sharded_cache(reader, rows, size, size, mesh))
 
     def ids(*more: int) -> Any:
         where = jax.NamedSharding(mesh, jax.P(sharding.BATCH, *[None] * len(more)))
         return jax.ShapeDtypeStruct((rows, *more), jnp.int32, sharding=where)
 
     end, words = (jax.ShapeDtypeStruct((), jnp.int32) for _ in range(2))
-    rules: Any = generate.Rules(*(end, words, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
+    rules: Any = generate.StopRules(*(end, words, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
     return reader, (params, rope, cache, ids(size), ids(), rules)

@@ -49,8 +49,8 @@ class Wish(NamedTuple):
 
     def chosen(self, choice: Choice) -> "Wish":
         return self._replace(
-            model=dataclasses.replace(self.model, keep=REMAT[choice.remat]), remat=choice.remat,
-            recipe=dataclasses.replace(self.recipe, micro_rows=choice.micro_rows),
+            model=dataclasses.replace(self.model, remat_policy=REMAT[choice.remat]), remat=choice.remat,
+            recipe=dataclasses.replace(self.recipe, micro_batch_size=choice.micro_rows),
             sizes=(1, choice.fsdp, choice.seq, 1),
         )  # fmt: skip
 
@@ -59,8 +59,8 @@ class Wish(NamedTuple):
             f"--mesh_{axis}={n}" for axis, n in zip(("data", "fsdp", "seq", "model"), self.sizes, strict=True) if n > 1
         ]
         rows = [
-            f"--rows={self.recipe.rows}",
-            *[f"--micro_rows={self.recipe.micro_rows}"] * bool(self.recipe.micro_rows),
+            f"--rows={self.recipe.batch_size}",
+            *[f"--micro_rows={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
         ]
         return " ".join([*rows, *mesh, f"--remat={self.remat}"])
 
@@ -68,8 +68,8 @@ class Wish(NamedTuple):
 def plan(wish: Wish, command: str) -> Plan:
     """-> what is known of this. Raises ValueError if the model cannot be split over this mesh."""
     mesh, cfg = wish.topology.mesh(*wish.sizes), wish.model.cfg
-    micro = wish.recipe.micro_rows or wish.recipe.rows
-    sharding.check(cfg, micro, wish.length if wish.what == "train" else mesh.shape["seq"], mesh)
+    micro = wish.recipe.micro_batch_size or wish.recipe.batch_size
+    sharding.check_divisible(cfg, micro, wish.length if wish.what == "train" else mesh.shape["seq"], mesh)
     with jax.set_mesh(mesh):
         program = programs(wish, mesh)
         fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
@@ -97,7 +97,7 @@ def found(package: str) -> bool:
 def programs(wish: Wish, mesh: jax.sharding.Mesh) -> Program:
     if wish.what == "train":
         return compile.training(wish.model, wish.recipe, wish.length, mesh)
-    asked = (wish.model, wish.recipe.rows, wish.length, mesh)
+    asked = (wish.model, wish.recipe.batch_size, wish.length, mesh)
     return serving.reading(*asked) if wish.what == "prefill" else serving.writing(*asked, wish.topology.chip.platform)
 
 
@@ -108,9 +108,9 @@ def fits(fit: Fit, limit: float) -> bool:
 
 def setting(wish: Wish) -> dict[str, Any]:
     axes = zip(("data", "fsdp", "seq", "model"), wish.sizes, strict=True)
-    micro = {"micro_rows": wish.recipe.micro_rows} if wish.recipe.micro_rows else {}
+    micro = {"micro_rows": wish.recipe.micro_batch_size} if wish.recipe.micro_batch_size else {}
     return {
-        "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.rows, "length": wish.length,
+        "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.batch_size, "length": wish.length,
         "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1) or "-",
         "remat": wish.remat if wish.what == "train" else "-", **micro,
     }  # fmt: skip
@@ -119,7 +119,7 @@ def setting(wish: Wish) -> dict[str, Any]:
 def flops(wish: Wish) -> dict[str, float]:
     if wish.what != "train":
         return {}
-    tokens = wish.recipe.rows * wish.length
+    tokens = wish.recipe.batch_size * wish.length
     return train_flops(wish.model.cfg, wish.model.method, wish.length, tokens)._asdict()
 
 
@@ -140,8 +140,8 @@ def timed(wish: Wish, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, 
 def tokens_of_a_run(wish: Wish, mesh: jax.sharding.Mesh) -> int:
     """-> of one step, of one chunk of all prompts, or one of each row."""
     with jax.set_mesh(mesh):
-        chunk = generate.at_once(wish.recipe.rows, wish.length)
-    return wish.recipe.rows * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.what]
+        chunk = generate.prefill_chunk(wish.recipe.batch_size, wish.length)
+    return wish.recipe.batch_size * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.what]
 
 
 def pairs(wish: Wish) -> float:
@@ -151,7 +151,7 @@ def pairs(wish: Wish) -> float:
     cfg, (data, fsdp, seq, model) = wish.model.cfg, wish.sizes
     seen = visible_keys(wish.model.attention(wish.length), cfg.heads, wish.length)
     seen += Splash().block / 2 if wish.topology.chip.platform == "tpu" else 0  # cuDNN's are in its measured rate
-    rows = (wish.recipe.micro_rows or wish.recipe.rows) / (data * fsdp)
+    rows = (wish.recipe.micro_batch_size or wish.recipe.batch_size) / (data * fsdp)
     return rows * wish.length * seen * cfg.heads / (seq * model)
 
 
@@ -166,7 +166,7 @@ SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take
 def foretold(wish: Wish, remats: Iterable[Remat]) -> dict[Choice, int]:
     """-> bytes of a device for all meshes of so many chips, by the estimate that needs no compiler."""
     found = {}
-    for choice in advice.choices(wish.model.cfg, wish.recipe.rows, wish.topology.chips, remats):
+    for choice in advice.choices(wish.model.cfg, wish.recipe.batch_size, wish.topology.chips, remats):
         asked = wish.chosen(choice)
         mesh = asked.topology.mesh(*asked.sizes)
         with jax.set_mesh(mesh):

@@ -109,9 +109,9 @@ def kernels(walked: Iterable[tuple[Event, int]]) -> dict[str, int]:
 def save(plan: Plan, folder: pathlib.Path, name: str) -> None:
     """Writes the plan, and the table of all plans of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / f"{name}.json", (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
+    files.write_atomically(folder / f"{name}.json", (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
     plans = [Plan(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
-    files.write(folder / "PLANS.md", table(plans).encode())
+    files.write_atomically(folder / "PLANS.md", table(plans).encode())
 
 
 HEAD = """# Compiled ahead of time, on a machine with two cores and no accelerator

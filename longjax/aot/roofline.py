@@ -18,7 +18,7 @@ from longjax.aot import hlo
 from longjax.aot.events import Collective, Event, events, is_forward
 from longjax.aot.hlo import Op
 from longjax.aot.topology import NVLINK, Topology
-from longjax.sharding.tpu_topology import wraps
+from longjax.sharding.tpu_topology import ring_axes
 
 MESSAGE = 5e-6  # seconds before the first byte of an exchange
 GPU_PRODUCTS = 0.70  # of the peak, in large products of bfloat16: 690 of 989 TFLOP/s measured on an H200
@@ -192,5 +192,5 @@ def spanned(group: int, mesh: jax.sharding.Mesh, topology: Topology) -> list[tup
     index = tuple(slice(None) if name in names else 0 for name in mesh.axis_names)
     coords = np.array([device.coords for device in np.ravel(mesh.devices[index])])
     extents = [len(set(column)) for column in coords.T[: len(topology.shape)]]
-    rings = zip(extents, topology.shape, wraps(topology.shape), strict=True)
+    rings = zip(extents, topology.shape, ring_axes(topology.shape), strict=True)
     return [(extent, ring and extent == whole) for extent, whole, ring in rings if extent > 1] or [(1, False)]

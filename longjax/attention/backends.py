@@ -9,34 +9,36 @@ from typing import Literal
 import jax
 
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Dense, Softmax
-from longjax.attention.fused import Fused, say_once
+from longjax.attention.core import AttentionBackend, Dense
+from longjax.attention.fused import Fused, log_once
 from longjax.attention.kernels import cudnn
 from longjax.attention.kernels.splash import Splash
-from longjax.attention.kernels.triton import Triton, refuses
-from longjax.attention.kernels.triton_decode import Decode
+from longjax.attention.kernels.triton import Triton, unsupported_reason
+from longjax.attention.kernels.triton_decode import TritonDecode
 
 Backend = Literal["auto", "tiles", "dense"]
 
 
-def best(platform: str | None = None) -> Softmax:
+def default_backend(platform: str | None = None) -> AttentionBackend:
     """-> for "gpu", "tpu" or "cpu"; None: for the devices at hand. What a kernel refuses is said in a log line."""
     platform = platform or jax.default_backend()
     if platform in ("gpu", "cuda"):
-        general = Blockwise() if refuses() else Triton()
-        why = cudnn.unusable(jax.devices()[0]) if jax.default_backend() == "gpu" else None  # else it is compiled for
+        general = Blockwise() if unsupported_reason() else Triton()
+        why = (
+            cudnn.unusable_reason(jax.devices()[0]) if jax.default_backend() == "gpu" else None
+        )  # else it is compiled for
         if why:
-            say_once(why, general)
+            log_once(why, general)
         return general if why else Fused(cudnn.Cudnn(), general)
     return Fused(Splash()) if platform == "tpu" else Blockwise()
 
 
-def decoding(platform: str | None = None) -> Softmax:
+def default_decode_backend(platform: str | None = None) -> AttentionBackend:
     """-> the same for one query a row and a cache."""
     platform = platform or jax.default_backend()
-    return Decode() if platform in ("gpu", "cuda") and not refuses() else Dense()
+    return TritonDecode() if platform in ("gpu", "cuda") and not unsupported_reason() else Dense()
 
 
-def chosen(name: Backend) -> Softmax:
+def backend_by_name(name: Backend) -> AttentionBackend:
     """-> by its name on the command line."""
-    return {"auto": best(), "tiles": Blockwise(), "dense": Dense()}[name]
+    return {"auto": default_backend(), "tiles": Blockwise(), "dense": Dense()}[name]

@@ -6,74 +6,76 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from longjax.attention.branches import Branch, Place
-from longjax.attention.core import Part, Scene, Stored
-from longjax.attention.intervals import Kept
-from longjax.attention.kv_cache import Store
+from longjax.attention.branches import Branch, PositionMap
+from longjax.attention.core import AttentionMetadata, BranchInputs, StackedCache
+from longjax.attention.intervals import CacheRetention
+from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import per_row, rotate
 from longjax.config import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Branched:
+class BranchedAttention:
     """One softmax over the branches; with no argument, plain causal attention."""
 
     branches: tuple[Branch, ...] = (Branch(),)
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
         memory = memory or {}
         named = zip((q_BTNH, k_BSKH, v_BSKH), "qkv", strict=True)  # the backward pass may keep them
         q_BTNH, k_BSKH, v_BSKH = (checkpoint_name(x, name) for x, name in named)
-        rotated = {at: rotate(k_BSKH, at(scene.keys.place_BT), scene.rope) for at in self.key_places()}
+        rotated = {at: rotate(k_BSKH, at(scene.keys.position_BT), scene.rope) for at in self.key_positions()}
         parts, seen, after = [], {}, {}
         for branch in self.branches:
-            name, k = self.store_of(branch), rotated[branch.key_at]
+            name, k = self.cache_of(branch), rotated[branch.key_position]
             if name not in seen:  # a store that branches share is written once
-                seen[name] = Store.of(k, v_BSKH, scene.keys)
+                seen[name] = KVCache.of(k, v_BSKH, scene.keys)
                 if memory:
                     seen[name], after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
-            parts.append(part(branch, q_BTNH, seen[name], scene))
-        return scene.softmax(tuple(parts)), after or None
+            parts.append(branch_inputs(branch, q_BTNH, seen[name], scene))
+        return scene.backend(tuple(parts)), after or None
 
-    def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:
-        return {self.store_of(branch): Store.empty(cfg, batch, size, self.kept_for(branch)) for branch in self.branches}
+    def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
+        return {
+            self.cache_of(branch): KVCache.empty(cfg, batch, size, self.retention(branch)) for branch in self.branches
+        }
 
-    def key_places(self) -> tuple[Place, ...]:
-        return tuple(dict.fromkeys(branch.key_at for branch in self.branches))
+    def key_positions(self) -> tuple[PositionMap, ...]:
+        return tuple(dict.fromkeys(branch.key_position for branch in self.branches))
 
-    def kept_for(self, branch: Branch) -> Kept:
+    def retention(self, branch: Branch) -> CacheRetention:
         """What its store keeps. Branches that place keys alike share one store if one of them needs all."""
-        alike = [other.sees.kept for other in self.branches if other.key_at == branch.key_at]
-        return Kept() if Kept() in alike else branch.sees.kept
+        alike = [other.interval.retention for other in self.branches if other.key_position == branch.key_position]
+        return CacheRetention() if CacheRetention() in alike else branch.interval.retention
 
-    def store_of(self, branch: Branch) -> str:
-        kept = self.kept_for(branch)
-        place = self.key_places().index(branch.key_at)
+    def cache_of(self, branch: Branch) -> str:
+        kept = self.retention(branch)
+        place = self.key_positions().index(branch.key_position)
         return f"keys{place}" + (f"_last{kept.last}" if kept.last else f"_first{kept.first}" if kept.first else "")
 
 
-def part(branch: Branch, q_BTNH: jax.Array, keys: Store, scene: Scene) -> Part:
+def branch_inputs(branch: Branch, q_BTNH: jax.Array, keys: KVCache, scene: AttentionMetadata) -> BranchInputs:
     """What the branch brings to the softmax."""
-    queries, stored, keys, rope = scene.queries, where_stored(keys), keys.alone(), scene.rope
+    queries, stored, keys, rope = scene.queries, stacked_cache(keys), keys.single_layer(), scene.rope
     i_BT = queries.index_BT - queries.start_BT
-    lo, hi = branch.sees(i_BT[:, :, None], scene.head_N)
+    lo, hi = branch.interval(i_BT[:, :, None], scene.head_N)
     lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))
-    t_place_BT = branch.query_at(queries.place_BT)
+    t_place_BT = branch.query_position(queries.position_BT)
     scale_BT = branch.query_scale(i_BT) * per_row(rope.query_scale, 2)
     q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
     in_order = queries.in_order and scene.keys.in_order and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
     apart = in_order and not queries.from_start
-    s_place_BS = branch.key_at((keys.index_BW - keys.start_BW).astype(jnp.float32))
-    return Part(
+    s_place_BS = branch.key_position((keys.index_BW - keys.start_BW).astype(jnp.float32))
+    return BranchInputs(
         q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
-        rope.slopes_N, branch.mask, branch.sees if in_order else None,
+        rope.slopes_N, branch.mask, branch.interval if in_order else None,
         (queries.start_BT, keys.start_BW) if apart else None, scene.head_N, stored,
     )  # fmt: skip
 
 
-def where_stored(keys: Store) -> Stored | None:
+def stacked_cache(keys: KVCache) -> StackedCache | None:
     """-> the cache that holds these keys; None if they are no layer's."""
     if keys.layer is None:
         return None
     offset = 0 if keys.offset is None else keys.offset
-    return Stored(keys.index_BW, keys.k_BWKH, keys.v_BWKH, keys.layer, offset)
+    return StackedCache(keys.index_BW, keys.k_BWKH, keys.v_BWKH, keys.layer, offset)

@@ -16,26 +16,26 @@ from longjax.attention.intervals import Causal, Interval
 Mask = Callable[[jax.Array, jax.Array], jax.Array]  # (query index, key index) -> allowed?
 
 
-class Place(Protocol):
+class PositionMap(Protocol):
     """Where a token pretends to stand, as a float, given where it stands."""
 
     def __call__(self, place: jax.Array) -> jax.Array: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Here:
+class Identity:
     def __call__(self, place):
         return place
 
 
 @dataclasses.dataclass(frozen=True)
-class At:
+class Constant:
     """Every token at one place."""
 
-    place: float
+    position: float
 
     def __call__(self, place):
-        return jnp.full_like(place, self.place)
+        return jnp.full_like(place, self.position)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Grouped:
 
 
 @dataclasses.dataclass(frozen=True)
-class Squeezed:
+class Interpolated:
     """p -> (p + shift) / factor."""
 
     factor: float
@@ -61,13 +61,13 @@ class Squeezed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Capped:
+class Clipped:
     """p -> min(p, most)."""
 
-    most: float
+    limit: float
 
     def __call__(self, place):
-        return jnp.minimum(place, self.most)
+        return jnp.minimum(place, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Modulo:
 
     size: int
     shift: float = 0.0
-    most: float = float("inf")
+    limit: float = float("inf")
 
     def __call__(self, place):
-        return jnp.minimum(jnp.mod(place, self.size) + self.shift, self.most)
+        return jnp.minimum(jnp.mod(place, self.size) + self.shift, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
-class Same:
+class UnitScale:
     """Queries keep their size."""
 
     def __call__(self, i):
@@ -108,8 +108,8 @@ class Branch:
     indices, for which the fastest kernels have no room.
     """
 
-    sees: Interval = Causal()
-    query_at: Place = Here()
-    key_at: Place = Here()
-    query_scale: Callable[[jax.Array], jax.Array] = Same()
+    interval: Interval = Causal()
+    query_position: PositionMap = Identity()
+    key_position: PositionMap = Identity()
+    query_scale: Callable[[jax.Array], jax.Array] = UnitScale()
     mask: Mask | None = None

@@ -19,13 +19,13 @@ from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import NEVER, Part, Softmax, merged
-from longjax.attention.intervals import Bands
+from longjax.attention.core import MASK_VALUE, AttentionBackend, BranchInputs, merge_by_lse
+from longjax.attention.intervals import Rectangles
 from longjax.attention.kernels.base import Kernel, Starts
-from longjax.attention.kernels.reference import Plain
-from longjax.attention.rectangles import Band
+from longjax.attention.kernels.reference import Reference
+from longjax.attention.rectangles import Rectangle
 
-FEW = 256  # keys; a rectangle of no more costs less as plain products
+MIN_KERNEL_KEYS = 256  # keys; a rectangle of no more costs less as plain products
 Arrays = tuple[tuple[jax.Array, jax.Array, jax.Array], ...]  # q, k, v of every part
 
 
@@ -34,14 +34,14 @@ class Fused:
     """`kernel` does all rectangles of all parts; what it cannot do, `otherwise` does, as a whole."""
 
     kernel: Kernel
-    otherwise: Softmax = Blockwise()
+    fallback: AttentionBackend = Blockwise()
 
-    def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
-        why = next(filter(None, map(self.refuses, parts)), None)
+    def __call__(self, parts: tuple[BranchInputs, ...]) -> jax.Array:
+        why = next(filter(None, map(self.unsupported_reason, parts)), None)
         if why:
-            say_once(why, self.otherwise)
-            return self.otherwise(parts)
-        bands = tuple(bands_of(part) for part in parts)
+            log_once(why, self.fallback)
+            return self.fallback(parts)
+        bands = tuple(rectangles_of(part) for part in parts)
         arrays, starts = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts), parts[0].starts
         choices = by_heads(bands, parts[0])
         run = [partial(self.over_heads, choice, starts) for choice in choices]
@@ -51,53 +51,55 @@ class Fused:
         here = jnp.minimum(parts[0].head_N[0] // parts[0].q_BTNH.shape[2], len(run) - 1)
         return jax.lax.switch(here, run, arrays)
 
-    def over_heads(self, groups: "tuple[Heads, ...]", starts: Starts, arrays: Arrays) -> jax.Array:
+    def over_heads(self, groups: "tuple[HeadGroup, ...]", starts: Starts, arrays: Arrays) -> jax.Array:
         """-> out_BTNH, of groups of heads one after the other."""
-        outs: list[Any] = [union(self.kernel, group.bands, of_heads(arrays, group), starts) for group in groups]
+        outs: list[Any] = [
+            union(self.kernel, group.rectangles, select_heads(arrays, group), starts) for group in groups
+        ]
         return outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=2)
 
-    def refuses(self, part: Part) -> str | None:
+    def unsupported_reason(self, part: BranchInputs) -> str | None:
         """-> why the kernel cannot do this part; None if it can."""
         if part.mask is not None or part.slopes_N is not None:
             return "a bias or a mask of pairs"
-        if part.sees is None:
+        if part.interval is None:
             return "who sees whom is known in the run only (a cache)"
-        if part.starts is not None and not (self.kernel.documents and part.sees.by_distance):
+        if part.starts is not None and not (self.kernel.documents and part.interval.translation_invariant):
             return "documents side by side"
-        bands = part.sees.bands(part.q_BTNH.shape[1])
+        bands = part.interval.rectangles(part.q_BTNH.shape[1])
         if bands is None:
-            return f"{part.sees} is not made of rectangles"
+            return f"{part.interval} is not made of rectangles"
         G = part.q_BTNH.shape[2] // part.k_BSKH.shape[2]
         if any((edge or 0) % G for band in bands for edge in band.heads):
-            return f"{part.sees} divides the heads of a group"
-        wide = [band for band in bands if band.cols > FEW]
-        return next(filter(None, (self.refuses_one(part, band) for band in wide)), None)
+            return f"{part.interval} divides the heads of a group"
+        wide = [band for band in bands if band.cols > MIN_KERNEL_KEYS]
+        return next(filter(None, (self.unsupported_rectangle(part, band) for band in wide)), None)
 
-    def refuses_one(self, part: Part, band: Band) -> str | None:
+    def unsupported_rectangle(self, part: BranchInputs, band: Rectangle) -> str | None:
         q, k = (jax.eval_shape(cut, x) for cut, x in ((band.queries, part.q_BTNH), (band.keys, part.k_BSKH)))
-        return self.kernel.refuses(q, k, band)
+        return self.kernel.unsupported_reason(q, k, band)
 
 
 @functools.cache
-def say_once(why: str, otherwise: Softmax) -> None:
+def log_once(why: str, otherwise: AttentionBackend) -> None:
     logging.info("%s: attention by %s", why, otherwise)
 
 
-def bands_of(part: Part) -> Bands:
-    assert part.sees is not None
-    return part.sees.bands(part.q_BTNH.shape[1]) or ()
+def rectangles_of(part: BranchInputs) -> Rectangles:
+    assert part.interval is not None
+    return part.interval.rectangles(part.q_BTNH.shape[1]) or ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Heads:
+class HeadGroup:
     """Query heads [first, last) of an array, and the rectangles that each part has for them."""
 
     first: int
     last: int
-    bands: tuple[Bands, ...]
+    rectangles: tuple[Rectangles, ...]
 
 
-def by_heads(bands: tuple[Bands, ...], part: Part) -> list[tuple[Heads, ...]]:
+def by_heads(bands: tuple[Rectangles, ...], part: BranchInputs) -> list[tuple[HeadGroup, ...]]:
     """-> the heads of this array in groups of one pattern; where the first head's number is known in the run only
     (heads split over devices), the same for every number that makes a difference: 0, N, 2 N, ...
     """
@@ -107,22 +109,22 @@ def by_heads(bands: tuple[Bands, ...], part: Part) -> list[tuple[Heads, ...]]:
     firsts = [int(part.head_N[0]) if isinstance(part.head_N, np.ndarray) else 0]
     if edges and not known:
         firsts = list(range(0, edges[-1] + N, N))
-    return [tuple(groups(bands, edges, first, N)) for first in firsts]
+    return [tuple(head_groups(bands, edges, first, N)) for first in firsts]
 
 
-def groups(bands: tuple[Bands, ...], edges: list[int], first: int, N: int) -> Iterator[Heads]:
+def head_groups(bands: tuple[Rectangles, ...], edges: list[int], first: int, N: int) -> Iterator[HeadGroup]:
     inside = [0, *(edge - first for edge in edges if 0 < edge - first < N), N]
     for start, end in itertools.pairwise(inside):
         head = first + start
-        yield Heads(start, end, tuple(tuple(b for b in bs if covers(b, head)) for bs in bands))
+        yield HeadGroup(start, end, tuple(tuple(b for b in bs if covers_head(b, head)) for bs in bands))
 
 
-def covers(band: Band, head: int) -> bool:
+def covers_head(band: Rectangle, head: int) -> bool:
     first, last = band.heads
     return first <= head and (last is None or head < last)
 
 
-def of_heads(arrays: Arrays, group: Heads) -> Arrays:
+def select_heads(arrays: Arrays, group: HeadGroup) -> Arrays:
     def cut(x, heads):
         return x[:, :, group.first * x.shape[2] // heads : group.last * x.shape[2] // heads]
 
@@ -130,7 +132,7 @@ def of_heads(arrays: Arrays, group: Heads) -> Arrays:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def union(kernel: Kernel, bands: tuple[Bands, ...], arrays: Arrays, starts: Starts) -> jax.Array:
+def union(kernel: Kernel, bands: tuple[Rectangles, ...], arrays: Arrays, starts: Starts) -> jax.Array:
     """-> out_BTNH of one softmax over all rectangles; those of part p are bands[p] of arrays[p]."""
     return union_forward(kernel, bands, arrays, starts)[0]
 
@@ -140,10 +142,10 @@ def union_forward(kernel, bands, arrays, starts):
     for part, (q_BTNH, k_BSKH, v_BSKH) in zip(bands, arrays, strict=True):
         for band in part:
             given = (band.queries(q_BTNH), band.keys(k_BSKH), band.keys(v_BSKH))
-            out, lse = one_for(kernel, band).forward(*given, band, inside(starts, band))
+            out, lse = kernel_for(kernel, band).forward(*given, band, starts_in_rectangle(starts, band))
             outs.append(band.back_to_queries(out, T))
-            lses.append(band.back_of_queries(lse, T, NEVER))
-    out_BTNH, lse_BNT = merged(outs, lses)
+            lses.append(band.back_of_queries(lse, T, MASK_VALUE))
+    out_BTNH, lse_BNT = merge_by_lse(outs, lses)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
     return out_BTNH, (arrays, starts, out_BTNH, lse_BNT)
 
@@ -151,38 +153,38 @@ def union_forward(kernel, bands, arrays, starts):
 def union_backward(kernel, bands, saved, d_out_BTNH):
     arrays, starts, out_BTNH, lse_BNT = saved
     whole = (starts, out_BTNH, lse_BNT, d_out_BTNH)
-    return tuple(of_part(kernel, *part, *whole) for part in zip(bands, arrays, strict=True)), None
+    return tuple(gradients_of_rectangle(kernel, *part, *whole) for part in zip(bands, arrays, strict=True)), None
 
 
-def of_part(
-    kernel: Kernel, bands: Bands, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
+def gradients_of_rectangle(
+    kernel: Kernel, bands: Rectangles, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
     d_out_BTNH: jax.Array,
 ):  # fmt: skip
     """-> dq_BTNH, dk_BSKH, dv_BSKH."""
     sums = [[], [], []]
     for band in bands:
         given = (band.queries(qkv[0]), band.keys(qkv[1]), band.keys(qkv[2]))
-        out, lse, d_out = band.queries(out_BTNH), band.of_queries(lse_BNT), band.queries(d_out_BTNH)
+        out, lse, d_out = band.queries(out_BTNH), band.select_queries(lse_BNT), band.queries(d_out_BTNH)
         back = (band.back_to_queries, band.back_to_keys, band.back_to_keys)
-        grads = one_for(kernel, band).backward(*given, out, lse, d_out, band, inside(starts, band))
+        grads = kernel_for(kernel, band).backward(*given, out, lse, d_out, band, starts_in_rectangle(starts, band))
         for total, put, grad, x in zip(sums, back, grads, qkv, strict=True):
             total.append(put(grad, x.shape[1]))
-    return tuple(added(total, x) for total, x in zip(sums, qkv, strict=True))
+    return tuple(accumulate(total, x) for total, x in zip(sums, qkv, strict=True))
 
 
 union.defvjp(union_forward, union_backward)
 
 
-def inside(starts: Starts, band: Band) -> Starts:
+def starts_in_rectangle(starts: Starts, band: Rectangle) -> Starts:
     return None if starts is None else (band.queries(starts[0]), band.keys(starts[1]))
 
 
-def one_for(kernel: Kernel, band: Band) -> Kernel:
-    few: Kernel = Plain()
-    return few if band.cols <= FEW else kernel
+def kernel_for(kernel: Kernel, band: Rectangle) -> Kernel:
+    few: Kernel = Reference()
+    return few if band.cols <= MIN_KERNEL_KEYS else kernel
 
 
-def added(xs: list[jax.Array], like: jax.Array) -> jax.Array:
+def accumulate(xs: list[jax.Array], like: jax.Array) -> jax.Array:
     """-> the sum, added up in float32; zeros if there is nothing to add."""
     if len(xs) < 2:
         return xs[0] if xs else jnp.zeros_like(like)

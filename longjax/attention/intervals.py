@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention.rectangles import Band, squares
+from longjax.attention.rectangles import Rectangle, squares
 
-Bands = tuple[Band, ...]
+Rectangles = tuple[Rectangle, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class CacheRetention:
     """Which of the past tokens later queries may still see: all, the `last` so many, or the `first` so many."""
 
     last: int | None = None
@@ -33,14 +33,14 @@ class Interval(Protocol):
     def __call__(self, i: jax.Array, head: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]: ...
 
     @property
-    def kept(self) -> Kept: ...
+    def retention(self) -> CacheRetention: ...
 
     @property
-    def by_distance(self) -> bool:
+    def translation_invariant(self) -> bool:
         """Whether it asks for the distance alone: documents side by side need then no more than be kept apart."""
         ...
 
-    def bands(self, length: int) -> Bands | None:
+    def rectangles(self, length: int) -> Rectangles | None:
         """-> disjoint rectangles that make up all pairs of a row of `length` tokens."""
         ...
 
@@ -49,79 +49,81 @@ class Interval(Protocol):
 class Causal:
     """Everything up to the query."""
 
-    by_distance = True
-    kept = Kept()
+    translation_invariant = True
+    kept = CacheRetention()
 
     def __call__(self, i, head):
         return jnp.zeros_like(i), i + 1
 
-    def bands(self, length):
-        return (Band(length, length),)
+    def rectangles(self, length):
+        return (Rectangle(length, length),)
 
 
 @dataclasses.dataclass(frozen=True)
-class Near:
+class SlidingWindow:
     """The last `window` tokens, the query included."""
 
     window: int
 
-    by_distance = True
+    translation_invariant = True
 
     @property
-    def kept(self):
-        return Kept(last=self.window)
+    def retention(self):
+        return CacheRetention(last=self.window)
 
     def __call__(self, i, head):
         return jnp.maximum(i - self.window + 1, 0), i + 1
 
-    def bands(self, length):
-        return (Band(length, length, window=self.window if self.window < length else None),)
+    def rectangles(self, length):
+        return (Rectangle(length, length, window=self.window if self.window < length else None),)
 
 
 @dataclasses.dataclass(frozen=True)
-class Far:
+class BeyondWindow:
     """Everything before `Near(window)`; with `first`, only so many tokens from the start."""
 
     window: int
     first: int | None = None
 
     @property
-    def by_distance(self):
+    def translation_invariant(self):
         return self.first is None
 
     @property
-    def kept(self):
-        return Kept(first=self.first)
+    def retention(self):
+        return CacheRetention(first=self.first)
 
     def __call__(self, i, head):
         hi = jnp.maximum(i - self.window + 1, 0)
         return jnp.zeros_like(i), hi if self.first is None else jnp.minimum(hi, self.first)
 
-    def bands(self, length):
+    def rectangles(self, length):
         rows = length - self.window
         # As many columns as there are keys, so that kernels need no copy of some of them; those beyond nobody sees.
-        return (Band(rows, length if self.first is None else min(rows, self.first), self.window),) if rows > 0 else ()
+        return (
+            (Rectangle(rows, length if self.first is None else min(rows, self.first), self.window),) if rows > 0 else ()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class Between:
+class DistanceRange:
     """The keys at distances `near` to `far` - 1."""
 
     near: int
     far: int
 
-    by_distance = True
+    translation_invariant = True
 
     @property
-    def kept(self):
-        return Kept(last=self.far)
+    def retention(self):
+        return CacheRetention(last=self.far)
 
     def __call__(self, i, head):
         return jnp.maximum(i - self.far + 1, 0), jnp.maximum(i - self.near + 1, 0)
 
-    def bands(self, length):
+    def rectangles(self, length):
         rows, window = length - self.near, self.far - self.near
-        return (Band(rows, rows, self.near, window=window if window < rows else None),) if rows > 0 else ()
+        return (Rectangle(rows, rows, self.near, window=window if window < rows else None),) if rows > 0 else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,16 +133,16 @@ class Chunk:
     size: int
     offset: int = 0
 
-    by_distance = False
+    translation_invariant = False
 
     @property
-    def kept(self):
-        return Kept(last=self.size)
+    def retention(self):
+        return CacheRetention(last=self.size)
 
     def __call__(self, i, head):
         return jnp.maximum((i - self.offset) // self.size * self.size + self.offset, 0), i + 1
 
-    def bands(self, length):
+    def rectangles(self, length):
         ahead = min(self.offset, length)
         return squares(max(ahead, 1), 0, ahead) + squares(self.size, ahead, length)
 
@@ -149,20 +151,20 @@ class Chunk:
 class PreviousChunk:
     size: int
 
-    by_distance = False
+    translation_invariant = False
 
     @property
-    def kept(self):
-        return Kept(last=2 * self.size)
+    def retention(self):
+        return CacheRetention(last=2 * self.size)
 
     def __call__(self, i, head):
         hi = jnp.maximum(i // self.size * self.size, 0)
         return jnp.maximum(hi - self.size, 0), hi
 
-    def bands(self, length):
+    def rectangles(self, length):
         size, (whole, left) = self.size, divmod(length, self.size)
-        full = (Band(size, size, size, 0, causal=False, count=whole - 1),) if whole > 1 else ()
-        last = (Band(left, size, whole * size, (whole - 1) * size, causal=False),) if whole and left else ()
+        full = (Rectangle(size, size, size, 0, causal=False, count=whole - 1),) if whole > 1 else ()
+        last = (Rectangle(left, size, whole * size, (whole - 1) * size, causal=False),) if whole and left else ()
         return full + last
 
 
@@ -171,53 +173,55 @@ class EarlierChunks:
     """Everything before `PreviousChunk(size)`."""
 
     size: int
-    by_distance = False
-    kept = Kept()
+    translation_invariant = False
+    kept = CacheRetention()
 
     def __call__(self, i, head):
         return jnp.zeros_like(i), jnp.maximum(i // self.size * self.size - self.size, 0)
 
-    def bands(self, length):
+    def rectangles(self, length):
         size, begins = self.size, range(2 * self.size, length, self.size)
-        return tuple(Band(min(size, length - t), t - size, t, causal=False) for t in begins)
+        return tuple(Rectangle(min(size, length - t), t - size, t, causal=False) for t in begins)
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfShifted:
+class ShiftedChunks:
     """`Chunk(size)` for the first `plain` heads; for the others chunks that begin half a chunk later."""
 
     size: int
     plain: int
 
-    by_distance = False
+    translation_invariant = False
 
     @property
-    def kept(self):
-        return Kept(last=self.size)
+    def retention(self):
+        return CacheRetention(last=self.size)
 
     def __call__(self, i, head):
         (lo, hi), (shifted, _) = Chunk(self.size)(i, head), Chunk(self.size, self.size // 2)(i, head)
         return jnp.where(head < self.plain, lo, shifted), hi
 
-    def bands(self, length):
+    def rectangles(self, length):
         parts = ((Chunk(self.size), (0, self.plain)), (Chunk(self.size, self.size // 2), (self.plain, None)))
-        return tuple(dataclasses.replace(band, heads=heads) for chunk, heads in parts for band in chunk.bands(length))
+        return tuple(
+            dataclasses.replace(band, heads=heads) for chunk, heads in parts for band in chunk.rectangles(length)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class WrappedHalf:
+class RolledChunksLeak:
     """The leak of a rolled S2: its heads from `plain` on see the last half chunk from the first. Not causal."""
 
     size: int
     plain: int
     length: int
-    by_distance = False
-    kept = Kept()
+    translation_invariant = False
+    kept = CacheRetention()
 
     def __call__(self, i, head):
         leaks = (head >= self.plain) & (i >= 0) & (i < self.size // 2)  # -1 is padding
         return jnp.where(leaks, self.length - self.size // 2, 0), jnp.where(leaks, self.length, 0)
 
-    def bands(self, length):
+    def rectangles(self, length):
         half = self.size // 2
-        return (Band(half, half, 0, self.length - half, causal=False, heads=(self.plain, None)),)
+        return (Rectangle(half, half, 0, self.length - half, causal=False, heads=(self.plain, None)),)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class Band:
+class Rectangle:
     """Queries [t, t + rows) against keys [s, s + cols), of rows of one document that begins at 0.
 
     Attributes:
@@ -38,7 +38,7 @@ class Band:
     def keys(self, x_BSKH: jax.Array) -> jax.Array:
         return fold(x_BSKH[:, self.s : self.s + self.count * self.cols], self.count)
 
-    def of_queries(self, x_BNT: jax.Array) -> jax.Array:
+    def select_queries(self, x_BNT: jax.Array) -> jax.Array:
         """The same as `queries`, for numbers of each head and query."""
         B, N = x_BNT.shape[:2]
         x = x_BNT[:, :, self.t : self.t + self.count * self.rows]
@@ -79,8 +79,8 @@ def padded(x: jax.Array, before: int, total: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (before, total - before - x.shape[1]), (0, 0), (0, 0)))
 
 
-def squares(size: int, start: int, end: int) -> tuple[Band, ...]:
+def squares(size: int, start: int, end: int) -> tuple[Rectangle, ...]:
     """-> causal squares of `size` on the diagonal from `start` to `end`, the last one as large as is left."""
     count, left = divmod(end - start, size)
-    whole = (Band(size, size, start, start, count=count),) if count else ()
-    return whole + ((Band(left, left, end - left, end - left),) if left else ())
+    whole = (Rectangle(size, size, start, start, count=count),) if count else ()
+    return whole + ((Rectangle(left, left, end - left, end - left),) if left else ())

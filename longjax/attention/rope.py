@@ -52,11 +52,11 @@ class Rope(struct.PyTreeNode):
     scale: Number = 1.0
     query_scale: Number = 1.0
     slopes_N: jax.Array | None = None
-    place_BT: jax.Array | None = None
+    position_BT: jax.Array | None = None
     table: Table = struct.field(pytree_node=False, default=Float32())
 
 
-def of_rows(ropes: Sequence[Rope]) -> Rope:
+def stack_ropes(ropes: Sequence[Rope]) -> Rope:
     """-> one for a batch of sequences, which may differ in all numbers: each gets axes for tokens and pairs."""
     first = ropes[0]
     freq = np.stack([np.asarray(rope.inv_freq_R, np.float32) for rope in ropes])[:, None]
@@ -67,7 +67,7 @@ def of_rows(ropes: Sequence[Rope]) -> Rope:
     return first.replace(inv_freq_R=freq, scale=scale, query_scale=query_scale)
 
 
-def scaled(q_BTNH: jax.Array, rope: Rope) -> jax.Array:
+def scale_queries(q_BTNH: jax.Array, rope: Rope) -> jax.Array:
     """Queries times `query_scale`."""
     return (q_BTNH.astype(jnp.float32) * per_row(rope.query_scale, 4)).astype(q_BTNH.dtype)
 

@@ -13,7 +13,7 @@ from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_l
 from longjax.config import ModelConfig
 from longjax.methods.alibi import AlibiRope, no_rope
 from longjax.methods.method import Method, full_attention, plain_rope
-from longjax.methods.sliding_window import SlidingWindow
+from longjax.methods.sliding_window import SlidingWindowAttention
 
 Config = Mapping[str, Any]
 ACTS = {
@@ -186,7 +186,7 @@ def method_of(config: Config) -> Method:
             logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
         return Method(rope=AlibiRope(bias_max, attention.get("softmax_scale")))
     method, window = rope_of(whole), family.window(whole)
-    return method if window is None else dataclasses.replace(method, attention=SlidingWindow(window))
+    return method if window is None else dataclasses.replace(method, attention=SlidingWindowAttention(window))
 
 
 def on_base(method: Method, base: Method) -> Method:

@@ -12,7 +12,7 @@ from longjax.checkpoints.rope_from_hf import rope_parameters
 from longjax.checkpoints.rope_to_hf import Asked, say, say_plain
 from longjax.config import ModelConfig
 from longjax.methods.method import Method, described, full_attention
-from longjax.methods.sliding_window import SlidingWindow
+from longjax.methods.sliding_window import SlidingWindowAttention
 
 Style = Literal["both", "4.36"]
 STOCK = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # the rope types of transformers
@@ -74,7 +74,11 @@ def attention(
     if method.attention is full_attention:
         return {"sliding_window": None} | ({"use_sliding_window": False} if "use_sliding_window" in config else {})
     biased = config.get("attention_bias") or config.get("mlp_bias")
-    if isinstance(method.attention, SlidingWindow) and config["model_type"] in ("llama", "mistral") and not biased:
+    if (
+        isinstance(method.attention, SlidingWindowAttention)
+        and config["model_type"] in ("llama", "mistral")
+        and not biased
+    ):
         window = method.attention.window or cfg.trained_len
         return {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window}
     notes.append(f"does not know the attention of {described(method.attention)}")

@@ -18,7 +18,7 @@ import numpy as np
 from longjax import files
 from longjax.checkpoints import safetensors
 from longjax.checkpoints.tensor_source import Tensors
-from longjax.progress import Report
+from longjax.progress import ProgressFn
 
 MOST_BYTES = 5_000_000_000  # of one file, as transformers does
 COPIED = (
@@ -74,7 +74,7 @@ def file_names(count: int) -> list[str]:
 
 def write(
     folder: pathlib.Path, tensors: Cast, config: Mapping[str, Any], extra: Mapping[str, bytes], most: int,
-    report: Report,
+    report: ProgressFn,
 ) -> None:  # fmt: skip
     """Every process reads, as arrays may be spread over all of them; the first one writes."""
     shapes = tensors.shapes()
@@ -106,7 +106,7 @@ def write(
 def creating(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     """`files.together` in the first process; the others write to nowhere."""
     if jax.process_index() == 0:
-        with files.together(folder) as create:
+        with files.atomic_files(folder) as create:
             yield create
     else:
         with open("/dev/null", "wb") as nowhere:

@@ -15,7 +15,7 @@ from longjax.checkpoints import param_mapping as convert
 from longjax.checkpoints.families import table
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
-from longjax.model.llama import layer_shapes, outer_shapes
+from longjax.model.llama import global_shapes, layer_shapes
 
 
 class Leaf(NamedTuple):
@@ -25,13 +25,13 @@ class Leaf(NamedTuple):
 
 def leaves(cfg: ModelConfig) -> Iterator[Leaf]:
     """All of a model: what is outside the layers, then each kind of weight, layer by layer."""
-    yield from map(Leaf, outer_shapes(cfg))
+    yield from map(Leaf, global_shapes(cfg))
     for name in layer_shapes(cfg):
         yield from (Leaf(name, layer) for layer in range(cfg.layers))
 
 
 def shape(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
-    return (outer_shapes(cfg) | layer_shapes(cfg))[leaf.name]
+    return (global_shapes(cfg) | layer_shapes(cfg))[leaf.name]
 
 
 def theirs(leaf: Leaf, cfg: ModelConfig) -> str:

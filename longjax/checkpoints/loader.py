@@ -18,15 +18,19 @@ from longjax.checkpoints import param_mapping as convert
 from longjax.checkpoints.layerwise import Leaf, Theirs
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
-from longjax.methods.lora import Lora, factor_names, weight_name
-from longjax.methods.method import Adapt
-from longjax.progress import Report, quiet
+from longjax.methods.lora import Lora, lora_param_names, weight_name
+from longjax.methods.method import AdaptWeights
+from longjax.progress import ProgressFn, no_progress
 
 Mesh = jax.sharding.Mesh | None  # None: one device
 
 
 def load(
-    tensors: Tensors, cfg: ModelConfig, mesh: Mesh = None, dtype: DTypeLike = jnp.float32, report: Report = quiet
+    tensors: Tensors,
+    cfg: ModelConfig,
+    mesh: Mesh = None,
+    dtype: DTypeLike = jnp.float32,
+    report: ProgressFn = no_progress,
 ) -> dict[str, jax.Array]:
     """-> params, without the method's own. Raises ValueError listing all tensors that are missing or do not fit."""
     convert.check_names(tensors.shapes(), cfg)
@@ -58,7 +62,7 @@ def stacked(stack: jax.Array, x: jax.Array, layer: jax.Array | int, order: tuple
 
 
 def spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> jax.P:
-    return jax.P() if mesh is None else sharding.stored(name, shape, mesh)
+    return jax.P() if mesh is None else sharding.partition_spec(name, shape, mesh)
 
 
 def place(spec: jax.P, mesh: Mesh) -> jax.sharding.Sharding:
@@ -96,7 +100,7 @@ class OnHost:
     """A model's parameters, one leaf on the host at a time, adapters added. All processes ask for the same."""
 
     params: Mapping[str, Any]
-    adapt: Adapt
+    adapt: AdaptWeights
 
     def tensors(self, cfg: ModelConfig) -> Theirs:
         """-> them by Hugging Face's names."""
@@ -113,7 +117,7 @@ class OnHost:
         for name in lora.names:
             if weight_name(name) == leaf.name:
                 own = self.params["method"]["layers"]
-                factors = {factor: jnp.asarray(on_host(own[factor], leaf.layer)) for factor in factor_names(name)}
+                factors = {factor: jnp.asarray(on_host(own[factor], leaf.layer)) for factor in lora_param_names(name)}
                 x = x.astype(np.float32) + np.asarray(lora.delta(name, factors))
         return x
 
@@ -124,5 +128,5 @@ class OnHost:
 def on_host(x: Any, layer: int | None) -> np.ndarray:
     """-> an array, or one layer of it, whole in every process."""
     if isinstance(x, jax.Array):
-        return sharding.whole(x if layer is None else layer_of(x, layer))
+        return sharding.gather_to_host(x if layer is None else layer_of(x, layer))
     return np.asarray(x if layer is None else x[layer])

@@ -26,7 +26,7 @@ from longjax.checkpoints import param_mapping as convert
 from longjax.checkpoints.layerwise import Leaf, Theirs
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
-from longjax.progress import Report
+from longjax.progress import ProgressFn
 
 LAYOUT = "per_layer"
 META = "meta.json"
@@ -81,7 +81,7 @@ def checkpointer() -> ocp.Checkpointer:
 
 def write(
     folder: pathlib.Path, tensors: Tensors, cfg: ModelConfig, config: Mapping[str, Any], extra: Mapping[str, bytes],
-    report: Report,
+    report: ProgressFn,
 ) -> None:  # fmt: skip
     """The tensors in their types. Raises ValueError if there is something already, or the disk is full."""
     path = folder.absolute() / "params"
@@ -101,7 +101,7 @@ def write(
     with undone_if_full(path):
         checkpointer().save(path, nested({keys(leaf): later(leaf) for leaf in every}))
     about = {"layout": LAYOUT, "model": dataclasses.asdict(cfg), "config": config}
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         for name, content in extra.items():
             create(name).write(content)
         create(META).write((json.dumps(about, indent=2) + "\n").encode())

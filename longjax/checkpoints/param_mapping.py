@@ -9,7 +9,7 @@ import numpy as np
 from longjax.checkpoints.families import HEAD, MPT, MPT_BIASES, Entry, ignored, table
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
-from longjax.model.llama import layer_shapes, outer_shapes
+from longjax.model.llama import global_shapes, layer_shapes
 
 
 class Piece(NamedTuple):
@@ -23,7 +23,7 @@ class Piece(NamedTuple):
 def pieces(cfg: ModelConfig) -> dict[str, list[Piece]]:
     """-> each tensor of theirs: what of ours it is made of, in the order of its rows."""
     made: dict[str, list[Piece]] = {}
-    for name in outer_shapes(cfg):
+    for name in global_shapes(cfg):
         made.setdefault(table(cfg)[name].theirs, []).append(Piece(name, None, table(cfg)[name]))
     for name in layer_shapes(cfg):
         entry = table(cfg)[name]
@@ -126,7 +126,7 @@ def from_hf(state: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.n
         x = state[stored[entry.theirs.format(layer)]]
         return to_ours(x[rows_of(entry, len(x))], name, entry.axes, cfg)
 
-    outer = {name: one(name, None) for name in outer_shapes(cfg)}
+    outer = {name: one(name, None) for name in global_shapes(cfg)}
     return outer | {name: np.stack([one(name, layer) for layer in range(cfg.layers)]) for name in layer_shapes(cfg)}
 
 

@@ -28,8 +28,8 @@ from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
 from longjax.methods.lora import Lora
-from longjax.methods.method import Method, described, unchanged
-from longjax.progress import Report, quiet
+from longjax.methods.method import Method, described, unchanged_weights
+from longjax.progress import ProgressFn, no_progress
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
 OURS = "longjax.json"  # beside a model that stock transformers cannot run
@@ -128,13 +128,13 @@ class How:
 
 def export(
     folder: str | pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, method: Method,
-    source: Checkpoint | None = None, how: How = How(), report: Report = quiet,
+    source: Checkpoint | None = None, how: How = How(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
     """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `write`.
 
     `source` is what was extended: its configuration and its files for text are taken over.
     """
-    if not (method.adapt is unchanged or isinstance(method.adapt, Lora)):
+    if not (method.adapt is unchanged_weights or isinstance(method.adapt, Lora)):
         raise ValueError(f"{described(method.adapt)} cannot be merged into the weights")
     own = own_parameters(params)
     return write(folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, own, how, report)
@@ -142,7 +142,7 @@ def export(
 
 def write(
     folder: str | pathlib.Path, tensors: Tensors, cfg: ModelConfig, method: Method, source: Checkpoint | None,
-    own: Mapping[str, Any], how: How = How(), report: Report = quiet,
+    own: Mapping[str, Any], how: How = How(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
     """-> warnings, which are also logged: where stock transformers cannot run the method, the weights are there all
     the same, and longjax.json says what the model is.

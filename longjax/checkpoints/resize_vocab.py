@@ -16,6 +16,6 @@ def grow_vocab(params: Mapping[str, jax.Array | np.ndarray], new: int = 1) -> di
 
 
 def _grow(x: jax.Array | np.ndarray, axis: int, new: int) -> np.ndarray:
-    x = sharding.whole(x) if isinstance(x, jax.Array) else x
+    x = sharding.gather_to_host(x) if isinstance(x, jax.Array) else x
     mean = x.mean(axis, dtype=np.float64, keepdims=True).astype(x.dtype)
     return np.concatenate([x, np.repeat(mean, new, axis)], axis)

@@ -166,7 +166,7 @@ def write_data(file: BinaryIO, x: np.ndarray) -> None:
 def write(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes the file whole or not at all."""
     path = pathlib.Path(path)
-    with files.together(path.parent) as create:
+    with files.atomic_files(path.parent) as create:
         file = create(path.name)
         write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
         for x in tensors.values():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from longjax import sharding
-from longjax.attention.backends import best
+from longjax.attention.backends import default_backend
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
 from longjax.checkpoints.fingerprint import fingerprint
@@ -23,15 +23,15 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.context import Material
 from longjax.evals.harness.runner import installed
 from longjax.evals.requests import Record
-from longjax.inference.evaluate import Planned
-from longjax.inference.language_model import Examinee
+from longjax.inference.evaluate import PlannedTasks
+from longjax.inference.language_model import LanguageModel
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
 from longjax.methods import Method, ds_bf16
 from longjax.methods.lora import LoraInit
-from longjax.methods.method import described, nothing, unchanged
+from longjax.methods.method import described, no_params, unchanged_weights
 from longjax.model.llama import Llama
-from longjax.model.placement import OneDevice
-from longjax.progress import Report
+from longjax.model.placement import SingleDevice
+from longjax.progress import ProgressFn
 from longjax.study import runner as launch
 
 GROWTH = {"stateless": stateless, "sticky": sticky, "sticky_with_reset": sticky_with_reset}
@@ -91,8 +91,8 @@ class Exam:
                 f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
                 f"that it is {trained}; now it is {described(method)}"
             )
-        if isinstance(method.own, LoraInit):  # checkpoints hold weights to which adapters have been added
-            method = dataclasses.replace(method, adapt=unchanged, own=nothing)
+        if isinstance(method.init_params, LoraInit):  # checkpoints hold weights to which adapters have been added
+            method = dataclasses.replace(method, adapt=unchanged_weights, init_params=no_params)
         return ds_bf16(method) if self.position_tables == "ds_bf16" else method
 
     def material(self, given: Checkpoint) -> Material:
@@ -103,16 +103,18 @@ class Exam:
         )  # fmt: skip
 
 
-def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> Examinee:
+def unread(exam: Exam, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> LanguageModel:
     """-> the checkpoint with its method; nothing of it is in memory, so that it can plan and no more."""
     method, tokenizer = exam.chosen(given), Tokenizer(given.folder)
-    cfg = launch.grown(given.cfg, method) if is_new(given, method) else given.cfg
-    model = Llama(cfg, method, softmax=best(), place=sharding.OnMesh() if mesh else OneDevice())
+    cfg = launch.with_inserted_token(given.cfg, method) if is_new(given, method) else given.cfg
+    model = Llama(
+        cfg, method, backend=default_backend(), placement=sharding.MeshPlacement() if mesh else SingleDevice()
+    )
     about = identity(exam, given, method, tokenizer)
-    return Examinee(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.growth])
+    return LanguageModel(model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.growth])
 
 
-def read(exam: Exam, given: Checkpoint, subject: Examinee, report: Report) -> Examinee:
+def read(exam: Exam, given: Checkpoint, subject: LanguageModel, report: ProgressFn) -> LanguageModel:
     """-> the same with its parameters."""
     method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.dtype)
     params: dict[str, Any] = dict(pretrained.load(given.tensors, given.cfg, mesh, dtype, report))
@@ -120,22 +122,22 @@ def read(exam: Exam, given: Checkpoint, subject: Examinee, report: Report) -> Ex
         logging.warning("--checkpoint=%s has not been trained with inserted tokens: theirs is new", exam.checkpoint)
         params = grow_vocab(params)
     own = pretrained.load_own(given.folder)
-    if not own and method.own is not nothing:
+    if not own and method.init_params is not no_params:
         logging.warning("--checkpoint=%s has no parameters of the method: they are untrained", exam.checkpoint)
-        own = method.own(jax.random.key(exam.seed), subject.model.cfg)
+        own = method.init_params(jax.random.key(exam.seed), subject.model.cfg)
     params |= {"method": own} if own else {}
-    return dataclasses.replace(subject, params=sharding.put(params, mesh) if mesh else params)
+    return dataclasses.replace(subject, params=sharding.shard_params(params, mesh) if mesh else params)
 
 
 def is_new(given: Checkpoint, method: Method) -> bool:
     """Whether the method inserts tokens that the checkpoint does not know."""
-    return method.insert is not None and not pretrained.said_of(given.folder)
+    return method.insert_tokens is not None and not pretrained.said_of(given.folder)
 
 
 def identity(exam: Exam, given: Checkpoint, method: Method, tokenizer: Tokenizer) -> Record:
     """-> what a run is of; other weights, another method or tokenizer make it another run."""
     return {
-        "method": run_name(exam, given), "weights": "given", "kind": launch.kind(method),
+        "method": run_name(exam, given), "weights": "given", "kind": launch.category(method),
         "checkpoint": given.folder.name, "checkpoint_sha256": fingerprint(given.folder, exam.adapter),
         "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
         "growth": exam.growth, "trained_len": given.cfg.trained_len,
@@ -147,7 +149,7 @@ def run_name(exam: Exam, given: Checkpoint) -> str:
     return exam.name or exam.method or given.folder.resolve().name
 
 
-def told(tasks: Planned) -> tuple[list[str], int]:
+def told(tasks: PlannedTasks) -> tuple[list[str], int]:
     """-> the plan for people, and how many programs will be compiled. Every generation needs two."""
     shapes = {shape for _, plan in tasks for shape in plan.shapes}
     programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)

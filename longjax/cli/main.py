@@ -12,7 +12,7 @@ from longjax.cli import flags
 from longjax.cli import options as job
 from longjax.methods import Method
 from longjax.methods.method import described
-from longjax.progress import Plain, quiet
+from longjax.progress import LineProgress, no_progress
 from longjax.sharding import distributed
 from longjax.study import runner as launch
 from longjax.study.arms import main_arm
@@ -67,7 +67,7 @@ def prepare(space: Workspace) -> None:
     if jax.process_index() == 0:
         space.prepare()
         space.seal(space.own / "settings.json", space.settings())
-    distributed.together("the folder is prepared")
+    distributed.barrier("the folder is prepared")
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
@@ -87,6 +87,6 @@ def experiment(
         prepare(space)
         seal_method(space, name, chosen)
         arm = main_arm(space.preset, name, chosen)
-        launch.run(space, arm, Plain(name) if jax.process_index() == 0 else quiet, at)
+        launch.run(space, arm, LineProgress(name) if jax.process_index() == 0 else no_progress, at)
 
     start(main, values, argv)

@@ -10,17 +10,17 @@ import jax
 from absl import flags as absl_flags
 
 from longjax import sharding
-from longjax.attention.backends import Backend, chosen
+from longjax.attention.backends import Backend, backend_by_name
 from longjax.cli import flags
 from longjax.cli.names import integers, preset_of
 from longjax.methods import Method, ds_bf16, with_lora
-from longjax.sharding.xla_flags import GPU_OVERLAP, SAME_BITS, TPU_OVERLAP
+from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import Preset
 from longjax.study.runner import Place
 from longjax.study.workspace import Workspace, open_workspace
 from longjax.training.remat import Remat
 from longjax.training.train_step import Recipe
-from longjax.training.trainer import Loop
+from longjax.training.trainer import LoopConfig
 
 absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
 
@@ -59,14 +59,14 @@ class Job:
         return dataclasses.replace(
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
-            softmax=chosen(self.attention) if self.attention else preset.softmax,
+            softmax=backend_by_name(self.attention) if self.attention else preset.softmax,
             lengths=integers(self.lengths, "lengths") or preset.lengths,
         )  # fmt: skip
 
     def base(self, recipe: Recipe, seed: int) -> Recipe:
         """-> how the base is pretrained."""
         return dataclasses.replace(
-            recipe, steps=self.base_steps or recipe.steps, rows=self.base_rows or recipe.rows, seed=seed
+            recipe, steps=self.base_steps or recipe.steps, batch_size=self.base_rows or recipe.batch_size, seed=seed
         )
 
     def method(self, name: str, method: Method) -> tuple[str, Method]:
@@ -114,7 +114,7 @@ class Machine:
         """Before anything else of JAX is used."""
         given = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = (
-            f"{GPU_OVERLAP} {SAME_BITS if self.deterministic else ''} {given}"  # the last one counts
+            f"{GPU_OVERLAP} {DETERMINISTIC if self.deterministic else ''} {given}"  # the last one counts
         )
         os.environ.setdefault("LIBTPU_INIT_ARGS", TPU_OVERLAP)
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.94")  # of a GPU; jax alone would take 0.75
@@ -152,7 +152,7 @@ class Asked(NamedTuple):
 def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Asked]:
     """Defines the flags that all experiments have; what it returns is called inside main."""
     job, recipe = flags.define(Job, flag_values=values), flags.define(Recipe, flag_values=values)
-    loop, ends = flags.define(Loop, flag_values=values), flags.define(Ends, flag_values=values)
+    loop, ends = flags.define(LoopConfig, flag_values=values), flags.define(Ends, flag_values=values)
     machine = flags.define(Machine, flag_values=values)
 
     def asked() -> Asked:

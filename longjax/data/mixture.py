@@ -182,7 +182,7 @@ def _save(path: str | os.PathLike, folders: Sequence[str], made: Mixed | Curricu
         for at, plan in zip(folders, made.plans, strict=True)
     ]
     about = about | {"length": made.length, "plans": parts}
-    files.write(folder / "plan.json", (json.dumps(about, indent=1) + "\n").encode())
+    files.write_atomically(folder / "plan.json", (json.dumps(about, indent=1) + "\n").encode())
 
 
 def _plan(folder: str) -> Plan:

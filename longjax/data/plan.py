@@ -140,7 +140,7 @@ def save_plan(plan: Plan, path: str | os.PathLike) -> None:
         "store": os.path.relpath(plan.store.folder.resolve(), folder.resolve()), "store_sha256": plan.store.sha256,
         "sha256": plan.content,
     }  # fmt: skip
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         create("plan.npz").write(file.getvalue())
         create("plan.json").write((json.dumps(about, indent=1) + "\n").encode())
 

@@ -200,7 +200,7 @@ def save_selection(selection: Selection, path: str | os.PathLike, store: Store) 
     np.save(file, selection.docs.astype("<u4"))
     where = os.path.relpath(store.folder.resolve(), folder.resolve())
     about = {"about": selection.about, "folder": where, "documents": len(selection.docs), "sha256": selection.sha256}
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         create("selection.npy").write(file.getvalue())
         create("selection.json").write((json.dumps(about, indent=1) + "\n").encode())
 

@@ -111,7 +111,9 @@ class Ledger:
 
     def add(self, shard: dict[str, Any]) -> None:
         self.shards.append(shard)
-        files.write(self.path, json.dumps({"layout": self.layout.said, "shards": self.shards}, indent=1).encode())
+        files.write_atomically(
+            self.path, json.dumps({"layout": self.layout.said, "shards": self.shards}, indent=1).encode()
+        )
 
 
 def _whole(path: pathlib.Path, size: int) -> bool:
@@ -166,7 +168,7 @@ def _write_shard(folder: pathlib.Path, number: int, group: list[Item], layout: L
         masks = [np.ones(len(i.ids), np.uint8) if i.mask is None else i.mask.astype(np.uint8) for i in kept]
         parts[f"mask-{number:05}.bin"] = np.concatenate([np.zeros(0, np.uint8), *masks])
     contents = {name: part.data.cast("B") for name, part in parts.items()} | {f"docs-{number:05}.npy": _npy(docs)}
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         for name, content in contents.items():
             create(name).write(content)
     hashes = [hashlib.sha256(content).hexdigest() for content in contents.values()]
@@ -214,13 +216,13 @@ def _seal(folder: pathlib.Path, ledger: Ledger) -> Store:
         parts.append(docs)
         base += shard["tokens"]
     docs = np.concatenate(parts)
-    files.write(folder / "docs.npy", _npy(docs))
+    files.write_atomically(folder / "docs.npy", _npy(docs))
     manifest = dataclasses.asdict(layout) | {
         "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256(folder / "docs.npy"),
         "sources": labels, "counts": _counts(docs, labels), "skipped": _total(shards),
         "shards": [{key: shard[key] for key in ("tokens", "sha256", "mask_sha256")} for shard in shards],
     }  # fmt: skip
-    files.write(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    files.write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
     for path in [ledger.path, *folder.glob("docs-*.npy")]:
         path.unlink(missing_ok=True)
     return open_store(folder)

@@ -16,12 +16,12 @@ from longjax.data.sft import Chat
 from longjax.data.store import Store, open_store, read_json
 from longjax.data.store_writer import SHARD, Item, Layout, Ledger, write
 from longjax.data.tokenizer import Tokenizer
-from longjax.progress import Report, quiet
+from longjax.progress import ProgressFn, no_progress
 
 
 def tokenise(
     folder: pathlib.Path, inputs: Sequence[Input], fields: Fields, tokenizer: Tokenizer, encoder: Encoder,
-    held_out: float = 0.1, shard: int = SHARD, workers: int = 1, report: Report = quiet,
+    held_out: float = 0.1, shard: int = SHARD, workers: int = 1, report: ProgressFn = no_progress,
 ) -> Store:  # fmt: skip
     """-> the store in `folder`: made, gone on with after an interruption, or as it is if it is finished.
 
@@ -42,7 +42,7 @@ def tokenise(
     return write(folder, ledger, _told(pairs, report, sum(part["tokens"] for part in ledger.shards)))
 
 
-def _told(pairs: Iterator[tuple[Item, float]], report: Report, before: int) -> Iterator[Item]:
+def _told(pairs: Iterator[tuple[Item, float]], report: ProgressFn, before: int) -> Iterator[Item]:
     """-> the items; says how many tokens there are, and how many a second."""
     began, tokens = time.time(), 0
     for n, (item, done) in enumerate(pairs):

@@ -67,7 +67,9 @@ def examine(
     if writes and todo:
         append(own / COST, [subject.cost()])
     if writes:
-        files.write(own / SCORE, (json.dumps(score(records.all), indent=1, ensure_ascii=False) + "\n").encode())
+        files.write_atomically(
+            own / SCORE, (json.dumps(score(records.all), indent=1, ensure_ascii=False) + "\n").encode()
+        )
     return records.all
 
 

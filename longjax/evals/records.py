@@ -72,7 +72,7 @@ def seal(path: pathlib.Path, content: Record, writes: bool = True) -> None:
     said = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if not path.exists():
         if writes:
-            files.write(path, said.encode())
+            files.write_atomically(path, said.encode())
         return
     old, new = json.loads(path.read_text("utf-8")), json.loads(said)
     if old != new:

@@ -6,18 +6,20 @@ from longjax.evals.batching import Plan
 from longjax.evals.evaluator import examine
 from longjax.evals.records import RUN, seal
 from longjax.evals.requests import Task
-from longjax.inference.language_model import Examinee
-from longjax.progress import Report
-from longjax.sharding.distributed import together
+from longjax.inference.language_model import LanguageModel
+from longjax.progress import ProgressFn
+from longjax.sharding.distributed import barrier
 
-Planned = list[tuple[Task, Plan]]
+PlannedTasks = list[tuple[Task, Plan]]
 
 
-def planned(tasks: list[Task], subject: Examinee) -> Planned:
+def plan_tasks(tasks: list[Task], subject: LanguageModel) -> PlannedTasks:
     return [(task, subject.plan(task.questions)) for task in tasks]
 
 
-def examine_all(tasks: Planned, subject: Examinee, folder: pathlib.Path, report: Report, writes: bool) -> None:
+def evaluate_tasks(
+    tasks: PlannedTasks, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn, writes: bool
+) -> None:
     """All hosts read what there is before one of them writes more. What is reported is the share of all tokens."""
     seal(folder / RUN, subject.about, writes)
     done, total = 0, sum(plan.tokens for _, plan in tasks)
@@ -26,6 +28,6 @@ def examine_all(tasks: Planned, subject: Examinee, folder: pathlib.Path, report:
         def tell(part: float, doing: str, done: int = done, plan: Plan = plan) -> None:
             report((done + part * plan.tokens) / total, doing)
 
-        together(f"{task.name} begins")
+        barrier(f"{task.name} begins")
         examine(task, plan, subject, folder, tell, writes)
         done += plan.tokens

@@ -10,21 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import sharding
-from longjax.attention.backends import decoding
+from longjax.attention.backends import default_decode_backend
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.requests import Continuation, WhatNext
-from longjax.inference.decode import EOS, LENGTH, RUNNING, STOP, Rows, Rules, begin, go_on
-from longjax.inference.score import ByLength
+from longjax.inference.decode import EOS, LENGTH, RUNNING, STOP, DecodeState, StopRules, decode, prefill
+from longjax.inference.score import RopesByLength
 from longjax.model.llama import Llama
-from longjax.sharding.cache_parallel import Serving, empty_memory
+from longjax.sharding.cache_parallel import InferencePlacement, init_sharded_cache
 from longjax.sharding.partition import BATCH
 
-TURN = 32  # tokens between two looks at texts that a string may end
-REASONS = {EOS: "eos", STOP: "stop", LENGTH: "length"}
+STOP_CHECK_TOKENS = 32  # tokens between two looks at texts that a string may end
+FINISH_REASONS = {EOS: "eos", STOP: "stop", LENGTH: "length"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Speaker:
+class Generator:
     """Continues texts; a row's answer never depends on its neighbours or on padding."""
 
     model: Llama
@@ -33,17 +33,17 @@ class Speaker:
     mesh: jax.sharding.Mesh | None = None
 
     @cached_property
-    def by_length(self) -> ByLength:
-        return ByLength(self.model, self.params)
+    def by_length(self) -> RopesByLength:
+        return RopesByLength(self.model, self.params)
 
     @cached_property
-    def reader(self) -> Llama:
-        return dataclasses.replace(self.model, place=Serving()) if self.mesh else self.model
+    def prefill_model(self) -> Llama:
+        return dataclasses.replace(self.model, placement=InferencePlacement()) if self.mesh else self.model
 
     @cached_property
-    def writer(self) -> Llama:
+    def decode_model(self) -> Llama:
         """One query at a time."""
-        return dataclasses.replace(self.reader, softmax=decoding())
+        return dataclasses.replace(self.prefill_model, backend=default_decode_backend())
 
     def __call__(self, asked: Sequence[WhatNext], size: int, used_B: np.ndarray) -> list[Continuation]:
         """-> of questions that one attention can answer, in rows of `size` places, which suffice.
@@ -52,67 +52,71 @@ class Speaker:
         """
         prompts = [self.inserted(q.tokens_T) for q in asked]
         like = self.by_length.like(max(len(q.tokens_T) + q.new for q in asked))
-        rope, rules = self.by_length.rope(used_B), self.rules(asked)
-        tokens_BC, length_B = filled(prompts, size), np.array([len(p) for p in prompts], np.int32)
-        memory = empty_memory(self.model, len(asked), size, like, self.mesh)
-        rows = begin(self.reader, like, self.params, rope, memory, *map(self.put, (tokens_BC, length_B)), rules)
-        turn = TURN if any(q.stop_texts for q in asked) else size
-        while (sharding.whole(rows.why_B) == RUNNING).any():
-            rows = go_on(self.writer, like, self.params, rope, rows, rules, np.int32(turn))
-            rows = self.stopped(rows, asked, length_B)
-        return self.answers(rows, asked, length_B)
+        rope, rules = self.by_length.rope(used_B), self.stop_rules(asked)
+        tokens_BC, length_B = pad_rows(prompts, size), np.array([len(p) for p in prompts], np.int32)
+        memory = init_sharded_cache(self.model, len(asked), size, like, self.mesh)
+        rows = prefill(
+            self.prefill_model, like, self.params, rope, memory, *map(self.place_on_mesh, (tokens_BC, length_B)), rules
+        )
+        turn = STOP_CHECK_TOKENS if any(q.stop_texts for q in asked) else size
+        while (sharding.gather_to_host(rows.finish_reason_B) == RUNNING).any():
+            rows = decode(self.decode_model, like, self.params, rope, rows, rules, np.int32(turn))
+            rows = self.hit_stop_text(rows, asked, length_B)
+        return self.generate(rows, asked, length_B)
 
     def inserted(self, tokens_T: np.ndarray) -> np.ndarray:
-        insert = self.model.method.insert
+        insert = self.model.method.insert_tokens
         return tokens_T if insert is None else insert(tokens_T[None], self.model.cfg.vocab - 1)[0][0]
 
-    def rules(self, asked: Sequence[WhatNext]) -> Rules:
-        stops = filled([np.asarray(q.stop_ids, np.int32) for q in asked], max(1, *(len(q.stop_ids) for q in asked)), -1)
+    def stop_rules(self, asked: Sequence[WhatNext]) -> StopRules:
+        stops = pad_rows(
+            [np.asarray(q.stop_ids, np.int32) for q in asked], max(1, *(len(q.stop_ids) for q in asked)), -1
+        )
         least_B, most_B = (np.array([getattr(q, name) for q in asked], np.int32) for name in ("least", "new"))
         end, words = (jnp.int32(n) for n in (self.tokenizer.end, self.tokenizer.vocab))
-        return Rules(end, words, *map(self.put, (stops, least_B, most_B)))
+        return StopRules(end, words, *map(self.place_on_mesh, (stops, least_B, most_B)))
 
-    def put(self, x: np.ndarray) -> Any:
+    def place_on_mesh(self, x: np.ndarray) -> Any:
         """Rows to the devices that compute them."""
         if self.mesh is None:
             return jnp.asarray(x)
-        return sharding.spread(x, jax.NamedSharding(self.mesh, jax.P(BATCH, *[None] * (x.ndim - 1))))
+        return sharding.to_global_array(x, jax.NamedSharding(self.mesh, jax.P(BATCH, *[None] * (x.ndim - 1))))
 
-    def stopped(self, rows: Rows, asked: Sequence[WhatNext], length_B: np.ndarray) -> Rows:
+    def hit_stop_text(self, rows: DecodeState, asked: Sequence[WhatNext], length_B: np.ndarray) -> DecodeState:
         """Rows in whose text a stop has appeared have ended."""
         if not any(q.stop_texts for q in asked):
             return rows
-        why_B = sharding.whole(rows.why_B).copy()
-        for b, (q, ids) in enumerate(zip(asked, self.ids(rows, length_B), strict=True)):
-            if why_B[b] == RUNNING and cut(self.tokenizer.decode(ids), q.stop_texts)[1]:
+        why_B = sharding.gather_to_host(rows.finish_reason_B).copy()
+        for b, (q, ids) in enumerate(zip(asked, self.new_ids(rows, length_B), strict=True)):
+            if why_B[b] == RUNNING and cut_at_stop(self.tokenizer.decode(ids), q.stop_texts)[1]:
                 why_B[b] = STOP
-        return rows.replace(why_B=self.put(why_B))
+        return rows.replace(finish_reason_B=self.place_on_mesh(why_B))
 
-    def ids(self, rows: Rows, length_B: np.ndarray) -> list[np.ndarray]:
+    def new_ids(self, rows: DecodeState, length_B: np.ndarray) -> list[np.ndarray]:
         """-> what each row has said so far."""
-        tokens_BC, end_B = sharding.whole(rows.tokens_BC), sharding.whole(rows.index_B) + 1
-        insert = self.model.method.insert
+        tokens_BC, end_B = sharding.gather_to_host(rows.tokens_BC), sharding.gather_to_host(rows.index_B) + 1
+        insert = self.model.method.insert_tokens
         kept_C = ~insert.is_inserted(np.arange(tokens_BC.shape[1])) if insert else np.ones(tokens_BC.shape[1], bool)
         spans = [slice(start, end) for start, end in zip(length_B, end_B, strict=True)]
         return [row[span][kept_C[span]] for row, span in zip(tokens_BC, spans, strict=True)]
 
-    def answers(self, rows: Rows, asked: Sequence[WhatNext], length_B: np.ndarray) -> list[Continuation]:
-        why_B, logprob_B = sharding.whole(rows.why_B), sharding.whole(rows.logprob_B)
+    def generate(self, rows: DecodeState, asked: Sequence[WhatNext], length_B: np.ndarray) -> list[Continuation]:
+        why_B, logprob_B = sharding.gather_to_host(rows.finish_reason_B), sharding.gather_to_host(rows.logprob_B)
         found = []
-        for q, ids, why, logprob in zip(asked, self.ids(rows, length_B), why_B, logprob_B, strict=True):
-            text, was_cut = cut(self.tokenizer.decode(ids), q.stop_texts)
-            reason = "stop" if was_cut else REASONS[int(why)]
+        for q, ids, why, logprob in zip(asked, self.new_ids(rows, length_B), why_B, logprob_B, strict=True):
+            text, was_cut = cut_at_stop(self.tokenizer.decode(ids), q.stop_texts)
+            reason = "stop" if was_cut else FINISH_REASONS[int(why)]
             found.append(Continuation(text, tuple(ids.tolist()), reason, float(logprob)))
         return found
 
 
-def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """-> the text before the first of the stops, and whether there was one."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return (text[: min(places)], True) if places else (text, False)
 
 
-def filled(rows: Sequence[np.ndarray], size: int, value: int = 0) -> np.ndarray:
+def pad_rows(rows: Sequence[np.ndarray], size: int, value: int = 0) -> np.ndarray:
     """-> rows one below the other, padded on the right."""
     padded = np.full((len(rows), size), value, np.int32)
     for row, tokens in zip(padded, rows, strict=True):

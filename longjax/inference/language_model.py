@@ -12,15 +12,15 @@ import numpy as np
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.batching import Batch, Plan, Planner
 from longjax.evals.requests import Answer, HowLikely, Likelihood, Question, Record, WhatNext
-from longjax.inference.generator import Speaker, filled
-from longjax.inference.rope_length import Growth, lengths_used, stateless
+from longjax.inference.generator import Generator, pad_rows
+from longjax.inference.rope_length import LengthPolicy, lengths_used, stateless
 from longjax.inference.score import Scorer
 from longjax.methods.method import described
 from longjax.model.llama import Llama
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Examinee:
+class LanguageModel:
     """A `Subject` of evaluations, and, called, an `Ask`.
 
     Attributes:
@@ -40,16 +40,16 @@ class Examinee:
     about: Record
     mesh: jax.sharding.Mesh | None = None
     budget: int = 16_384
-    limit: int | None = None
-    growth: Growth = stateless
+    max_programs: int | None = None
+    rope_length: LengthPolicy = stateless
 
     @cached_property
-    def score(self) -> Scorer:
+    def scorer(self) -> Scorer:
         return Scorer(self.model, self.params, self.mesh)
 
     @cached_property
-    def speak(self) -> Speaker:
-        return Speaker(self.model, self.params, self.tokenizer, self.mesh)
+    def generator(self) -> Generator:
+        return Generator(self.model, self.params, self.tokenizer, self.mesh)
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         answers: dict[int, Answer] = {}
@@ -63,30 +63,32 @@ class Examinee:
         for number, question in enumerate(questions):
             self.check(number, question)
         parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
-        return Planner(self.budget, parts, self.with_inserted, self.alike, self.used)(questions)
+        return Planner(self.budget, parts, self.with_inserted, self.group_key, self.rope_lengths)(questions)
 
-    def used(self, lengths: Sequence[int]) -> list[int]:
-        return list(lengths_used(self.growth, lengths, self.model.cfg.trained_len))
+    def rope_lengths(self, lengths: Sequence[int]) -> list[int]:
+        return list(lengths_used(self.rope_length, lengths, self.model.cfg.trained_len))
 
     def check(self, number: int, question: Question) -> None:
         length, newest = len(question.tokens_T) + question.new, int(question.tokens_T.max(initial=0))
-        if self.limit and length > self.limit:
-            raise ValueError(f"question {number} has {length} tokens with its answer, over --max_length={self.limit}")
+        if self.max_programs and length > self.max_programs:
+            raise ValueError(
+                f"question {number} has {length} tokens with its answer, over --max_length={self.max_programs}"
+            )
         if newest >= self.model.cfg.vocab:
             raise ValueError(f"question {number} has token {newest}, but the model knows {self.model.cfg.vocab}")
 
     def with_inserted(self, length: int) -> int:
-        insert = self.model.method.insert
+        insert = self.model.method.insert_tokens
         return length if insert is None else insert(np.zeros((1, length), np.int32), 0)[0].shape[1] + 1
 
-    def alike(self, question: Question) -> str:
+    def group_key(self, question: Question) -> str:
         """Questions that one attention can answer."""
         return described(self.model.attention(len(question.tokens_T) + question.new))
 
     def answer(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
         """Raises ValueError if the call does not fit into the device's memory."""
         try:
-            return self.called(batch, questions)
+            return self.run_batch(batch, questions)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -95,19 +97,19 @@ class Examinee:
                 "--batch_tokens, or split the model with --mesh_model, the sequence with --mesh_seq"
             ) from error
 
-    def called(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
+    def run_batch(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
         rows = [min(b, len(questions) - 1) for b in range(batch.shape.rows)]
         asked, used_B = [questions[b] for b in rows], np.array([batch.lengths[b] for b in rows])
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             if batch.shape.kind == "generation":
-                spoken = self.speak([q for q in asked if isinstance(q, WhatNext)], batch.shape.size, used_B)
+                spoken = self.generator([q for q in asked if isinstance(q, WhatNext)], batch.shape.size, used_B)
                 return list(spoken[: len(questions)])
             likely = self.likelihoods([q for q in asked if isinstance(q, HowLikely)], batch.shape.size, used_B)
             return likely[: len(questions)]
 
     def likelihoods(self, asked: Sequence[HowLikely], size: int, used_B: np.ndarray) -> list[Answer]:
         length_B = np.array([len(q.tokens_T) for q in asked], np.int32)
-        nll_BT, hit_BT = self.score(filled([q.tokens_T for q in asked], size), length_B, used_B)
+        nll_BT, hit_BT = self.scorer(pad_rows([q.tokens_T for q in asked], size), length_B, used_B)
         spans = [slice(q.first, length) for q, length in zip(asked, length_B, strict=True)]
         return [Likelihood(nll_BT[b, span], hit_BT[b, span]) for b, span in enumerate(spans)]
 

@@ -7,7 +7,7 @@ We choose once a sequence: the length of prompt and continuation. Here are the w
 from collections.abc import Callable, Iterable, Iterator
 
 # (length of this call, length used by the call before, the model's trained length) -> length to use
-Growth = Callable[[int, int, int], int]
+LengthPolicy = Callable[[int, int, int], int]
 
 
 def stateless(length: int, used: int, trained_len: int) -> int:
@@ -24,7 +24,7 @@ def sticky_with_reset(length: int, used: int, trained_len: int) -> int:
     return trained_len if length < trained_len else max(length, used)
 
 
-def lengths_used(growth: Growth, lengths: Iterable[int], trained_len: int) -> Iterator[int]:
+def lengths_used(growth: LengthPolicy, lengths: Iterable[int], trained_len: int) -> Iterator[int]:
     """-> what the calls of one model instance use, in order."""
     used = trained_len
     for length in lengths:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import sharding
-from longjax.attention.core import Attention, Tokens
-from longjax.attention.rope import Rope, of_rows
+from longjax.attention.core import Attention, TokenPositions
+from longjax.attention.rope import Rope, stack_ropes
 from longjax.model.llama import Llama, token_losses
 
 
@@ -22,13 +22,15 @@ def score_batch(
 
     `length` chooses the attention; what comes after a row's own end is padding, which nothing before it sees.
     """
-    hidden_BTD, _ = model.apply({"params": params}, tokens_BT, Tokens.whole(*tokens_BT.shape), length, rope=rope)
+    hidden_BTD, _ = model.apply(
+        {"params": params}, tokens_BT, TokenPositions.whole(*tokens_BT.shape), length, rope=rope
+    )
     ones_BT = jnp.ones_like(next_BT, jnp.float32)
-    return token_losses(model.place, params, hidden_BTD, next_BT, ones_BT)[1:]
+    return token_losses(model.placement, params, hidden_BTD, next_BT, ones_BT)[1:]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ByLength:
+class RopesByLength:
     """What the method says about sequences of a length, answers included; asked once a length."""
 
     model: Llama
@@ -48,7 +50,7 @@ class ByLength:
         for length in map(int, length_B):
             if length not in self.ropes:
                 self.ropes[length] = jax.tree.map(np.asarray, self.model.method.rope(self.model.cfg, length, own, None))
-        return of_rows([self.ropes[int(length)] for length in length_B])
+        return stack_ropes([self.ropes[int(length)] for length in length_B])
 
     def like(self, length: int) -> int:
         """-> the first length asked for that has the same attention, so that equal programs are compiled once."""
@@ -67,8 +69,8 @@ class Scorer:
     mesh: jax.sharding.Mesh | None = None
 
     @cached_property
-    def by_length(self) -> ByLength:
-        return ByLength(self.model, self.params)
+    def by_length(self) -> RopesByLength:
+        return RopesByLength(self.model, self.params)
 
     def __call__(
         self, tokens_BT: np.ndarray, length_B: np.ndarray, used_B: np.ndarray | None = None
@@ -82,21 +84,21 @@ class Scorer:
         like_B = np.array([self.by_length.like(int(length)) for length in length_B])
         for like in np.unique(like_B):
             rows = np.flatnonzero(like_B == like)
-            nll_BT[rows], hit_BT[rows] = self.one_call(tokens_BT[rows], used_B[rows], int(like))
+            nll_BT[rows], hit_BT[rows] = self.score_batch(tokens_BT[rows], used_B[rows], int(like))
         beyond_BT = np.arange(tokens_BT.shape[1]) >= length_B[:, None]
         return np.where(beyond_BT, 0, nll_BT), hit_BT & ~beyond_BT
 
-    def one_call(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[np.ndarray, np.ndarray]:
+    def score_batch(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of one attention, with the tokens that the method inserts."""
         B, T = tokens_BT.shape
         longer_BS, real_BS = tokens_BT, np.ones((B, T), bool)
-        if self.model.method.insert:
-            longer_BS, real_BS = self.model.method.insert(tokens_BT, self.model.cfg.vocab - 1)
-        S, asked = longer_BS.shape[1], self.asked(longer_BS.astype(np.int32), used_B, like)
-        nll_BT, hit_BT = (shifted(sharding.whole(x)[:B, :S])[real_BS].reshape(B, T) for x in asked)
+        if self.model.method.insert_tokens:
+            longer_BS, real_BS = self.model.method.insert_tokens(tokens_BT, self.model.cfg.vocab - 1)
+        S, asked = longer_BS.shape[1], self.score(longer_BS.astype(np.int32), used_B, like)
+        nll_BT, hit_BT = (shift_left(sharding.gather_to_host(x)[:B, :S])[real_BS].reshape(B, T) for x in asked)
         return nll_BT, hit_BT
 
-    def asked(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[jax.Array, jax.Array]:
+    def score(self, tokens_BT: np.ndarray, used_B: np.ndarray, like: int) -> tuple[jax.Array, jax.Array]:
         """-> for each token, the score of the next, and more rows and tokens than there were, so that the mesh can
         split them.
         """
@@ -105,12 +107,12 @@ class Scorer:
             rows = np.arange(-(-len(tokens_BT) // parts) * parts) % len(tokens_BT)
             tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -tokens_BT.shape[1] % self.mesh.shape["seq"])])
             used_B = used_B[rows]
-            sharding.check(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
+            sharding.check_divisible(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
         batch = {"tokens_BT": tokens_BT, "next_BT": np.roll(tokens_BT, -1, axis=1)}
         batch = sharding.place_batch(batch, self.mesh) if self.mesh else batch
         return score_batch(self.model, like, self.params, self.by_length.rope(used_B), **batch)
 
 
-def shifted(x_BT: np.ndarray) -> np.ndarray:
+def shift_left(x_BT: np.ndarray) -> np.ndarray:
     """The score of the next token, laid at that token; the first, which nothing predicts, has 0."""
     return np.pad(x_BT[:, :-1], [(0, 0), (1, 0)])

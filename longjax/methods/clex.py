@@ -40,7 +40,7 @@ def rk4(slope: Slope, t: jax.Array, y: jax.Array, h: jax.Array | float) -> jax.A
     return y + h * (k1 + 3 * (k2 + k3) + k4) / 8
 
 
-def share(cfg: ModelConfig) -> jax.Array:
+def ntk_fraction(cfg: ModelConfig) -> jax.Array:
     """-> share_R: 2r / rotary_dim."""
     return jnp.asarray(np.arange(0, cfg.rotary_dim, 2) / cfg.rotary_dim, jnp.float32)
 
@@ -48,12 +48,12 @@ def share(cfg: ModelConfig) -> jax.Array:
 def log_ntk(cfg: ModelConfig, t: jax.Array) -> jax.Array:
     """-> log n(t), of R."""
     grown = cfg.rotary_dim / (cfg.rotary_dim - 2)
-    return -share(cfg) * (math.log(cfg.rope_base) + grown * jnp.log(2 * t - 1))
+    return -ntk_fraction(cfg) * (math.log(cfg.rope_base) + grown * jnp.log(2 * t - 1))
 
 
 def log_ntk_slope(cfg: ModelConfig, t: jax.Array) -> jax.Array:
     """-> d log n / dt, of R."""
-    return -2 * share(cfg) * cfg.rotary_dim / (cfg.rotary_dim - 2) / (2 * t - 1)
+    return -2 * ntk_fraction(cfg) * cfg.rotary_dim / (cfg.rotary_dim - 2) / (2 * t - 1)
 
 
 def log_slope(net: Net, cfg: ModelConfig, t: jax.Array, x_R: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ class PeerGrid:
         return jnp.where(t == 1, plain_R, jnp.exp(jnp.concatenate([log_plain_R[None], log_TR])[t - 1]))
 
 
-def distinct(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
+def distinct_positions(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
     """-> drawn_I: a uniformly distributed set of `count` of the integers in [0, bound), in order; count <= bound / 2.
 
     Duplicates are drawn again until there are none. No integer is treated unlike another, so no set of them is
@@ -129,7 +129,7 @@ def distinct(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
     return jax.lax.while_loop(lambda state: jnp.any(clashes(state[1])), again, (key, drawn_I))[1]
 
 
-def train_places(inner_I: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
+def train_positions(inner_I: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
     """-> place_T: both ends of the stretched sequence, t * length places, and the drawn ones between."""
     stretch = max(1, length // trained_len)
     place_I = (inner_I + 1).astype(jnp.float32) / stretch
@@ -137,9 +137,9 @@ def train_places(inner_I: jax.Array, t: jax.Array, length: int, trained_len: int
     return jnp.concatenate([jnp.zeros(1, jnp.float32), place_I, last[None]])
 
 
-def draw(key: jax.Array, t: jax.Array, length: int) -> jax.Array:
+def random_factor(key: jax.Array, t: jax.Array, length: int) -> jax.Array:
     """-> inner_I: which places the tokens between the ends take; all of them where t = 1."""
-    drawn_I = distinct(key, length - 2, jnp.maximum(t, 2) * length - 2)
+    drawn_I = distinct_positions(key, length - 2, jnp.maximum(t, 2) * length - 2)
     return jnp.where(t == 1, jnp.arange(length - 2, dtype=jnp.int32), drawn_I)
 
 
@@ -166,14 +166,14 @@ class ClexRope:
 
     def train(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array, length: int, inner_I: jax.Array) -> Rope:
         """The rope of a training step, given what is drawn for it."""
-        place_T = train_places(inner_I, t, length, cfg.trained_len)
-        return Rope(self.inv_freq(cfg, own, t), place_BT=place_T[None])
+        place_T = train_positions(inner_I, t, length, cfg.trained_len)
+        return Rope(self.inv_freq(cfg, own, t), position_BT=place_T[None])
 
     def __call__(self, cfg, length, own, key):
         if key is not None:
             key_t, key_places = jax.random.split(key)
             t = jax.random.randint(key_t, (), 1, self.max_factor + 1, jnp.int32)
-            return self.train(cfg, own, t, length, draw(key_places, t, length))
+            return self.train(cfg, own, t, length, random_factor(key_places, t, length))
         t = math.ceil(length / cfg.trained_len)
         if t > self.max_factor:
             most = self.max_factor * cfg.trained_len
@@ -183,7 +183,7 @@ class ClexRope:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClexOwn:
+class ClexInit:
     """The two matrices, the second zero: untrained CLEX is dynamic NTK."""
 
     param_factor: int
@@ -203,11 +203,11 @@ def clex(
     ode_steps: int = 256,
 ) -> Method:
     """`log_scale` multiplies queries by ln(length) / ln(trained_len) in evaluation, never in training."""
-    return Method(rope=ClexRope(max_factor, act, log_scale, Departure(ode_steps)), own=ClexOwn(param_factor))
+    return Method(rope=ClexRope(max_factor, act, log_scale, Departure(ode_steps)), init_params=ClexInit(param_factor))
 
 
 def clex_rk4_peer(
     max_factor: int = 32, act: Literal["silu", "tanh"] = "silu", param_factor: int = 1, log_scale: bool = True
 ) -> Method:
     """The released solver, step by step."""
-    return Method(rope=ClexRope(max_factor, act, log_scale, PeerGrid()), own=ClexOwn(param_factor))
+    return Method(rope=ClexRope(max_factor, act, log_scale, PeerGrid()), init_params=ClexInit(param_factor))

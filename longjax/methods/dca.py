@@ -8,11 +8,11 @@ ones, and a key always at j mod c.
 import dataclasses
 import math
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import At, Branch, Modulo
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Constant, Modulo
 from longjax.attention.intervals import Chunk, EarlierChunks, PreviousChunk
 from longjax.attention.rope import inv_freq
-from longjax.methods.method import Method, fixed, frozen, plain_rope
+from longjax.methods.method import Method, fixed_rope, frozen, plain_rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DcaRope:
     """The released code's temperature, which the paper's numbers did not use: it changes with the length."""
 
     def __call__(self, cfg, length, own, key):
-        return fixed(inv_freq(cfg), scale=0.05 * math.log(max(length / cfg.trained_len, 1.0)) + 1.0)
+        return fixed_rope(inv_freq(cfg), scale=0.05 * math.log(max(length / cfg.trained_len, 1.0)) + 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Dca:
             raise ValueError(f"--local={local} must be below --chunk={chunk}: a chunk holds their difference")
         size = chunk - local
         key_at = Modulo(size)
-        return Branched((
+        return BranchedAttention((
             Branch(Chunk(size), key_at, key_at),
             Branch(PreviousChunk(size), Modulo(size, size, chunk), key_at),
-            Branch(EarlierChunks(size), At(min(2 * size - 1, chunk)), key_at),
+            Branch(EarlierChunks(size), Constant(min(2 * size - 1, chunk)), key_at),
         ))  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from longjax.attention.landmark.dense import Landmarks
-from longjax.attention.landmark.memory import ByChunk, ByToken, LandmarkMemory, Pool
+from longjax.attention.landmark.dense import LandmarkAttention
+from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, PerToken, ScorePooling
 from longjax.methods.method import Method
 
 
@@ -40,14 +40,14 @@ class LandmarkTraining:
     block: int
 
     def __call__(self, cfg, length):
-        return Landmarks(self.block)
+        return LandmarkAttention(self.block)
 
 
 @dataclasses.dataclass(frozen=True)
 class LandmarkInference:
     block: int
     top_k: int
-    pool: Pool
+    pool: ScorePooling
     chunk: int | None
 
     def __call__(self, cfg, length):
@@ -59,7 +59,7 @@ def landmark(
     top_k: int = 5,
     select: Literal["token_head", "chunk_max"] = "token_head",
     chunk: int | None = 1,
-    piece: int = 512,
+    row_length: int = 512,
 ) -> Method:
     """Training cuts rows into pieces of `piece` tokens, the paper's 512. `chunk` is in blocks; the paper's runs have
     2. None: every call is a chunk.
@@ -70,10 +70,10 @@ def landmark(
         raise ValueError(f"--top_k={top_k} must be at least 1")
     if chunk is not None and chunk < 1:
         raise ValueError(f"--chunk={chunk} must be at least 1 block")
-    pool = {"token_head": ByToken(), "chunk_max": ByChunk()}[select]
+    pool = {"token_head": PerToken(), "chunk_max": PerChunk()}[select]
     return Method(
         attention=LandmarkInference(block, top_k, pool, chunk),
         attention_train=LandmarkTraining(block),
-        insert=InsertLandmarks(block),
-        piece=piece,
+        insert_tokens=InsertLandmarks(block),
+        row_length=row_length,
     )

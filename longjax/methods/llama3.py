@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from longjax.attention.rope import inv_freq
-from longjax.methods.method import Method, fixed
+from longjax.methods.method import Method, fixed_rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Llama3Rope:
         inv_freq_R = inv_freq(cfg)
         turns_R = cfg.trained_len * inv_freq_R / (2 * np.pi)  # over the trained context
         kept_R = np.clip((turns_R - self.low) / (self.high - self.low), 0.0, 1.0)
-        return fixed((1 - kept_R) * inv_freq_R / self.factor + kept_R * inv_freq_R)
+        return fixed_rope((1 - kept_R) * inv_freq_R / self.factor + kept_R * inv_freq_R)
 
 
 def llama3(factor: float = 8.0, low_freq_factor: float = 1.0, high_freq_factor: float = 4.0) -> Method:

@@ -6,9 +6,9 @@ farther away stands at distance `clamp` = window, not at the min(n - m, C) of ar
 
 import dataclasses
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import At, Branch
-from longjax.attention.intervals import Far, Near
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Constant
+from longjax.attention.intervals import BeyondWindow, SlidingWindow
 from longjax.methods.method import Method, frozen
 
 
@@ -20,8 +20,10 @@ class LmInfinite:
 
     def __call__(self, cfg, length):
         window = self.window or cfg.trained_len
-        near, clamp = Branch(Near(window)), window if self.clamp is None else self.clamp
-        return Branched((near, Branch(Far(window, self.first), At(clamp), At(0))) if self.first else (near,))
+        near, clamp = Branch(SlidingWindow(window)), window if self.clamp is None else self.clamp
+        return BranchedAttention(
+            (near, Branch(BeyondWindow(window, self.first), Constant(clamp), Constant(0))) if self.first else (near,)
+        )
 
 
 def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:

@@ -9,18 +9,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from longjax.attention.branched import part
-from longjax.attention.branches import At, Branch
-from longjax.attention.core import NEVER, Part, Scene
-from longjax.attention.intervals import Far, Kept, Near
-from longjax.attention.kv_cache import Store, indices
-from longjax.attention.rope import rotate, scaled
+from longjax.attention.branched import branch_inputs
+from longjax.attention.branches import Branch, Constant
+from longjax.attention.core import MASK_VALUE, AttentionMetadata, BranchInputs
+from longjax.attention.intervals import BeyondWindow, CacheRetention, SlidingWindow
+from longjax.attention.kv_cache import KVCache, flat_indices
+from longjax.attention.rope import rotate, scale_queries
 from longjax.config import ModelConfig
 from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
-class LookBack:
+class TopKMiddleAttention:
     """Attention. Letters as in rope.py; W slots of a store, J keys chosen a query head."""
 
     window: int
@@ -30,26 +30,33 @@ class LookBack:
     insert_at: int
     from_layer: int
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
-        plain = Store.of(k_BSKH, v_BSKH, scene.keys)
-        turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.place_BT, scene.rope))
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
+        plain = KVCache.of(k_BSKH, v_BSKH, scene.keys)
+        turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.position_BT, scene.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
         for name, store in (memory or {}).items():
             seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
-        near, first = Branch(Near(self.window)), Branch(Far(self.window, self.first), At(self.clamp), At(0))
-        parts = (part(near, q_BTNH, seen["near"], scene), part(first, q_BTNH, seen["first"], scene))
-        return scene.softmax((*parts, self.middle(q_BTNH, seen["every"].alone(), scene))), after or None
+        near, first = (
+            Branch(SlidingWindow(self.window)),
+            Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0)),
+        )
+        parts = (branch_inputs(near, q_BTNH, seen["near"], scene), branch_inputs(first, q_BTNH, seen["first"], scene))
+        return scene.backend((*parts, self.middle(q_BTNH, seen["every"].single_layer(), scene))), after or None
 
-    def empty(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, Store]:
-        kept = {"near": Kept(last=self.window), "first": Kept(first=self.first), "every": Kept()}
-        return {name: Store.empty(cfg, batch, size, keep) for name, keep in kept.items()}
+    def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
+        kept = {
+            "near": CacheRetention(last=self.window),
+            "first": CacheRetention(first=self.first),
+            "every": CacheRetention(),
+        }
+        return {name: KVCache.empty(cfg, batch, size, keep) for name, keep in kept.items()}
 
-    def middle(self, q_BTNH: jax.Array, every: Store, scene: Scene) -> Part:
+    def middle(self, q_BTNH: jax.Array, every: KVCache, scene: AttentionMetadata) -> BranchInputs:
         """The chosen keys, J for each of the G query heads of a key head; a query head's interval is its own J."""
         queries, (B, T, N, _), K = scene.queries, q_BTNH.shape, every.k_BWKH.shape[2]
         place_BT = jnp.full((B, T), self.insert_at, jnp.float32)
-        q_BTNH = scaled(rotate(q_BTNH, place_BT, scene.rope), scene.rope)
-        newest_B1 = jnp.max(indices(scene.keys), axis=1, keepdims=True)
+        q_BTNH = scale_queries(rotate(q_BTNH, place_BT, scene.rope), scene.rope)
+        newest_B1 = jnp.max(flat_indices(scene.keys), axis=1, keepdims=True)
         last_BT = queries.real_BT & (queries.index_BT == newest_B1)
         slot_BNJ, count_BN = self.choose(q_BTNH, every, last_BT, queries.start_BT, newest_B1)
         slot_BKS = slot_BNJ.reshape(B, K, -1)
@@ -59,12 +66,12 @@ class LookBack:
         looks_BT = last_BT & (scene.layer >= self.from_layer)
         lo_BTN, hi_BTN = jnp.broadcast_arrays(lo_N, lo_N + jnp.where(looks_BT[:, :, None], count_BN[:, None], 0))
         s_index_BS = jnp.broadcast_to(jnp.arange(k_BSKH.shape[1]), (B, k_BSKH.shape[1]))
-        return Part(
+        return BranchInputs(
             q_BTNH, k_BSKH, v_BSKH, lo_BTN, hi_BTN, queries.index_BT, s_index_BS, place_BT,
             jnp.zeros(s_index_BS.shape, jnp.float32), scene.rope.slopes_N,
         )  # fmt: skip
 
-    def choose(self, q_BTNH, every: Store, last_BT, start_BT, newest_B1) -> tuple[jax.Array, jax.Array]:
+    def choose(self, q_BTNH, every: KVCache, last_BT, start_BT, newest_B1) -> tuple[jax.Array, jax.Array]:
         """-> slot_BNJ of the best middle keys, best first, and count_BN of those that exist."""
         B, _, N, H = q_BTNH.shape
         K = every.k_BWKH.shape[2]
@@ -73,9 +80,9 @@ class LookBack:
         score = jnp.einsum("BKGH,BWKH->BKGW", q_BKGH, every.k_BWKH, preferred_element_type=jnp.float32)
         begins_B1 = jnp.take_along_axis(start_BT, t_B1, axis=1) + self.first
         middle_BW = (every.index_BW >= begins_B1) & (every.index_BW <= newest_B1 - self.window)
-        score_BNW = jnp.where(middle_BW[:, None], score.reshape(B, N, -1), NEVER)
+        score_BNW = jnp.where(middle_BW[:, None], score.reshape(B, N, -1), MASK_VALUE)
         top_BNJ, slot_BNJ = jax.lax.top_k(score_BNW, min(self.top_k, score_BNW.shape[-1]))
-        return slot_BNJ, jnp.sum(top_BNJ > NEVER, axis=-1, dtype=jnp.int32)
+        return slot_BNJ, jnp.sum(top_BNJ > MASK_VALUE, axis=-1, dtype=jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +97,7 @@ class LmInfiniteTopK:
     def __call__(self, cfg, length):
         window = self.window or cfg.trained_len
         clamp = window if self.clamp is None else self.clamp
-        return LookBack(window, self.first, clamp, self.top_k, self.insert_at, self.from_layer)
+        return TopKMiddleAttention(window, self.first, clamp, self.top_k, self.insert_at, self.from_layer)
 
 
 def lm_infinite_topk(

@@ -9,9 +9,9 @@ tokens the last ones.
 import dataclasses
 from typing import Literal
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.intervals import Chunk, HalfShifted, WrappedHalf
+from longjax.attention.intervals import Chunk, RolledChunksLeak, ShiftedChunks
 from longjax.config import ModelConfig
 from longjax.methods.lora import Lora, LoraInit
 from longjax.methods.method import AttentionFn, Method
@@ -25,7 +25,7 @@ class ShiftedGroups:
     groups: int
 
     def __call__(self, cfg, length):
-        return Branched((Branch(HalfShifted(group_size(length, self.groups), cfg.heads // 2)),))
+        return BranchedAttention((Branch(ShiftedChunks(group_size(length, self.groups), cfg.heads // 2)),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RolledGroups:
         if size % 2:
             raise ValueError(f"--groups={self.groups} of {length} tokens cannot be rolled by half: odd size {size}")
         plain = cfg.heads // 2
-        return Branched((Branch(HalfShifted(size, plain)), Branch(WrappedHalf(size, plain, length))))
+        return BranchedAttention((Branch(ShiftedChunks(size, plain)), Branch(RolledChunksLeak(size, plain, length))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PlainGroups:
     groups: int
 
     def __call__(self, cfg, length):
-        return Branched((Branch(Chunk(group_size(length, self.groups))),))
+        return BranchedAttention((Branch(Chunk(group_size(length, self.groups))),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +58,9 @@ class FixedGroups:
 
     group: int
 
-    def __call__(self, cfg: ModelConfig, length: int) -> Branched:
+    def __call__(self, cfg: ModelConfig, length: int) -> BranchedAttention:
         size = self.group if length % 4096 else length // 4
-        return Branched((Branch(HalfShifted(size, cfg.heads // 2)),))
+        return BranchedAttention((Branch(ShiftedChunks(size, cfg.heads // 2)),))
 
 
 def group_size(length: int, groups: int) -> int:
@@ -77,7 +77,11 @@ def lora_embedding_norm(path: str) -> bool:
 def _method(factor: float, attention: AttentionFn, rank: int, alpha: float) -> Method:
     lora = Lora(rank, alpha)
     return Method(
-        rope=PiRope(factor), attention_train=attention, own=LoraInit(lora), adapt=lora, trainable=lora_embedding_norm
+        rope=PiRope(factor),
+        attention_train=attention,
+        init_params=LoraInit(lora),
+        adapt=lora,
+        trainable=lora_embedding_norm,
     )
 
 

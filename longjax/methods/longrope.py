@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 
 from longjax.attention.rope import inv_freq
-from longjax.methods.method import Method, fixed
+from longjax.methods.method import Method, fixed_rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,10 @@ class LongRope:
         scale = self.scale
         if scale is None:
             scale = math.sqrt(1 + math.log(self.factor) / math.log(cfg.trained_len)) if self.factor > 1 else 1.0
-        return fixed(inv_freq_R / np.asarray(factors), scale)
+        return fixed_rope(inv_freq_R / np.asarray(factors), scale)
 
 
-def numbers(text: str, flag: str) -> tuple[float, ...]:
+def parse_factors(text: str, flag: str) -> tuple[float, ...]:
     """`text` is "1.0,1.1,..." or the path of a JSON list."""
     try:
         listed = json.loads(pathlib.Path(text).read_text() if text.endswith(".json") else f"[{text}]")
@@ -47,5 +47,5 @@ def longrope(
     short_factor: str = "", long_factor: str = "", factor: float = 8.0, attention_factor: float | None = None
 ) -> Method:
     """Each list is "1.0,1.1,..." or the path of a JSON list, with one number for each pair."""
-    short, long = numbers(short_factor, "short_factor"), numbers(long_factor, "long_factor")
+    short, long = parse_factors(short_factor, "short_factor"), parse_factors(long_factor, "long_factor")
     return Method(rope=LongRope(short, long, factor, attention_factor))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from longjax.config import ModelConfig
-from longjax.methods.method import Joint, Method, nothing, unchanged
+from longjax.methods.method import JointInit, Method, no_params, unchanged_weights
 
 AXES = {"q": ("D", "NH"), "k": ("D", "KH"), "v": ("D", "KH"), "o": ("NH", "D"),
         "gate": ("D", "F"), "up": ("D", "F"), "down": ("F", "D")}  # fmt: skip
@@ -22,7 +22,7 @@ def weight_name(name: str) -> str:
     return f"{name}_{''.join(AXES[name])}"
 
 
-def factor_names(name: str) -> tuple[str, str]:
+def lora_param_names(name: str) -> tuple[str, str]:
     """-> names of A and B: q -> lora_q_a_DR, lora_q_b_RNH."""
     inputs, outputs = AXES[name]
     return f"lora_{name}_a_{inputs}R", f"lora_{name}_b_R{outputs}"
@@ -44,7 +44,7 @@ class Lora:
 
     def delta(self, name: str, own: dict[str, jax.Array]) -> jax.Array:
         """What is added to the weight, with its axes."""
-        (a, b), (inputs, outputs) = factor_names(name), AXES[name]
+        (a, b), (inputs, outputs) = lora_param_names(name), AXES[name]
         product = jnp.einsum(f"{inputs}R,R{outputs}->{inputs}{outputs}", own[a], own[b], precision="highest")
         return self.alpha / self.rank * product
 
@@ -59,7 +59,7 @@ class LoraInit:
         size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn, "R": self.lora.rank}
         layers = {}
         for name, name_key in zip(self.lora.names, jax.random.split(key, len(self.lora.names)), strict=True):
-            a, b = factor_names(name)
+            a, b = lora_param_names(name)
             a_shape, b_shape = ((cfg.layers, *(size[axis] for axis in x.rsplit("_", 1)[1])) for x in (a, b))
             bound = math.prod(a_shape[1:-1]) ** -0.5
             layers[a] = jax.random.uniform(name_key, a_shape, jnp.float32, -bound, bound)
@@ -76,14 +76,14 @@ def merge(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
     return params | jax.vmap(lora)(weights, own["layers"]) | {"method": method}
 
 
-def own_only(path: str) -> bool:
+def adapters_only(path: str) -> bool:
     return path.startswith("method/")
 
 
 def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[str, ...] = tuple(AXES)) -> Method:
     """-> the method with adapters on the projections `names`; memory for moments and averages of these alone."""
-    if method.adapt is not unchanged:
+    if method.adapt is not unchanged_weights:
         raise ValueError("--lora_rank: the method has adapters of its own")
     lora = Lora(rank, alpha, names)
-    own = LoraInit(lora) if method.own is nothing else Joint((method.own, LoraInit(lora)))
-    return dataclasses.replace(method, own=own, adapt=lora, trainable=own_only)
+    own = LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
+    return dataclasses.replace(method, init_params=own, adapt=lora, trainable=adapters_only)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.core import Attention
 from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
@@ -29,13 +29,13 @@ class AttentionFn(Protocol):
     def __call__(self, cfg: ModelConfig, length: int) -> Attention: ...
 
 
-class Adapt(Protocol):
+class AdaptWeights(Protocol):
     """One layer's weights as the method uses them (LoRA). `own` are the method's parameters of that layer."""
 
     def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
 
 
-class Insert(Protocol):
+class InsertTokens(Protocol):
     """Tokens that the method adds to every sequence (landmarks), on the host."""
 
     def __call__(self, tokens_BT: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,28 +47,28 @@ class Insert(Protocol):
         ...
 
 
-def fixed(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
+def fixed_rope(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
     """Frequencies computed on the host in float64, rounded once to float32."""
     return Rope(jnp.asarray(inv_freq_R, jnp.float32), scale, query_scale)
 
 
 def plain_rope(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
-    return fixed(inv_freq(cfg))
+    return fixed_rope(inv_freq(cfg))
 
 
 def full_attention(cfg: ModelConfig, length: int) -> Attention:
-    return Branched()
+    return BranchedAttention()
 
 
-def nothing(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+def no_params(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
     return {}
 
 
-def unchanged(w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def unchanged_weights(w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return w
 
 
-def everything(path: str) -> bool:
+def all_trainable(path: str) -> bool:
     return True
 
 
@@ -96,11 +96,11 @@ class Method:
     rope: RopeFn = plain_rope
     attention: AttentionFn = full_attention
     attention_train: AttentionFn | None = None
-    own: Callable[[jax.Array, ModelConfig], dict[str, Any]] = nothing
-    adapt: Adapt = unchanged
-    trainable: Callable[[str], bool] = everything
-    insert: Insert | None = None
-    piece: int | None = None
+    init_params: Callable[[jax.Array, ModelConfig], dict[str, Any]] = no_params
+    adapt: AdaptWeights = unchanged_weights
+    trainable: Callable[[str], bool] = all_trainable
+    insert_tokens: InsertTokens | None = None
+    row_length: int | None = None
 
     @property
     def trained(self) -> bool:
@@ -126,17 +126,17 @@ def compose(position: Method, attention: Method) -> Method:
     """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
     if position.attention is not full_attention:
         raise ValueError("compose: the first method must leave attention as it is")
-    own = [fn for fn in (position.own, attention.own) if fn is not nothing]
+    own = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
     trainable = attention.trainable if attention.trained else position.trainable
-    if position.own is not nothing and attention.trained:
-        trainable = WithOwn(attention.trainable)
+    if position.init_params is not no_params and attention.trained:
+        trainable = AlsoMethodParams(attention.trainable)
     return dataclasses.replace(
-        attention, rope=position.rope, own=Joint(tuple(own)) if own else nothing, trainable=trainable
+        attention, rope=position.rope, init_params=JointInit(tuple(own)) if own else no_params, trainable=trainable
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class WithOwn:
+class AlsoMethodParams:
     """What `inner` trains, and all of the methods' own parameters."""
 
     inner: Callable[[str], bool]
@@ -146,7 +146,7 @@ class WithOwn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joint:
+class JointInit:
     """The own parameters of several methods."""
 
     parts: tuple[Callable[[jax.Array, ModelConfig], dict[str, Any]], ...]
@@ -155,16 +155,16 @@ class Joint:
         return {name: x for part in self.parts for name, x in part(key, cfg).items()}
 
 
-def kind(method: Method) -> str:
+def category(method: Method) -> str:
     """-> the method's group in tables."""
     if method == Method(trainable=method.trainable):
         return "base"
     return f"{'exact' if method.exact else 'approximate'} {'trained' if method.trained else 'frozen'}"
 
 
-def grown(cfg: ModelConfig, method: Method) -> ModelConfig:
+def with_inserted_token(cfg: ModelConfig, method: Method) -> ModelConfig:
     """The model with a token more, if the method inserts one."""
-    return dataclasses.replace(cfg, vocab=cfg.vocab + (method.insert is not None))
+    return dataclasses.replace(cfg, vocab=cfg.vocab + (method.insert_tokens is not None))
 
 
-KINDS: tuple[str, ...] = ("base", "exact trained", "exact frozen", "approximate trained", "approximate frozen")
+CATEGORIES: tuple[str, ...] = ("base", "exact trained", "exact frozen", "approximate trained", "approximate frozen")

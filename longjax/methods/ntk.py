@@ -10,7 +10,7 @@ import numpy as np
 
 from longjax.attention.rope import inv_freq
 from longjax.config import ModelConfig
-from longjax.methods.method import Method, fixed, frozen
+from longjax.methods.method import Method, fixed_rope, frozen
 
 
 def ntk_base(cfg: ModelConfig, alpha: float) -> float:
@@ -28,7 +28,7 @@ class FixedNtkRope:
     alpha: float
 
     def __call__(self, cfg, length, own, key):
-        return fixed(ntk_inv_freq(cfg, self.alpha))
+        return fixed_rope(ntk_inv_freq(cfg, self.alpha))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NtkRope:
         return scale * max(reach, length) / cfg.trained_len - (scale - 1)
 
     def __call__(self, cfg, length, own, key):
-        return fixed(ntk_inv_freq(cfg, self.alpha(cfg, length)))
+        return fixed_rope(ntk_inv_freq(cfg, self.alpha(cfg, length)))
 
 
 def ntk_static(alpha: float = 8.0) -> Method:

@@ -6,7 +6,7 @@ Chen et al. 2023, arXiv:2306.15595; equation 8 of arXiv:2409.12181.
 import dataclasses
 
 from longjax.attention.rope import inv_freq
-from longjax.methods.method import Method, fixed
+from longjax.methods.method import Method, fixed_rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class PiRope:
     factor: float
 
     def __call__(self, cfg, length, own, key):
-        return fixed(inv_freq(cfg) / self.factor)
+        return fixed_rope(inv_freq(cfg) / self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DynamicPiRope:
     """The factor that the sequence needs, and no more."""
 
     def __call__(self, cfg, length, own, key):
-        return fixed(inv_freq(cfg) / max(length / cfg.trained_len, 1.0))
+        return fixed_rope(inv_freq(cfg) / max(length / cfg.trained_len, 1.0))
 
 
 def pi(factor: float = 8.0) -> Method:

@@ -6,29 +6,29 @@ max(1, ln(i + 1) / ln C): here `log_n`.
 
 import dataclasses
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import At, Branch, LogN, Place, Same, Squeezed
-from longjax.attention.intervals import Far, Near
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Constant, Interpolated, LogN, PositionMap, UnitScale
+from longjax.attention.intervals import BeyondWindow, SlidingWindow
 from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
 class ReRope:
     window: int
-    query_at: Place
-    key_at: Place
+    query_position: PositionMap
+    key_position: PositionMap
     log_n: bool
 
     def __call__(self, cfg, length):
-        scale = LogN(cfg.trained_len) if self.log_n else Same()
-        far = Branch(Far(self.window), self.query_at, self.key_at, scale)
-        return Branched((Branch(Near(self.window), query_scale=scale), far))
+        scale = LogN(cfg.trained_len) if self.log_n else UnitScale()
+        far = Branch(BeyondWindow(self.window), self.query_position, self.key_position, scale)
+        return BranchedAttention((Branch(SlidingWindow(self.window), query_scale=scale), far))
 
 
 def rerope(window: int = 1024, log_n: bool = False) -> Method:
-    return Method(attention=ReRope(window, At(window), At(0.0), log_n), trainable=frozen)
+    return Method(attention=ReRope(window, Constant(window), Constant(0.0), log_n), trainable=frozen)
 
 
 def leaky_rerope(window: int = 1024, factor: float = 8.0, log_n: bool = False) -> Method:
-    far = Squeezed(factor, window * (factor - 1))
-    return Method(attention=ReRope(window, far, Squeezed(factor), log_n), trainable=frozen)
+    far = Interpolated(factor, window * (factor - 1))
+    return Method(attention=ReRope(window, far, Interpolated(factor), log_n), trainable=frozen)

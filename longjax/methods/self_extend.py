@@ -7,9 +7,9 @@ floor(j / group), the query at floor(i / group) + window - floor(window / group)
 import dataclasses
 from typing import Literal
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import Branch, Grouped, LogN, Same
-from longjax.attention.intervals import Far, Near
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Grouped, LogN, UnitScale
+from longjax.attention.intervals import BeyondWindow, SlidingWindow
 from longjax.methods.method import Method, frozen
 
 
@@ -21,9 +21,9 @@ class SelfExtend:
     log_base: float = 0.0
 
     def __call__(self, cfg, length):
-        scale = LogN(self.log_base) if self.log_base else Same()
-        far = Branch(Far(self.window), Grouped(self.group, self.shift), Grouped(self.group), scale)
-        return Branched((Branch(Near(self.window), query_scale=scale), far))
+        scale = LogN(self.log_base) if self.log_base else UnitScale()
+        far = Branch(BeyondWindow(self.window), Grouped(self.group, self.shift), Grouped(self.group), scale)
+        return BranchedAttention((Branch(SlidingWindow(self.window), query_scale=scale), far))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SelfExtendAuto:
 
     def __call__(self, cfg, length):
         if length <= cfg.trained_len:
-            return Branched()
+            return BranchedAttention()
         room = cfg.trained_len * self.alpha - self.window
         for group in range(1, self.window + 1):
             if self.window % group == 0 and length - self.window <= room * group:

@@ -8,9 +8,9 @@ takes as much room as half a window.
 
 import dataclasses
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import Branch, Squeezed
-from longjax.attention.intervals import Between, Near
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Interpolated
+from longjax.attention.intervals import DistanceRange, SlidingWindow
 from longjax.methods.method import Method, frozen
 
 
@@ -19,13 +19,13 @@ class Octaves:
     window: int
 
     def __call__(self, cfg, length):
-        branches = [Branch(Near(self.window))]
+        branches = [Branch(SlidingWindow(self.window))]
         near, factor = self.window, 2.0
         while near < length:
             moved = len(branches) * self.window / 2 * factor
-            branches.append(Branch(Between(near, 2 * near), Squeezed(factor, moved), Squeezed(factor)))
+            branches.append(Branch(DistanceRange(near, 2 * near), Interpolated(factor, moved), Interpolated(factor)))
             near, factor = 2 * near, 2 * factor
-        return Branched(tuple(branches))
+        return BranchedAttention(tuple(branches))
 
 
 def self_extend_octaves(window: int = 1024) -> Method:

@@ -6,20 +6,20 @@ tokens, and so tells what those are worth.
 
 import dataclasses
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.intervals import Near
+from longjax.attention.intervals import SlidingWindow
 from longjax.methods.method import Method, frozen
 
 
 @dataclasses.dataclass(frozen=True)
-class SlidingWindow:
+class SlidingWindowAttention:
     window: int | None
 
     def __call__(self, cfg, length):
-        return Branched((Branch(Near(self.window or cfg.trained_len)),))
+        return BranchedAttention((Branch(SlidingWindow(self.window or cfg.trained_len)),))
 
 
 def sliding_window(window: int | None = None) -> Method:
     """No `window` means the model's trained length."""
-    return Method(attention=SlidingWindow(window), trainable=frozen)
+    return Method(attention=SlidingWindowAttention(window), trainable=frozen)

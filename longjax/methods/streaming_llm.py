@@ -8,10 +8,10 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import Branch, Capped
-from longjax.attention.intervals import Far, Near
-from longjax.attention.kv_cache import Store
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Clipped
+from longjax.attention.intervals import BeyondWindow, SlidingWindow
+from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import Rope, rotate
 from longjax.methods.method import Method, frozen
 
@@ -23,8 +23,11 @@ class StreamingLlm:
 
     def __call__(self, cfg, length):
         recent = cfg.trained_len - 1 - self.sinks if self.recent is None else self.recent
-        near, far = Branch(Near(recent + 1)), Branch(Far(recent + 1, self.sinks), Capped(self.sinks + recent))
-        return Branched((near, far) if self.sinks else (near,))
+        near, far = (
+            Branch(SlidingWindow(recent + 1)),
+            Branch(BeyondWindow(recent + 1, self.sinks), Clipped(self.sinks + recent)),
+        )
+        return BranchedAttention((near, far) if self.sinks else (near,))
 
 
 def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
@@ -32,7 +35,7 @@ def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
     return Method(attention=StreamingLlm(sinks, recent), trainable=frozen)
 
 
-def make_room(store: Store, coming: int, sinks: int, recent: int, rope: Rope) -> Store:
+def evict(store: KVCache, coming: int, sinks: int, recent: int, rope: Rope) -> KVCache:
     """Makes `coming` more tokens fit into sinks + recent slots by dropping those after the sinks.
 
     The sinks move up against what stays, by turning their keys so much farther. All is then one run of

@@ -7,7 +7,7 @@ Llama-3 with 8e6 at 64K and 1.28e8 at 512K.
 import dataclasses
 
 from longjax.attention.rope import inv_freq
-from longjax.methods.method import Method, fixed
+from longjax.methods.method import Method, fixed_rope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ThetaRope:
     base: float
 
     def __call__(self, cfg, length, own, key):
-        return fixed(inv_freq(cfg, self.base))
+        return fixed_rope(inv_freq(cfg, self.base))
 
 
 def theta(base: float = 500_000.0) -> Method:

@@ -12,7 +12,7 @@ import numpy as np
 
 from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
-from longjax.methods.method import Method, fixed, frozen
+from longjax.methods.method import Method, fixed_rope, frozen
 from longjax.methods.ntk import ntk_inv_freq
 
 
@@ -63,7 +63,7 @@ class YarnRope:
         lo, hi = correction_range(cfg, self.beta_fast, self.beta_slow, self.truncate)
         ramp_R = self.ramp(len(inv_freq_R), lo, hi)
         scale = temperature(self.factor) if self.scale is None else self.scale
-        return fixed(inv_freq_R * (1 - ramp_R) + inv_freq_R / self.factor * ramp_R, scale)
+        return fixed_rope(inv_freq_R * (1 - ramp_R) + inv_freq_R / self.factor * ramp_R, scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class PartNtkRope:
         slow_R = ramp(len(inv_freq_R), *correction_range(cfg, 1.25, 0.75))
         mixed_R = slow_R * inv_freq_R / self.factor + (1 - slow_R) * ntk_inv_freq(cfg, self.factor)
         fast_R = ramp(len(inv_freq_R), *correction_range(cfg, 16.0, 2.0))
-        return fixed(fast_R * mixed_R + (1 - fast_R) * inv_freq_R)
+        return fixed_rope(fast_R * mixed_R + (1 - fast_R) * inv_freq_R)
 
 
 def yarn(

@@ -13,12 +13,12 @@ import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from longjax.attention.core import Attention, Dense, Scene, Softmax, Tokens
+from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, Dense, TokenPositions
 from longjax.attention.kv_cache import in_layer
 from longjax.attention.rope import Rope
 from longjax.config import ModelConfig
-from longjax.methods.method import Method, nothing
-from longjax.model.placement import OneDevice, Placement, Weights
+from longjax.methods.method import Method, no_params
+from longjax.model.placement import Placement, SingleDevice, Weights
 
 BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "gate": "F", "up": "F", "down": "D"}
 
@@ -34,7 +34,7 @@ def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(size[axis] for axis in name.rsplit("_", 1)[1]) for name in names}
 
 
-def outer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+def global_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The weights outside the layers."""
     shapes: dict[str, tuple[int, ...]] = {"embed_VD": (cfg.vocab, cfg.dim), "norm_D": (cfg.dim,)}
     if not cfg.tied:
@@ -90,16 +90,24 @@ def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> ja
     return project(h_BTF, w, "down", "BTF,FD->BTD", act)
 
 
-def clip(x: jax.Array, most: float | None) -> jax.Array:
+def clip_symmetric(x: jax.Array, most: float | None) -> jax.Array:
     return x if most is None else jnp.clip(x, -most, most)
 
 
-def block(x_BTD: jax.Array, w: Weights, memory: Any, scene: Scene, attention: Attention, cfg: ModelConfig, act: Any):
+def decoder_layer(
+    x_BTD: jax.Array,
+    w: Weights,
+    memory: Any,
+    scene: AttentionMetadata,
+    attention: Attention,
+    cfg: ModelConfig,
+    act: Any,
+):
     """One layer -> (x_BTD, memory). `w` is in compute form. What has a name, the backward pass may keep (remat.py)."""
     h_BTD = norm(x_BTD, w, "attn_norm", cfg)
-    q_BTNH = clip(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
-    k_BTKH = clip(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
-    v_BTKH = clip(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    q_BTNH = clip_symmetric(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
+    k_BTKH = clip_symmetric(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
+    v_BTKH = clip_symmetric(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
     out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
     y_BTD = checkpoint_name(x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act), "attn_sum")
     if not cfg.parallel:
@@ -122,25 +130,25 @@ class Llama(nn.Module):
     cfg: ModelConfig
     method: Method = Method()
     train: bool = False
-    softmax: Softmax = Dense()
-    place: Placement = OneDevice()
-    keep: Any = None
+    backend: AttentionBackend = Dense()
+    placement: Placement = SingleDevice()
+    remat_policy: Any = None
 
     def attention(self, length: int) -> Attention:
         """The method's attention for sequences of `length` tokens."""
         method = self.method
         return ((method.attention_train if self.train else None) or method.attention)(self.cfg, length)
 
-    def empty_memory(self, batch: int, size: int, length: int) -> Any:
+    def init_cache(self, batch: int, size: int, length: int) -> Any:
         """-> the cache of all layers, for rows of at most `size` tokens."""
-        one = self.attention(length).empty(self.cfg, batch, size)
+        one = self.attention(length).init_cache(self.cfg, batch, size)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.cfg.layers, *x.shape)), one)
 
     @nn.compact
     def __call__(
         self,
         tokens_BT: jax.Array,
-        where: Tokens,
+        where: TokenPositions,
         length: int,
         memory: Any = None,
         key: jax.Array | None = None,
@@ -158,28 +166,28 @@ class Llama(nn.Module):
 
         """
         cfg, method = self.cfg, self.method
-        outer = {name: self.param(name, initializer(name, cfg), shape) for name, shape in outer_shapes(cfg).items()}
+        outer = {name: self.param(name, initializer(name, cfg), shape) for name, shape in global_shapes(cfg).items()}
         stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
         layers = {name: self.param(name, initializer(name, cfg), shape) for name, shape in stacked.items()}
-        own = {} if method.own is nothing else self.param("method", method.own, cfg)
+        own = {} if method.init_params is no_params else self.param("method", method.init_params, cfg)
         rope = rope or method.rope(cfg, length, own, key)
-        if rope.place_BT is not None:
-            where = where.replace(place_BT=jnp.broadcast_to(rope.place_BT, where.index_BT.shape))
-        attention = self.place.attention(self.attention(length))
+        if rope.position_BT is not None:
+            where = where.replace(position_BT=jnp.broadcast_to(rope.position_BT, where.index_BT.shape))
+        attention = self.placement.attention(self.attention(length))
         head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
-        scene = Scene(where, where, rope, head_N, softmax=self.softmax)
+        scene = AttentionMetadata(where, where, rope, head_N, backend=self.backend)
 
         def body(carry, layer):
             (x_BTD, memory), (w, own, number) = carry, layer
             w = method.adapt(w, own)
-            w = self.place.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
+            w = self.placement.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
             scene_here, memory = scene.replace(layer=number), in_layer(memory, number)
-            x_BTD, memory = block(x_BTD, w, memory, scene_here, attention, cfg, self.place.act)
+            x_BTD, memory = decoder_layer(x_BTD, w, memory, scene_here, attention, cfg, self.placement.act)
             return (x_BTD, in_layer(memory, None)), None
 
-        x_BTD = self.place.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
+        x_BTD = self.placement.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
         stack = (layers, own.get("layers", {}), jnp.arange(cfg.layers))
-        (x_BTD, memory), _ = jax.lax.scan(jax.checkpoint(body, policy=self.keep), (x_BTD, memory), stack)
+        (x_BTD, memory), _ = jax.lax.scan(jax.checkpoint(body, policy=self.remat_policy), (x_BTD, memory), stack)
         return norm(x_BTD, outer, "norm", cfg), memory
 
 
@@ -189,7 +197,7 @@ def unembedding(params: Weights) -> tuple[jax.Array, jax.Array | None]:
     return params["embed_VD"].T if w is None else w, params.get("unembed_bias_V")
 
 
-def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = OneDevice()) -> jax.Array:
+def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = SingleDevice()) -> jax.Array:
     """-> logits_BTV in float32."""
     w_DV, bias_V = unembedding(params)
     w_DV = place.unembed(w_DV.astype(hidden_BTD.dtype))

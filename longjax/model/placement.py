@@ -31,7 +31,7 @@ class Placement(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class OneDevice:
+class SingleDevice:
     """Everything as it is."""
 
     act = None

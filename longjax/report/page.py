@@ -27,7 +27,7 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
         rows = rows if len(rows) > len(of_study) else []
     if rows:
         parts.append(evaluation.write(rows, target, *lengths(folder, rows)))
-    files.write(target / "report.md", "\n".join(page for _, page in parts).encode())
+    files.write_atomically(target / "report.md", "\n".join(page for _, page in parts).encode())
     return "\n\n".join(table for table, _ in parts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from longjax.evals.requests import Record
-from longjax.methods.method import KINDS
+from longjax.methods.method import CATEGORIES
 
 # What splits the rows of a benchmark into suites whose numbers cannot stand in one table.
 SPLITS: dict[str, tuple[str, ...]] = {
@@ -110,9 +110,9 @@ def evaluations(rows: Sequence[Record], trained: int | None = None, extended: in
         by_key.setdefault((row["method"], row["weights"], str(row["run"])), []).append(row)
     for key, mine in by_key.items():
         check_once(key, mine)
-    rank = {kind: i for i, kind in enumerate(KINDS)}
+    rank = {kind: i for i, kind in enumerate(CATEGORIES)}
     found = {subject(key, kind_of(mine), list(by_key)): mine for key, mine in by_key.items()}
-    order = sorted(found, key=lambda s: (rank.get(s.kind, len(KINDS)), s.label))
+    order = sorted(found, key=lambda s: (rank.get(s.kind, len(CATEGORIES)), s.label))
     return Evaluations({who: found[who] for who in order}, trained, extended)
 
 

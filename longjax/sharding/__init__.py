@@ -1,23 +1,23 @@
 """Device meshes and the layout of every array: one table from axis letters to mesh axes."""
 
-from longjax.sharding.context_parallel import ContextParallel, rope_layout, scene_layout
-from longjax.sharding.mesh import check, make_mesh
+from longjax.sharding.context_parallel import ContextParallel, metadata_layout, rope_layout
+from longjax.sharding.mesh import check_divisible, make_mesh
 from longjax.sharding.partition import (
     AXES,
     BATCH,
     FSDP,
     TOKENS_BT,
-    born,
-    fits,
+    divides_axis,
+    gather_to_host,
+    init_sharded,
     layout,
+    partition_spec,
     place_batch,
-    put,
+    shard_params,
     specs,
-    spread,
-    stored,
-    whole,
+    to_global_array,
 )
-from longjax.sharding.placement import OnMesh
+from longjax.sharding.placement import MeshPlacement
 
 __all__ = [
     "AXES",
@@ -25,18 +25,18 @@ __all__ = [
     "FSDP",
     "TOKENS_BT",
     "ContextParallel",
-    "OnMesh",
-    "born",
-    "check",
-    "fits",
+    "MeshPlacement",
+    "init_sharded",
+    "check_divisible",
+    "divides_axis",
     "layout",
     "make_mesh",
     "place_batch",
-    "put",
+    "shard_params",
     "rope_layout",
-    "scene_layout",
+    "metadata_layout",
     "specs",
-    "spread",
-    "stored",
-    "whole",
+    "to_global_array",
+    "partition_spec",
+    "gather_to_host",
 ]

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 from jax import P
 
-from longjax.attention.blockwise import forward
-from longjax.attention.branched import Branched
-from longjax.attention.core import Attention, Part, Scene, Softmax
-from longjax.attention.intervals import Kept
-from longjax.attention.kernels.triton_decode import Decode, attend, refuses
-from longjax.attention.kv_cache import Store
+from longjax.attention.blockwise import blockwise_forward
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, BranchInputs
+from longjax.attention.intervals import CacheRetention
+from longjax.attention.kernels.triton_decode import TritonDecode, decode_attention, decode_unsupported_reason
+from longjax.attention.kv_cache import KVCache
 from longjax.model.llama import Llama
-from longjax.sharding.context_parallel import scene_layout
+from longjax.sharding.context_parallel import metadata_layout
 from longjax.sharding.partition import BATCH
-from longjax.sharding.placement import OnMesh
+from longjax.sharding.placement import MeshPlacement
 
 ROWS_BT = P(BATCH, None)
 HEADS_BTNH = P(BATCH, None, "model", None)
@@ -30,7 +30,7 @@ EMPTY = 1e29  # blockwise says of a row that sees nothing that its log-sum-exp i
 
 
 @dataclasses.dataclass(frozen=True)
-class Serving(OnMesh):
+class InferencePlacement(MeshPlacement):
     """The placement of a model that reads and continues texts: tokens of a row stay together."""
 
     act = P(BATCH, None, None)
@@ -45,48 +45,48 @@ class CacheParallel:
 
     inner: Attention
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
         assert memory is not None, "this placement is for texts that grow"
         scene = jax.tree.map(jnp.asarray, scene)
-        layout, stores = scene_layout(scene, ROWS_BT), memory_layout(memory, self.inner)
+        layout, stores = metadata_layout(scene, ROWS_BT), cache_layout(memory, self.inner)
         scene = jax.tree.map(jax.reshard, scene, layout)
         q_BTNH, k_BSKH, v_BSKH = jax.reshard((q_BTNH, k_BSKH, v_BSKH), HEADS_BTNH)
         run = jax.shard_map(
-            self.piece,
+            self.shard,
             in_specs=(HEADS_BTNH, HEADS_BTNH, HEADS_BTNH, layout, stores),
             out_specs=(HEADS_BTNH, stores),
             check_vma=False,
         )
         return run(q_BTNH, k_BSKH, v_BSKH, scene, memory)
 
-    def piece(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory: Any):
+    def shard(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory: Any):
         """What one device does."""
-        if not isinstance(self.inner, Branched) or jax.lax.axis_size("seq") == 1:
+        if not isinstance(self.inner, BranchedAttention) or jax.lax.axis_size("seq") == 1:
             return self.inner(q_BTNH, k_BSKH, v_BSKH, scene, memory)
-        split = tuple(self.inner.kept_for(branch) == Kept() for branch in self.inner.branches)
-        first = {name: begins(store) for name, store in memory.items()}
+        split = tuple(self.inner.retention(branch) == CacheRetention() for branch in self.inner.branches)
+        first = {name: shard_offset(store) for name, store in memory.items()}
         memory = {name: store.replace(offset=first[name]) for name, store in memory.items()}
-        across = scene.softmax if scene.keys.from_start else Across(split, scene.softmax)
-        out_BTNH, memory = self.inner(q_BTNH, k_BSKH, v_BSKH, scene.replace(softmax=across), memory)
+        across = scene.backend if scene.keys.from_start else CrossDeviceSoftmax(split, scene.backend)
+        out_BTNH, memory = self.inner(q_BTNH, k_BSKH, v_BSKH, scene.replace(backend=across), memory)
         return out_BTNH, {name: store.replace(offset=None) for name, store in memory.items()}
 
-    def empty(self, cfg, batch, size):
-        return self.inner.empty(cfg, batch, size)
+    def init_cache(self, cfg, batch, size):
+        return self.inner.init_cache(cfg, batch, size)
 
 
-def begins(store: Store) -> jax.Array | None:
+def shard_offset(store: KVCache) -> jax.Array | None:
     """-> the first token of this device's piece; None: it has the whole store."""
-    return jax.lax.axis_index("seq") * store.index_BW.shape[-1] if store.kept == Kept() else None
+    return jax.lax.axis_index("seq") * store.index_BW.shape[-1] if store.retention == CacheRetention() else None
 
 
 @dataclasses.dataclass(frozen=True)
-class Across:
+class CrossDeviceSoftmax:
     """One softmax over keys that lie on several devices. `split`: parts that do; the others every device has whole."""
 
     split: tuple[bool, ...]
-    softmax: Softmax
+    softmax: AttentionBackend
 
-    def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
+    def __call__(self, parts: tuple[BranchInputs, ...]) -> jax.Array:
         mine = jax.lax.axis_index("seq") == 0
         parts = tuple(
             part if split else part.replace(hi_BTM=jnp.where(mine, part.hi_BTM, 0))
@@ -99,33 +99,39 @@ class Across:
         out = jax.lax.psum(out_BTNH.astype(jnp.float32) * (weight_BTN / total_BTN)[..., None], "seq")
         return out.astype(out_BTNH.dtype)
 
-    def here(self, parts: tuple[Part, ...]) -> tuple[jax.Array, jax.Array]:
+    def here(self, parts: tuple[BranchInputs, ...]) -> tuple[jax.Array, jax.Array]:
         """-> out_BTNH, lse_BTN of the keys of this device."""
         B, T, N, H = parts[0].q_BTNH.shape
         if T > 1:
             arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
-            return forward(BLOCKS, arrays, tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts))
-        kernel = self.softmax if isinstance(self.softmax, Decode) and not any(map(refuses, parts)) else None
-        out_BKGH, lse_BKG = attend(parts, kernel)
+            return blockwise_forward(
+                BLOCKS, arrays, tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts)
+            )
+        kernel = (
+            self.softmax
+            if isinstance(self.softmax, TritonDecode) and not any(map(decode_unsupported_reason, parts))
+            else None
+        )
+        out_BKGH, lse_BKG = decode_attention(parts, kernel)
         return out_BKGH.reshape(B, T, N, H).astype(parts[0].q_BTNH.dtype), lse_BKG.reshape(B, T, N)
 
 
-def memory_layout(memory: Any, attention: Attention) -> Any:
+def cache_layout(memory: Any, attention: Attention) -> Any:
     """-> a PartitionSpec for every array of the cache."""
-    union = isinstance(attention, Branched)
+    union = isinstance(attention, BranchedAttention)
 
-    def of(store: Store) -> Store:
-        slots = (None, BATCH, "seq" if union and store.kept == Kept() else None)
+    def of(store: KVCache) -> KVCache:
+        slots = (None, BATCH, "seq" if union and store.retention == CacheRetention() else None)
         axes = {0: (), 3: slots, 5: (*slots, "model", None)}
         return jax.tree.map(lambda x: P(*axes[x.ndim]), store)
 
-    return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, Store))
+    return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, KVCache))
 
 
-def empty_memory(model: Llama, batch: int, size: int, length: int, mesh: jax.sharding.Mesh | None) -> Any:
+def init_sharded_cache(model: Llama, batch: int, size: int, length: int, mesh: jax.sharding.Mesh | None) -> Any:
     """-> the cache of all layers, on the mesh from the beginning."""
-    make = partial(model.empty_memory, batch, size, length)
+    make = partial(model.init_cache, batch, size, length)
     if mesh is None:
         return make()
-    specs = memory_layout(jax.eval_shape(make), model.attention(length))
+    specs = cache_layout(jax.eval_shape(make), model.attention(length))
     return jax.jit(jax.sharding.auto_axes(make, out_sharding=specs))()

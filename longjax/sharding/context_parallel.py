@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import P
 
-from longjax.attention.core import Attention, Scene
+from longjax.attention.core import Attention, AttentionMetadata
 from longjax.attention.rope import Rope
 from longjax.sharding.partition import BATCH, TOKENS_BT
 
@@ -27,7 +27,7 @@ class ContextParallel:
 
     inner: Attention
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
         assert memory is None, "a cache is never split over the sequence"
         parts = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
         N, K = q_BTNH.shape[2], k_BSKH.shape[2]
@@ -39,7 +39,7 @@ class ContextParallel:
             queries, keys = HEADS_BTNH, WHOLE_BSKH
             scene = scene.replace(queries=scene.queries.replace(in_order=False, from_start=False))
         scene = jax.tree.map(jnp.asarray, scene)
-        layout = scene_layout(scene, P(*queries[:2]), P(queries[2]))
+        layout = metadata_layout(scene, P(*queries[:2]), P(queries[2]))
         scene = jax.tree.map(jax.reshard, scene, layout)
         run = jax.shard_map(
             lambda *args: self.inner(*args)[0],
@@ -50,11 +50,11 @@ class ContextParallel:
         out_BTNH = run(jax.reshard(q_BTNH, queries), *jax.reshard((k_BSKH, v_BSKH), keys), scene)
         return jax.reshard(out_BTNH, HEADS_BTNH), None
 
-    def empty(self, cfg, batch, size):
-        return self.inner.empty(cfg, batch, size)
+    def init_cache(self, cfg, batch, size):
+        return self.inner.init_cache(cfg, batch, size)
 
 
-def scene_layout(scene: Scene, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> Scene:
+def metadata_layout(scene: AttentionMetadata, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> AttentionMetadata:
     """-> the scene with a PartitionSpec for every array."""
     return scene.replace(
         queries=jax.tree.map(lambda _: queries_BT, scene.queries),

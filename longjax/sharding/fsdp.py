@@ -35,21 +35,21 @@ gather.defvjp(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def look_up(spec: P, dtype: jnp.dtype, table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+def embedding_lookup(spec: P, dtype: jnp.dtype, table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
     """-> x_BTD of a table that lies in pieces; gradients of equal tokens are added up in float32."""
     whole: Any = gather(table_VD, spec, dtype)
     return whole[tokens_BT]
 
 
-def look_up_forward(spec, dtype, table_VD, tokens_BT):
-    return look_up(spec, dtype, table_VD, tokens_BT), (table_VD, tokens_BT)
+def embedding_lookup_forward(spec, dtype, table_VD, tokens_BT):
+    return embedding_lookup(spec, dtype, table_VD, tokens_BT), (table_VD, tokens_BT)
 
 
-def look_up_backward(spec, dtype, saved, d_BTD):
+def embedding_lookup_backward(spec, dtype, saved, d_BTD):
     table_VD, tokens_BT = saved
     V = table_VD.shape[0] * jax.lax.psum(1, spec[0] or ())
     sums = jnp.zeros((V, d_BTD.shape[2]), jnp.float32).at[tokens_BT].add(d_BTD.astype(jnp.float32))
     return scatter(sums, spec).astype(table_VD.dtype), None
 
 
-look_up.defvjp(look_up_forward, look_up_backward)
+embedding_lookup.defvjp(embedding_lookup_forward, embedding_lookup_backward)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.sharding.partition import BATCH, fits
-from longjax.sharding.tpu_topology import ordered
+from longjax.sharding.partition import BATCH, divides_axis
+from longjax.sharding.tpu_topology import compact_device_order
 
 
 def make_mesh(
@@ -21,16 +21,16 @@ def make_mesh(
     if (asked := math.prod(sizes.values())) != len(devices):
         flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in sizes.items())
         raise ValueError(f"{flags} is {asked} devices, but there are {len(devices)}")
-    grid = np.array(ordered(devices, seq * model)).reshape(tuple(sizes.values()))
+    grid = np.array(compact_device_order(devices, seq * model)).reshape(tuple(sizes.values()))
     return jax.sharding.Mesh(grid, tuple(sizes), axis_types=(jax.sharding.AxisType.Explicit,) * len(sizes))
 
 
-def check(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:
+def check_divisible(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding.Mesh) -> None:
     """Raises ValueError, naming the flag, if model or batch cannot be split over this mesh."""
     for flag, size, axes in (
         ("rows", rows, BATCH), ("length", length, ("seq",)), ("heads", cfg.heads, ("model",)),
         ("kv_heads", cfg.kv_heads, ("model",)), ("ffn", cfg.ffn, ("model",)),
     ):  # fmt: skip
-        if not fits(size, axes, mesh):
+        if not divides_axis(size, axes, mesh):
             over = " x ".join(f"--mesh_{axis}={mesh.shape[axis]}" for axis in axes)
             raise ValueError(f"--{flag}={size} cannot be split over {over}")

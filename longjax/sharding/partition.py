@@ -18,16 +18,16 @@ AXES = {"D": FSDP, "N": "model", "K": "model", "F": "model", "V": "model"}  # ot
 TOKENS_BT = P(BATCH, "seq")
 
 
-def stored(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+def partition_spec(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
     """Layout of the parameter `name`; layers are stacked in front. An axis that does not divide stays whole."""
     letters = name.rsplit("_", 1)[-1]
     if len(shape) - len(letters) not in (0, 1) or letters == "D" or not letters.isupper():
         return P(*[None] * len(shape))
     axes = [None] * (len(shape) - len(letters)) + [AXES.get(letter) for letter in letters]
-    return P(*(axis if fits(size, axis, mesh) else None for size, axis in zip(shape, axes, strict=True)))
+    return P(*(axis if divides_axis(size, axis, mesh) else None for size, axis in zip(shape, axes, strict=True)))
 
 
-def fits(size: int, axis: Any, mesh: jax.sharding.Mesh) -> bool:
+def divides_axis(size: int, axis: Any, mesh: jax.sharding.Mesh) -> bool:
     parts = (axis,) if isinstance(axis, str) else axis or ()
     return size % math.prod(mesh.shape[a] for a in parts) == 0
 
@@ -37,7 +37,7 @@ def specs(params: Any, mesh: jax.sharding.Mesh) -> Any:
 
     def spec(path, x):
         names = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
-        return stored(names[-1].rsplit("/", 1)[-1], x.shape, mesh) if names else P(*[None] * len(x.shape))
+        return partition_spec(names[-1].rsplit("/", 1)[-1], x.shape, mesh) if names else P(*[None] * len(x.shape))
 
     return jax.tree_util.tree_map_with_path(spec, params)
 
@@ -47,12 +47,12 @@ def layout(params: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.tree.map(lambda s: jax.NamedSharding(mesh, s), specs(params, mesh), is_leaf=lambda s: isinstance(s, P))
 
 
-def put(params: Any, mesh: jax.sharding.Mesh) -> Any:
+def shard_params(params: Any, mesh: jax.sharding.Mesh) -> Any:
     """Host arrays, or arrays of another mesh, into their places."""
-    return jax.tree.map(spread, params, layout(params, mesh))
+    return jax.tree.map(to_global_array, params, layout(params, mesh))
 
 
-def spread(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
+def to_global_array(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
     """An array, of which every host has the whole, in its place; a host copies what its devices hold."""
     if isinstance(x, jax.Array) and len(x.sharding.device_set) > 1:
         return jax.device_put(x, where)
@@ -60,7 +60,7 @@ def spread(x: Any, where: jax.sharding.NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, where, lambda piece: x[piece])
 
 
-def whole(x: jax.Array) -> np.ndarray:
+def gather_to_host(x: jax.Array) -> np.ndarray:
     """-> all of an array, on every host; a collective, if there are several."""
     if not x.is_fully_addressable and not x.is_fully_replicated:
         assert isinstance(x.sharding, jax.NamedSharding)
@@ -68,11 +68,11 @@ def whole(x: jax.Array) -> np.ndarray:
     return np.asarray(x)
 
 
-def born(init: Any, mesh: jax.sharding.Mesh) -> Any:
+def init_sharded(init: Any, mesh: jax.sharding.Mesh) -> Any:
     """`init` whose results are made in place, piece by piece; else every device first makes them whole."""
     return jax.jit(jax.sharding.auto_axes(init, out_sharding=specs(jax.eval_shape(init), mesh)))()
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     """Rows that every host has made, which costs milliseconds, to the devices that compute with them."""
-    return {name: spread(x, jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}
+    return {name: to_global_array(x, jax.NamedSharding(mesh, TOKENS_BT)) for name, x in batch.items()}

@@ -11,14 +11,14 @@ from jax import P
 from longjax.attention.core import Attention
 from longjax.model.cross_entropy import cross_entropy
 from longjax.sharding.context_parallel import ContextParallel
-from longjax.sharding.fsdp import gather, look_up
+from longjax.sharding.fsdp import embedding_lookup, gather
 from longjax.sharding.partition import BATCH, FSDP
 
 ACT_BTD = P(BATCH, "seq", None)
 
 
 @dataclasses.dataclass(frozen=True)
-class OnMesh:
+class MeshPlacement:
     """The placement of a model on the current mesh (jax.set_mesh)."""
 
     act = ACT_BTD
@@ -28,15 +28,15 @@ class OnMesh:
 
     def weights(self, w: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """One layer from stored to compute form: whole along FSDP, still split along model."""
-        return {name: jax.reshard(x, gathered(x)) for name, x in w.items()}
+        return {name: jax.reshard(x, gather_weights(x)) for name, x in w.items()}
 
     def unembed(self, w_DV: jax.Array) -> jax.Array:
-        return jax.reshard(w_DV, gathered(w_DV))
+        return jax.reshard(w_DV, gather_weights(w_DV))
 
     def embed(self, embed_VD: jax.Array, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Every device looks up its own tokens in the whole table."""
         spec, tokens = jax.typeof(embed_VD).sharding.spec, P(*self.act[:2])
-        piece = partial(look_up, spec, dtype)
+        piece = partial(embedding_lookup, spec, dtype)
         return jax.shard_map(piece, in_specs=(spec, tokens), out_specs=self.act, check_vma=False)(
             embed_VD, jax.reshard(tokens_BT, tokens)
         )
@@ -62,5 +62,5 @@ class OnMesh:
         return run(hidden_BTD, w_DV, bias_V, target_BT, weight_BT)
 
 
-def gathered(x: jax.Array) -> P:
+def gather_weights(x: jax.Array) -> P:
     return P(*(None if axis == FSDP else axis for axis in jax.typeof(x).sharding.spec))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 
-def ordered(devices: Sequence[Any], block: int) -> list[Any]:
+def compact_device_order(devices: Sequence[Any], block: int) -> list[Any]:
     """-> TPU chips in such an order that each `block` of them is compact; other devices as they are."""
     if not all(hasattr(device, "coords") for device in devices):
         return list(devices)
     places = [(*device.coords[::-1], getattr(device, "core_on_chip", 0)) for device in devices]  # x is the fastest
     shape = [max(column) + 1 for column in zip(*places, strict=True)]
-    tile = compact(shape, block)
+    tile = best_block(shape, block)
     if math.prod(shape) != len(devices) or tile is None:
         return list(devices)
     grid = np.empty(shape, object)
@@ -29,9 +29,9 @@ def ordered(devices: Sequence[Any], block: int) -> list[Any]:
     return list(grid.reshape(split).transpose(outer_then_inner).ravel())
 
 
-def compact(shape: Sequence[int], block: int) -> tuple[int, ...] | None:
+def best_block(shape: Sequence[int], block: int) -> tuple[int, ...] | None:
     """-> the sides of the block that exchanges fastest, of whole axes if they do as well; None if none has so many."""
-    rings = wraps(shape)
+    rings = ring_axes(shape)
 
     def slowest(tile: tuple[int, ...]) -> tuple:
         whole = [part == size for part, size in zip(tile, shape, strict=True)]
@@ -43,7 +43,7 @@ def compact(shape: Sequence[int], block: int) -> tuple[int, ...] | None:
     return min((tile for tile in sides if math.prod(tile) == block), key=slowest, default=None)
 
 
-def wraps(shape: Sequence[int]) -> tuple[bool, ...]:
+def ring_axes(shape: Sequence[int]) -> tuple[bool, ...]:
     """-> along which axes the last chip is linked to the first: of three axes (v5p) in cubes of 4, of two at 16."""
     cubes = sum(size > 1 for size in shape) > 2
     return tuple(all(n % 4 == 0 for n in shape if n > 1) if cubes else size == 16 for size in shape)

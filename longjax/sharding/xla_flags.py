@@ -5,7 +5,7 @@ GPU_OVERLAP = (
     "--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_all_gather_combine_threshold_bytes=1073741824 "
     "--xla_gpu_reduce_scatter_combine_threshold_bytes=1073741824"
 )
-SAME_BITS = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice by the clock
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice by the clock
 # For libtpu (LIBTPU_INIT_ARGS, before it is loaded): weights are gathered while others are multiplied. A v5e does so
 # by default; on 128 v5p, LLaMA-2 7B at 32K, a step is 6 % shorter, by the estimate of tools.plan.
 TPU_OVERLAP = " ".join(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from longjax.attention.core import Softmax
+from longjax.attention.core import AttentionBackend
 from longjax.config import ModelConfig
 from longjax.evals.context import Material
 from longjax.evals.requests import Task
@@ -110,7 +110,7 @@ class Preset:
     drill_tasks: tuple[str, ...] = TASKS
     characters: int = 8_000_000
     tokens_a_call: int = 16_384
-    softmax: Softmax | None = None
+    softmax: AttentionBackend | None = None
     remat: Remat = "full"
     base_dir: str | None = None
     workers: int = 1

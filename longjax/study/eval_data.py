@@ -25,7 +25,7 @@ def write(folder: pathlib.Path, store: Store, split: str, tokenizer: Tokenizer, 
     world = World(seed, 6 * PARAGRAPH, examples=100, haystack=0)
     if (folder / MANIFEST).exists():
         return
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         for name, content in [*of_text(texts(store, split, tokenizer)), *ruler.files(world), *trec.files(world)]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(content)

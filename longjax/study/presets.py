@@ -32,7 +32,7 @@ def plain_tests(windows: int, samples: int) -> dict[str, Test]:
     }
 
 
-SMALL = Recipe(schedule="cosine", decay_to=0.02, weight_decay=0.1, b2=0.95)  # what both trainings of MINI share
+SMALL = Recipe(schedule="cosine", min_lr_ratio=0.02, weight_decay=0.1, b2=0.95)  # what both trainings of MINI share
 
 # 1.1 million parameters, context 256, extended to 2048. Recall is learned from dense rows first: short episodes, short
 # repeats; then as it will be asked for. The base that ships has seen six times these tokens: 12,000 steps of 64 rows.
@@ -41,8 +41,8 @@ MINI = Preset(
         vocab=2048, dim=128, layers=3, heads=2, kv_heads=2, ffn=352, rope_base=1000.0, trained_len=256, dtype="float32"
     ),
     extended=2048,
-    base=dataclasses.replace(SMALL, steps=4000, rows=32, learning_rate=3e-3, warmup=200, ema=0.99),
-    extend=dataclasses.replace(SMALL, steps=48, rows=1, learning_rate=1e-3, warmup=5, ema=0.9, frequency_rate=0.05),
+    base=dataclasses.replace(SMALL, steps=4000, batch_size=32, learning_rate=3e-3, warmup=200, ema_decay=0.99),
+    extend=dataclasses.replace(SMALL, steps=48, batch_size=1, learning_rate=1e-3, warmup=5, ema_decay=0.9, frequency_rate=0.05),
     base_stages=(Stage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
     extend_stages=(Stage(passkey=0.3, drills=0.3),),
     lengths=(256, 1024, 2048, 4096),
@@ -74,7 +74,7 @@ MINI = Preset(
 # The same, too short to learn much: shows that everything works.
 QUICK = dataclasses.replace(
     MINI,
-    base=dataclasses.replace(MINI.base or Recipe(), steps=60, rows=8),
+    base=dataclasses.replace(MINI.base or Recipe(), steps=60, batch_size=8),
     extend=dataclasses.replace(MINI.extend, steps=8),
     characters=2_500_000,
     drills=(50_000, 50_000),
@@ -100,7 +100,7 @@ TABLES = {  # trained with the collapsed positions of the paper's pipeline, eval
     for name in ("pi", "yarn", "ntk_32k", "longlora")
 }
 LARGER = {  # the same tokens in fewer updates
-    f"{name}_batch32": Variant(name, recipe={"rows": 32, "steps": 25, "warmup": 1, "ema": 0.85})
+    f"{name}_batch32": Variant(name, recipe={"batch_size": 32, "steps": 25, "warmup": 1, "ema_decay": 0.85})
     for name in ("pi", "yarn")
 }
 HELD_OUT = PerplexityTest("nested", ppl_data="held_out", num_windows=8)
@@ -112,11 +112,25 @@ H200_100M = Preset(
     model=ModelConfig(vocab=4096, dim=1024, layers=8, heads=8, kv_heads=8, ffn=2816, trained_len=2048),
     extended=16_384,
     base=Recipe(
-        steps=2200, rows=32, learning_rate=8e-4, schedule="cosine", warmup=100, weight_decay=0.1, b2=0.95, ema=0.99
+        steps=2200,
+        batch_size=32,
+        learning_rate=8e-4,
+        schedule="cosine",
+        warmup=100,
+        weight_decay=0.1,
+        b2=0.95,
+        ema_decay=0.99,
     ),
     # A learned frequency depends on the head's width alone, which is the paper's, and so has the paper's rate.
     extend=Recipe(
-        steps=200, rows=4, micro_rows=4, learning_rate=3e-4, frequency_rate=2e-5 / 3e-4, warmup=10, b2=0.95, ema=0.98
+        steps=200,
+        batch_size=4,
+        micro_batch_size=4,
+        learning_rate=3e-4,
+        frequency_rate=2e-5 / 3e-4,
+        warmup=10,
+        b2=0.95,
+        ema_decay=0.98,
     ),
     base_stages=(Stage(0.2, 0.25, 0.35, 0.0, 0.1, 64, 0.3), Stage(1.0, 0.05, 0.1, drills=0.35)),
     extend_stages=(Stage(passkey=0.05, drills=0.35),),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from longjax.progress import Board, Report
+from longjax.progress import MultiProgress, ProgressFn
 from longjax.study import runner as launch
 from longjax.study.arms import Arm
 from longjax.study.runner import Place
@@ -35,7 +35,7 @@ class Pretraining:
     def name(self) -> str:
         return f"{prefix(self.space)}base model"
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ProgressFn) -> None:
         launch.base_params(self.space, report, self.at)
 
 
@@ -55,7 +55,7 @@ class Comparison:
     def cost(self) -> float:
         return 9.0 if self.arm.trained else 3.0
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ProgressFn) -> None:
         launch.run(self.space, self.arm, report, self.at)
 
 
@@ -87,7 +87,7 @@ class Crew:
 
     workers: int
     cache: pathlib.Path
-    board: Board
+    board: MultiProgress
 
     def do(self, jobs: Sequence[Job], alone: bool = False) -> None:
         """Waits for all, in this order. `alone`: each has a device, or all cores, to itself."""

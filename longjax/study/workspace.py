@@ -156,7 +156,7 @@ class Workspace:
         plan = data.pack(store, data.whole(store), data.Concat(), length, seed=self.seed)
         drilled = any(stage.drills for stage in stages)
         pool = drills.Drills(self.folder / "drills" / name, self.tokenizer().sha256) if drilled else None
-        ends = (round(stage.until * recipe.steps) * recipe.rows for stage in stages)
+        ends = (round(stage.until * recipe.steps) * recipe.batch_size for stage in stages)
         return data.Stages(
             tuple((end, self.mixture(plan, phrases, stage, pool)) for end, stage in zip(ends, stages, strict=True))
         )

@@ -12,17 +12,17 @@ from longjax.data import Rows
 from longjax.methods.method import Method
 
 T = TypeVar("T")
-DEPTH = 2  # batches that wait for the devices
+PREFETCH_DEPTH = 2  # batches that wait for the devices
 
 
 def as_batch(rows: Rows, method: Method, cfg: ModelConfig) -> dict[str, np.ndarray]:
     """-> tokens_BT, targets_BT, index_BT, weights_BT and start_BT if documents are apart: in the method's pieces,
     with the tokens that it inserts.
     """
-    if method.piece:
-        rows = pieces(rows, method.piece)
-    if method.insert:
-        rows = inserted(rows, method, cfg.vocab - 1)
+    if method.row_length:
+        rows = split_rows(rows, method.row_length)
+    if method.insert_tokens:
+        rows = insert_method_tokens(rows, method, cfg.vocab - 1)
     tokens_BS, weights_BT, start_BT = rows
     index_BT = np.broadcast_to(np.arange(weights_BT.shape[1], dtype=np.int32), weights_BT.shape)
     batch = {"tokens_BT": tokens_BS[:, :-1], "targets_BT": tokens_BS[:, 1:], "index_BT": index_BT}
@@ -30,7 +30,7 @@ def as_batch(rows: Rows, method: Method, cfg: ModelConfig) -> dict[str, np.ndarr
     return batch if start_BT is None else batch | {"start_BT": start_BT}
 
 
-def pieces(rows: Rows, size: int) -> Rows:
+def split_rows(rows: Rows, size: int) -> Rows:
     """Each row of T tokens and a last target as T / size shorter rows."""
     tokens_BS, weights_BT, start_BT = rows
     if weights_BT.shape[1] % size:
@@ -45,16 +45,18 @@ def pieces(rows: Rows, size: int) -> Rows:
     )
 
 
-def inserted(rows: Rows, method: Method, token: int) -> Rows:
+def insert_method_tokens(rows: Rows, method: Method, token: int) -> Rows:
     """The rows with the method's own tokens, which are predicted as all others are."""
-    assert method.insert
-    longer_BS, real_BS = method.insert(rows.tokens_BS, token)
+    assert method.insert_tokens
+    longer_BS, real_BS = method.insert_tokens(rows.tokens_BS, token)
     weights_BS = np.ones(longer_BS.shape, np.float32)
     weights_BS[real_BS] = np.pad(rows.weights_BT, [(0, 0), (1, 0)]).ravel()
-    return Rows(longer_BS, weights_BS[:, 1:], None if rows.start_BT is None else moved(rows.start_BT, real_BS))
+    return Rows(
+        longer_BS, weights_BS[:, 1:], None if rows.start_BT is None else shift_document_starts(rows.start_BT, real_BS)
+    )
 
 
-def moved(start_BT: np.ndarray, real_BS: np.ndarray) -> np.ndarray:
+def shift_document_starts(start_BT: np.ndarray, real_BS: np.ndarray) -> np.ndarray:
     """Where documents begin once tokens are inserted; an inserted token belongs to the document before it."""
     starts = np.zeros(real_BS.shape, np.int32)
     for row, (start_T, real_S) in enumerate(zip(start_BT, real_BS, strict=True)):
@@ -63,14 +65,14 @@ def moved(start_BT: np.ndarray, real_BS: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(starts, axis=1)[:, :-1]
 
 
-def ahead(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
+def prefetch(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
     """-> make(step) of all steps in order, a few of them made before they are asked for."""
     waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
             for step in steps:
                 waiting.append(pool.submit(make, step))
-                if len(waiting) > DEPTH:
+                if len(waiting) > PREFETCH_DEPTH:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 
-from longjax.training.train_step import State
+from longjax.training.train_step import TrainState
 
 FORMAT = 1
 LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
+class RunMetadata:
     """What a training run is; a checkpoint goes on only in the run that wrote it.
 
     Attributes:
@@ -34,26 +34,26 @@ class About:
 
     """
 
-    what: dict[str, Any]
+    identity: dict[str, Any]
     plan: str
     rows: int
 
     def meta(self) -> dict[str, Any]:
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
         machine = {"devices": jax.device_count(), "hosts": jax.process_count(), "kind": jax.devices()[0].device_kind}
-        return {"format": FORMAT, "what": self.what, "versions": versions, "machine": machine}
+        return {"format": FORMAT, "what": self.identity, "versions": versions, "machine": machine}
 
     def data(self, step: int) -> dict[str, Any]:
         return {"plan": self.plan, "rows_seen": step * self.rows}
 
 
-class Checkpoints:
+class TrainCheckpointer:
     """The checkpoints of one training run. The newest `keep` stay, and those of every `keep_every`-th step.
 
     Saving goes on in the background: `with` waits for it.
     """
 
-    def __init__(self, folder: pathlib.Path | str, about: About, keep: int = 2, keep_every: int | None = None):
+    def __init__(self, folder: pathlib.Path | str, about: RunMetadata, keep: int = 2, keep_every: int | None = None):
         self.folder, self.about = pathlib.Path(folder).absolute(), about
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=True, enable_async_checkpointing=True
@@ -63,7 +63,7 @@ class Checkpoints:
         except OSError as error:
             raise ValueError(f"{self.folder} cannot be written: {error.strerror or error}") from error
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainState) -> None:
         """Starts to write; returns before it is done."""
         step = int(state.step)
         parts = {name: ocp.args.StandardSave(tree) for name, tree in arrays(state).items() if tree}
@@ -75,7 +75,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self.unsaved(error) from error
 
-    def restore(self, template: State) -> State:
+    def restore(self, template: TrainState) -> TrainState:
         """-> the newest whole state in the places of `template`, or the template if nothing was saved.
 
         A newest checkpoint that is torn is moved aside, with a warning. Raises ValueError if another run wrote them,
@@ -86,8 +86,8 @@ class Checkpoints:
             try:
                 self.compare(step)
                 return self.read(template, step)
-            except TornError as error:
-                self.move_aside(step, str(error))
+            except CorruptCheckpointError as error:
+                self.quarantine(step, str(error))
         if steps:
             raise ValueError(f"{self.folder}: no checkpoint can be read; delete the folder to begin again")
         return template
@@ -100,8 +100,8 @@ class Checkpoints:
             )
             what, plan = meta["what"], data["plan"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TornError(f"its description is missing or damaged ({error})") from error
-        mine = json.loads(json.dumps(self.about.what))
+            raise CorruptCheckpointError(f"its description is missing or damaged ({error})") from error
+        mine = json.loads(json.dumps(self.about.identity))
         differ = [name for name in mine if what.get(name) != mine[name]] + ["plan"] * (plan != self.about.plan)
         if differ:
             raise ValueError(
@@ -109,17 +109,21 @@ class Checkpoints:
                 "or begin from its weights with --init_from"
             )
 
-    def read(self, template: State, step: int) -> State:
-        like = {name: jax.tree.map(described, tree) for name, tree in arrays(template).items() if tree}
+    def read(self, template: TrainState, step: int) -> TrainState:
+        like = {name: jax.tree.map(shape_dtype_struct, tree) for name, tree in arrays(template).items() if tree}
         try:
             saved = self.manager.restore(
                 step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
             )
         except Exception as error:  # whatever a torn file makes of the storage library
-            raise TornError(str(error).splitlines()[0] if str(error) else repr(error)) from error
-        return template.replace(trained=saved["params"], ema=saved["ema"] if "ema" in like else {}, **saved["opt"])
+            raise CorruptCheckpointError(str(error).splitlines()[0] if str(error) else repr(error)) from error
+        opt = saved["opt"]
+        return template.replace(
+            trained=saved["params"], ema=saved["ema"] if "ema" in like else {}, step=opt["step"],
+            opt_state=opt["opt"], skip_step=SkipStepState(**opt["guard"]),
+        )  # fmt: skip
 
-    def move_aside(self, step: int, why: str) -> None:
+    def quarantine(self, step: int, why: str) -> None:
         print(f"warning: checkpoint {self.folder}/{step} is torn and left out: {why}", file=sys.stderr, flush=True)
         if jax.process_index() == 0:
             (self.folder / str(step)).rename(self.folder.parent / f"torn-{self.folder.name}-{step}")
@@ -133,7 +137,7 @@ class Checkpoints:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         return ValueError(f"{self.folder} cannot be written, earlier checkpoints are whole: {said}")
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> "TrainCheckpointer":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -146,7 +150,7 @@ class Checkpoints:
             self.manager.close()
 
 
-def begun_from(folder: pathlib.Path, state: State, moments: bool) -> State:
+def init_from_checkpoint(folder: pathlib.Path, state: TrainState, moments: bool) -> TrainState:
     """-> the state with the last weights of another training, and with its moments, before its own first step.
 
     Raises ValueError if that training has no checkpoint, or trained other parameters.
@@ -155,17 +159,17 @@ def begun_from(folder: pathlib.Path, state: State, moments: bool) -> State:
         if (step := manager.latest_step()) is None:
             raise ValueError(f"--init_from={folder} has no checkpoints: it must be RUN_DIR/methods/NAME")
         like = {"params": state.trained} | ({"opt": arrays(state)["opt"]} if moments else {})
-        items = {name: ocp.args.StandardRestore(jax.tree.map(described, tree)) for name, tree in like.items()}
+        items = {name: ocp.args.StandardRestore(jax.tree.map(shape_dtype_struct, tree)) for name, tree in like.items()}
         try:
             saved = manager.restore(step, args=ocp.args.Composite(**items))
         except (ValueError, KeyError) as error:
             raise ValueError(f"--init_from={folder}/checkpoints/{step} holds other parameters: {error}") from error
     ema = jax.tree.map(jnp.copy, saved["params"]) if state.ema else {}
-    opt = fresh_schedule(saved["opt"]["opt"], state.opt) if moments else state.opt
+    opt = reset_schedule(saved["opt"]["opt"], state.opt_state) if moments else state.opt_state
     return state.replace(trained=saved["params"], ema=ema, opt=opt)
 
 
-def fresh_schedule(old: Any, new: Any) -> Any:
+def reset_schedule(old: Any, new: Any) -> Any:
     """-> the old optimiser state, its learning rate at the beginning again."""
 
     def is_schedule(x):
@@ -174,18 +178,19 @@ def fresh_schedule(old: Any, new: Any) -> Any:
     return jax.tree.map(lambda a, b: b if is_schedule(a) else a, old, new, is_leaf=is_schedule)
 
 
-class TornError(Exception):
+class CorruptCheckpointError(Exception):
     """A checkpoint that a kill or a full disk left unfinished."""
 
 
-def arrays(state: State) -> dict[str, Any]:
-    """The parts of a state that training changes."""
+def arrays(state: TrainState) -> dict[str, Any]:
+    """The parts of a state that training changes, under their names on disk."""
+    skip_step = {field.name: getattr(state.skip_step, field.name) for field in dataclasses.fields(state.skip_step)}
     return {
         "params": state.trained,
         "ema": state.ema,
-        "opt": {"opt": state.opt, "step": state.step, "guard": state.guard},
+        "opt": {"opt": state.opt_state, "step": state.step, "guard": skip_step},
     }
 
 
-def described(x: jax.Array) -> jax.ShapeDtypeStruct:
+def shape_dtype_struct(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

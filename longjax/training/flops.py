@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention.branched import Branched
+from longjax.attention.branched import BranchedAttention
 from longjax.attention.core import Attention
 from longjax.config import ModelConfig
 from longjax.methods.method import Method
@@ -35,7 +35,7 @@ PEAKS = {
 }
 
 
-class Device(Protocol):
+class DeviceKind(Protocol):
     """What of a jax.Device is asked here."""
 
     @property
@@ -84,7 +84,7 @@ def matmul_weights(cfg: ModelConfig, method: Method) -> tuple[int, int]:
     """-> (weights that a token is multiplied with, those of them that are trained)."""
     sizes = {name: cfg.layers * math.prod(shape) for name, shape in layer_shapes(cfg).items() if is_matrix(name)}
     sizes["embed_VD" if cfg.tied else "unembed_DV"] = cfg.dim * cfg.vocab
-    own = jax.eval_shape(lambda: method.own(jax.random.key(0), cfg)).get("layers", {})
+    own = jax.eval_shape(lambda: method.init_params(jax.random.key(0), cfg)).get("layers", {})
     sizes |= {f"method/layers/{name}": x.size for name, x in own.items() if name.startswith("lora_")}
     return sum(sizes.values()), sum(size for path, size in sizes.items() if method.trainable(path))
 
@@ -100,18 +100,18 @@ def visible_keys(attention: Attention, heads: int, length: int) -> float:
     ends compute the whole interval. Attention that is no union of branches counts as causal, which is what Landmark
     does in training, and an upper bound for what it and LM-Infinite's look back do after it.
     """
-    if not isinstance(attention, Branched):
+    if not isinstance(attention, BranchedAttention):
         return (length + 1) / 2
     count = min(length, QUERIES)
     i_T = jnp.asarray((np.arange(count) + 0.5) * (length / count), jnp.int32)
     head_N, seen = jnp.arange(heads, dtype=jnp.int32), 0.0
     for branch in attention.branches:  # which never overlap
-        lo, hi = (np.clip(np.asarray(x), 0, length) for x in branch.sees(i_T[:, None], head_N))
+        lo, hi = (np.clip(np.asarray(x), 0, length) for x in branch.interval(i_T[:, None], head_N))
         seen += np.maximum(hi - lo, 0).mean(dtype=np.float64)
     return float(seen)
 
 
-def peak_flops(device: Device) -> float | None:
+def peak_flops(device: DeviceKind) -> float | None:
     """-> bfloat16 operations a second of one device; None if this table does not know it, as with every CPU."""
     fitting = [name for name in PEAKS if device.device_kind.startswith(name)]
     return PEAKS[max(fitting, key=len)] if fitting else None

@@ -14,28 +14,28 @@ import jax
 from jax.extend.core import Literal
 from jax.stages import Compiled, Traced
 
-from longjax.training.train_step import State
+from longjax.training.train_step import TrainState
 
 GIB = 2**30
 
 
-def words(text: str) -> frozenset[str]:
+def words_pattern(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 # Made where they are used, unless that is a matrix product, a loop, or another program.
-ELEMENTWISE = words(
+ELEMENTWISE = words_pattern(
     "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2 floor ge gt "
     "integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not or pad pow reduce_precision rem rev "
     "round rsqrt select_n sign sin slice sqrt square sub tanh transpose"
 )
-REDUCTIONS = words("reduce_sum reduce_max reduce_min reduce_or reduce_and argmax argmin")
-VIEWS = words("reshape squeeze expand_dims stop_gradient optimization_barrier")
-IN_PLACE = ELEMENTWISE | words("dynamic_update_slice scatter scatter-add scan while")
-CHECKPOINTS = words("checkpoint remat remat2")
+REDUCTIONS = words_pattern("reduce_sum reduce_max reduce_min reduce_or reduce_and argmax argmin")
+VIEWS = words_pattern("reshape squeeze expand_dims stop_gradient optimization_barrier")
+IN_PLACE = ELEMENTWISE | words_pattern("dynamic_update_slice scatter scatter-add scan while")
+CHECKPOINTS = words_pattern("checkpoint remat remat2")
 
 
-class Memory(NamedTuple):
+class MemoryEstimate(NamedTuple):
     """Bytes a device.
 
     Attributes:
@@ -52,12 +52,12 @@ class Memory(NamedTuple):
     average: int
     batch: int
     gradients: int
-    kept: int
-    work: int
+    saved: int
+    working: int
 
     def more_rows(self, limit: int) -> float:
         """-> how many times the rows of a micro-batch would fill `limit` bytes."""
-        grows = self.kept + self.work
+        grows = self.saved + self.working
         return (limit - sum(self) + grows) / max(grows, 1)
 
 
@@ -68,15 +68,19 @@ NAMES = {
 }  # fmt: skip
 
 
-def estimate(step: Traced, state: State, batch: Any) -> Memory:
+def estimate(step: Traced, state: TrainState, batch: Any) -> MemoryEstimate:
     """Of a step (state, batch) -> (state, metrics) that donates its state: `train_step.trace(...)`.
 
     Arrays may be shapes with shardings, and their mesh an abstract one: nothing is computed.
     """
     trained = frozenset((x.shape, x.dtype) for x in jax.tree.leaves(state.trained))
-    top = peak(step.jaxpr.jaxpr, trained, "kept")
-    weights, moments, average = (held(x) for x in ((state.trained, state.frozen), state.opt, state.ema))
-    return Memory(weights, moments, average, held(batch), top["gradients"], top["kept"], top["work"])
+    top = peak_bytes(step.jaxpr.jaxpr, trained, "kept")
+    weights, moments, average = (
+        bytes_per_device(x) for x in ((state.trained, state.frozen), state.opt_state, state.ema)
+    )
+    return MemoryEstimate(
+        weights, moments, average, bytes_per_device(batch), top["gradients"], top["kept"], top["work"]
+    )
 
 
 def compiled_bytes(step: Compiled) -> int | None:
@@ -93,25 +97,25 @@ def limit_bytes(device: Any) -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def table(memory: Memory, compiled: int | None = None, limit: int | None = None) -> str:
+def memory_table(memory: MemoryEstimate, compiled: int | None = None, limit: int | None = None) -> str:
     """-> what a run prints before its first step: GiB a device by kind, the compiler's total, and whether it fits."""
     rows = [(NAMES[name], bytes_) for name, bytes_ in memory._asdict().items()]
     rows += [("estimate", sum(memory))]
     rows += [("compiled", compiled)] if compiled else []
     lines = ["memory of a device              GiB", *(f"  {name:<27} {bytes_ / GIB:6.2f}" for name, bytes_ in rows)]
     if limit:
-        lines.append(f"  {'there is':<27} {limit / GIB:6.2f}  {verdict(memory, compiled or sum(memory), limit)}")
+        lines.append(f"  {'there is':<27} {limit / GIB:6.2f}  {fits_message(memory, compiled or sum(memory), limit)}")
     return "\n".join(lines)
 
 
-def sentence(memory: Memory, limit: int | None = None) -> str:
+def summary_line(memory: MemoryEstimate, limit: int | None = None) -> str:
     """-> the table in a line."""
     parts = ", ".join(f"{NAMES[name]} {bytes_ / GIB:.2f}" for name, bytes_ in memory._asdict().items() if bytes_)
     whole = f"a device will hold about {sum(memory) / GIB:.2f} GiB ({parts})"
-    return f"{whole} of its {limit / GIB:.1f}: {verdict(memory, sum(memory), limit)}" if limit else whole
+    return f"{whole} of its {limit / GIB:.1f}: {fits_message(memory, sum(memory), limit)}" if limit else whole
 
 
-def verdict(memory: Memory, needed: int, limit: int) -> str:
+def fits_message(memory: MemoryEstimate, needed: int, limit: int) -> str:
     rows = memory.more_rows(limit)
     if needed <= limit:
         return f"it fits, with up to {rows:.1f} times the rows at a time" if 1 < rows < 100 else "it fits"
@@ -120,12 +124,12 @@ def verdict(memory: Memory, needed: int, limit: int) -> str:
     return "it does not fit, with however few rows: more devices, a smaller state (moments, average, LoRA)"
 
 
-def held(tree: Any) -> int:
+def bytes_per_device(tree: Any) -> int:
     """-> bytes a device."""
-    return sum(size(x) for x in jax.tree.leaves(tree))
+    return sum(size_bytes(x) for x in jax.tree.leaves(tree))
 
 
-def size(x: Any) -> int:
+def size_bytes(x: Any) -> int:
     """-> bytes a device, of an array or of what describes one; none of what was moved to the host."""
     if getattr(x, "memory_space", None) == jax.memory.Space.Host:
         return 0
@@ -136,7 +140,7 @@ def size(x: Any) -> int:
     return math.prod(getattr(x, "shape", ())) * getattr(getattr(x, "dtype", None), "itemsize", 0) // pieces
 
 
-def peak(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
+def peak_bytes(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
     """-> bytes by kind, when the arrays born in this program are most. Its arguments and results are the caller's."""
     until = lifetimes(program, again=kind != "work")
     ends: dict[int, list[Any]] = {}
@@ -147,7 +151,7 @@ def peak(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
         """-> bytes by kind."""
         count = Counter()
         for x in arrays:
-            count[described(x.aval, trained, kind)] += size(x.aval)
+            count[array_kind(x.aval, trained, kind)] += size_bytes(x.aval)
         return count
 
     live, top = Counter(), Counter()
@@ -155,14 +159,14 @@ def peak(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
         new, gone = [x for x in eqn.outvars if x in until], ends.get(i, [])
         reused = total(written_over(gone, new)) if eqn.primitive.name in IN_PLACE else Counter()
         inside = "work" if eqn.primitive.name in CHECKPOINTS else kind
-        inner = max((peak(p, trained, inside) for p in programs(eqn)), key=Counter.total, default=Counter())
+        inner = max((peak_bytes(p, trained, inside) for p in programs(eqn)), key=Counter.total, default=Counter())
         live += total(new)
         top = max(top, live + inner - reused, key=Counter.total)
         live -= total(gone)
     return top
 
 
-def described(aval: Any, trained: frozenset[Any], kind: str) -> str:
+def array_kind(aval: Any, trained: frozenset[Any], kind: str) -> str:
     like_a_weight = kind == "kept" and (getattr(aval, "shape", None), getattr(aval, "dtype", None)) in trained
     return "gradients" if like_a_weight else kind
 
@@ -194,7 +198,7 @@ def lifetimes(program: Any, again: bool) -> dict[Any, int]:
         inputs = needed(eqn.invars)
         if eqn.primitive.name in VIEWS:
             made_of |= {out: needed([x]) for x, out in zip(eqn.invars, eqn.outvars, strict=True)}
-        elif eqn.primitive.name in ELEMENTWISE and not returned & {*eqn.outvars} and unseen(users, eqn, again):
+        elif eqn.primitive.name in ELEMENTWISE and not returned & {*eqn.outvars} and newly_live(users, eqn, again):
             made_of |= dict.fromkeys(eqn.outvars, inputs)
         else:
             made_of |= {out: frozenset((out,)) for out in eqn.outvars}
@@ -202,7 +206,7 @@ def lifetimes(program: Any, again: bool) -> dict[Any, int]:
     return {x: i for x, i in until.items() if x not in needed(returned)}
 
 
-def unseen(users: dict[Any, list[bool]], eqn: Any, again: bool) -> bool:
+def newly_live(users: dict[Any, list[bool]], eqn: Any, again: bool) -> bool:
     """Whether its result need not be stored, as those who use it can make it themselves."""
     able = users.get(eqn.outvars[0], [])
     return all(able) and (again or len(able) <= 1)

@@ -20,7 +20,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-class Log:
+class MetricsWriter:
     """The log of one run, for `with`. A number that is not finite is written as null.
 
     A resumed run cuts what a killed one had logged at or after `resume_at`, so that the file has every step once.
@@ -33,11 +33,14 @@ class Log:
         self.path = folder / NAME
         makers = [TensorBoard] * tensorboard + ([Wandb] if wandb else [])
         self.sinks: list[Sink] = [make(folder, resume_at, wandb or "") for make in makers]
-        cut(self.path, resume_at)
+        truncate_from(self.path, resume_at)
         self.file = self.path.open("ab", buffering=0)  # a kill tears one line at most
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
-        line = json.dumps({"step": step} | {name: known(x) for name, x in numbers.items()}, allow_nan=False) + "\n"
+        line = (
+            json.dumps({"step": step} | {name: to_json_number(x) for name, x in numbers.items()}, allow_nan=False)
+            + "\n"
+        )
         try:
             whole = self.file.write(line.encode()) == len(line)
         except OSError as error:
@@ -47,7 +50,7 @@ class Log:
         for sink in self.sinks:
             sink(step, numbers)
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -56,23 +59,23 @@ class Log:
             sink.close()
 
 
-def known(x: float) -> float | None:
+def to_json_number(x: float) -> float | None:
     """-> as JSON has it: integers as they are, what is not finite as None."""
     if isinstance(x, int):
         return x
     return float(x) if math.isfinite(x) else None
 
 
-def cut(path: pathlib.Path, resume_at: int) -> None:
+def truncate_from(path: pathlib.Path, resume_at: int) -> None:
     """Leaves the whole lines of the steps before `resume_at`. The file changes at once or not at all."""
     old = path.read_bytes() if path.exists() else b""
     lines = [line for line in old.splitlines(keepends=True) if line.endswith(b"\n")]  # a kill may tear the last
-    new = b"".join(line for i, line in enumerate(lines) if parsed(line, path, i)["step"] < resume_at)
+    new = b"".join(line for i, line in enumerate(lines) if parse_line(line, path, i)["step"] < resume_at)
     if new != old or not path.exists():
-        files.write(path, new)
+        files.write_atomically(path, new)
 
 
-def parsed(line: bytes, path: pathlib.Path, i: int) -> dict[str, Any]:
+def parse_line(line: bytes, path: pathlib.Path, i: int) -> dict[str, Any]:
     try:
         numbers = json.loads(line)
         int(numbers["step"])
@@ -81,17 +84,17 @@ def parsed(line: bytes, path: pathlib.Path, i: int) -> dict[str, Any]:
     return numbers
 
 
-def read(folder: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(folder: pathlib.Path) -> list[dict[str, float]]:
     """-> the numbers of every step, NaN for null. A torn last line is left out: the run may be going on."""
     path = folder / NAME
     if not path.exists():
         raise ValueError(f"{path} does not exist: is {folder} the folder of a training run?")
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    numbers = [parsed(line, path, i) for i, line in enumerate(lines)]
+    numbers = [parse_line(line, path, i) for i, line in enumerate(lines)]
     return [{name: math.nan if x is None else x for name, x in step.items()} for step in numbers]
 
 
-def imported(module: str, flag: str) -> Any:
+def import_optional(module: str, flag: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -102,7 +105,7 @@ class TensorBoard:
     """Event files in the folder `tensorboard`; those of a killed run are hidden from the resumed step on."""
 
     def __init__(self, folder: pathlib.Path, resume_at: int, project: str):
-        writer = imported("tensorboardX", "tensorboard").SummaryWriter
+        writer = import_optional("tensorboardX", "tensorboard").SummaryWriter
         self.writer = writer(str(folder / "tensorboard"), purge_step=resume_at)
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
@@ -120,7 +123,7 @@ class Wandb:
     def __init__(self, folder: pathlib.Path, resume_at: int, project: str):
         where = str(folder.absolute())
         identity = hashlib.sha256(where.encode()).hexdigest()[:16]
-        wandb = imported("wandb", "wandb")
+        wandb = import_optional("wandb", "wandb")
         self.run = wandb.init(project=project, name=folder.name, dir=where, id=identity, resume="allow")
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 FIRST = 256  # positions of the first bucket
 
 
-def edges(length: int) -> tuple[int, ...]:
+def bucket_edges(length: int) -> tuple[int, ...]:
     """-> 0, 256, 512, ... and `length`: bucket p is [edges[p], edges[p + 1])."""
     inner, edge = [], FIRST
     while edge < length:
@@ -18,7 +18,7 @@ def edges(length: int) -> tuple[int, ...]:
     return (0, *inner, length)
 
 
-def names(edges: Sequence[int]) -> list[str]:
+def bucket_names(edges: Sequence[int]) -> list[str]:
     """-> what the buckets are called in logs: loss@4096-8191."""
     return [f"loss@{lo}-{hi - 1}" for lo, hi in itertools.pairwise(edges)]
 
@@ -38,7 +38,7 @@ def by_position(
     return sums(nll_BT * weights_BT), sums(weights_BT)
 
 
-def means(sum_P: Sequence[float], weight_P: Sequence[float], edges: Sequence[int]) -> dict[str, float]:
+def bucket_means(sum_P: Sequence[float], weight_P: Sequence[float], edges: Sequence[int]) -> dict[str, float]:
     """-> loss by the bucket's name; without those that have no weight."""
-    every = zip(names(edges), sum_P, weight_P, strict=True)
+    every = zip(bucket_names(edges), sum_P, weight_P, strict=True)
     return {name: float(total) / float(weight) for name, total, weight in every if weight > 0}

@@ -7,7 +7,7 @@ import jax
 from longjax.training.step_logger import Numbers
 
 
-class Tracer:
+class StepProfiler:
     """Profiles the steps of --profile=first:last into a folder, on the first host."""
 
     def __init__(self, steps: str | None, folder: pathlib.Path):

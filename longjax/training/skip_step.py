@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from flax import struct
 
 WINDOW = 128  # steps that a spike is compared with (as OLMo and MaxText)
-FEWEST = 16  # of them, before anything counts as a spike
+MIN_HISTORY = 16  # of them, before anything counts as a spike
 
 
-class Guard(struct.PyTreeNode):
+class SkipStepState(struct.PyTreeNode):
     """What it remembers. W: the last WINDOW steps.
 
     Attributes:
@@ -19,33 +19,33 @@ class Guard(struct.PyTreeNode):
     """
 
     skipped: jax.Array
-    streak: jax.Array
+    consecutive_skips: jax.Array
     loss_W: jax.Array
     norm_W: jax.Array
 
     @classmethod
-    def new(cls) -> "Guard":
+    def new(cls) -> "SkipStepState":
         none_W = jnp.full(WINDOW, jnp.nan, jnp.float32)
         return cls(jnp.int32(0), jnp.int32(0), none_W, none_W)
 
-    def allows(self, loss: jax.Array, norm: jax.Array, sigmas: float) -> jax.Array:
+    def should_apply(self, loss: jax.Array, norm: jax.Array, sigmas: float) -> jax.Array:
         """-> whether to take the step. With `sigmas`, neither number may be so many deviations above its mean."""
         fine = jnp.isfinite(loss) & jnp.isfinite(norm)
         if sigmas:
             fine &= ~(above(loss, self.loss_W, sigmas) | above(norm, self.norm_W, sigmas))
         return fine
 
-    def after(self, taken: jax.Array, step: jax.Array, loss: jax.Array, norm: jax.Array) -> "Guard":
+    def after(self, taken: jax.Array, step: jax.Array, loss: jax.Array, norm: jax.Array) -> "SkipStepState":
         """-> the memory after this step."""
         here_W = taken & (jnp.arange(WINDOW) == step % WINDOW)
-        return Guard(
+        return SkipStepState(
             self.skipped + (~taken).astype(jnp.int32),
-            jnp.where(taken, 0, self.streak + 1),
+            jnp.where(taken, 0, self.consecutive_skips + 1),
             jnp.where(here_W, loss, self.loss_W),
             jnp.where(here_W, norm, self.norm_W),
         )
 
 
 def above(x: jax.Array, seen_W: jax.Array, sigmas: float) -> jax.Array:
-    enough = jnp.isfinite(seen_W).sum() >= FEWEST
+    enough = jnp.isfinite(seen_W).sum() >= MIN_HISTORY
     return enough & (x > jnp.nanmean(seen_W) + sigmas * jnp.nanstd(seen_W))

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from longjax.progress import Report, clock
+from longjax.progress import ProgressFn, format_duration
 from longjax.training import position_loss as buckets
-from longjax.training.metrics_writer import Log
-from longjax.training.throughput import Meter, peak_memory
+from longjax.training.metrics_writer import MetricsWriter
+from longjax.training.throughput import ThroughputMeter, peak_memory
 
 Numbers = dict[str, Any]
 
 
-class Diary:
+class StepLogger:
     """Fetches a step's numbers while the next step runs, so that devices never wait for the host.
 
     Args:
@@ -30,20 +30,26 @@ class Diary:
     """
 
     def __init__(
-        self, log: Log | None, meter: Meter, report: Report, steps: int, shape: tuple[int, int], most_skipped: int
+        self,
+        log: MetricsWriter | None,
+        meter: ThroughputMeter,
+        report: ProgressFn,
+        steps: int,
+        shape: tuple[int, int],
+        most_skipped: int,
     ):
         self.log, self.meter, self.report = log, meter, report
         self.steps, self.most_skipped = steps, most_skipped
-        self.tokens, self.bounds = shape[0] * shape[1], buckets.edges(shape[1])
+        self.tokens, self.bounds = shape[0] * shape[1], buckets.bucket_edges(shape[1])
         self.late: tuple[int, Numbers, Numbers] | None = None
         self.since, self.waited = time.perf_counter(), 0.0
 
-    def after(self, step: int, numbers: Numbers, more: Numbers) -> None:
+    def log_async(self, step: int, numbers: Numbers, more: Numbers) -> None:
         """Step `step` was started; `numbers` are still on the devices, `more` is added to them."""
-        self.catch_up()
+        self.flush()
         self.late = (step, numbers, more)
 
-    def catch_up(self) -> None:
+    def flush(self) -> None:
         """Says what is not yet said."""
         if self.late is None:
             return
@@ -55,7 +61,7 @@ class Diary:
         rates = self.meter(step, self.tokens, now - self.since, self.waited)
         self.since, self.waited = now, 0.0
         if self.log:
-            by_position = buckets.means(loss_P.tolist(), weight_P.tolist(), self.bounds)
+            by_position = buckets.bucket_means(loss_P.tolist(), weight_P.tolist(), self.bounds)
             self.log(
                 step,
                 {"tokens_seen": (step + 1) * self.tokens}
@@ -65,7 +71,7 @@ class Diary:
                 | peak_memory(jax.local_devices())
                 | more,
             )
-        self.report((step + 1) / self.steps, sentence(step, self.steps, said, rates, more))
+        self.report((step + 1) / self.steps, progress_line(step, self.steps, said, rates, more))
         if streak >= self.most_skipped:
             raise ValueError(
                 f"{streak} steps in a row, to step {step}, had a loss or gradient that is no number or a spike: "
@@ -83,16 +89,16 @@ class Diary:
             yield batch
 
     @contextlib.contextmanager
-    def aside(self, numbers: Numbers) -> Iterator[None]:
+    def untimed(self, numbers: Numbers) -> Iterator[None]:
         """What is done here, after the step that gives `numbers`, is not counted as training."""
-        self.catch_up()
+        self.flush()
         jax.block_until_ready(numbers)
         began = time.perf_counter()
         yield
         self.since += time.perf_counter() - began
 
 
-def sentence(step: int, steps: int, said: Numbers, rates: Numbers, more: Numbers) -> str:
+def progress_line(step: int, steps: int, said: Numbers, rates: Numbers, more: Numbers) -> str:
     words = [f"step {step + 1}/{steps}", f"loss {said['loss']:.3f}"]
     words += [f"{name} {x:.3g}" for name, x in more.items()]
     if said["skipped"]:
@@ -102,5 +108,5 @@ def sentence(step: int, steps: int, said: Numbers, rates: Numbers, more: Numbers
     if "mfu" in rates:
         words.append(f"MFU {rates['mfu']:.1%}")
     if "eta_seconds" in rates:
-        words.append(f"ETA {clock(rates['eta_seconds'])}")
+        words.append(f"ETA {format_duration(rates['eta_seconds'])}")
     return ", ".join(words)

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, Protocol
 WINDOW = 32  # the latest steps, which rates are a mean over
 
 
-class Step(NamedTuple):
+class StepTiming(NamedTuple):
     tokens: int
     seconds: float
     waiting: float
 
 
-class Device(Protocol):
+class DeviceWithMemory(Protocol):
     """What of a jax.Device is asked here."""
 
     def memory_stats(self) -> dict[str, Any] | None: ...
 
 
-class Meter:
+class ThroughputMeter:
     """Told of every step once it is done; the first, which compiles, is left out of all rates.
 
     Args:
@@ -33,7 +33,7 @@ class Meter:
     def __init__(self, steps: int, devices: int, useful: float, full: float, peak: float | None):
         self.steps, self.devices, self.peak = steps, devices, peak
         self.shares = {"mfu": useful, "mfu_full_attention": full}
-        self.latest: collections.deque[Step] = collections.deque(maxlen=WINDOW)
+        self.latest: collections.deque[StepTiming] = collections.deque(maxlen=WINDOW)
         self.compiled = False
 
     def __call__(self, step: int, tokens: int, seconds: float, waiting: float = 0.0) -> dict[str, float]:
@@ -49,8 +49,8 @@ class Meter:
         if not self.compiled:
             self.compiled = True
             return {"seconds": seconds}
-        self.latest.append(Step(tokens, seconds, waiting))
-        total = Step(*(sum(column) for column in zip(*self.latest, strict=True)))
+        self.latest.append(StepTiming(tokens, seconds, waiting))
+        total = StepTiming(*(sum(column) for column in zip(*self.latest, strict=True)))
         rate = total.tokens / total.seconds
         numbers = {
             "seconds": seconds, "tokens_per_s": rate, "tokens_per_s_per_device": rate / self.devices,
@@ -62,7 +62,7 @@ class Meter:
         return numbers
 
 
-def peak_memory(devices: Iterable[Device]) -> dict[str, float]:
+def peak_memory(devices: Iterable[DeviceWithMemory]) -> dict[str, float]:
     """-> the most bytes that one of the devices has held, in GiB; nothing where they do not tell (CPUs)."""
     peaks = [stats["peak_bytes_in_use"] for d in devices if "peak_bytes_in_use" in (stats := d.memory_stats() or {})]
     return {"peak_memory_gib": max(peaks) / 2**30} if peaks else {}

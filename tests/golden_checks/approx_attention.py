@@ -12,7 +12,7 @@ import numpy as np
 from golden_checks.approx_case import Case, Computed
 from golden_checks.approx_methods import method_of, self_extend_of, trained_len
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import Attention, Dense, Scene, Softmax, Tokens
+from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, Dense, TokenPositions
 from longjax.attention.rope import Rope
 from longjax.config import ModelConfig
 from longjax.methods.longlora import longlora
@@ -65,14 +65,14 @@ def setting(case: Case, method: Method) -> Setting:
 
 
 @functools.partial(jax.jit, static_argnames=("attend", "softmax"))
-def attend(attend: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, memory=None):
-    where = Tokens.at(index_BT, real_BT=index_BT >= 0)
+def attend(attend: Attention, softmax: AttentionBackend, qkv, index_BT, rope: Rope, memory=None):
+    where = TokenPositions.at(index_BT, real_BT=index_BT >= 0)
     q_BTNH, k_BTKH, v_BTKH = qkv
-    scene = Scene(where, where, rope, jnp.arange(q_BTNH.shape[2]), softmax=softmax)
+    scene = AttentionMetadata(where, where, rope, jnp.arange(q_BTNH.shape[2]), backend=softmax)
     return attend(q_BTNH, k_BTKH, v_BTKH, scene, memory)
 
 
-def whole(s: Setting, seen_by: Attention, softmax: Softmax = DENSE, length: int | None = None) -> jax.Array:
+def whole(s: Setting, seen_by: Attention, softmax: AttentionBackend = DENSE, length: int | None = None) -> jax.Array:
     """-> out_BTNH in one pass over the first `length` tokens."""
     length = length or s.length
     return attend(seen_by, softmax, tuple(x[:, :length] for x in s.qkv), s.index_BT[:, :length], s.rope(length))[0]
@@ -80,7 +80,7 @@ def whole(s: Setting, seen_by: Attention, softmax: Softmax = DENSE, length: int 
 
 def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> np.ndarray:
     """-> out_BTNH, token by token or in chunks through the cache; `seen_by` may differ from piece to piece."""
-    memory = seen_by(0).empty(s.cfg, s.index_BT.shape[0], s.length)
+    memory = seen_by(0).init_cache(s.cfg, s.index_BT.shape[0], s.length)
     outs = []
     for number, (a, b) in enumerate(itertools.pairwise(cuts)):
         qkv = tuple(x[:, a:b] for x in s.qkv)
@@ -155,7 +155,7 @@ def shifted_groups(case: Case, s: Setting, method: Method) -> Computed:
 
 
 @functools.partial(jax.jit, static_argnames=("seen_by", "softmax"))
-def gradients(seen_by: Attention, softmax: Softmax, qkv, index_BT, rope: Rope, cotangent):
+def gradients(seen_by: Attention, softmax: AttentionBackend, qkv, index_BT, rope: Rope, cotangent):
     return jax.vjp(lambda *x: attend(seen_by, softmax, x, index_BT, rope)[0], *qkv)[1](cotangent)
 
 

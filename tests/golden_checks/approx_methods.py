@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from longjax.attention.branched import Branched
-from longjax.attention.branches import At, Branch
-from longjax.attention.intervals import Far, Near
+from longjax.attention.branched import BranchedAttention
+from longjax.attention.branches import Branch, Constant
+from longjax.attention.intervals import BeyondWindow, SlidingWindow
 from longjax.config import ModelConfig
 from longjax.methods.dca import dca
 from longjax.methods.lm_infinite import lm_infinite
@@ -63,6 +63,6 @@ class SinksAtTheEnd:
     sinks: int
     window: int
 
-    def __call__(self, cfg: ModelConfig, length: int) -> Branched:
-        far = Branch(Far(self.window, self.sinks), At(self.window - 1 + self.sinks))
-        return Branched((Branch(Near(self.window)), far))
+    def __call__(self, cfg: ModelConfig, length: int) -> BranchedAttention:
+        far = Branch(BeyondWindow(self.window, self.sinks), Constant(self.window - 1 + self.sinks))
+        return BranchedAttention((Branch(SlidingWindow(self.window)), far))

@@ -12,15 +12,15 @@ import numpy as np
 
 from golden_checks.approx_case import Case, Computed
 from golden_checks.approx_methods import method_of, trained_len
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.attention.rope import Rope
 from longjax.checkpoints.param_mapping import from_hf, to_hf
 from longjax.config import ModelConfig
 from longjax.methods.longlora import lora_embedding_norm
-from longjax.methods.lora import Lora, LoraInit, factor_names, merge
-from longjax.methods.method import Method, base, nothing, unchanged
+from longjax.methods.lora import Lora, LoraInit, lora_param_names, merge
+from longjax.methods.method import Method, base, no_params, unchanged_weights
 from longjax.methods.sliding_window import sliding_window
-from longjax.methods.streaming_llm import make_room
+from longjax.methods.streaming_llm import evict
 from longjax.model.llama import Llama, logits
 
 LORA = re.compile(r"model\.layers\.(\d+)\.self_attn\.(\w)_proj\.lora_([AB])\.weight")
@@ -65,7 +65,7 @@ def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
 @functools.partial(jax.jit, static_argnames=("model", "length"))
 def forward(model: Llama, params: Any, ids_BT: Any, index_BT: Any, length: int, memory: Any = None):
     """-> (logits_BTV, memory)."""
-    hidden_BTD, memory = model.apply({"params": params}, ids_BT, Tokens.at(index_BT), length, memory)
+    hidden_BTD, memory = model.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, memory)
     return logits(params, hidden_BTD), memory
 
 
@@ -75,7 +75,7 @@ def run(model: Llama, params: Any, ids_BT: np.ndarray, cuts: list[int] | None = 
     index_BT = np.broadcast_to(np.arange(length, dtype=np.int32), ids_BT.shape)
     if cuts is None:
         return np.asarray(forward(model, params, ids_BT, index_BT, length)[0])
-    memory, outs = model.empty_memory(batch, length, length), []
+    memory, outs = model.init_cache(batch, length, length), []
     for a, b in itertools.pairwise(cuts):
         out, memory = forward(model, params, ids_BT[:, a:b], index_BT[:, a:b], length, memory)
         outs.append(np.asarray(out))
@@ -107,7 +107,7 @@ def chat(case: Case, cfg: ModelConfig, params: Any) -> Computed:
     turns = case.meta["turns(prompt,gen)"]
     model = Llama(cfg, sliding_window(sinks + max(recent, *(sum(turn) for turn in turns))))
     batch, length = ids_BT.shape
-    memory, outs, begin = model.empty_memory(batch, length, length), [], 0
+    memory, outs, begin = model.init_cache(batch, length, length), [], 0
     for prompt, new in turns:
         rope = model.method.rope(cfg, length, {}, None)
         memory = {name: with_room(store, prompt + new, sinks, recent, rope) for name, store in memory.items()}
@@ -121,7 +121,7 @@ def chat(case: Case, cfg: ModelConfig, params: Any) -> Computed:
 
 @functools.partial(jax.jit, static_argnames=("coming", "sinks", "recent"))
 def with_room(store: Any, coming: int, sinks: int, recent: int, rope: Rope) -> Any:
-    return jax.vmap(lambda layer: make_room(layer, coming, sinks, recent, rope))(store)
+    return jax.vmap(lambda layer: evict(layer, coming, sinks, recent, rope))(store)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -129,7 +129,7 @@ def loss_and_gradients(model: Llama, params: Any, ids_BT: Any):
     """Mean cross entropy of the next token."""
 
     def loss(params):
-        hidden_BTD, _ = model.apply({"params": params}, ids_BT, Tokens.whole(*ids_BT.shape), ids_BT.shape[1])
+        hidden_BTD, _ = model.apply({"params": params}, ids_BT, TokenPositions.whole(*ids_BT.shape), ids_BT.shape[1])
         log_BTV = jax.nn.log_softmax(logits(params, hidden_BTD)[:, :-1])
         return -jnp.mean(jnp.take_along_axis(log_BTV, ids_BT[:, 1:, None], axis=2))
 
@@ -139,7 +139,7 @@ def loss_and_gradients(model: Llama, params: Any, ids_BT: Any):
 def shifted_groups(case: Case, cfg: ModelConfig, params: Any) -> Computed:
     """Training in groups with every weight trained; the same model at inference attends to all."""
     ids_BT = ids(case)
-    method = dataclasses.replace(method_of(case.meta, ids_BT.shape[1]), own=nothing, adapt=unchanged)
+    method = dataclasses.replace(method_of(case.meta, ids_BT.shape[1]), init_params=no_params, adapt=unchanged_weights)
     train, full = (Llama(cfg, method, train=train) for train in (True, False))
     loss, grads = loss_and_gradients(train, params, ids_BT)
     yield "loss", "train", loss
@@ -154,7 +154,7 @@ def adapters(case: Case, cfg: ModelConfig, params: Any) -> Computed:
     """LoRA: beside the weights, merged into them, and the gradients of exactly what LongLoRA trains."""
     names = tuple(sorted({match[2] for match in map(LORA.fullmatch, case.arrays) if match}))
     lora, ids_BT = Lora(case.meta["r"], case.meta["alpha"], names), ids(case)
-    model = Llama(cfg, Method(own=LoraInit(lora), adapt=lora))
+    model = Llama(cfg, Method(init_params=LoraInit(lora), adapt=lora))
     adapted = params | {"method": {"layers": from_peft(case, cfg, names)}}
     merged = merge(adapted, lora)
     loss, grads = loss_and_gradients(model, adapted, ids_BT)
@@ -177,7 +177,7 @@ def from_peft(case: Case, cfg: ModelConfig, names: tuple[str, ...]) -> dict[str,
     size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn, "R": case.meta["r"]}
     layers = {}
     for name in names:
-        for ours, letter in zip(factor_names(name), "AB", strict=True):
+        for ours, letter in zip(lora_param_names(name), "AB", strict=True):
             shape = [size[axis] for axis in ours.rsplit("_", 1)[1]]
             theirs = [f"model.layers.{i}.self_attn.{name}_proj.lora_{letter}.weight" for i in range(cfg.layers)]
             layers[ours] = np.stack([case.arrays[x].T.reshape(shape) for x in theirs])
@@ -187,7 +187,7 @@ def from_peft(case: Case, cfg: ModelConfig, names: tuple[str, ...]) -> dict[str,
 def to_peft(layers: dict[str, np.ndarray], names: tuple[str, ...]) -> dict[str, np.ndarray]:
     state = {}
     for name in names:
-        for ours, letter in zip(factor_names(name), "AB", strict=True):
+        for ours, letter in zip(lora_param_names(name), "AB", strict=True):
             for i, x in enumerate(layers[ours]):
                 flat = x.reshape(-1, x.shape[-1]) if letter == "A" else x.reshape(x.shape[0], -1)
                 state[f"model.layers.{i}.self_attn.{name}_proj.lora_{letter}.weight"] = flat.T

@@ -14,7 +14,7 @@ import numpy as np
 
 from golden_checks.common import Result
 from golden_checks.exact_case import Check, failure
-from longjax.attention.core import Tokens
+from longjax.attention.core import TokenPositions
 from longjax.checkpoints import param_mapping as convert
 from longjax.checkpoints.pretrained import Checkpoint, open_checkpoint
 from longjax.checkpoints.safetensors import NAMES
@@ -102,7 +102,7 @@ def unlike(said: dict[str, Any], state: dict[str, np.ndarray]) -> Iterator[str]:
 @functools.partial(jax.jit, static_argnames="model")
 def forward(model: Llama, params: Any, ids_BT: jax.Array) -> jax.Array:
     B, T = ids_BT.shape
-    return logits(params, model.apply({"params": params}, ids_BT, Tokens.whole(B, T), T)[0])
+    return logits(params, model.apply({"params": params}, ids_BT, TokenPositions.whole(B, T), T)[0])
 
 
 def same_logits(case: Path, checkpoint: Checkpoint) -> Iterator[Check]:

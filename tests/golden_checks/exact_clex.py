@@ -108,10 +108,10 @@ def training_table(case: Case) -> Iterator[Check]:
     inner_T = np.zeros(length, np.int32)  # that of token i at i; the tokens not given do not matter
     inner_T[index_T] = np.round(place_T * case["scale_factor"]) - 1
     made = rope.train(cfg, weights_of(case), t, length, jnp.asarray(inner_T[1:-1]))
-    assert made.place_BT is not None
-    yield Check("ex_positions_at_token_index", made.place_BT[0, index_T], place_T, 1e-7 * place_T)
+    assert made.position_BT is not None
+    yield Check("ex_positions_at_token_index", made.position_BT[0, index_T], place_T, 1e-7 * place_T)
     allowed_TR = ABSOLUTE + RELATIVE * place_T[:, None] * np.asarray(made.inv_freq_R)
-    for name, half in zip(("cos", "sin"), cos_sin(made.place_BT[:, index_T], made), strict=True):
+    for name, half in zip(("cos", "sin"), cos_sin(made.position_BT[:, index_T], made), strict=True):
         yield Check(name, np.tile(half[0], 2), case.array(name), np.tile(allowed_TR, 2))
 
 
@@ -124,8 +124,8 @@ def gradient(case: Case) -> Iterator[Check]:
 
     def loss(own):
         made = rope.train(cfg, own, t, length, inner_T)
-        assert made.place_BT is not None
-        cos_BTR, sin_BTR = (jnp.tile(x, 2) for x in cos_sin(made.place_BT, made))
+        assert made.position_BT is not None
+        cos_BTR, sin_BTR = (jnp.tile(x, 2) for x in cos_sin(made.position_BT, made))
         return jnp.sum(cos_BTR * w_cos) + jnp.sum(sin_BTR * w_sin), made
 
     (value, made), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters(case))

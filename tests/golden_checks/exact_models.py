@@ -14,13 +14,13 @@ import optax
 from golden_checks.exact_case import Case, Check
 from golden_checks.exact_clex import GRADIENT, drawn
 from golden_checks.exact_tables import LITERALS, trained_for
-from longjax.attention.core import Tokens
-from longjax.attention.kv_cache import reapply
+from longjax.attention.core import TokenPositions
+from longjax.attention.kv_cache import rerotate
 from longjax.attention.rope import Rope
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.param_mapping import from_hf, to_hf
 from longjax.config import ModelConfig
-from longjax.inference.rope_length import Growth, lengths_used, stateless, sticky, sticky_with_reset
+from longjax.inference.rope_length import LengthPolicy, lengths_used, stateless, sticky, sticky_with_reset
 from longjax.methods.clex import ClexRope
 from longjax.methods.method import Method
 from longjax.methods.ntk import NtkRope, ntk_32k
@@ -33,14 +33,14 @@ LOGITS, LONG, SOLVER_NOISE, LOSS = 3e-4, 512, 2e-6, 1e-4
 
 def given(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
     """The rope that a method has made, as an input: one compiled model then serves all methods of a length."""
-    return Rope(own["inv_freq_R"], own["scale"], own["query_scale"], place_BT=own["place_BT"])
+    return Rope(own["inv_freq_R"], own["scale"], own["query_scale"], position_BT=own["place_BT"])
 
 
 def no_own(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
     return {}
 
 
-GIVEN = Method(rope=given, own=no_own)
+GIVEN = Method(rope=given, init_params=no_own)
 
 
 class Subject(NamedTuple):
@@ -59,7 +59,7 @@ class Subject(NamedTuple):
         return LOGITS * max(1.0, length / LONG) + noise
 
     def with_rope(self, rope: Rope) -> dict[str, Any]:
-        own = {"inv_freq_R": rope.inv_freq_R, "scale": jnp.float32(rope.scale), "place_BT": rope.place_BT}
+        own = {"inv_freq_R": rope.inv_freq_R, "scale": jnp.float32(rope.scale), "place_BT": rope.position_BT}
         return self.params | {"method": own | {"query_scale": jnp.float32(rope.query_scale)}}
 
 
@@ -67,7 +67,7 @@ class Subject(NamedTuple):
 def forward(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """-> (logits_BTV, mean loss of the next tokens)."""
     B, T = tokens_BT.shape
-    hidden_BTD, _ = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, Tokens.whole(B, T), T)
+    hidden_BTD, _ = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, TokenPositions.whole(B, T), T)
     logits_BTV = logits(params, hidden_BTD)
     return logits_BTV, losses(logits_BTV, tokens_BT)
 
@@ -79,7 +79,7 @@ def losses(logits_BTV: jax.Array, tokens_BT: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=0)
 def step(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array, start: jax.Array, memory: Any):
     """Some more tokens of a row -> (logits_BV of the last, memory)."""
-    where = Tokens.at(start + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None])
+    where = TokenPositions.at(start + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None])
     hidden_BTD, memory = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, where, 1, memory)
     return logits(params, hidden_BTD[:, -1:])[:, 0], memory
 
@@ -139,7 +139,7 @@ def whole(case: Case) -> Iterator[Check]:
     yield Check("loss", loss, case.array("loss"), LOSS)
 
 
-def growth_of(case: Case, model: Subject) -> Growth:
+def growth_of(case: Case, model: Subject) -> LengthPolicy:
     if isinstance(model.method.rope, ClexRope):
         return stateless
     return sticky_with_reset if case["peer"].startswith("transformers==5") else sticky
@@ -151,12 +151,12 @@ def decode(case: Case) -> Iterator[Check]:
     prompt, total = case["prefill"], case["prefill"] + case["decode"]
     yield Check("input_ids", tokens_BT.shape[1], total, 0)
     used = list(lengths_used(growth_of(case, model), range(prompt, total + 1), model.cfg.trained_len))
-    memory = Llama(model.cfg, GIVEN).empty_memory(1, total, total)
+    memory = Llama(model.cfg, GIVEN).init_cache(1, total, total)
     rows, start, before = [], 0, None
     for end, length in zip(range(prompt, total + 1), used, strict=True):
         rope = model.rope(length)
         if before is not None and isinstance(model.method.rope, ClexRope):  # its cache holds unrotated keys
-            memory = {name: reapply(store, before, rope) for name, store in memory.items()}
+            memory = {name: rerotate(store, before, rope) for name, store in memory.items()}
         params, tokens = model.with_rope(rope), tokens_BT[:, start:end]
         row, memory = step(model.cfg, params, tokens, jnp.int32(start), memory)
         rows, start, before = [*rows, row[0]], end, rope
@@ -188,7 +188,7 @@ def training(case: Case) -> Iterator[Check]:
     def run(params, own):
         rope = clex.train(model.cfg, own, t, length, inner_T)
         logits_BTV, loss = forward(model.cfg, Subject(model.cfg, model.method, params, own).with_rope(rope), tokens_BT)
-        return loss, (logits_BTV, rope.place_BT)
+        return loss, (logits_BTV, rope.position_BT)
 
     (loss, (logits_BTV, place_BT)), grads = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))(
         model.params, model.own

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from golden_checks.exact_case import Case, Check
-from longjax.attention.core import Part, logits
+from longjax.attention.core import BranchInputs, attention_scores
 from longjax.attention.rope import Rope, cos_sin, rotate
 from longjax.checkpoints.config_from_hf import method_of, rope_parameters, trained_len
 from longjax.checkpoints.param_mapping import hf_to_meta, meta_to_hf
@@ -170,9 +170,11 @@ def slopes(case: Case) -> Iterator[Check]:
     zeros, index_BS = jnp.zeros((1, length, heads, 1)), jnp.arange(length, dtype=jnp.int32)[None]
     lo, place_BS = jnp.zeros((1, 1, 1), jnp.int32), index_BS.astype(jnp.float32)
     last = index_BS[:, -1:]
-    part = Part(zeros[:, -1:], zeros, zeros, lo, lo + length, last, index_BS, place_BS[:, -1:], place_BS, rope.slopes_N)
+    part = BranchInputs(
+        zeros[:, -1:], zeros, zeros, lo, lo + length, last, index_BS, place_BS[:, -1:], place_BS, rope.slopes_N
+    )
     want = case.array("bias_last_row")[:, 0]
-    bias_NS = logits(part)[0].reshape(heads, length)
+    bias_NS = attention_scores(part)[0].reshape(heads, length)
     want = want - want[:, -1:]
     allowed_NS = 4e-6 * np.maximum(1.0, np.abs(want) / 16)  # beyond 16 that is two units in the last place
     yield Check("bias_last_row", bias_NS - bias_NS[:, -1:], want, allowed_NS)

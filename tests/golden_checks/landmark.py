@@ -12,7 +12,7 @@ from golden_checks.approx_case import Case, Computed, compare, failure
 from golden_checks.common import Result
 from golden_checks.landmark_models import generation, memory_of, replayed, separate_pieces, training_model
 from longjax.attention.core import Dense
-from longjax.attention.landmark.dense import weights
+from longjax.attention.landmark.dense import landmark_weights
 from longjax.attention.landmark.memory import LandmarkMemory
 from longjax.methods.landmark import InsertLandmarks, landmark
 from longjax.methods.lm_infinite_topk import lm_infinite_topk
@@ -51,7 +51,7 @@ def softmax(case: Case) -> Computed:
     def probs(x_BNTS: jax.Array) -> jax.Array:
         seen = jnp.asarray(index[:, None] >= index)[None, None, None]
         index_BT = jnp.broadcast_to(jnp.asarray(index), (B, T))
-        return weights(x_BNTS[:, :, None], seen, index_BT, block)[:, :, 0]
+        return landmark_weights(x_BNTS[:, :, None], seen, index_BT, block)[:, :, 0]
 
     value, pullback = jax.vjp(probs, x_BNTS)
     yield "probs", "grouped softmax", value

@@ -16,8 +16,8 @@ import numpy as np
 
 from golden_checks.approx_case import FAMILY, Case, Computed, compare
 from golden_checks.common import Result
-from longjax.attention.core import NEVER, Attention, Tokens
-from longjax.attention.landmark.memory import ByChunk, ByToken, LandmarkMemory, Pool, best
+from longjax.attention.core import MASK_VALUE, Attention, TokenPositions
+from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, PerToken, ScorePooling, top_blocks
 from longjax.checkpoints import param_mapping as convert
 from longjax.config import ModelConfig
 from longjax.methods.landmark import InsertLandmarks, landmark
@@ -25,7 +25,7 @@ from longjax.methods.method import Method
 from longjax.model.llama import Llama, logits
 
 REGRET = 1e-4  # in a sum of top_k scores: ours and theirs differ by float32 rounding in the layers below
-POOLS: dict[str, Pool] = {"per_token_head": ByToken(), "max_over_tokens": ByChunk()}
+POOLS: dict[str, ScorePooling] = {"per_token_head": PerToken(), "max_over_tokens": PerChunk()}
 
 
 def memory_of(meta: dict[str, Any]) -> LandmarkMemory:
@@ -69,7 +69,7 @@ def training_model(case: Case) -> Computed:
     llama = Llama(model.cfg, landmark(case.meta["mem_freq"] + 1), train=True)
 
     def loss(params):
-        hidden_BTD, _ = llama.apply({"params": params}, ids_BT, Tokens.whole(*ids_BT.shape), ids_BT.shape[1])
+        hidden_BTD, _ = llama.apply({"params": params}, ids_BT, TokenPositions.whole(*ids_BT.shape), ids_BT.shape[1])
         logits_BTV = logits(params, hidden_BTD)
         return cross_entropy(logits_BTV, ids_BT), logits_BTV
 
@@ -88,7 +88,7 @@ class Given:
         self.regret_BTN: jax.Array | None = None
 
     def __call__(self, score_BTNM: jax.Array, top_k: int) -> jax.Array:
-        self.regret_BTN = jnp.abs(total(score_BTNM, best(score_BTNM, top_k)) - total(score_BTNM, self.block_BTNJ))
+        self.regret_BTN = jnp.abs(total(score_BTNM, top_blocks(score_BTNM, top_k)) - total(score_BTNM, self.block_BTNJ))
         return self.block_BTNJ
 
 
@@ -98,12 +98,14 @@ def total(score_BTNM: jax.Array, block_BTNJ: jax.Array) -> jax.Array:
     score_BTNJ = jnp.take_along_axis(score_BTNM, jnp.maximum(block_BTNJ, 0), axis=-1)
     twice = (jnp.diff(jnp.sort(block_BTNJ, axis=-1), axis=-1) == 0) & (jnp.sort(block_BTNJ, axis=-1)[..., 1:] >= 0)
     faults = jnp.sum(is_block, axis=-1) - 2 * jnp.sum(twice, axis=-1)
-    return jnp.sum(jnp.where(is_block, jnp.maximum(score_BTNJ, NEVER), 0.0), axis=-1) + 1e6 * faults.astype(jnp.float32)
+    return jnp.sum(jnp.where(is_block, jnp.maximum(score_BTNJ, MASK_VALUE), 0.0), axis=-1) + 1e6 * faults.astype(
+        jnp.float32
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class WholeCall:
-    pool: Pool
+    pool: ScorePooling
     whole_call = True
 
     def __call__(self, score_BTNM, asked):
@@ -125,7 +127,7 @@ class Replay:
         return out_BTNH, (store, block_LBTNJ, regret_LBTN.at[scene.layer].set(given.regret_BTN))
 
     def empty(self, cfg, batch, size):
-        return self.memory.empty(cfg, batch, size)
+        return self.memory.init_cache(cfg, batch, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Always:
 @functools.partial(jax.jit, static_argnames=("llama", "length"))
 def call(llama: Llama, params: Any, ids_BT: jax.Array, first: jax.Array, length: int, memory: Any):
     index_BT = first + jnp.broadcast_to(jnp.arange(ids_BT.shape[1], dtype=jnp.int32), ids_BT.shape)
-    hidden_BTD, memory = llama.apply({"params": params}, ids_BT, Tokens.at(index_BT), length, memory)
+    hidden_BTD, memory = llama.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, memory)
     return logits(params, hidden_BTD), memory
 
 
@@ -150,7 +152,7 @@ class Calls:
         self.case, self.model, self.size, self.first = case, model, size, 0
         self.seen_by = memory_of(case.meta)
         self.llama = Llama(model.cfg, Method(attention=Always(Replay(self.seen_by))))
-        self.store = self.llama.empty_memory(batch, size, size)
+        self.store = self.llama.init_cache(batch, size, size)
         self.regrets: dict[str, np.ndarray] = {}
 
     def __call__(self, ids: np.ndarray, prefix: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import ClassVar, Protocol
 
 import jax
 
-from longjax.attention.rectangles import Band
+from longjax.attention.rectangles import Rectangle
 
 Starts = tuple[jax.Array, jax.Array] | None  # of the documents of queries and of keys, that see only themselves
 
@@ -17,19 +17,19 @@ class Kernel(Protocol):
 
     documents: ClassVar[bool]
 
-    def refuses(self, q_BTNH: jax.Array, k_BSKH: jax.Array, band: Band) -> str | None:
+    def unsupported_reason(self, q_BTNH: jax.Array, k_BSKH: jax.Array, band: Rectangle) -> str | None:
         """-> why it cannot do this rectangle of these arrays; None if it can."""
         ...
 
     def forward(
-        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, band: Band, starts: Starts
+        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, band: Rectangle, starts: Starts
     ) -> tuple[jax.Array, jax.Array]:
         """-> out_BTNH, lse_BNT: of what is seen inside; lse in float32, by the natural logarithm."""
         ...
 
     def backward(
         self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, out_BTNH: jax.Array, lse_BNT: jax.Array,
-        d_out_BTNH: jax.Array, band: Band, starts: Starts,
+        d_out_BTNH: jax.Array, band: Rectangle, starts: Starts,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
         """-> dq_BTNH, dk_BSKH, dv_BSKH: the rectangle's share, where out and lse are those of the whole softmax."""
         ...

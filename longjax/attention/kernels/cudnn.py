@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-from longjax.attention.rectangles import Band
+from longjax.attention.rectangles import Rectangle
 
-OLDEST = 90_100  # of cuDNN's versions; windows need it
-LARGEST = 2**31  # elements of the queries: beyond, cuDNN's gradients have been seen wrong
+MIN_COMPUTE_CAPABILITY = 90_100  # of cuDNN's versions; windows need it
+MAX_HEAD_DIM = 2**31  # elements of the queries: beyond, cuDNN's gradients have been seen wrong
 
 
 @dataclasses.dataclass(frozen=True)
 class Cudnn:
     documents: ClassVar[bool] = False
 
-    def refuses(self, q_BTNH, k_BSKH, band: Band):
+    def unsupported_reason(self, q_BTNH, k_BSKH, band: Rectangle):
         (B, T, N, H), S = q_BTNH.shape, k_BSKH.shape[1]
         if q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
             return f"cuDNN computes in bfloat16 or float16, not {q_BTNH.dtype}"
@@ -31,22 +31,24 @@ class Cudnn:
             return f"cuDNN wants heads of a multiple of 8 up to 256, not of width {H}"
         if T % 2 or S % 2:
             return f"cuDNN wants even lengths, not {T} queries and {S} keys"
-        if B * T * N * H >= LARGEST:
+        if B * T * N * H >= MAX_HEAD_DIM:
             return f"{B} x {T} queries in {N} heads are more than cuDNN counts right: split them over more devices"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band, starts):
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Rectangle, starts):
         bind = cudnn._dot_product_attention_fwd_p_wrapper.bind
-        out_BTNH, lse_BNT = bind(q_BTNH, k_BSKH, v_BSKH, *nothing(q_BTNH), is_training=True, **how(q_BTNH, band))
+        out_BTNH, lse_BNT = bind(
+            q_BTNH, k_BSKH, v_BSKH, *placeholder(q_BTNH), is_training=True, **call_options(q_BTNH, band)
+        )
         return out_BTNH, lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band, starts):
-        bind, none = cudnn._dot_product_attention_bwd_p_wrapper.bind, nothing(q_BTNH)
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Rectangle, starts):
+        bind, none = cudnn._dot_product_attention_bwd_p_wrapper.bind, placeholder(q_BTNH)
         given = (q_BTNH, k_BSKH, v_BSKH, *none, lse_BNT, out_BTNH, d_out_BTNH)
-        return tuple(bind(*given, **how(q_BTNH, band))[:3])
+        return tuple(bind(*given, **call_options(q_BTNH, band))[:3])
 
 
-def unusable(device: Any) -> str | None:
+def unusable_reason(device: Any) -> str | None:
     """-> why cuDNN's attention does not run there; None if it does."""
     if "NVIDIA" not in device.device_kind or float(device.compute_capability) < 8:
         return f"cuDNN's attention needs an NVIDIA GPU from Ampere on, and this is {device.device_kind}"
@@ -54,15 +56,15 @@ def unusable(device: Any) -> str | None:
         version = cudnn.check_cudnn_version()
     except RuntimeError as error:
         return f"cuDNN does not load: {error}"
-    return None if version >= OLDEST else f"cuDNN {version} is older than {OLDEST}"
+    return None if version >= MIN_COMPUTE_CAPABILITY else f"cuDNN {version} is older than {MIN_COMPUTE_CAPABILITY}"
 
 
-def nothing(q_BTNH: jax.Array) -> tuple[jax.Array, ...]:
+def placeholder(q_BTNH: jax.Array) -> tuple[jax.Array, ...]:
     """No bias, lengths, offsets or pages."""
     return (jnp.zeros(0, q_BTNH.dtype),) * 7
 
 
-def how(q_BTNH: jax.Array, band: Band) -> dict:
+def call_options(q_BTNH: jax.Array, band: Rectangle) -> dict:
     causal = cudnn.MaskType.CAUSAL if band.causal else cudnn.MaskType.NO_MASK  # a window without it sees the future
     newer = "score_mod" in inspect.signature(cudnn._dot_product_attention_fwd_rule).parameters
     return {

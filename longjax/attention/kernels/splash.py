@@ -16,7 +16,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as tiles
 
 from longjax.attention.kernels.base import Starts
-from longjax.attention.rectangles import Band
+from longjax.attention.rectangles import Rectangle
 
 LANES = 128  # tiles of keys come in multiples of it
 
@@ -30,14 +30,14 @@ class Splash:
     interpret: bool = False
     documents: ClassVar[bool] = True
 
-    def refuses(self, q_BTNH, k_BSKH, band: Band):
+    def unsupported_reason(self, q_BTNH, k_BSKH, band: Rectangle):
         for what, size in (("queries", band.rows), ("keys", band.cols)):
             if size % LANES:
                 return f"splash attention wants multiples of {LANES}, not {size} {what}"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Band, starts):
-        kernel = made(self, q_BTNH.shape[2], band)
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Rectangle, starts):
+        kernel = splash_kernel(self, q_BTNH.shape[2], band)
         given = kernel.kwargs
 
         def one(q_NTH, k_KSH, v_KSH, documents):
@@ -47,11 +47,13 @@ class Splash:
             )  # fmt: skip
             return out_NTH, lse_NT
 
-        out_BNTH, lse_BNT = jax.vmap(one)(sized(q_BTNH), heads_first(k_BSKH), heads_first(v_BSKH), numbered(starts))
+        out_BNTH, lse_BNT = jax.vmap(one)(
+            padded_queries(q_BTNH), heads_first(k_BSKH), heads_first(v_BSKH), segment_ids(starts)
+        )
         return heads_first(out_BNTH), lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Band, starts):
-        kernel = made(self, q_BTNH.shape[2], band)
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Rectangle, starts):
+        kernel = splash_kernel(self, q_BTNH.shape[2], band)
         settings = [kernel.kwargs[name] for name in BACKWARD]
         run: Any = splash._splash_attention_bwd
 
@@ -59,8 +61,8 @@ class Splash:
             saved = (q_NTH, k_KSH, v_KSH, documents, None, out_NTH, lse_NT, kernel.dq_mask_info, kernel.dkv_mask_info)
             return run(False, *settings, saved, d_out_NTH)[3:6]
 
-        q_BNTH, (k, v, out, d_out) = sized(q_BTNH), map(heads_first, (k_BSKH, v_BSKH, out_BTNH, d_out_BTNH))
-        dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, numbered(starts), out, lse_BNT, d_out))
+        q_BNTH, (k, v, out, d_out) = padded_queries(q_BTNH), map(heads_first, (k_BSKH, v_BSKH, out_BTNH, d_out_BTNH))
+        dq, dk, dv = map(heads_first, jax.vmap(one)(q_BNTH, k, v, segment_ids(starts), out, lse_BNT, d_out))
         return (dq * q_BTNH.shape[-1] ** -0.5).astype(q_BTNH.dtype), dk, dv
 
 
@@ -71,7 +73,7 @@ BACKWARD = (
 )  # fmt: skip
 
 
-def numbered(starts: Starts) -> splash.SegmentIds | None:
+def segment_ids(starts: Starts) -> splash.SegmentIds | None:
     """A document goes by the index of its first token."""
     return None if starts is None else splash.SegmentIds(*starts)
 
@@ -81,13 +83,13 @@ def heads_first(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, 1, 2)
 
 
-def sized(q_BTNH: jax.Array) -> jax.Array:
+def padded_queries(q_BTNH: jax.Array) -> jax.Array:
     """-> q_BNTH times H ** -0.5, which the kernel leaves to its callers."""
     return heads_first(q_BTNH * jnp.asarray(q_BTNH.shape[-1] ** -0.5, q_BTNH.dtype))
 
 
 @functools.cache
-def made(how: Splash, heads: int, band: Band) -> Any:
+def splash_kernel(how: Splash, heads: int, band: Rectangle) -> Any:
     """-> the kernel for this rectangle. Which tiles it skips is found on the host.
 
     The gradients of queries and of keys are two kernels. Splash has one for both, which writes a dq for every tile of
@@ -95,13 +97,13 @@ def made(how: Splash, heads: int, band: Band) -> Any:
     twice, unless tiles are so wide (4096 keys, 4 % of a step at 32K) that a v5p cannot hold them; and its memory grows
     with the square of the length.
     """
-    q, kv = tile(band.rows, how.block), tile(band.cols, how.block)
-    inner = tile(kv, how.compute)
+    q, kv = block_size(band.rows, how.block), block_size(band.cols, how.block)
+    inner = block_size(kv, how.compute)
     blocks = splash.BlockSizes(
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
         block_q_dq=q, block_kv_dq=kv,
     )  # fmt: skip
-    mask, parts = masks.MultiHeadMask([of_band(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
+    mask, parts = masks.MultiHeadMask([rectangle_mask(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
     forward, function = tiles.process_mask(mask, (q, kv), **parts)  # numpy: also where no device is there to hold it
     backward, _ = tiles.process_mask_dkv(mask, (q, kv), **parts)
     return splash.SplashAttentionKernel(
@@ -111,12 +113,12 @@ def made(how: Splash, heads: int, band: Band) -> Any:
     )  # fmt: skip
 
 
-def tile(size: int, most: int) -> int:
+def block_size(size: int, most: int) -> int:
     """-> the largest that divides the size."""
     return max(n for n in range(LANES, min(size, most) + 1, LANES) if size % n == 0)
 
 
-def of_band(band: Band) -> masks.Mask:
+def rectangle_mask(band: Rectangle) -> masks.Mask:
     shape = (band.rows, band.cols)
     if not band.causal:
         return masks.FullMask(shape)

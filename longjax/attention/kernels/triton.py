@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
-from longjax.attention.core import NEVER, Part, merged
+from longjax.attention.core import MASK_VALUE, BranchInputs, merge_by_lse
 from longjax.attention.kernels.triton_backward import d_keys, d_queries
 from longjax.attention.kernels.triton_tiles import (
     LOG2E,
@@ -22,15 +22,15 @@ from longjax.attention.kernels.triton_tiles import (
     by_queries,
     columns,
     dot,
-    lay,
-    over,
-    pairs,
+    live_tile_pairs,
+    loop_over_tiles,
+    pad_inputs,
     plgpu,
-    power,
     rows,
-    score,
-    seen,
-    visits,
+    scaled_score,
+    softmax_weights,
+    tile_ranges,
+    visible_pairs,
 )
 
 
@@ -47,13 +47,13 @@ class Triton:
     d_keys: Tile = Tile(64, 64, 4, 2)
     interpret: bool = False
 
-    def __call__(self, parts: tuple[Part, ...]) -> jax.Array:
+    def __call__(self, parts: tuple[BranchInputs, ...]) -> jax.Array:
         arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts)
         rest = tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in parts)
-        return attend(self, arrays, rest)
+        return triton_attention(self, arrays, rest)
 
 
-def refuses() -> str | None:
+def unsupported_reason() -> str | None:
     """Why these kernels cannot run on this machine's first device, None if they can."""
     device = jax.devices()[0]
     if plgpu is None:
@@ -65,21 +65,21 @@ def refuses() -> str | None:
     return None
 
 
-def whole(arrays: tuple, rest: tuple[Part, ...]) -> list[Part]:
+def whole_inputs(arrays: tuple, rest: tuple[BranchInputs, ...]) -> list[BranchInputs]:
     return [p.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v) for p, (q, k, v) in zip(rest, arrays, strict=True)]
 
 
-def forward(how: Triton, arrays: tuple, rest: tuple[Part, ...]) -> tuple[jax.Array, jax.Array]:
+def triton_forward(how: Triton, arrays: tuple, rest: tuple[BranchInputs, ...]) -> tuple[jax.Array, jax.Array]:
     """-> out_BTNH, lse_BNT (float32): the log of each row's summed weights; of an empty row 1e30, weights 0."""
-    outs, lses = zip(*(forward_part(how, part) for part in whole(arrays, rest)), strict=True)
-    out_BTNH, lse_BNT = merged(outs, lses)
-    return out_BTNH, jnp.where(lse_BNT > NEVER / 2, lse_BNT, -NEVER)
+    outs, lses = zip(*(forward_part(how, part) for part in whole_inputs(arrays, rest)), strict=True)
+    out_BTNH, lse_BNT = merge_by_lse(outs, lses)
+    return out_BTNH, jnp.where(lse_BNT > MASK_VALUE / 2, lse_BNT, -MASK_VALUE)
 
 
-def forward_part(how: Triton, part: Part) -> tuple[jax.Array, jax.Array]:
+def forward_part(how: Triton, part: BranchInputs) -> tuple[jax.Array, jax.Array]:
     """-> out_BTNH, lse_BNT (float32, NEVER of an empty row)."""
     tile = how.out.fitted(part)
-    laid = lay(part, tile)
+    laid = pad_inputs(part, tile)
     specs = by_queries(laid, tile)
     (B, T, N, _), shape = laid.q.shape, part.q_BTNH.shape
     out, lse_BNT = pl.pallas_call(
@@ -91,7 +91,7 @@ def forward_part(how: Triton, part: Part) -> tuple[jax.Array, jax.Array]:
         compiler_params=tile.params(),
         interpret=how.interpret,
         name="attention",
-    )(visits(*pairs(laid, tile, part.mask)), laid)
+    )(tile_ranges(*live_tile_pairs(laid, tile, part.mask)), laid)
     return out[:, : shape[1], :, : shape[3]], lse_BNT[:, :, : shape[1]]
 
 
@@ -104,45 +104,47 @@ def out_kernel(ranges_ref, laid, out_ref, lse_ref, *, tile, scale, mask, interpr
         out_TH, total_T, top_T = carry
         at = pl.ds(c * tile.block_s, tile.block_s)
         gives = rows(laid.gives, at)
-        x_TS = score(dot(q_TH, laid.k[at].T), asks, gives, slope)
+        x_TS = scaled_score(dot(q_TH, laid.k[at].T), asks, gives, slope)
         if masked:
-            x_TS = jnp.where(seen(asks, gives, mask), x_TS, -jnp.inf)
+            x_TS = jnp.where(visible_pairs(asks, gives, mask), x_TS, -jnp.inf)
         new_T = jnp.maximum(top_T, x_TS.max(1))
         base_T = jnp.where(new_T == -jnp.inf, 0.0, new_T) if masked else new_T  # rows that have seen nothing yet
-        weight_TS = power(x_TS, scale * LOG2E, (base_T * (scale * LOG2E))[:, None], interpret)
+        weight_TS = softmax_weights(x_TS, scale * LOG2E, (base_T * (scale * LOG2E))[:, None], interpret)
         decay_T = jnp.exp2((top_T - base_T) * (scale * LOG2E))
         v_SH = laid.v[at]
         out_TH = out_TH * decay_T[:, None] + dot(weight_TS.astype(v_SH.dtype), v_SH)
         return out_TH, total_T * decay_T + weight_TS.sum(1), new_T
 
     zero_T = jnp.zeros(tile.block_t, jnp.float32)
-    out_TH, total_T, top_T = over(ranges_ref, 0, join, (jnp.zeros(q_TH.shape, jnp.float32), zero_T, zero_T - jnp.inf))
+    out_TH, total_T, top_T = loop_over_tiles(
+        ranges_ref, 0, join, (jnp.zeros(q_TH.shape, jnp.float32), zero_T, zero_T - jnp.inf)
+    )
     some_T = total_T > 0
     divisor_T = jnp.where(some_T, total_T, 1.0)
     out_ref[...] = (out_TH / divisor_T[:, None]).astype(out_ref.dtype)
-    lse_ref[...] = jnp.where(some_T, top_T * scale + jnp.log(divisor_T), NEVER)
+    lse_ref[...] = jnp.where(some_T, top_T * scale + jnp.log(divisor_T), MASK_VALUE)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def attend(how: Triton, arrays: tuple, rest: tuple[Part, ...]) -> jax.Array:
-    return forward(how, arrays, rest)[0]
+def triton_attention(how: Triton, arrays: tuple, rest: tuple[BranchInputs, ...]) -> jax.Array:
+    return triton_forward(how, arrays, rest)[0]
 
 
-def attend_forward(how, arrays, rest):
-    out_BTNH, lse_BNT = forward(how, arrays, rest)
+def triton_attention_forward(how, arrays, rest):
+    out_BTNH, lse_BNT = triton_forward(how, arrays, rest)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
     return out_BTNH, (arrays, rest, out_BTNH, lse_BNT)
 
 
-def attend_backward(how, saved, d_out_BTNH):
+def triton_attention_backward(how, saved, d_out_BTNH):
     arrays, rest, out_BTNH, lse_BNT = saved
     delta_BTN = (d_out_BTNH.astype(jnp.float32) * out_BTNH.astype(jnp.float32)).sum(-1)
     given = (d_out_BTNH.astype(out_BTNH.dtype), lse_BNT * LOG2E, delta_BTN.swapaxes(1, 2))
     gradients = (
         (d_queries(part, *given, how.d_queries, how.interpret), *d_keys(part, *given, how.d_keys, how.interpret))
-        for part in whole(arrays, rest)
+        for part in whole_inputs(arrays, rest)
     )
     return tuple(gradients), None
 
 
-attend.defvjp(attend_forward, attend_backward)
+triton_attention.defvjp(triton_attention_forward, triton_attention_backward)

@@ -9,33 +9,33 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from longjax.attention.core import Part
+from longjax.attention.core import BranchInputs
 from longjax.attention.kernels.triton_tiles import (
     LOG2E,
-    Asks,
+    QueryArrays,
     Tile,
     by_keys,
     by_queries,
     columns,
     dot,
-    lay,
-    over,
-    padded,
-    pairs,
-    power,
+    live_tile_pairs,
+    loop_over_tiles,
+    pad_inputs,
+    pad_to,
     rows,
-    score,
-    seen,
-    visits,
+    scaled_score,
+    softmax_weights,
+    tile_ranges,
+    visible_pairs,
 )
 
 
 def d_queries(
-    part: Part, d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, tile: Tile, interpret: bool
+    part: BranchInputs, d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, tile: Tile, interpret: bool
 ) -> jax.Array:
     """-> dq_BTNH; log: of the whole softmax, to the base of 2; delta: the products of out and d_out."""
     tile = tile.fitted(part)
-    laid, shape = lay(part, tile), part.q_BTNH.shape
+    laid, shape = pad_inputs(part, tile), part.q_BTNH.shape
     specs = by_queries(laid, tile)
     dq = pl.pallas_call(
         partial(query_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask, interpret=interpret),
@@ -46,16 +46,20 @@ def d_queries(
         compiler_params=tile.params(),
         interpret=interpret,
         name="attention_d_queries",
-    )(visits(*pairs(laid, tile, part.mask)), laid, *grown(d_out_BTNH, log_BNT, delta_BNT, laid.q.shape))
+    )(
+        tile_ranges(*live_tile_pairs(laid, tile, part.mask)),
+        laid,
+        *padded_gradients(d_out_BTNH, log_BNT, delta_BNT, laid.q.shape),
+    )
     return dq[:, : shape[1], :, : shape[3]]
 
 
 def d_keys(
-    part: Part, d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, tile: Tile, interpret: bool
+    part: BranchInputs, d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, tile: Tile, interpret: bool
 ) -> tuple[jax.Array, jax.Array]:
     """-> dk_BSKH, dv_BSKH."""
     tile = tile.fitted(part)
-    laid, shape = lay(part, tile), part.k_BSKH.shape
+    laid, shape = pad_inputs(part, tile), part.k_BSKH.shape
     specs = by_keys(laid, tile)
     gradients = pl.pallas_call(
         partial(key_kernel, tile=tile, scale=shape[-1] ** -0.5, mask=part.mask, interpret=interpret),
@@ -67,18 +71,18 @@ def d_keys(
         interpret=interpret,
         name="attention_d_keys",
     )(
-        visits(*(x.swapaxes(2, 3) for x in pairs(laid, tile, part.mask))),
+        tile_ranges(*(x.swapaxes(2, 3) for x in live_tile_pairs(laid, tile, part.mask))),
         laid,
-        *grown(d_out_BTNH, log_BNT, delta_BNT, laid.q.shape),
+        *padded_gradients(d_out_BTNH, log_BNT, delta_BNT, laid.q.shape),
     )
     dk, dv = (x[:, : shape[1], :, : shape[3]] for x in gradients)
     return dk, dv
 
 
-def grown(d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, shape: tuple[int, ...]):
+def padded_gradients(d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.Array, shape: tuple[int, ...]):
     """All as long and wide as the laid queries."""
     _, T, _, H = shape
-    return padded(d_out_BTNH, {1: T, 3: H}), padded(log_BNT, {2: T}), padded(delta_BNT, {2: T})
+    return pad_to(d_out_BTNH, {1: T, 3: H}), pad_to(log_BNT, {2: T}), pad_to(delta_BNT, {2: T})
 
 
 def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, tile, scale, mask, interpret):
@@ -90,14 +94,14 @@ def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, til
     def add(c, dq_TH, masked):
         at = pl.ds(c * tile.block_s, tile.block_s)
         k_SH, gives = laid.k[at], rows(laid.gives, at)
-        x_TS = score(dot(q_TH, k_SH.T), asks, gives, slope)
-        p_TS = power(x_TS, scale * LOG2E, log_T1, interpret)
+        x_TS = scaled_score(dot(q_TH, k_SH.T), asks, gives, slope)
+        p_TS = softmax_weights(x_TS, scale * LOG2E, log_T1, interpret)
         if masked:
-            p_TS = jnp.where(seen(asks, gives, mask), p_TS, 0.0)
+            p_TS = jnp.where(visible_pairs(asks, gives, mask), p_TS, 0.0)
         ds_TS = p_TS * (dot(d_TH, laid.v[at].T) - delta_T1)
         return dq_TH + dot(ds_TS.astype(k_SH.dtype), k_SH)
 
-    dq_TH = over(ranges_ref, 0, add, jnp.zeros(q_TH.shape, jnp.float32))
+    dq_TH = loop_over_tiles(ranges_ref, 0, add, jnp.zeros(q_TH.shape, jnp.float32))
     dq_ref[...] = (dq_TH * scale).astype(dq_ref.dtype)
 
 
@@ -112,20 +116,20 @@ def key_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dk_ref, dv_ref, 
     def add(g, q, carry, masked):
         dk_SH, dv_SH = carry
         at, m = pl.ds(q * tile.block_t, tile.block_t), 0 if alike else g
-        asks = Asks(*rows((laid.asks.lo, laid.asks.hi), (m, at)), *rows(laid.asks[2:], at))
+        asks = QueryArrays(*rows((laid.asks.lo, laid.asks.hi), (m, at)), *rows(laid.asks[2:], at))
         q_TH, d_TH = laid.q[at, g], d_out_ref[at, g]
         log_1T, delta_1T = rows((log_ref, delta_ref), (g, at))
         slope = None if laid.slopes is None else laid.slopes[g] / scale
-        x_ST = score(dot(k_SH, q_TH.T), asks, gives, slope)
-        p_ST = power(x_ST, scale * LOG2E, log_1T, interpret)
+        x_ST = scaled_score(dot(k_SH, q_TH.T), asks, gives, slope)
+        p_ST = softmax_weights(x_ST, scale * LOG2E, log_1T, interpret)
         if masked:
-            p_ST = jnp.where(seen(asks, gives, mask), p_ST, 0.0)
+            p_ST = jnp.where(visible_pairs(asks, gives, mask), p_ST, 0.0)
         dv_SH += dot(p_ST.astype(d_TH.dtype), d_TH)
         ds_ST = p_ST * (dot(v_SH, d_TH.T) - delta_1T)
         return dk_SH + dot(ds_ST.astype(q_TH.dtype), q_TH), dv_SH
 
     def add_head(g, carry):
-        return over(ranges_ref, 0 if alike else g, partial(add, g), carry)
+        return loop_over_tiles(ranges_ref, 0 if alike else g, partial(add, g), carry)
 
     zero_SH = jnp.zeros(k_SH.shape, jnp.float32)
     dk_SH, dv_SH = jax.lax.fori_loop(0, G, add_head, (zero_SH, zero_SH))

@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from longjax.attention.core import NEVER
-from longjax.attention.kernels.triton_tiles import dot, padded, plgpu
+from longjax.attention.core import MASK_VALUE
+from longjax.attention.kernels.triton_tiles import dot, pad_to, plgpu
 
-FEW = 1e-30
+MIN_TILE = 1e-30
 
 
-class Asks(NamedTuple):
+class LandmarkQueries(NamedTuple):
     """Queries: arrays, what refers to them in a kernel, or how they are cut."""
 
     q: Any  # [B, T, P, N, H], rotated to each of their places, the furthest last
@@ -30,7 +30,7 @@ class Asks(NamedTuple):
     past: Any  # blocks before the chunk
 
 
-class Gives(NamedTuple):
+class LandmarkKeys(NamedTuple):
     """Blocks of all layers, and the numbers of this layer's tokens."""
 
     k: Any  # [L, B, M, C, K, H]
@@ -40,7 +40,7 @@ class Gives(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Opening:
+class TritonLandmark:
     """Queries of a tile, landmarks of a tile, and what the compiler makes of a program."""
 
     block_t: int = 64
@@ -49,7 +49,7 @@ class Opening:
     stages: int = 2
     interpret: bool = False
 
-    def refuses(self, q_BTNH: jax.Array, block: int) -> str | None:
+    def unsupported_reason(self, q_BTNH: jax.Array, block: int) -> str | None:
         """-> why the kernels cannot do this; None if they can."""
         H = q_BTNH.shape[-1]
         for name, size in ((f"heads of width {H}", H), (f"blocks of {block} tokens", block)):
@@ -63,17 +63,17 @@ class Opening:
     def params(self) -> Any:
         return plgpu.CompilerParams(num_warps=self.warps, num_stages=self.stages)
 
-    def choose(self, asks: Asks, k_BMKH: jax.Array, index_BM: jax.Array, top_k: int) -> jax.Array:
+    def choose(self, asks: LandmarkQueries, k_BMKH: jax.Array, index_BM: jax.Array, top_k: int) -> jax.Array:
         """-> block_BTNJ: the best landmarks, equal ones from the earliest block; -1 where fewer may be opened."""
         B, T, P, N, H = asks.q.shape
         G, J, t = N // k_BMKH.shape[2], pl.next_power_of_2(top_k), self.fitted(T)
-        k, index = padded(k_BMKH, {1: self.block_x}), padded(index_BM, {1: self.block_x}, -1)
-        asks, M = filled(asks, t), k.shape[1]
+        k, index = pad_to(k_BMKH, {1: self.block_x}), pad_to(index_BM, {1: self.block_x}, -1)
+        asks, M = pad_queries(asks, t), k.shape[1]
         block = pl.pallas_call(
             partial(choose_kernel, top_k=top_k, block_x=self.block_x),
             grid=(asks.index.shape[1] // t, N, B),
             in_specs=[
-                cut(t, P, H),
+                split_heads(t, P, H),
                 pl.BlockSpec((None, M, None, H), lambda i, n, b: (b, 0, n // G, 0)),
                 pl.BlockSpec((None, M), lambda i, n, b: (b, 0)),
             ],
@@ -85,11 +85,13 @@ class Opening:
         )(asks, k, index)
         return block[:, :T, :, :top_k]
 
-    def attend(self, asks: Asks, block_BTNJ: jax.Array, place_BTNJ: jax.Array, gives: Gives, here: int) -> jax.Array:
+    def attend(
+        self, asks: LandmarkQueries, block_BTNJ: jax.Array, place_BTNJ: jax.Array, gives: LandmarkKeys, here: int
+    ) -> jax.Array:
         """-> out_BTNH. block: those opened, -1 for none; place: from which of its places the query sees each."""
         (B, T, P, N, H), (L, _, M, C, K) = asks.q.shape, gives.k.shape[:5]
         t, J = self.fitted(T), pl.next_power_of_2(block_BTNJ.shape[-1])
-        asks, block, place = filled(asks, t), *(padded(x, {1: t, 3: J}, -1) for x in (block_BTNJ, place_BTNJ))
+        asks, block, place = pad_queries(asks, t), *(pad_to(x, {1: t, 3: J}, -1) for x in (block_BTNJ, place_BTNJ))
         keys = pl.BlockSpec((L, None, M, C, None, H), lambda i, n, b: (0, b, 0, 0, n // (N // K), 0))
         opened = pl.BlockSpec((None, t, None, J), lambda i, n, b: (b, i, n, 0))
         out = pl.pallas_call(
@@ -97,10 +99,10 @@ class Opening:
             grid=(asks.index.shape[1] // t, N, B),
             in_specs=[
                 pl.BlockSpec((None, None, None, M + 1), lambda i, n, b: (b, i, n, 0)),
-                cut(t, P, H),
+                split_heads(t, P, H),
                 opened,
                 opened,
-                Gives(
+                LandmarkKeys(
                     keys,
                     keys,
                     pl.BlockSpec((None, M, C), lambda i, n, b: (b, 0, 0)),
@@ -112,22 +114,22 @@ class Opening:
             compiler_params=self.params(),
             interpret=self.interpret,
             name="attend_to_blocks",
-        )(visits(asks, block, gives, t), asks, block, place, gives)
+        )(blocks_to_visit(asks, block, gives, t), asks, block, place, gives)
         return out[:, :T]
 
 
-def filled(asks: Asks, t: int) -> Asks:
+def pad_queries(asks: LandmarkQueries, t: int) -> LandmarkQueries:
     """-> whole tiles; what is no query sees nothing."""
-    index, start, past = (padded(x, {1: t}, fill) for x, fill in zip(asks[1:], (-1, 0, 0), strict=True))
-    return Asks(padded(asks.q, {1: t}), index, start, past)
+    index, start, past = (pad_to(x, {1: t}, fill) for x, fill in zip(asks[1:], (-1, 0, 0), strict=True))
+    return LandmarkQueries(pad_to(asks.q, {1: t}), index, start, past)
 
 
-def cut(t: int, P: int, H: int) -> Asks:
+def split_heads(t: int, P: int, H: int) -> LandmarkQueries:
     number = pl.BlockSpec((None, t), lambda i, n, b: (b, i))
-    return Asks(pl.BlockSpec((None, t, P, None, H), lambda i, n, b: (b, i, 0, n, 0)), number, number, number)
+    return LandmarkQueries(pl.BlockSpec((None, t, P, None, H), lambda i, n, b: (b, i, 0, n, 0)), number, number, number)
 
 
-def visits(asks: Asks, block_BTNJ: jax.Array, gives: Gives, t: int) -> jax.Array:
+def blocks_to_visit(asks: LandmarkQueries, block_BTNJ: jax.Array, gives: LandmarkKeys, t: int) -> jax.Array:
     """-> for each tile and head [B, Q, N, M + 1]: how many blocks some query attends to, then which."""
     (B, T, N, J), (M, C) = block_BTNJ.shape, gives.index.shape[1:]
     m_M = jnp.arange(M, dtype=jnp.int32)
@@ -154,9 +156,9 @@ def choose_kernel(asks, k_ref, index_ref, block_ref, *, top_k, block_x):
         q_TH, k_TH = (x.astype(jnp.float32) for x in (asks.q[:, P - 1 - top_k + j], k_ref[at_T, :]))
         x_T = jnp.sum(q_TH * k_TH, axis=1) * H**-0.5
         may_T = (m_T >= 0) & (index_ref[at_T] >= start_T)
-        return jnp.where(column_1J == j, jnp.where(may_T, x_T, NEVER)[:, None], near_TJ)
+        return jnp.where(column_1J == j, jnp.where(may_T, x_T, MASK_VALUE)[:, None], near_TJ)
 
-    near_TJ = jax.lax.fori_loop(0, top_k, near, jnp.full((T, J), NEVER, jnp.float32))
+    near_TJ = jax.lax.fori_loop(0, top_k, near, jnp.full((T, J), MASK_VALUE, jnp.float32))
     ago_TJ = past_T[:, None] - 1 - column_1J
 
     def rank(r, carry):
@@ -165,7 +167,7 @@ def choose_kernel(asks, k_ref, index_ref, block_ref, *, top_k, block_x):
         def best(x, m):
             """-> of those after the last one."""
             after = (x < last_T[:, None]) | ((x == last_T[:, None]) & (m > last_m_T[:, None]))
-            x = jnp.where(after, x, NEVER)
+            x = jnp.where(after, x, MASK_VALUE)
             top_T = x.max(1)
             return top_T, jnp.where(x == top_T[:, None], m, 2**30).min(1)
 
@@ -173,14 +175,14 @@ def choose_kernel(asks, k_ref, index_ref, block_ref, *, top_k, block_x):
             at = pl.ds(tile * block_x, block_x)
             m_1X = tile * block_x + jnp.arange(block_x)[None, :]
             may_TX = (m_1X < past_T[:, None] - top_k) & (index_ref[at][None, :] >= start_T[:, None])
-            x_TX = jnp.where(may_TX, dot(far_TH, k_ref[at].T) * H**-0.5, NEVER)
+            x_TX = jnp.where(may_TX, dot(far_TH, k_ref[at].T) * H**-0.5, MASK_VALUE)
             return better(so_far, best(x_TX, jnp.broadcast_to(m_1X, x_TX.shape)))
 
         top_T, m_T = jax.lax.fori_loop(0, tiles, far, best(near_TJ, ago_TJ))
-        block_TJ = jnp.where((column_1J == r) & (top_T > NEVER)[:, None], m_T[:, None], block_TJ)
+        block_TJ = jnp.where((column_1J == r) & (top_T > MASK_VALUE)[:, None], m_T[:, None], block_TJ)
         return block_TJ, top_T, m_T
 
-    none_TJ, above_T = jnp.full((T, J), -1, jnp.int32), jnp.full(T, -NEVER, jnp.float32)
+    none_TJ, above_T = jnp.full((T, J), -1, jnp.int32), jnp.full(T, -MASK_VALUE, jnp.float32)
     block_ref[...] = jax.lax.fori_loop(0, top_k, rank, (none_TJ, above_T, jnp.full(T, -1, jnp.int32)))[0]
 
 
@@ -210,21 +212,21 @@ def attend_kernel(visits_ref, asks, block_ref, place_ref, gives, out_ref, *, her
         index_1C = gives.index[m][None, :]
         seen_TC = attends_T[:, None] & (index_1C >= start_T[:, None]) & (index_1C <= index_T[:, None])
         token_TC = seen_TC & is_token_1C
-        inner_T = jnp.where(token_TC, x_TC, NEVER).max(1)
+        inner_T = jnp.where(token_TC, x_TC, MASK_VALUE).max(1)
         weight_TC = jnp.where(token_TC, jnp.exp(x_TC - inner_T[:, None]), 0.0)
         sum_T = weight_TC.sum(1)
-        landmark_T = jnp.where(seen_TC & ~is_token_1C, x_TC, NEVER).max(1)
-        gate_T = jnp.where(own_T, inner_T + jnp.log(jnp.maximum(sum_T, FEW)), landmark_T)
+        landmark_T = jnp.where(seen_TC & ~is_token_1C, x_TC, MASK_VALUE).max(1)
+        gate_T = jnp.where(own_T, inner_T + jnp.log(jnp.maximum(sum_T, MIN_TILE)), landmark_T)
         # A landmark with no token behind it opens nothing.
-        opened_T = (sum_T > 0) & (gate_T > NEVER)
-        new_T = jnp.maximum(top_T, jnp.where(opened_T, gate_T, NEVER))
+        opened_T = (sum_T > 0) & (gate_T > MASK_VALUE)
+        new_T = jnp.maximum(top_T, jnp.where(opened_T, gate_T, MASK_VALUE))
         share_T = jnp.where(opened_T, jnp.exp(gate_T - new_T), 0.0)
-        weight_TC *= (share_T / jnp.maximum(sum_T, FEW))[:, None]
+        weight_TC *= (share_T / jnp.maximum(sum_T, MIN_TILE))[:, None]
         decay_T, v_CH = jnp.exp(top_T - new_T), gives.v[layer, m]
         out_TH = out_TH * decay_T[:, None] + dot(weight_TC.astype(v_CH.dtype), v_CH)
         return out_TH, total_T * decay_T + share_T, new_T
 
     zero_T = jnp.zeros(T, jnp.float32)
-    start = (jnp.zeros((T, H), jnp.float32), zero_T, zero_T + NEVER)
+    start = (jnp.zeros((T, H), jnp.float32), zero_T, zero_T + MASK_VALUE)
     out_TH, total_T, _ = jax.lax.fori_loop(0, visits_ref[0], join, start)
-    out_ref[...] = (out_TH / jnp.maximum(total_T, FEW)[:, None]).astype(out_ref.dtype)
+    out_ref[...] = (out_TH / jnp.maximum(total_T, MIN_TILE)[:, None]).astype(out_ref.dtype)

@@ -12,24 +12,24 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from longjax.attention.core import NEVER, Tokens
-from longjax.attention.kv_cache import Store
+from longjax.attention.core import MASK_VALUE, TokenPositions
+from longjax.attention.kv_cache import KVCache
 from longjax.attention.landmark.dense import grouped_softmax
 from longjax.attention.rope import Rope, rotate
 
 
-class Asked(struct.PyTreeNode):
+class ChunkQueries(struct.PyTreeNode):
     """Queries, unrotated, and how many blocks lie before the chunk of each."""
 
     q_BTNH: jax.Array
-    tokens: Tokens
+    tokens: TokenPositions
     past_BT: jax.Array
 
 
-def best(score_BTNM: jax.Array, top_k: int) -> jax.Array:
+def top_blocks(score_BTNM: jax.Array, top_k: int) -> jax.Array:
     """-> block_BTNJ: the highest scores, equal ones from the earliest block; -1 where fewer may be opened."""
     top_BTNJ, block_BTNJ = jax.lax.top_k(score_BTNM, min(top_k, score_BTNM.shape[-1]))
-    return jnp.where(top_BTNJ > NEVER, block_BTNJ, -1)
+    return jnp.where(top_BTNJ > MASK_VALUE, block_BTNJ, -1)
 
 
 class Blocks(struct.PyTreeNode):
@@ -41,7 +41,7 @@ class Blocks(struct.PyTreeNode):
     at: tuple[jax.Array, ...]
 
     @classmethod
-    def of(cls, store: Store, block: int) -> "Blocks":
+    def of(cls, store: KVCache, block: int) -> "Blocks":
         lead = store.index_BW.shape[:-1]
 
         def cut(x):
@@ -64,25 +64,25 @@ class Blocks(struct.PyTreeNode):
         return k_BTNUCH, v_BTNUCH, index_BTNUC
 
 
-class Way(Protocol):
+class BlockAttention(Protocol):
     """How blocks are chosen and attended to. A frozen dataclass. `here`: see `attend`."""
 
-    def choose(self, asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
+    def choose(self, asked: ChunkQueries, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
         """-> block_BTNJ, each query and head for itself, as `best` does."""
         ...
 
     def attend(
-        self, asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int
+        self, asked: ChunkQueries, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int
     ) -> jax.Array:
         """-> out_BTNH."""
         ...
 
-    def most(self, asked: Asked, blocks: Blocks, top_k: int, here: int) -> int:
+    def max_queries(self, asked: ChunkQueries, blocks: Blocks, top_k: int, here: int) -> int:
         """-> how many queries of every row at a time."""
         ...
 
 
-def at_places(q_BTNH: jax.Array, place_BTP: jax.Array, rope: Rope) -> jax.Array:
+def rotated_at(q_BTNH: jax.Array, place_BTP: jax.Array, rope: Rope) -> jax.Array:
     """-> q_BTPNH: the queries rotated to each of their places."""
     B, T, P = place_BTP.shape
     q_BTPNH = jnp.broadcast_to(q_BTNH[:, :, None], (B, T, P, *q_BTNH.shape[2:]))
@@ -91,17 +91,17 @@ def at_places(q_BTNH: jax.Array, place_BTP: jax.Array, rope: Rope) -> jax.Array:
     )
 
 
-def places(asked: Asked, block: int, first: int, last: int) -> jax.Array:
+def block_positions(asked: ChunkQueries, block: int, first: int, last: int) -> jax.Array:
     """-> place_BTP: where queries stand, seen from blocks that pretend to be first .. last blocks before the chunk."""
     into_BT = asked.tokens.index_BT - asked.past_BT * block
     return into_BT[:, :, None] + jnp.arange(first, last + 1) * block
 
 
-def scores(asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
+def landmark_scores(asked: ChunkQueries, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
     """-> score_BTNM: the last top_k blocks stand in place, all earlier ones one block before them."""
     B, T, N, H = asked.q_BTNH.shape
     (M, C), K = blocks.index_BMC.shape[1:], blocks.k_BMCKH.shape[-2]
-    q_BTPNH = at_places(asked.q_BTNH, places(asked, C, 1, top_k + 1), rope)
+    q_BTPNH = rotated_at(asked.q_BTNH, block_positions(asked, C, 1, top_k + 1), rope)
     q_BTPKGH = q_BTPNH.reshape(B, T, -1, K, N // K, H)
     k_BMKH = blocks.landmarks
     near_BTJ = asked.past_BT[:, :, None] - jnp.arange(1, top_k + 1)
@@ -113,15 +113,17 @@ def scores(asked: Asked, blocks: Blocks, rope: Rope, top_k: int) -> jax.Array:
     near_BTNM = jnp.take_along_axis(near.reshape(B, T, N, top_k), rank_BT1M, axis=-1)
     score_BTNM = jnp.where(ago_BTM[:, :, None] > top_k, far.reshape(B, T, N, M), near_BTNM) * H**-0.5
     may_BTM = (ago_BTM > 0) & (blocks.index_BMC[:, None, :, -1] >= asked.tokens.start_BT[:, :, None])
-    return jnp.where(may_BTM[:, :, None], score_BTNM, NEVER)
+    return jnp.where(may_BTM[:, :, None], score_BTNM, MASK_VALUE)
 
 
-def attend(asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int) -> jax.Array:
+def attend_to_blocks(
+    asked: ChunkQueries, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_k: int, here: int
+) -> jax.Array:
     """-> out_BTNH. `here` blocks from the beginning of the chunk stand in place."""
     M, C = blocks.index_BMC.shape[1:]
     index_BT11, start_BT11 = (x[:, :, None, None] for x in (asked.tokens.index_BT, asked.tokens.start_BT))
     block_BTNU, ago_BTNU = attended_blocks(asked, block_BTNJ, top_k, here, M)
-    q_BTPNH = at_places(asked.q_BTNH, places(asked, C, 1 - here, top_k + 1), rope)
+    q_BTPNH = rotated_at(asked.q_BTNH, block_positions(asked, C, 1 - here, top_k + 1), rope)
     q_BTNUH = jnp.take_along_axis(jnp.moveaxis(q_BTPNH, 2, 3), ago_BTNU[..., None] + here - 1, axis=3)
     k_BTNUCH, v_BTNUCH, index_BTNUC = blocks.take(block_BTNU)
     x_BTNUC = jnp.einsum("BTNUH,BTNUCH->BTNUC", q_BTNUH, k_BTNUCH, preferred_element_type=jnp.float32)
@@ -133,7 +135,7 @@ def attend(asked: Asked, block_BTNJ: jax.Array, blocks: Blocks, rope: Rope, top_
     return out_BTNH.astype(asked.q_BTNH.dtype)
 
 
-def attended_blocks(asked: Asked, block_BTNJ: jax.Array, top_k: int, here: int, none: int):
+def attended_blocks(asked: ChunkQueries, block_BTNJ: jax.Array, top_k: int, here: int, none: int):
     """-> block_BTNU (`none` for none), ago_BTNU: how many blocks before the chunk's first they pretend to stand."""
     past_BT11, shape = asked.past_BT[:, :, None, None], block_BTNJ.shape[:3]
     ahead = jnp.arange(here)
@@ -143,7 +145,7 @@ def attended_blocks(asked: Asked, block_BTNJ: jax.Array, top_k: int, here: int, 
     return block_BTNU, jnp.concatenate([jnp.broadcast_to(-ahead, (*shape, here)), slot_BTNJ], axis=-1)
 
 
-def slots(asked: Asked, block_BTNJ: jax.Array, top_k: int) -> jax.Array:
+def slots(asked: ChunkQueries, block_BTNJ: jax.Array, top_k: int) -> jax.Array:
     """-> slot_BTNJ: how many blocks before the chunk each opened one pretends to stand."""
     is_later = block_BTNJ[..., None, :] > block_BTNJ[..., None]
     is_far = asked.past_BT[:, :, None, None] - block_BTNJ > top_k
@@ -151,16 +153,16 @@ def slots(asked: Asked, block_BTNJ: jax.Array, top_k: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Copies:
+class GatheredBlocks:
     """The specification of a `Way`, on any machine: every query and head has its own copies of what it opens."""
 
     def choose(self, asked, blocks, rope, top_k):
-        return best(scores(asked, blocks, rope, top_k), top_k)
+        return top_blocks(landmark_scores(asked, blocks, rope, top_k), top_k)
 
     def attend(self, asked, block_BTNJ, blocks, rope, top_k, here):
-        return attend(asked, block_BTNJ, blocks, rope, top_k, here)
+        return attend_to_blocks(asked, block_BTNJ, blocks, rope, top_k, here)
 
-    def most(self, asked, blocks, top_k, here):
+    def max_queries(self, asked, blocks, top_k, here):
         (B, _, N, H), (M, C) = asked.q_BTNH.shape, blocks.index_BMC.shape[1:]
         copies = 2 * (top_k + here) * C * H * blocks.k_BMCKH.dtype.itemsize
         return max(1, room() // (B * N * (4 * M + copies)))

@@ -9,10 +9,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from longjax.attention.branched import part
+from longjax.attention.branched import branch_inputs
 from longjax.attention.branches import Branch
-from longjax.attention.core import NEVER, Scene, logits, mix
-from longjax.attention.kv_cache import Store
+from longjax.attention.core import MASK_VALUE, AttentionMetadata, attention_scores, weighted_values
+from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import rotate
 from longjax.config import ModelConfig
 
@@ -28,12 +28,12 @@ def grouped_softmax(x: jax.Array, seen: jax.Array, own: jax.Array) -> jax.Array:
 
     """
     token = seen & (jnp.arange(x.shape[-1]) < x.shape[-1] - 1)
-    inner = jnp.where(token, x, NEVER)
+    inner = jnp.where(token, x, MASK_VALUE)
     total = jax.nn.logsumexp(inner, axis=-1)
     inside = jnp.where(token, jnp.exp(inner - total[..., None]), 0.0)
     # A landmark with no token behind it opens nothing: a document may begin with one.
     opened = jnp.any(token, axis=-1) & (own | seen[..., -1])
-    share = jax.nn.softmax(jnp.where(opened, jnp.where(own, total, x[..., -1]), NEVER), axis=-1)
+    share = jax.nn.softmax(jnp.where(opened, jnp.where(own, total, x[..., -1]), MASK_VALUE), axis=-1)
     return jnp.where(opened, share, 0.0)[..., None] * inside
 
 
@@ -44,7 +44,7 @@ def by_block(x: jax.Array, block: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], -1, block)
 
 
-def weights(x_BKGTS: jax.Array, seen: jax.Array, t_index_BT: jax.Array, block: int) -> jax.Array:
+def landmark_weights(x_BKGTS: jax.Array, seen: jax.Array, t_index_BT: jax.Array, block: int) -> jax.Array:
     """-> weight_BKGTS of keys that are a row from its beginning. `seen` is [B, K, G, T, S], or K = G = 1."""
     x_BKGTMC, seen = by_block(x_BKGTS, block), by_block(seen, block)
     own = t_index_BT[:, None, None, :, None] // block == jnp.arange(x_BKGTMC.shape[-2])
@@ -53,7 +53,7 @@ def weights(x_BKGTS: jax.Array, seen: jax.Array, t_index_BT: jax.Array, block: i
 
 
 @dataclasses.dataclass(frozen=True)
-class Landmarks:
+class LandmarkAttention:
     """Every query sees its own block, and all earlier ones by their landmarks, in place.
 
     Dense: memory grows with T * S, which is small where it is used, at about 520 tokens.
@@ -61,13 +61,13 @@ class Landmarks:
 
     block: int
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
         assert memory is None, "training has no cache"
-        rotated = rotate(k_BSKH, scene.keys.place_BT, scene.rope)
-        causal = part(Branch(), q_BTNH, Store.of(rotated, v_BSKH, scene.keys), scene)
-        x_BKGTS, seen = logits(causal)
-        weight_BKGTS = weights(x_BKGTS, seen, scene.queries.index_BT, self.block)
-        return mix(weight_BKGTS, causal).reshape(q_BTNH.shape).astype(q_BTNH.dtype), None
+        rotated = rotate(k_BSKH, scene.keys.position_BT, scene.rope)
+        causal = branch_inputs(Branch(), q_BTNH, KVCache.of(rotated, v_BSKH, scene.keys), scene)
+        x_BKGTS, seen = attention_scores(causal)
+        weight_BKGTS = landmark_weights(x_BKGTS, seen, scene.queries.index_BT, self.block)
+        return weighted_values(weight_BKGTS, causal).reshape(q_BTNH.shape).astype(q_BTNH.dtype), None
 
-    def empty(self, cfg: ModelConfig, batch: int, size: int) -> None:
+    def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> None:
         raise ValueError("--train: Landmark's training attention has no cache; decode with its memory instead")

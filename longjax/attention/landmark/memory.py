@@ -16,27 +16,27 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from longjax.attention.core import NEVER, Scene
-from longjax.attention.intervals import Kept
-from longjax.attention.kv_cache import Store
-from longjax.attention.landmark.block_kernels import way_of
-from longjax.attention.landmark.blocks import Asked, Blocks, best, in_tiles, scores
-from longjax.attention.rope import rotate, scaled
+from longjax.attention.core import MASK_VALUE, AttentionMetadata
+from longjax.attention.intervals import CacheRetention
+from longjax.attention.kv_cache import KVCache
+from longjax.attention.landmark.block_kernels import block_attention_for
+from longjax.attention.landmark.blocks import Blocks, ChunkQueries, in_tiles, landmark_scores, top_blocks
+from longjax.attention.rope import rotate, scale_queries
 from longjax.config import ModelConfig
 
 
-class Pool(Protocol):
+class ScorePooling(Protocol):
     """Who chooses together. A frozen dataclass."""
 
     whole_call: bool  # it must see all queries of a call at once
 
-    def __call__(self, score_BTNM: jax.Array, asked: Asked) -> jax.Array:
+    def __call__(self, score_BTNM: jax.Array, asked: ChunkQueries) -> jax.Array:
         """-> score_BTNM that the choice goes by. Blocks that may not be opened score NEVER, before and after."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class ByToken:
+class PerToken:
     """Every token and head chooses for itself."""
 
     whole_call = False
@@ -46,7 +46,7 @@ class ByToken:
 
 
 @dataclasses.dataclass(frozen=True)
-class ByChunk:
+class PerChunk:
     """All tokens of a chunk in this call choose together, by the largest share that one of them gives a block.
 
     A token's choice then depends on later tokens of its chunk, and decoding differs from a single pass.
@@ -55,11 +55,11 @@ class ByChunk:
     whole_call = True
 
     def __call__(self, score_BTNM, asked):
-        counts_BTNM = (score_BTNM > NEVER) & asked.tokens.real_BT[:, :, None, None]
-        share_BTNM = jnp.where(counts_BTNM, jax.nn.softmax(score_BTNM, axis=-1), NEVER)
+        counts_BTNM = (score_BTNM > MASK_VALUE) & asked.tokens.real_BT[:, :, None, None]
+        share_BTNM = jnp.where(counts_BTNM, jax.nn.softmax(score_BTNM, axis=-1), MASK_VALUE)
         begins_BT = jnp.diff(asked.past_BT, axis=1, prepend=asked.past_BT[:, :1]) != 0
         chunk_BT, row_B1 = jnp.cumsum(begins_BT, axis=1), jnp.arange(begins_BT.shape[0])[:, None]
-        return jnp.full_like(share_BTNM, NEVER).at[row_B1, chunk_BT].max(share_BTNM)[row_B1, chunk_BT]
+        return jnp.full_like(share_BTNM, MASK_VALUE).at[row_B1, chunk_BT].max(share_BTNM)[row_B1, chunk_BT]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,35 +78,35 @@ class LandmarkMemory:
 
     block: int
     top_k: int
-    pool: Pool = ByToken()
+    pool: ScorePooling = PerToken()
     chunk: int | None = 1
-    choose: Callable[[jax.Array, int], jax.Array] = best
+    choose: Callable[[jax.Array, int], jax.Array] = top_blocks
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: Scene, memory=None):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
         keys = scene.keys
-        store = self.fresh(k_BSKH) if memory is None else memory
+        store = self.new_cache(k_BSKH) if memory is None else memory
         offset_BS = (keys.index_BT % self.block).astype(jnp.float32)
         store = store.write(rotate(k_BSKH, offset_BS, scene.rope), v_BSKH, keys)
         blocks = Blocks.of(store, self.block)
-        here, way = self.here(k_BSKH.shape[1]), way_of(scene.softmax, q_BTNH, self.block)
-        asked = Asked(scaled(q_BTNH, scene.rope), scene.queries, self.past(scene))
+        here, way = self.blocks_in_chunk(k_BSKH.shape[1]), block_attention_for(scene.backend, q_BTNH, self.block)
+        asked = ChunkQueries(scale_queries(q_BTNH, scene.rope), scene.queries, self.num_past_blocks(scene))
 
-        def chosen(asked: Asked) -> jax.Array:
-            if self.pool == ByToken() and self.choose is best:
+        def chosen(asked: ChunkQueries) -> jax.Array:
+            if self.pool == PerToken() and self.choose is top_blocks:
                 return way.choose(asked, blocks, scene.rope, self.top_k)
-            return self.choose(self.pool(scores(asked, blocks, scene.rope, self.top_k), asked), self.top_k)
+            return self.choose(self.pool(landmark_scores(asked, blocks, scene.rope, self.top_k), asked), self.top_k)
 
-        def attended(asked: Asked, block_BTNJ: jax.Array) -> jax.Array:
+        def attended(asked: ChunkQueries, block_BTNJ: jax.Array) -> jax.Array:
             return way.attend(asked, block_BTNJ, blocks, scene.rope, self.top_k, here)
 
-        most = way.most(asked, blocks, self.top_k, here)
+        most = way.max_queries(asked, blocks, self.top_k, here)
         if self.pool.whole_call:
             out_BTNH = in_tiles(attended, most, asked, chosen(asked))
         else:
             out_BTNH = in_tiles(lambda asked: attended(asked, chosen(asked)), most, asked)
         return out_BTNH, None if memory is None else store
 
-    def past(self, scene: Scene) -> jax.Array:
+    def num_past_blocks(self, scene: AttentionMetadata) -> jax.Array:
         """-> past_BT: how many blocks lie before the chunk of each query."""
         index_BT = scene.queries.index_BT
         if self.chunk is not None:
@@ -114,16 +114,16 @@ class LandmarkMemory:
         first_B1 = jnp.min(jnp.where(scene.keys.real_BT, scene.keys.index_BT, 2**30), axis=1, keepdims=True)
         return jnp.broadcast_to(first_B1 // self.block, index_BT.shape)
 
-    def here(self, call: int) -> int:
+    def blocks_in_chunk(self, call: int) -> int:
         """How many blocks a chunk may have, in a call of so many tokens."""
         return self.chunk or (call + self.block - 2) // self.block + 1
 
-    def empty(self, cfg: ModelConfig, batch: int, size: int) -> Store:
-        return Store.empty(cfg, batch, size + -size % self.block, Kept())
+    def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> KVCache:
+        return KVCache.empty(cfg, batch, size + -size % self.block, CacheRetention())
 
-    def fresh(self, k_BSKH: jax.Array) -> Store:
+    def new_cache(self, k_BSKH: jax.Array) -> KVCache:
         """A store for the tokens of one call, from index 0."""
         more = -k_BSKH.shape[1] % self.block
         zeros_BWKH = jnp.pad(jnp.zeros_like(k_BSKH), [(0, 0), (0, more), (0, 0), (0, 0)])
         none_BW = jnp.full(zeros_BWKH.shape[:2], -1, jnp.int32)
-        return Store(zeros_BWKH, zeros_BWKH, none_BW, none_BW)
+        return KVCache(zeros_BWKH, zeros_BWKH, none_BW, none_BW)

@@ -11,7 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyr
 
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.requests import Ask, Continuation, HowLikely, Likelihood, WhatNext
-from longjax.progress import Report, quiet
+from longjax.progress import ProgressFn, no_progress
 
 SLICE = 256  # requests asked at once: what is lost if the run is killed
 NEW = 256  # tokens of an answer, if the task does not say: lm_eval's own default
@@ -29,7 +29,7 @@ class Adapter(TemplateLM):
 
     """
 
-    def __init__(self, ask: Ask, tokenizer: Tokenizer, max_length: int, tell: Report = quiet):
+    def __init__(self, ask: Ask, tokenizer: Tokenizer, max_length: int, tell: ProgressFn = no_progress):
         super().__init__()
         self.tell = tell
         self.ask, self.tokens, self.max_length = ask, tokenizer, max_length

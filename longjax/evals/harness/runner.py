@@ -21,7 +21,7 @@ from longjax.evals.harness.offline import Prepared, content, prepare, write_task
 from longjax.evals.harness.scoring import kept
 from longjax.evals.records import MANIFEST, RECORDS, seal
 from longjax.evals.requests import Ask, Record
-from longjax.progress import Report, quiet
+from longjax.progress import ProgressFn, no_progress
 
 ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
 LEAST = (0, 4, 12)  # older ones read task files in other ways
@@ -66,7 +66,7 @@ def run(
     folder: pathlib.Path,
     max_length: int,
     writes: bool = True,
-    tell: Report = quiet,
+    tell: ProgressFn = no_progress,
 ) -> None:
     """Puts the tasks to the model; writes folder/records.jsonl at the end, whole.
 
@@ -90,7 +90,7 @@ def run(
     records = answer(model, material, prepared, folder, writes)
     if writes:
         lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
-        files.write(folder / RECORDS, lines.encode())
+        files.write_atomically(folder / RECORDS, lines.encode())
 
 
 def answer(

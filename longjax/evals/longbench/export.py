@@ -14,4 +14,4 @@ def export(records: Sequence[Record], path: pathlib.Path) -> None:
         {"pred": record["prediction"]} | {name: record[name] for name in ("answers", "all_classes", "length")}
         for record in records
     ]
-    files.write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    files.write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

@@ -58,5 +58,5 @@ def export(records: Sequence[Record], folder: pathlib.Path, model: str = "longja
             "needle": record["needle"], "model_response": said, "score": 10 * rouge_1(said, record["needle"]),
         }  # fmt: skip
         paths.append(folder / name)
-        files.write(paths[-1], (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        files.write_atomically(paths[-1], (json.dumps(content, ensure_ascii=False) + "\n").encode())
     return paths

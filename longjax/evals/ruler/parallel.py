@@ -11,7 +11,7 @@ from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import Material
 from longjax.evals.ruler.inputs import Kit
 from longjax.evals.ruler.length_fitting import TooShortError
-from longjax.progress import Rated
+from longjax.progress import ThroughputProgress
 
 WORTH = 30_000_000  # tokens; less is made before processes have started
 Job = tuple[int, str]  # length and task
@@ -27,7 +27,7 @@ def on_all_cores(make: Make, material: Material, jobs: Sequence[Job], samples: i
     if total < WORTH or (cores := os.cpu_count() or 1) < 2:
         return
     given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
-    report, done = Rated("samples of RULER", total, "tokens"), 0
+    report, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
     context, about = multiprocessing.get_context("spawn"), (material.tokenizer.path, given)
     with concurrent.futures.ProcessPoolExecutor(min(cores, len(jobs)), context, begin, about) as pool:
         running = {pool.submit(one, make, *job): job for job in sorted(jobs, reverse=True)}  # the longest first

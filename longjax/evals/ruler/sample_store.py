@@ -17,7 +17,7 @@ import numpy as np
 
 from longjax.evals.requests import Record, WhatNext
 from longjax.evals.ruler.token_counter import Counter
-from longjax.files import together
+from longjax.files import atomic_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def making(path: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as own:
-            with together(pathlib.Path(own)) as create:
+            with atomic_files(pathlib.Path(own)) as create:
                 yield create
             for file in (path, path.with_suffix(".json")):
                 pathlib.Path(own, file.name).replace(file)

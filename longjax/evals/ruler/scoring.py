@@ -51,4 +51,4 @@ def export(records: Sequence[Record], path: pathlib.Path) -> None:
         }
         for r in records
     ]  # fmt: skip
-    files.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    files.write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

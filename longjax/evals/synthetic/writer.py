@@ -40,8 +40,8 @@ def write(out: pathlib.Path, made: World) -> list[str]:
     old = mine(out)
     content = dict(pair for benchmark in BENCHMARKS for pair in benchmark.files(made))
     if not (out / MANIFEST).exists():  # so that the folder is known even if this is killed
-        files.write(out / MANIFEST, manifest(made, {}))
-    with files.together(out) as create:
+        files.write_atomically(out / MANIFEST, manifest(made, {}))
+    with files.atomic_files(out) as create:
         for name, data in content.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(data)

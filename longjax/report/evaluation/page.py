@@ -23,7 +23,7 @@ def write(rows: Sequence[Record], folder: pathlib.Path, trained: int | None, ext
     pairs, reasons = beside(all_of)
     every = [first, *([pairs] if pairs else []), *tables(all_of)]
     for table in every:
-        files.write(folder / "tables" / f"{table.file}.csv", table.csv().encode())
+        files.write_atomically(folder / "tables" / f"{table.file}.csv", table.csv().encode())
     pictures = figures.draw(all_of, folder / "figures")
     warnings = [f"({mark}) {difference}" for mark, difference in differences.items()] + apart(all_of)
     page = [

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from longjax import files
-from longjax.methods.method import KINDS
+from longjax.methods.method import CATEGORIES
 
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5, "lines.linewidth": 1.5,
@@ -20,8 +20,8 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b5ea7", "#b8860b", "#17a2b8", "#7f3b08", "#111111", "#6b8e23")
 GREY = "#8a8a8a"
-KIND_COLOUR = dict(zip(KINDS, (GREY, "#0072b2", "#009e73", "#d55e00", "#b8860b"), strict=True))
-KIND_MARKER = dict(zip(KINDS, "soD^v", strict=True))
+KIND_COLOUR = dict(zip(CATEGORIES, (GREY, "#0072b2", "#009e73", "#d55e00", "#b8860b"), strict=True))
+KIND_MARKER = dict(zip(CATEGORIES, "soD^v", strict=True))
 NUMBER = FuncFormatter(lambda x, _: f"{x:g}")
 
 
@@ -38,4 +38,4 @@ def save(figure: Any, path: pathlib.Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", bbox_inches="tight")
     plt.close(figure)
-    files.write(path, content.getvalue())
+    files.write_atomically(path, content.getvalue())

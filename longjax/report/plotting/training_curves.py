@@ -26,7 +26,11 @@ Steps = list[dict[str, float]]
 
 def training_curves(folders: Sequence[pathlib.Path], path: pathlib.Path) -> None:
     """Writes a PNG: a panel for each number that a run has, a curve for each run. Crosses mark steps left out."""
-    runs = {name: steps for name, folder in zip(names(folders), folders, strict=True) if (steps := logs.read(folder))}
+    runs = {
+        name: steps
+        for name, folder in zip(names(folders), folders, strict=True)
+        if (steps := logs.read_metrics(folder))
+    }
     panels = {name: label for name, label in PANELS.items() if any(name in step for s in runs.values() for step in s)}
     if not panels:
         raise ValueError(f"{', '.join(map(str, folders))}: no step has been logged yet")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from longjax.methods.method import KINDS
+from longjax.methods.method import CATEGORIES
 from longjax.report.single_run.results import Result, Study
 from longjax.report.stats.correlation import ranks
 
@@ -113,7 +113,7 @@ def needles(study: Study, base: Result) -> list[str]:
 def of_kinds(study: Study, base: Result) -> list[str]:
     """Medians, so that one failure does not hide the others."""
     parts = []
-    for kind in KINDS[1:]:
+    for kind in CATEGORIES[1:]:
         mine = [r for r in study.methods if r.kind == kind and np.isfinite(r.perplexity(study.extended))]
         if mine:
             ppl = np.median([r.perplexity(study.extended) for r in mine])

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from longjax.evals.requests import Record
-from longjax.methods.method import KINDS
+from longjax.methods.method import CATEGORIES
 
 Cells = dict[int, dict[float, Record]]  # by length and depth
 
@@ -78,8 +78,8 @@ def gather(rows: Sequence[Record]) -> list[Result]:
     for row in rows:
         key = row["method"], row["weights"]
         found.setdefault(key, Result(*key, row["kind"], seconds=row.get("train_seconds", 0.0))).add(row)
-    rank = {kind: i for i, kind in enumerate(KINDS)}
-    return sorted(found.values(), key=lambda r: rank.get(r.kind, len(KINDS)))
+    rank = {kind: i for i, kind in enumerate(CATEGORIES)}
+    return sorted(found.values(), key=lambda r: rank.get(r.kind, len(CATEGORIES)))
 
 
 def preferred(results: Sequence[Result], weights: str = "ema") -> list[Result]:

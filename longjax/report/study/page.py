@@ -55,10 +55,10 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
     main, noise = main_table(found), seeds_table(found)
     own = [module.table(found) for module in (inside, recovery) if module.finding(found)]
     for table in (main, noise, *own, *(t for s in sections for t in s.tables)):
-        files.write(out / "tables" / f"{table.file}.csv", table.csv().encode())
-    files.write(out / "scores.csv", traces.scores(found).encode())
-    files.write(out / "positions.csv", traces.positions(found).encode())
-    files.write(out / "study.json", traces.data(found, settings, [main, noise, *own], sections).encode())
+        files.write_atomically(out / "tables" / f"{table.file}.csv", table.csv().encode())
+    files.write_atomically(out / "scores.csv", traces.scores(found).encode())
+    files.write_atomically(out / "positions.csv", traces.positions(found).encode())
+    files.write_atomically(out / "study.json", traces.data(found, settings, [main, noise, *own], sections).encode())
     said = main_markdown(found, main)
     parts = [
         *opening(found, settings, shown, sections),
@@ -67,7 +67,7 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
         *discussion(out),
         *closing(found, settings),
     ]
-    files.write(out / PAGE, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    files.write_atomically(out / PAGE, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return said
 
 

@@ -66,7 +66,7 @@ def at_so_many(trials: Trials) -> str:
 def training(trials: Trials, arm: str) -> dict[int, list[dict]]:
     """-> the log of each seed that has one, losses and norms that are not finite as infinite."""
     folders = {seed: trials.own(seed) / "methods" / arm for seed in trials.seeds}
-    found = {seed: logs.read(folder) for seed, folder in folders.items() if (folder / logs.NAME).is_file()}
+    found = {seed: logs.read_metrics(folder) for seed, folder in folders.items() if (folder / logs.NAME).is_file()}
     return {seed: lines for seed, lines in found.items() if lines and lines[-1].keys() >= LOGGED}
 
 

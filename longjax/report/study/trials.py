@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from longjax.evals.records import read as read_records
 from longjax.evals.requests import Record
 from longjax.evals.results import read_rows
-from longjax.methods.method import KINDS
+from longjax.methods.method import CATEGORIES
 from longjax.report.rows import Number, Subject
 from longjax.report.stats.bootstrap import Paired, mean_of
 from longjax.report.stats.paired import of_task
@@ -168,7 +168,7 @@ def read(folder: pathlib.Path, trained: int, extended: int) -> Trials:
 
 
 def rank(kind: str) -> int:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+    return CATEGORIES.index(kind) if kind in CATEGORIES else len(CATEGORIES)
 
 
 def over_seeds(found: Sequence[Number], seeds: int) -> Number | None:

@@ -79,7 +79,7 @@ def save(folder: pathlib.Path, cells: Sequence[Sequence[Solved]], vocab: int, ab
     drills["start"] = np.cumsum(drills["size"], dtype=np.int64) - drills["size"]
     drills["answer"], drills["cell"] = [solved.answer for solved, _ in flat], [cell for _, cell in flat]
     tokens = np.concatenate([solved.ids for solved, _ in flat]).astype("<u2" if vocab <= 2**16 else "<u4")
-    with files.together(folder) as create:
+    with files.atomic_files(folder) as create:
         for name, array in (("tokens.npy", tokens), ("drills.npy", drills)):
             held = io.BytesIO()
             np.save(held, array)

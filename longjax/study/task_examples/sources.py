@@ -28,8 +28,8 @@ def prepare(
     """
     root = pathlib.Path(folder)
     world = World(seed + OTHER, WORDS, EXAMPLES, 0)
-    files.write(root / "haystack" / "train.txt", text.encode())
+    files.write_atomically(root / "haystack" / "train.txt", text.encode())
     for benchmark in (ruler, trec):
         for name, data in benchmark.files(world):
-            files.write(root / name, data)
+            files.write_atomically(root / name, data)
     return Material(root, tokenizer, lengths, seed + OTHER)
