@@ -65,8 +65,8 @@ def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[Branc
     q, k, v = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
     own = method.init_params(jax.random.key(0), cfg)
     rope = method.rope(cfg, length, own, None)
-    scene = AttentionMetadata(tokens, tokens, rope, jnp.arange(cfg.heads), backend=Untouched())
-    return Llama(cfg, method, train=True).attention(length)(q, k, v, scene)[0]  # pyright: ignore[reportReturnType]
+    metadata = AttentionMetadata(tokens, tokens, rope, jnp.arange(cfg.heads), backend=Untouched())
+    return Llama(cfg, method, train=True).attention(length)(q, k, v, metadata)[0]  # pyright: ignore[reportReturnType]
 
 
 def arrays_of(parts: tuple[BranchInputs, ...]) -> Any:

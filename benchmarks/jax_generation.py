@@ -16,10 +16,10 @@ from longjax import methods
 from longjax.attention.backends import default_backend
 from longjax.attention.branched import BranchedAttention
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
-from longjax.evals.requests import WhatNext
+from longjax.evals.requests import GenerationRequest
 from longjax.inference.generator import Generator
 from longjax.model.llama import Llama
-from longjax.study import runner as launch
+from longjax.study import runner
 
 GIB = 2**30
 
@@ -37,12 +37,12 @@ class NoTokenizer:
 
 def random_weights(cfg: ModelConfig) -> Any:
     """-> in the type of the activations, made on the device."""
-    return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), launch.initial(cfg, 0)))()
+    return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), runner.initial(cfg, 0)))()
 
 
 def seconds_to_say(speaker: Generator, prompt_BT: np.ndarray, new: int, size: int) -> float:
     """-> of all rows, until the host has the answers. Lengths are those of `size` tokens, whatever is asked for."""
-    asked = [WhatNext(prompt_T, {}, new, least=new) for prompt_T in prompt_BT]
+    asked = [GenerationRequest(prompt_T, {}, new, min_new_tokens=new) for prompt_T in prompt_BT]
     start = time.perf_counter()
     said = speaker(asked, size, np.full(len(asked), size))
     assert all(len(answer.ids) == new for answer in said)

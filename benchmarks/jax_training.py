@@ -16,12 +16,12 @@ from benchmarks.page import Row
 from longjax import methods, sharding
 from longjax.attention.backends import default_backend
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
-from longjax.data import Rows
+from longjax.data import RowBatch
 from longjax.methods import Method
 from longjax.sharding.xla_flags import GPU_OVERLAP
-from longjax.study import runner as launch
+from longjax.study import runner
 from longjax.study.presets import PAPER
-from longjax.training import memory_estimate as memory
+from longjax.training import memory_estimate
 from longjax.training.flops import PEAKS, train_flops
 from longjax.training.remat import Remat
 from longjax.training.train_step import Recipe, TrainState, init_train_state, train_step
@@ -38,27 +38,27 @@ class RandomRows:
     vocab: int
     sha256: str = "random"
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         tokens_BS = np.random.default_rng(first).integers(0, self.vocab, (count, self.length + 1), np.int32)
-        return Rows(tokens_BS, np.ones((count, self.length), np.float32))
+        return RowBatch(tokens_BS, np.ones((count, self.length), np.float32))
 
 
 def run_of(
     cfg: ModelConfig, length: int, remat: Remat, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
 ) -> TrainingRun:
     preset = dataclasses.replace(
-        PAPER, model=cfg, extended=length, extend=recipe, remat=remat, softmax=default_backend()
+        PAPER, model=cfg, extended=length, extend=recipe, remat=remat, attention=default_backend()
     )
     trained = Method() if method == "base" else methods.METHODS[method]()
-    rows, at = RandomRows(length, cfg.vocab), launch.Place(mesh=mesh)
-    return launch.training(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
+    rows, at = RandomRows(length, cfg.vocab), runner.RunConfig(mesh=mesh)
+    return runner.training_run(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
 
 
 def born(run: TrainingRun) -> TrainState:
     """-> the state before the first step, made where it stays."""
 
     def init() -> TrainState:
-        return init_train_state(run.model, run.recipe, launch.initial(run.model.cfg, 0))
+        return init_train_state(run.model, run.recipe, runner.initial(run.model.cfg, 0))
 
     return sharding.init_sharded(init, run.mesh) if run.mesh else jax.jit(init)()
 
@@ -76,13 +76,13 @@ def measure(
     rows, devices = rows or fsdp, fsdp * seq
     recipe = Recipe(batch_size=rows, micro_batch_size=micro_rows, ema_decay=ema, state_dtype=state)
     run = run_of(cfg, length, remat, recipe, mesh, method)
-    with launch.Place(mesh=mesh).scope(cfg, rows, length):
+    with runner.RunConfig(mesh=mesh).scope(cfg, rows, length):
         now, batch = born(run), run.batch(0)
         start = time.perf_counter()
         traced = train_step.trace(run.model, run.recipe, now, batch)
-        estimate = sum(memory.estimate(traced, now, batch))
+        estimate = sum(memory_estimate.estimate(traced, now, batch))
         step_once = traced.lower().compile()
-        compile_s, compiled = time.perf_counter() - start, memory.compiled_bytes(step_once) or 0
+        compile_s, compiled = time.perf_counter() - start, memory_estimate.compiled_bytes(step_once) or 0
         losses, times = [], []
         for _ in range(steps + 1):
             start = time.perf_counter()

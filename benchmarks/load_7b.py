@@ -24,11 +24,8 @@ import numpy as np
 from absl import app, flags
 
 from longjax import sharding
-from longjax.checkpoints import config_to_hf as hf_export
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import orbax_params, pretrained, safetensors
-from longjax.checkpoints import param_mapping as convert
-from longjax.checkpoints.pretrained import How, Tidy
+from longjax.checkpoints import config_to_hf, hf_writer, orbax_params, param_mapping, pretrained, safetensors
+from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
 from longjax.config import LLAMA2_7B, ModelConfig
 from longjax.progress import no_progress
 
@@ -44,10 +41,10 @@ BARS = {"load": 1.0, "to orbax": 2.0, "to hf": 2.0}  # GiB
 def make(folder: pathlib.Path, cfg: ModelConfig, random: bool) -> None:
     """A Hugging Face directory in bfloat16, three files and an index."""
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = {name: convert.their_shape(members, cfg) for name, members in convert.pieces(cfg).items()}
+    shapes = {name: param_mapping.their_shape(members, cfg) for name, members in param_mapping.pieces(cfg).items()}
     names, where, dtype = list(shapes), {}, np.dtype(jnp.bfloat16)
     groups = [list(group) for group in np.array_split(np.asarray(names), 3)]
-    for file_name, group in zip(hf_folder.file_names(3), groups, strict=True):
+    for file_name, group in zip(hf_writer.file_names(3), groups, strict=True):
         about = {name: (dtype, shapes[name]) for name in group}
         count = sum(int(np.prod(shape)) for _, shape in about.values()) * dtype.itemsize
         with (folder / file_name).open("wb") as file:
@@ -55,7 +52,7 @@ def make(folder: pathlib.Path, cfg: ModelConfig, random: bool) -> None:
             fill(file, count) if random else file.truncate(file.tell() + count)
         where |= dict.fromkeys(group, file_name)
     (folder / safetensors.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    (folder / "config.json").write_text(json.dumps(hf_export.llama(cfg) | {"vocab_size": cfg.vocab}))
+    (folder / "config.json").write_text(json.dumps(config_to_hf.llama(cfg) | {"vocab_size": cfg.vocab}))
 
 
 def fill(file: BinaryIO, count: int) -> None:
@@ -75,15 +72,17 @@ def to_arrays(folder: pathlib.Path) -> int:
 
 def to_orbax(folder: pathlib.Path) -> int:
     given = pretrained.open_checkpoint(folder / "hf")
-    orbax_params.write(
-        folder / "orbax", Tidy(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
+    orbax_params.write_orbax(
+        folder / "orbax", ReservedRowsDropped(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
     )  # fmt: skip
     return 0
 
 
 def to_hf(folder: pathlib.Path) -> int:
     given = pretrained.open_checkpoint(folder / "orbax")
-    pretrained.write(folder / "back", given.tensors, given.cfg, given.method, given, {}, How("source"))
+    pretrained.write_checkpoint(
+        folder / "back", given.tensors, given.cfg, given.method, given, {}, ExportOptions("source")
+    )
     return 0
 
 

@@ -13,9 +13,9 @@ from absl import app, flags
 
 from longjax.cli.flags import define
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.ruler import TooShortError
-from longjax.evals.ruler.inputs import Kit
+from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.tasks import Ruler
 
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "a tokenizer's file", required=True)
@@ -26,7 +26,7 @@ RULER = define(Ruler)
 
 def main(_) -> None:
     lengths = tuple(map(int, LENGTHS.value))
-    kit = Kit(Material(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
+    kit = RulerInputs(EvalContext(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
     total = 0.0
     with tempfile.TemporaryDirectory() as cache:
         ruler = dataclasses.replace(RULER(), ruler_cache=cache)
@@ -40,7 +40,7 @@ def main(_) -> None:
                     continue
                 seconds = time.process_time() - start
                 total += seconds
-                fills = np.array([question.about["fill"] for question in task.questions])
+                fills = np.array([question.metadata["fill"] for question in task.requests])
                 print(
                     f"{length:7d} {name:16s} {seconds:7.2f} s  {1000 * seconds / len(fills):7.1f} ms a sample  "
                     f"fill {fills.min():.4f} .. {fills.max():.4f}  n {len(fills)}",

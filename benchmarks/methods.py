@@ -32,7 +32,7 @@ from longjax.methods import METHODS
 from longjax.methods.method import Method, with_inserted_token
 from longjax.model.llama import Llama
 from longjax.sharding.cache_parallel import init_sharded_cache
-from longjax.study.presets import Preset
+from longjax.study.presets import StudyConfig
 from longjax.training.memory_estimate import compiled_bytes
 
 TINY = ("mini", "base,pi,self_extend,landmark", "128,256")
@@ -89,9 +89,9 @@ def as_inference(method: Method) -> Method:
     return Method(attention=method.attention, insert_tokens=method.insert_tokens)
 
 
-def subjects(preset: Preset, names: Sequence[str], lengths: Sequence[int]) -> list[Subject]:
+def subjects(preset: StudyConfig, names: Sequence[str], lengths: Sequence[int]) -> list[Subject]:
     """-> every program once, the shortest prompts first."""
-    softmax, models = preset.softmax or default_backend(), {}
+    softmax, models = preset.attention or default_backend(), {}
     for name in names:
         if name not in METHODS:
             raise ValueError(f"--methods={','.join(names)}: {name} is unknown: one of {', '.join(METHODS)}")
@@ -123,8 +123,8 @@ def asked(subject: Subject, more: int) -> Asked:
 def compiled(subject: Subject, params: Any, more: int) -> Ready:
     """`params` may be shapes."""
     start, given = time.perf_counter(), asked(subject, more)
-    memory = jax.eval_shape(lambda: fresh(subject, given))
-    first = prefill.lower(subject.model, given.like, params, given.rope, memory, *given[2:])
+    cache = jax.eval_shape(lambda: fresh(subject, given))
+    first = prefill.lower(subject.model, given.like, params, given.rope, cache, *given[2:])
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first.out_info)
     writer = dataclasses.replace(subject.model, backend=default_decode_backend())
     then = decode.lower(writer, given.like, params, given.rope, rows, given.rules, np.int32(1))
@@ -139,8 +139,8 @@ def measured(subject: Subject, ready: Ready, params: Any, sizes: Sizes) -> Row:
     given, prefill, decode = asked(subject, room(sizes)), [], []
 
     def read() -> DecodeState:
-        memory = jax.block_until_ready(fresh(subject, given))
-        rows, seconds = timed(lambda: ready.begin(params, given.rope, memory, *given[2:]))
+        cache = jax.block_until_ready(fresh(subject, given))
+        rows, seconds = timed(lambda: ready.begin(params, given.rope, cache, *given[2:]))
         prefill.append(seconds)
         return rows
 
@@ -221,8 +221,8 @@ def lines(rows: list[Row]) -> list[list[str]]:
 def line(row: Row, rows: list[Row]) -> list[str]:
     alike = [r["method"] for r in rows if (r["measured_as"], r["length"]) == (row["method"], row["length"])]
     times = [number(row["prefill_ms"]), number(row["prefill_tokens_s"], 0), number(row["decode_ms"], 3)]
-    memory = [number(row["prefill_gib"], 3), number(row["decode_gib"], 3), number(row["compile_s"], 1)]
-    return [" ".join(alike), str(row["length"]), *times, *memory]
+    cache = [number(row["prefill_gib"], 3), number(row["decode_gib"], 3), number(row["compile_s"], 1)]
+    return [" ".join(alike), str(row["length"]), *times, *cache]
 
 
 PAGE = Page("methods", "What each method costs", ABOUT, HEADER, lines, lambda rows: [])

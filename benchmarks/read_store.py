@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from longjax import data
-from longjax.data.store_writer import Item, Layout, Ledger, write
+from longjax.data.store_writer import Item, Layout, Ledger, write_shards
 
 TOKENS = flags.DEFINE_integer("tokens", 100_000_000, "Tokens of the store.")
 LENGTH = flags.DEFINE_integer("length", 32_768, "Tokens of a row.")
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         layout = Layout(("web",), "none", VOCAB, held_out=0.0)
-        store = write(path, Ledger(path, layout), documents(TOKENS.value))
+        store = write_shards(path, Ledger(path, layout), documents(TOKENS.value))
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         chosen = data.select(store, data.Rule())

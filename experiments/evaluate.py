@@ -17,16 +17,15 @@ import jax
 from absl import flags as absl_flags
 
 from longjax.checkpoints.pretrained import Checkpoint
-from longjax.cli import evaluate as exam
-from longjax.cli import flags
+from longjax.cli import evaluate, flags
 from longjax.cli import main as cli
-from longjax.cli.evaluate import Exam
-from longjax.cli.options import Machine
+from longjax.cli.evaluate import EvalOptions
+from longjax.cli.options import MeshOptions
 from longjax.evals import harness
 from longjax.evals.benchmarks import BENCHMARKS
-from longjax.evals.records import RUN, seal
+from longjax.evals.records import RUN, write_or_check
 from longjax.evals.requests import Record, Task
-from longjax.evals.results import of_run
+from longjax.evals.results import run_rows
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
 from longjax.inference.language_model import LanguageModel
 from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
@@ -34,7 +33,7 @@ from longjax.report.tables import terminal
 from longjax.sharding.distributed import barrier
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
-asked, machine = flags.define(Exam, flag_values=VALUES), flags.define(Machine, flag_values=VALUES)
+asked, machine = flags.define(EvalOptions, flag_values=VALUES), flags.define(MeshOptions, flag_values=VALUES)
 settings: dict[str, Any] = {name: flags.define(make, flag_values=VALUES) for name, make in BENCHMARKS.items()}
 
 
@@ -42,43 +41,45 @@ def main() -> None:
     machine().start()
     chosen, first = asked(), jax.process_index() == 0
     given = chosen.open()
-    subject = exam.unread(chosen, given, machine().mesh())
+    subject = evaluate.build_model(chosen, given, machine().mesh())
     if "short" in chosen.benchmarks:
         harness.ready(chosen.material(given), settings["short"]())
     tasks = questions(chosen, given) if first else []
     barrier("what is drawn is on disk")
     tasks = tasks or questions(chosen, given)
     plans = plan_tasks(tasks, subject)
-    lines, programs = exam.told(plans)
+    lines, programs = evaluate.plan_summary(plans)
     if first:
         print("\n".join(lines), flush=True)
     if chosen.max_compilations is not None and programs > chosen.max_compilations:
         raise ValueError(f"the plan needs {programs} programs, over --max_compilations={chosen.max_compilations}")
     if chosen.dry_run:
         return
-    folder = pathlib.Path(chosen.out_dir) / exam.run_name(chosen, given)
-    report = LineProgress(exam.run_name(chosen, given)) if first else no_progress
-    seal(folder / RUN, subject.about, first)  # another run's folder is refused before anything is read
-    subject = exam.read(chosen, given, subject, report)
-    name, tokens = exam.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
+    folder = pathlib.Path(chosen.out_dir) / evaluate.run_name(chosen, given)
+    report = LineProgress(evaluate.run_name(chosen, given)) if first else no_progress
+    write_or_check(folder / RUN, subject.metadata, first)  # another run's folder is refused before anything is read
+    subject = evaluate.load_params(chosen, given, subject, report)
+    name, tokens = evaluate.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
     evaluate_tasks(plans, subject, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
     if "short" in chosen.benchmarks:
         short(chosen, given, subject, folder, report)
     if first:
-        print(table(list(of_run(folder, folder.parent))))
+        print(table(list(run_rows(folder, folder.parent))))
 
 
-def questions(chosen: Exam, given: Checkpoint) -> list[Task]:
+def questions(chosen: EvalOptions, given: Checkpoint) -> list[Task]:
     """-> of all benchmarks but the short tasks, whose package asks its own."""
     material = chosen.material(given)
     made = [settings[name]().tasks(material) for name in chosen.benchmarks if name != "short"]
     return [task for tasks in made for task in tasks]
 
 
-def short(chosen: Exam, given: Checkpoint, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn) -> None:
+def short(
+    chosen: EvalOptions, given: Checkpoint, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn
+) -> None:
     material, writes = chosen.material(given), jax.process_index() == 0
     longest = chosen.max_length or max(material.lengths)
-    harness.run(subject, material, settings["short"](), folder / "short", longest, writes, report)
+    harness.run_short_tasks(subject, material, settings["short"](), folder / "short", longest, writes, report)
 
 
 def table(rows: Sequence[Record]) -> str:

@@ -12,16 +12,15 @@ import dataclasses
 import jax
 
 from longjax import report
-from longjax.cli import flags
+from longjax.cli import flags, options
 from longjax.cli import main as cli
-from longjax.cli import options as job
-from longjax.cli.names import suggestion
+from longjax.cli.names import did_you_mean
 from longjax.methods import METHODS
 from longjax.progress import MultiProgress
-from longjax.report.study import page as controlled
-from longjax.study.arms import main_arm, variants
-from longjax.study.runner import Place
-from longjax.study.workers import Comparison, Crew, Pretraining
+from longjax.report.study.page import PAGE, write_study_page
+from longjax.study.arms import method_arm, variants
+from longjax.study.runner import RunConfig
+from longjax.study.workers import ArmJob, PretrainJob, WorkerPool
 from longjax.study.workspace import Workspace
 
 
@@ -38,11 +37,11 @@ class Choice:
         names = preset_methods if self.methods == "all" else tuple(self.methods.split(","))
         for name in names:
             if name not in METHODS:
-                raise ValueError(f"--methods={self.methods}: {name} is unknown{suggestion(name, METHODS)}")
+                raise ValueError(f"--methods={self.methods}: {name} is unknown{did_you_mean(name, METHODS)}")
         return names
 
 
-asked, choice = job.define(), flags.define(Choice)
+asked, choice = options.define(), flags.define(Choice)
 
 
 def main() -> None:
@@ -54,33 +53,33 @@ def main() -> None:
     comparisons = compared(studies, at)
     print("text to tokens, questions ...", flush=True)
     for study in studies:
-        cli.prepare(study)
+        cli.prepare_workspace(study)
     for one in comparisons:
-        cli.seal_method(one.space, one.arm.name, one.arm.taught or one.arm.method)
+        cli.seal_method(one.space, one.arm.name, one.arm.train_method or one.arm.method)
     print(f"{space.store().manifest['tokens']:,} tokens in {space.folder}", flush=True)
     space.tasks(preset.tests, preset.lengths)  # what is drawn is on disk before workers want it
-    bases = [] if space.base_dir else [Pretraining(study, at) for study in studies]
-    board = MultiProgress({job.name: job.cost for job in (*bases, *comparisons)})
-    crew = Crew(choice().workers or preset.workers, (space.folder / "compiled").absolute(), board)
-    crew.do(bases, alone=True)
-    crew.do(comparisons)
+    bases = [] if space.base_dir else [PretrainJob(study, at) for study in studies]
+    board = MultiProgress({options.name: options.cost for options in (*bases, *comparisons)})
+    crew = WorkerPool(choice().workers or preset.workers, (space.folder / "compiled").absolute(), board)
+    crew.run(bases, alone=True)
+    crew.run(comparisons)
     if len(studies) > 1:
-        print(f"\n{controlled.write(space.folder, page := space.folder / 'report')}\n\n{page / controlled.PAGE}")
+        print(f"\n{write_study_page(space.folder, page := space.folder / 'report')}\n\n{page / PAGE}")
     else:
-        print(f"\n{report.write(space.own)}\n\nreport and plots: {space.own}/report.md")
+        print(f"\n{report.write_report(space.seed_folder)}\n\nreport and plots: {space.seed_folder}/report.md")
 
 
 def of_seeds(space: Workspace) -> list[Workspace]:
     several = space.preset.seeds
-    return [space.of_seed(seed) for seed in range(several)[: choice().seeds]] if several > 1 else [space]
+    return [space.with_seed(seed) for seed in range(several)[: choice().seeds]] if several > 1 else [space]
 
 
-def compared(studies: list[Workspace], at: Place) -> list[Comparison]:
+def compared(studies: list[Workspace], at: RunConfig) -> list[ArmJob]:
     """-> methods before variants, those of the first study first, what trains ahead of what does not."""
     preset, chosen = studies[0].preset, choice()
     names = chosen.names(preset.methods)
-    methods = [Comparison(study, main_arm(study.preset, name), at) for study in studies for name in names]
-    others = [Comparison(study, arm, at) for study in studies for arm in variants(study.preset)]
+    methods = [ArmJob(study, method_arm(study.preset, name), at) for study in studies for name in names]
+    others = [ArmJob(study, arm, at) for study in studies for arm in variants(study.preset)]
     order = sorted(methods, key=lambda one: (one.space.seed, not one.arm.trained))
     return order + sorted(others, key=lambda one: (one.space.seed, not one.arm.trained)) * chosen.variants
 

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from longjax.data import Store
+from longjax.data import TokenStore
 from longjax.data.store import DOC
 
 
@@ -25,7 +25,7 @@ def store_of(sizes, sources=None, splits=None, shards=1, vocab=None):
         "docs": hashlib.sha256(docs.tobytes()).hexdigest(), "shards": [{"sha256": str(len(x))} for x in tokens],
         "vocab": vocab or total, "sources": names, "files": ["made"], "tokenizer": "none",
     }  # fmt: skip
-    return Store(manifest, docs, tuple(tokens))
+    return TokenStore(manifest, docs, tuple(tokens))
 
 
 def sizes_of(count, seed=0, median=60.0, spread=1.2):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from golden_checks.eval_ruler import StandIn, WordEngine
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 
 NOUNS = ["harbor", "lantern", "glacier", "weaver", "orchard", "compass", "beacon", "furnace", "pulley", "meadow"]
 VERBS = ["crosses", "guards", "repairs", "follows", "measures", "opens", "counts", "carries"]
@@ -30,7 +30,7 @@ class PairEngine(WordEngine):
 
 class Made(Tokenizer):
     def __init__(self, engine):
-        self.path, self.engine = Path("made"), engine
+        self.path, self.backend = Path("made"), engine
         self.__dict__["sha256"] = type(engine).__name__.ljust(64, "0")
 
 
@@ -85,4 +85,4 @@ def hotpotqa(rng):
 
 
 def material(folder, tokenizer, *lengths, **more):
-    return Material(folder, tokenizer, lengths, **more)
+    return EvalContext(folder, tokenizer, lengths, **more)

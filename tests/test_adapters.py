@@ -34,7 +34,7 @@ def write(folder, tensors, **config):
     folder.mkdir(exist_ok=True)
     said = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none"} | config
     (folder / "adapter_config.json").write_text(json.dumps(said))
-    safetensors.write(folder / "adapter_model.safetensors", tensors)
+    safetensors.write_safetensors(folder / "adapter_model.safetensors", tensors)
     return folder
 
 

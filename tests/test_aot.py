@@ -11,11 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from longjax.aot import compile, events, hlo, report, roofline, topology
-from longjax.aot import search as advice
-from longjax.aot.search import Choice
+from longjax.aot import compile, events, hlo, report, roofline, search, topology
+from longjax.aot.search import MeshChoice
 from longjax.config import LLAMA2_7B
-from longjax.sharding import tpu_topology as torus
+from longjax.sharding import tpu_topology
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -104,7 +103,7 @@ class Mesh:
 
 
 def clock(name="v5e:16x16", pairs=2.0**30):
-    return roofline.Clock(topology.parse(name), Mesh, hlo.parse(PROGRAM), pairs, 128)
+    return roofline.StepClock(topology.parse(name), Mesh, hlo.parse(PROGRAM), pairs, 128)
 
 
 def test_groups_lie_on_the_torus():
@@ -128,7 +127,7 @@ def test_time_is_that_of_the_schedule():
 
 def test_a_gather_that_is_not_hidden_is_waited_for():
     module = PROGRAM.replace('"estimated_cycles":"1000000"', '"estimated_cycles":"10"')
-    found = roofline.Clock(topology.parse("v5e:16x16"), Mesh, hlo.parse(module), 1.0, 128).estimate()
+    found = roofline.StepClock(topology.parse("v5e:16x16"), Mesh, hlo.parse(module), 1.0, 128).estimate()
     alone = 5e-6 + 256 * 512 * 2 * 3 / 4 / 4.5e10
     assert found.where["waits: all-gather"] == pytest.approx(4 * (alone - 110 / (1.97e14 / 131_072)), rel=1e-3)
 
@@ -142,15 +141,15 @@ def test_products_of_gpus_are_counted():
 """
     module = hlo.parse(text)
     assert (
-        roofline.Clock(topology.parse("h200:4"), Mesh, module, 1.0, 128).products(module["ENTRY"][-1])
+        roofline.StepClock(topology.parse("h200:4"), Mesh, module, 1.0, 128).products(module["ENTRY"][-1])
         == 2 * 64 * 32 * 128
     )
 
 
 def test_topologies():
-    assert torus.ring_axes((4, 4, 8)) == (True, True, True)
-    assert torus.ring_axes((2, 2, 4)) == (False, False, False)
-    assert torus.ring_axes((8, 16)) == (False, True)
+    assert tpu_topology.ring_axes((4, 4, 8)) == (True, True, True)
+    assert tpu_topology.ring_axes((2, 2, 4)) == (False, False, False)
+    assert tpu_topology.ring_axes((8, 16)) == (False, True)
     assert topology.parse("h200:4").chips == 4
     for wrong in ("v5e", "v5e:16", "v7:2x2", "h200:0", "v5p:4x4", "h200:x"):
         with pytest.raises(ValueError, match=f"--topology={wrong}: write v5e, v5p, v6e, h100, h200"):
@@ -160,25 +159,25 @@ def test_topologies():
 
 
 def test_meshes_split_rows_and_heads():
-    assert [*advice.meshes(LLAMA2_7B, 32, 256)] == [(32, 8, 32), (16, 16, 16), (8, 32, 8)]
-    assert [*advice.meshes(LLAMA2_7B, 32, 4)] == [(4, 1, 4), (2, 2, 2), (1, 4, 1)]
-    assert [*advice.meshes(LLAMA2_7B, 3, 4)] == [(1, 4, 1)]
+    assert [*search.meshes(LLAMA2_7B, 32, 256)] == [(32, 8, 32), (16, 16, 16), (8, 32, 8)]
+    assert [*search.meshes(LLAMA2_7B, 32, 4)] == [(4, 1, 4), (2, 2, 2), (1, 4, 1)]
+    assert [*search.meshes(LLAMA2_7B, 3, 4)] == [(1, 4, 1)]
 
 
 def test_advice_is_what_computes_the_least_again():
-    small, kept, split = Choice(32, 8, 32, "full"), Choice(32, 8, 32, "qkv"), Choice(16, 16, 16, "none")
-    sizes = {small: 6, kept: 9, split: 9, Choice(32, 8, 32, "none"): 20}
-    assert advice.best(sizes, 10) == [kept, small, split]
-    assert advice.sentence(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_rows=32 --remat=qkv")
-    assert "no mesh and no remat" in advice.sentence(sizes, 5)
+    small, kept, split = MeshChoice(32, 8, 32, "full"), MeshChoice(32, 8, 32, "qkv"), MeshChoice(16, 16, 16, "none")
+    sizes = {small: 6, kept: 9, split: 9, MeshChoice(32, 8, 32, "none"): 20}
+    assert search.best_choice(sizes, 10) == [kept, small, split]
+    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_rows=32 --remat=qkv")
+    assert "no mesh and no remat" in search.choice_line(sizes, 5)
 
 
 def test_both_wordings_of_too_little_memory():
     one = "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
     other = "Ran out of memory on HBM, the total memory required for HLO temporaries (272.00G) exceeds available HBM"
-    assert compile.asked_for(one) == 20.5 * 2**30
-    assert compile.asked_for(other) == 272 * 2**30
-    assert compile.asked_for("a bug") == 0
+    assert compile.requested_bytes(one) == 20.5 * 2**30
+    assert compile.requested_bytes(other) == 272 * 2**30
+    assert compile.requested_bytes("a bug") == 0
 
 
 def planned(*arguments):
@@ -211,7 +210,7 @@ def test_mistakes_are_one_line():
 def test_parts_of_a_sequence_are_neighbours():
     chips = [Device(x, y, 0) for y in range(16) for x in range(16)]
     for block in (4, 8, 16):
-        order = torus.compact_device_order(chips, block)
+        order = tpu_topology.compact_device_order(chips, block)
         assert {device.coords for device in order} == {device.coords for device in chips}
         for at in range(0, 256, block):
             spans = [
@@ -219,10 +218,10 @@ def test_parts_of_a_sequence_are_neighbours():
                 for column in zip(*(d.coords for d in order[at : at + block]), strict=True)
             ]
             assert spans == [{4: 2, 8: 4, 16: 4}[block], {4: 2, 8: 2, 16: 4}[block], 1]
-    assert torus.best_block((8, 8, 4, 1), 16) == (2, 2, 4, 1)  # the third axis is a ring
-    assert torus.best_block((8, 4, 4, 1), 4) == (1, 1, 4, 1)
-    assert torus.best_block((4, 4), 3) is None
-    assert torus.compact_device_order([1, 2, 3], 2) == [1, 2, 3]  # no TPUs
+    assert tpu_topology.best_block((8, 8, 4, 1), 16) == (2, 2, 4, 1)  # the third axis is a ring
+    assert tpu_topology.best_block((8, 4, 4, 1), 4) == (1, 1, 4, 1)
+    assert tpu_topology.best_block((4, 4), 3) is None
+    assert tpu_topology.compact_device_order([1, 2, 3], 2) == [1, 2, 3]  # no TPUs
 
 
 def test_of_a_sliced_array_only_the_slice_is_read():

@@ -56,11 +56,11 @@ def attention(method, length=T):
 
 
 @partial(jax.jit, static_argnames="method")
-def attend(method, q, k, v, index, start, real, memory=None):
+def attend(method, q, k, v, index, start, real, cache=None):
     """Of `method` in training, where that differs."""
     where = TokenPositions.at(index, start, real)
-    scene = AttentionMetadata(where, where, method.rope(CFG, T, {}, None), jnp.arange(N))
-    return attention(method)(q, k, v, scene, memory)
+    metadata = AttentionMetadata(where, where, method.rope(CFG, T, {}, None), jnp.arange(N))
+    return attention(method)(q, k, v, metadata, cache)
 
 
 def one_pass(method, q=Q, k=KEYS, v=V, start=NONE, real=NONE == 0):
@@ -71,9 +71,9 @@ def at(x, index):
     return np.take_along_axis(x, index[:, :, None, None], axis=1)
 
 
-def step(method, index, real, memory):
-    out, memory = attend(method, *(at(x, index) for x in (Q, KEYS, V)), index, np.zeros_like(index), real, memory)
-    return np.asarray(out), memory
+def step(method, index, real, cache):
+    out, cache = attend(method, *(at(x, index) for x in (Q, KEYS, V)), index, np.zeros_like(index), real, cache)
+    return np.asarray(out), cache
 
 
 # Laws
@@ -83,14 +83,14 @@ def step(method, index, real, memory):
 def test_any_cut_of_any_row_is_one_pass(name):
     """Each call brings each row a random number of new tokens, the rest of the call is padding."""
     method, rng = METHODS[name], np.random.default_rng(1)
-    want, memory = one_pass(method), attention(METHODS[name]).init_cache(CFG, B, T)
+    want, cache = one_pass(method), attention(METHODS[name]).init_cache(CFG, B, T)
     begin = np.zeros(B, np.int32)
     while (begin < T).any():
         size = rng.choice([1, 8])
         new = np.minimum(rng.integers(0, size + 1, B), T - begin)
         index = np.minimum(begin[:, None] + np.arange(size), T - 1).astype(np.int32)
         real = np.arange(size) < new[:, None]
-        out, memory = step(method, index, real, memory)
+        out, cache = step(method, index, real, cache)
         same(out[real], at(want, index)[real])
         begin += new.astype(np.int32)
 
@@ -135,8 +135,8 @@ def test_a_rolled_group_leaks_the_future():
 )
 def test_memory_holds_no_more_than_is_seen(method, slots):
     """Slots of each store, of rows of 512 tokens; what grows with the row is kept once."""
-    memory = jax.eval_shape(lambda: method.attention(CFG, 512).empty(CFG, 1, 512))
-    assert sorted(store.k_BWKH.shape[1] for store in memory.values()) == slots
+    cache = jax.eval_shape(lambda: method.attention(CFG, 512).empty(CFG, 1, 512))
+    assert sorted(store.k_BWKH.shape[1] for store in cache.values()) == slots
 
 
 FULL = base()
@@ -224,8 +224,8 @@ def test_turns_are_dense_in_a_bounded_cache():
         for n in range(coming):
             real = n < turn
             index = (begin + np.minimum(n, turn)).astype(np.int32)[:, None]
-            out, memory = step(method, index, real[:, None], {name: store})
-            store = memory[name]
+            out, cache = step(method, index, real[:, None], {name: store})
+            store = cache[name]
             for b in np.flatnonzero(real):
                 kept[b].append(int(index[b, 0]))
                 slot, t = len(kept[b]) - 1, index[b, 0]

@@ -10,7 +10,7 @@ from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import Dense
 from longjax.attention.fused import Fused
 from longjax.attention.kernels import cudnn
-from longjax.attention.landmark import memory as landmark_memory
+from longjax.attention.landmark import cache
 from longjax.attention.landmark.blocks import GatheredBlocks
 from tools import check_kernels
 from tools.check_kernels import Case, allowed, errors
@@ -72,7 +72,5 @@ class Fewer(GatheredBlocks):
 def test_the_check_of_landmark_sees_an_error(monkeypatch):
     monkeypatch.setattr(check_kernels, "T", 300)
     assert check_kernels.of_landmark() < check_kernels.TWICE
-    monkeypatch.setattr(
-        landmark_memory, "way_of", lambda softmax, *_: GatheredBlocks() if softmax == Dense() else Fewer()
-    )
+    monkeypatch.setattr(cache, "way_of", lambda softmax, *_: GatheredBlocks() if softmax == Dense() else Fewer())
     assert check_kernels.of_landmark() > 0.01

@@ -30,7 +30,7 @@ from benchmarks.page import Bar
 from longjax import methods
 from longjax.attention.core import Dense
 from longjax.config import TINY, ModelConfig
-from longjax.evals.requests import WhatNext
+from longjax.evals.requests import GenerationRequest
 from longjax.inference.generator import Generator
 from longjax.model.llama import Llama
 from longjax.study.presets import PRESETS
@@ -298,7 +298,7 @@ def test_both_count_the_same_work():
 
 COST = costs.Sizes(lengths="48", new=3, runs=2)
 COST_PRESET = dataclasses.replace(
-    PRESETS["mini"], model=TINY, softmax=Dense(), settings={"landmark": {"block": 8, "top_k": 2}}
+    PRESETS["mini"], model=TINY, attention=Dense(), settings={"landmark": {"block": 8, "top_k": 2}}
 )
 
 
@@ -328,7 +328,7 @@ def test_what_is_timed_is_what_the_speaker_says(name):
     prompt_C = given.tokens_BC[0, : given.length_B[0]]
     prompt_T = prompt_C[~insert.is_inserted(np.arange(len(prompt_C)))] if insert else prompt_C
     assert len(prompt_T) == 48
-    asked = [WhatNext(prompt_T, {}, len(ids), least=len(ids))]
+    asked = [GenerationRequest(prompt_T, {}, len(ids), min_new_tokens=len(ids))]
     (answer,) = speaker(asked, given.tokens_BC.shape[1], np.array([given.like]))
     assert list(answer.ids) == ids.tolist()
     row = costs.measured(subject, ready, params, COST)

@@ -226,10 +226,26 @@ def test_kept_never_exceeds_the_row():
 
 
 INTERVALS = (
-    Causal(), SlidingWindow(5), SlidingWindow(100), BeyondWindow(7), BeyondWindow(7, 3), BeyondWindow(7, 30), BeyondWindow(100), Chunk(8), Chunk(8, 4), Chunk(100, 50),
-    DistanceRange(5, 10), DistanceRange(5, 100), DistanceRange(60, 120),
-    PreviousChunk(8), PreviousChunk(100), EarlierChunks(8), EarlierChunks(6), ShiftedChunks(8, 2), ShiftedChunks(6, 1),
-)  # fmt: skip
+    Causal(),
+    SlidingWindow(5),
+    SlidingWindow(100),
+    BeyondWindow(7),
+    BeyondWindow(7, 3),
+    BeyondWindow(7, 30),
+    BeyondWindow(100),
+    Chunk(8),
+    Chunk(8, 4),
+    Chunk(100, 50),
+    DistanceRange(5, 10),
+    DistanceRange(5, 100),
+    DistanceRange(60, 120),
+    PreviousChunk(8),
+    PreviousChunk(100),
+    EarlierChunks(8),
+    EarlierChunks(6),
+    ShiftedChunks(8, 2),
+    ShiftedChunks(6, 1),
+)
 
 
 ROWS = [(sees, length) for sees in INTERVALS for length in (48, 47, 32, 5)]
@@ -245,8 +261,10 @@ def test_bands_are_the_interval(sees, length):
     lo, hi = (np.broadcast_to(x, (length, heads)).T[:, :, None] for x in (lo, hi))
     wanted = (lo <= np.arange(length)) & (np.arange(length) < hi)
     found = np.zeros((heads, length, length), int)
-    for band in sees.bands(length):
-        for n in range(band.count):
-            t, s = band.t + n * band.rows, band.s + n * band.cols
-            found[slice(*band.heads), t : t + band.rows, s : s + band.cols] += np.asarray(band.seen())
+    for rectangle in sees.rectangles(length):
+        for n in range(rectangle.count):
+            t, s = rectangle.t + n * rectangle.rows, rectangle.s + n * rectangle.cols
+            found[slice(*rectangle.heads), t : t + rectangle.rows, s : s + rectangle.cols] += np.asarray(
+                rectangle.seen()
+            )
     np.testing.assert_array_equal(found, wanted)

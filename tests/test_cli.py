@@ -89,5 +89,5 @@ def test_a_method_is_described_alike_in_every_process():
 
 
 def test_suggestions_or_the_whole_list():
-    assert names.suggestion("yran", ["yarn", "pi"]) == ": did you mean yarn?"
-    assert names.suggestion("zzz", ["yarn", "pi"]) == ": there are yarn, pi"
+    assert names.did_you_mean("yran", ["yarn", "pi"]) == ": did you mean yarn?"
+    assert names.did_you_mean("zzz", ["yarn", "pi"]) == ": there are yarn, pi"

@@ -71,8 +71,8 @@ def test_another_configuration_is_noticed(copied, name, change):
 
 def test_swapped_projections_are_noticed(copied):
     path = copied("llama_yarn") / "hf" / "model.safetensors"
-    held, (k, v) = safetensors.read(path), (f"model.layers.1.self_attn.{name}_proj.weight" for name in "kv")
-    safetensors.write(path, held | {k: held[v], v: held[k]})
+    held, (k, v) = safetensors.read_safetensors(path), (f"model.layers.1.self_attn.{name}_proj.weight" for name in "kv")
+    safetensors.write_safetensors(path, held | {k: held[v], v: held[k]})
     assert any(result.note.startswith("logits") for result in faults(path.parents[1]))
 
 

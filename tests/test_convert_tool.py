@@ -9,7 +9,7 @@ import pytest
 from absl.testing import flagsaver
 
 from longjax.checkpoints import pretrained, safetensors
-from longjax.cli import main as cli
+from longjax.cli import main
 from longjax.methods import METHODS
 from tools import convert_checkpoint, stock_logits
 
@@ -22,7 +22,7 @@ VALUES.mark_as_parsed()
 def convert(*arguments):
     saved = flagsaver.save_flag_values(VALUES)
     try:
-        cli.start(convert_checkpoint.main, VALUES, ["convert_checkpoint", *arguments])
+        main.start(convert_checkpoint.main, VALUES, ["convert_checkpoint", *arguments])
     finally:
         flagsaver.restore_flag_values(saved, VALUES)
 
@@ -73,7 +73,9 @@ def test_other_logits_are_noticed(tmp_path, capsys, monkeypatch):
 def test_other_bits_are_noticed(tmp_path, capsys):
     """A bit that turns between writing and reading."""
     source = pretrained.open_checkpoint(LLAMA)
-    pretrained.write(tmp_path, pretrained.Tidy(source.tensors, source.cfg), source.cfg, source.method, source, {})
+    pretrained.write_checkpoint(
+        tmp_path, pretrained.ReservedRowsDropped(source.tensors, source.cfg), source.cfg, source.method, source, {}
+    )
     data = bytearray((tmp_path / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(data)

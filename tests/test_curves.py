@@ -4,13 +4,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from longjax.report.plotting import training_curves as curves
-from longjax.training import metrics_writer as logs
+from longjax.report.plotting import training_curves
+from longjax.training import metrics_writer
 
 
 def test_a_picture_of_two_runs(tmp_path):
     for name in ("pi", "yarn"):
-        with logs.MetricsWriter(tmp_path / "methods" / name) as log:
+        with metrics_writer.MetricsWriter(tmp_path / "methods" / name) as log:
             for step in range(40):
                 odd = name == "pi" and step == 7
                 log(
@@ -22,27 +22,27 @@ def test_a_picture_of_two_runs(tmp_path):
                     },
                 )
     folders = [tmp_path / "methods" / name for name in ("pi", "yarn")]
-    curves.training_curves(folders, tmp_path / "curves.png")
+    training_curves.training_curves(folders, tmp_path / "curves.png")
     image = matplotlib.image.imread(tmp_path / "curves.png")
     assert min(image.shape[:2]) > 500
-    for colour in curves.COLOURS[:2]:  # both runs are to be seen
+    for colour in training_curves.COLOURS[:2]:  # both runs are to be seen
         rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert (np.abs(image[..., :3] - rgb).max(-1) < 0.02).sum() > 300
 
 
 def test_runs_are_named_by_what_differs(tmp_path):
-    assert curves.names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == ["a", "b"]
-    assert curves.names([tmp_path / "methods" / "pi", tmp_path / "methods" / "yarn"]) == ["pi", "yarn"]
-    assert curves.names([tmp_path / "pi"]) == ["pi"]
+    assert training_curves.names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == ["a", "b"]
+    assert training_curves.names([tmp_path / "methods" / "pi", tmp_path / "methods" / "yarn"]) == ["pi", "yarn"]
+    assert training_curves.names([tmp_path / "pi"]) == ["pi"]
 
 
 def test_means_leave_out_what_is_no_number():
-    np.testing.assert_allclose(curves.smooth(np.array([1.0, math.nan, 3.0, 5.0]), 2), [1, 1, 3, 4])
+    np.testing.assert_allclose(training_curves.smooth(np.array([1.0, math.nan, 3.0, 5.0]), 2), [1, 1, 3, 4])
     steps = [{"skipped": 0.0}, {"skipped": 1.0}, {"skipped": 1.0}, {"skipped": 2.0}]
-    assert curves.left_out(steps).tolist() == [False, True, False, True]
+    assert training_curves.left_out(steps).tolist() == [False, True, False, True]
 
 
 def test_a_run_without_steps_is_named(tmp_path):
-    logs.MetricsWriter(tmp_path).__exit__()
+    metrics_writer.MetricsWriter(tmp_path).__exit__()
     with pytest.raises(ValueError, match="no step has been logged yet"):
-        curves.training_curves([tmp_path], tmp_path / "curves.png")
+        training_curves.training_curves([tmp_path], tmp_path / "curves.png")

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from longjax import data
-from longjax.data import corpus as text
-from longjax.data import passkey_text, tokenizer
-from longjax.data import recall_rows as recall
+from longjax.data import corpus, passkey_text, recall_rows, tokenizer
 from longjax.data.corpus import SPLITS, Document
 from shape_names import checked
 
@@ -46,7 +44,7 @@ def store(folder, tokens):
 
 @pytest.fixture(scope="session")
 def phrases(tokens):
-    return passkey_text.Phrases.of(tokens)
+    return passkey_text.PasskeyText.of(tokens)
 
 
 # Text.
@@ -61,8 +59,8 @@ def test_the_split_of_a_document_is_a_hash_of_its_name():
 
 
 def test_every_machine_has_text():
-    documents = text.collect(characters=8_000_000)
-    assert documents == text.collect(characters=8_000_000)
+    documents = corpus.collect(characters=8_000_000)
+    assert documents == corpus.collect(characters=8_000_000)
     assert sum(len(d.text) for d in documents) <= 8_000_000
     assert min(len(d.text) for d in documents) > 2000
     assert {d.split for d in documents} == set(SPLITS)
@@ -81,16 +79,16 @@ def test_packages_are_whole_files_in_path_order(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, "utf-8")
     (tmp_path / "p3/binary.py").write_bytes(b"\xff\xfe" * 9000)
-    found = {d.name.split("/")[1]: d.text for d in text.collect(characters=10_000_000)}
+    found = {d.name.split("/")[1]: d.text for d in corpus.collect(characters=10_000_000)}
     assert found == {f"p{i}": files[f"p{i}/a.md"] + "\n" + files[f"p{i}/b.py"] for i in range(99)}
 
 
 @pytest.mark.parametrize(("files", "most"), [(30, 1_000_000 // 30), (200, 10_000)])
 def test_a_document_ends_with_a_line_and_never_dominates(files, most, tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "FEWEST", (1, 0, 0))
+    monkeypatch.setattr(corpus, "FEWEST", (1, 0, 0))
     for i in range(files):
         (tmp_path / f"{i}.txt").write_text(f"{i} words of a line\n" * 4000)
-    documents = text.collect(str(tmp_path), characters=1_000_000)
+    documents = corpus.collect(str(tmp_path), characters=1_000_000)
     assert max(len(d.text) for d in documents) <= most
     assert 0.98 * 1_000_000 < sum(len(d.text) for d in documents) <= 1_000_000
     assert all(d.text.endswith("line\n") for d in documents)
@@ -98,15 +96,15 @@ def test_a_document_ends_with_a_line_and_never_dominates(files, most, tmp_path, 
 
 def test_user_mistakes_with_text_are_named(tmp_path):
     with pytest.raises(ValueError, match="--text_dir=/nowhere is not a folder"):
-        text.collect("/nowhere")
+        corpus.collect("/nowhere")
     with pytest.raises(ValueError, match="holds no readable text"):
-        text.collect(str(tmp_path))
+        corpus.collect(str(tmp_path))
     (tmp_path / "a.txt").write_text("words\n" * 1000)
-    with pytest.raises(ValueError, match=f"holds 6000 characters of text: at least {sum(text.FEWEST)}"):
-        text.collect(str(tmp_path))
+    with pytest.raises(ValueError, match=f"holds 6000 characters of text: at least {sum(corpus.FEWEST)}"):
+        corpus.collect(str(tmp_path))
     (tmp_path / "a.txt").write_text("words\n" * 1_000_000)
     with pytest.raises(ValueError, match=r"too few documents \(1\)"):
-        text.collect(str(tmp_path), characters=10**8)
+        corpus.collect(str(tmp_path), characters=10**8)
 
 
 # Tokenizer.
@@ -119,15 +117,15 @@ def test_every_text_comes_back(tokens, documents):
 
 def test_line_groups_change_no_id(tokens, documents):
     x = documents[1].text
-    assert tokens.encode(x).tolist() == tokens.engine.encode([x])[0]
-    assert "".join(tokenizer.lines(x, 50)) == x
-    assert len(tokenizer.lines(x, 50)) > 100
+    assert tokens.encode(x).tolist() == tokens.backend.encode([x])[0]
+    assert "".join(tokenizer.split_lines(x, 50)) == x
+    assert len(tokenizer.split_lines(x, 50)) > 100
 
 
 def test_digits_stand_alone(tokens):
     assert len(tokens.encode("0123456789")) == 10
     key = tokens.encode(f"{passkey_text.BEFORE}49283{passkey_text.BETWEEN}49283{passkey_text.AFTER}").tolist()
-    phrases = passkey_text.Phrases.of(tokens)
+    phrases = passkey_text.PasskeyText.of(tokens)
     parts = phrases.needle([phrases.digits[d] for d in (4, 9, 2, 8, 3)])
     assert key == [i for ids, _ in parts for i in ids]  # built from pieces as it is read from text
 
@@ -153,7 +151,7 @@ def test_user_mistakes_with_tokenizers_are_named(documents, tmp_path):
 
 
 def concat(store, length, split="train", seed=0):
-    return data.pack(store, data.whole(store, split), data.Concat(), length, seed=seed)
+    return data.pack(store, data.select_all(store, split), data.Concat(), length, seed=seed)
 
 
 def test_the_store_holds_the_documents_by_split(store, documents, tokens):
@@ -246,7 +244,7 @@ def test_a_plan_needs_a_row(store):
 
 
 def mixture(store, phrases, length=128, **settings):
-    return recall.Mixture(concat(store, length), phrases, **settings)
+    return recall_rows.RecallMixture(concat(store, length), phrases, **settings)
 
 
 def test_rows_of_the_mixture_depend_on_seed_and_number_alone(store, phrases):

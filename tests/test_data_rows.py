@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from longjax import data
-from longjax.data import passkey_text
-from longjax.data import recall_rows as recall
-from longjax.data.packing import cut
-from longjax.data.rows import Shifted
+from longjax.data import passkey_text, recall_rows
+from longjax.data.packing import split_documents
+from longjax.data.rows import OffsetSource
 from longjax.data.store import DOC
 from shape_names import checked
 from small_data import sizes_of, store_of
@@ -27,7 +26,7 @@ T = 64
 
 
 def planned(store, algorithm, length=T, doc_mask=False, seed=0):
-    return data.pack(store, data.whole(store), algorithm, length, doc_mask, seed)
+    return data.pack(store, data.select_all(store), algorithm, length, doc_mask, seed)
 
 
 def every(plan):
@@ -44,12 +43,16 @@ def test_the_rows_of_the_demo_are_frozen():
     docs = np.zeros(3, DOC)
     docs["start"], docs["length"], docs["split"] = (0, 12000, 19011), (12000, 7011, 1000), (0, 0, 2)
     tokens = np.random.default_rng(7).integers(0, 512, 20011).astype("<u2")
-    store = data.Store({"docs": "", "vocab": 512, "shards": [{"sha256": ""}], "sources": ["text"]}, docs, (tokens,))
+    store = data.TokenStore(
+        {"docs": "", "vocab": 512, "shards": [{"sha256": ""}], "sources": ["text"]}, docs, (tokens,)
+    )
     plan = planned(store, data.Concat(), 128, seed=3)
-    phrases = passkey_text.Phrases(*(tuple(range(*x)) for x in ((20, 30), (30, 36), (36, 44), (44, 60), (300, 310))))
+    phrases = passkey_text.PasskeyText(
+        *(tuple(range(*x)) for x in ((20, 30), (30, 36), (36, 44), (44, 60), (300, 310)))
+    )
     assert digest(plan(200, 40).tokens_BS) == "21b64bff45f51627"
-    assert digest(*recall.Mixture(plan, phrases, seed=2)(200, 40)[:2]) == "c0b02d39b624d395"
-    other = recall.Mixture(plan, phrases, passkey=0.5, repeat=0.3, segment=24, long=0.0, seed=2)
+    assert digest(*recall_rows.RecallMixture(plan, phrases, seed=2)(200, 40)[:2]) == "c0b02d39b624d395"
+    other = recall_rows.RecallMixture(plan, phrases, passkey=0.5, repeat=0.3, segment=24, long=0.0, seed=2)
     assert digest(*other(200, 40)[:2]) == "5d3288fc5ded0e31"
 
 
@@ -139,7 +142,7 @@ def test_documents_that_fit_are_not_cut():
 
 
 def test_spans_of_a_document_share_a_token():
-    assert cut(np.array([1, 4, 5, 8, 9, 10]), 4) == [
+    assert split_documents(np.array([1, 4, 5, 8, 9, 10]), 4) == [
         (0, 0, 1), (1, 0, 4), (2, 0, 5), (3, 0, 5), (3, 4, 4), (4, 0, 5), (4, 4, 5), (5, 0, 5), (5, 4, 5), (5, 8, 2)
     ]  # fmt: skip
 
@@ -172,7 +175,7 @@ def test_masks_by_the_token(name):
 def test_tokens_that_are_only_read_have_no_weight():
     plain = store_of(sizes_of(50, 8), shards=2)
     learned = [np.random.default_rng(k).integers(0, 2, len(x)).astype(np.uint8) for k, x in enumerate(plain.shards)]
-    store = data.Store(plain.manifest, plain.docs, plain.shards, tuple(learned))
+    store = data.TokenStore(plain.manifest, plain.docs, plain.shards, tuple(learned))
     rows = every(planned(store, data.Concat()))
     np.testing.assert_array_equal(rows.weights_BT, np.concatenate(learned)[rows.tokens_BS[:, 1:]])
 
@@ -240,8 +243,8 @@ def test_a_curriculum_goes_through_each_plan_from_its_beginning():
     np.testing.assert_array_equal(rows.tokens_BS[7:20], mixed(0, 13).tokens_BS)
     np.testing.assert_array_equal(rows.tokens_BS[20:], b(0, 20).tokens_BS)
     assert (rows.start_BT[:7] == 0).all()  # a knows no documents: its rows are one each
-    assert Shifted(a, 5).sha256 != a.sha256
-    stages = data.Stages(((4, a), (9, a), (12, b)))  # the numbers of the whole training
+    assert OffsetSource(a, 5).sha256 != a.sha256
+    stages = data.StagedSource(((4, a), (9, a), (12, b)))  # the numbers of the whole training
     np.testing.assert_array_equal(stages(2, 9).tokens_BS[:7], a(2, 7).tokens_BS)
     np.testing.assert_array_equal(stages(30, 2).tokens_BS, b(30, 2).tokens_BS)
 
@@ -269,7 +272,9 @@ def test_array_names_tell_the_truth():
 def test_a_curriculum_has_one_kind_of_batch():
     """Else the trainer would compile its step again in the middle, or stop."""
     store = store_of(sizes_of(200))
-    plain, masked = (data.pack(store, data.whole(store), data.Concat(), 64, doc_mask=mask) for mask in (False, True))
+    plain, masked = (
+        data.pack(store, data.select_all(store), data.Concat(), 64, doc_mask=mask) for mask in (False, True)
+    )
     rows = data.Curriculum((plain, masked), (4, 4))
     assert not rows(0, 4).start_BT.any()
     assert rows(4, 4).start_BT.any()

@@ -8,7 +8,7 @@ import pytest
 from longjax import data
 from longjax.data import selection as choosing
 from longjax.data.selection import Rule, boosted, open_selection, save_selection, shares_of
-from longjax.data.statistics import survey
+from longjax.data.statistics import summarize
 from small_data import sizes_of, store_of
 
 RNG = np.random.default_rng(11)
@@ -79,7 +79,7 @@ def test_choices_depend_on_names_alone():
 
 def test_all_documents_and_those_of_some():
     all_ = data.select(STORE, Rule())
-    assert sorted(all_.docs) == data.whole(STORE).docs.tolist() == np.flatnonzero(SPLITS == 0).tolist()
+    assert sorted(all_.docs) == data.select_all(STORE).docs.tolist() == np.flatnonzero(SPLITS == 0).tolist()
     assert (np.diff(all_.docs) < 0).any()
     some = data.select(STORE, Rule(sources=("code",), min_length=100, split="test")).docs
     expected = [i for i in range(3000) if NAMES[i] == "code" and SIZES[i] >= 100 and SPLITS[i] == 2]
@@ -154,7 +154,7 @@ def test_user_mistakes_are_named():
 
 
 def test_the_table_counts():
-    head, *rows = survey(STORE, np.arange(3000))
+    head, *rows = summarize(STORE, np.arange(3000))
     cells = dict(zip(head.replace(">= ", ">=").split(), rows[-1].split(), strict=True))
     assert cells["source"] == "all"
     assert cells["tokens"] == f"{SIZES.sum():,}"

@@ -11,7 +11,7 @@ from longjax import data
 from longjax.data import documents, passkey_text
 from longjax.data.documents import Fields
 from longjax.data.sft import TEMPLATES, Chat, Message, messages_of
-from longjax.data.tokenizer import Tokenizer, lines
+from longjax.data.tokenizer import Tokenizer, split_lines
 
 MODEL = pathlib.Path(__file__).parent.parent / "bases" / "mini" / "tokenizer.model"
 SAID = [
@@ -79,11 +79,11 @@ def test_llama2_by_sentencepiece(name, spaces):
     """One text a turn, as the authors encode it: the answer's first word has its own space, whatever the model adds."""
     tokenizer = Tokenizer(MODEL) if name == "mini" else spaces
     ids, mask = Chat("llama2")(tokenizer, {"prompt": "Who are you?", "completion": "A model."})
-    whole = tokenizer.engine.encode(["[INST] Who are you? [/INST] A model."])[0]
-    assert ids.tolist() == [tokenizer.begin, *whole, tokenizer.end]
+    whole = tokenizer.backend.encode(["[INST] Who are you? [/INST] A model."])[0]
+    assert ids.tolist() == [tokenizer.bos_id, *whole, tokenizer.eos_id]
     assert tokenizer.decode(ids[mask == 1]).strip() == "A model."
     assert tokenizer.decode(ids[mask == 0]) == "[INST] Who are you? [/INST]"
-    assert (ids[-1], mask[-1]) == (tokenizer.end, 1)
+    assert (ids[-1], mask[-1]) == (tokenizer.eos_id, 1)
 
 
 def test_prompt_and_completion_are_messages():
@@ -113,7 +113,7 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
     records = [{"prompt": f"What is {i}?", "completion": "x " * int(rng.integers(1, 30))} for i in range(60)]
     records += [{"prompt": "no answer"}, {"messages": SAID[:2]}, {"prompt": "too long", "completion": "y " * 200}]
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(x) + "\n" for x in records))
-    store = data.tokenise(
+    store = data.tokenize(
         tmp_path / "store", documents.find([f"chat:{tmp_path}/chat.jsonl"]), Fields(chat=True), tokenizer,
         Chat("llama2"), held_out=0.0, shard=500,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
     }  # fmt: skip
     store = data.open_store(tmp_path / "store", tokenizer, verify=True)
     assert len(store.masks) == len(store.shards) > 2
-    plan = data.pack(store, data.whole(store), data.Whole(), 128, doc_mask=True)
+    plan = data.pack(store, data.select_all(store), data.Whole(), 128, doc_mask=True)
     assert plan.about["dropped_documents"] == 1
     rows = plan.rows(np.arange(len(plan)))
     seen = 0
@@ -130,11 +130,11 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
         answers = np.split(row[1:], np.flatnonzero(np.diff(weights)) + 1)[int(weights[0] == 0) :: 2]
         answers = answers if weights[-1] or len(answers) else []
         for ids in answers:
-            if ids[-1] != tokenizer.end:
+            if ids[-1] != tokenizer.eos_id:
                 continue
             assert set(tokenizer.decode(ids[:-1]).split()) == {"x"}
             seen += 1
-        assert (row[start] == tokenizer.begin)[: np.flatnonzero(weights)[-1]].all()  # whole conversations
+        assert (row[start] == tokenizer.bos_id)[: np.flatnonzero(weights)[-1]].all()  # whole conversations
     assert seen == 60
     (tmp_path / "store" / "mask-00001.bin").write_bytes(b"")
     with pytest.raises(ValueError, match=r"mask-00001\.bin does not match its manifest"):
@@ -165,13 +165,15 @@ TEXT = "the model\n  said\n\n\nthat a user \n asked\twho\r\nthey are caf\u00e9 \
 def test_groups_of_lines_are_the_whole_text(spaces, make):
     mini, crossing = Tokenizer(MODEL), Tokenizer(make(["<s>", "</s>"]))
     assert (mini._extra, spaces._extra, crossing._extra) == (0, 1, None)
-    grouped = spaces.engine.encode(lines(TEXT, 100))
+    grouped = spaces.backend.encode(split_lines(TEXT, 100))
     assert len(grouped) > 10
     assert sum(map(len, grouped)) == len(spaces.encode(TEXT)) + len(grouped) - 1  # a space too many in each but one
     for tokenizer in (mini, spaces, crossing):
         for text in (TEXT, TEXT * 4, "\n" + TEXT, "", "\n", "one line"):
-            assert tokenizer.encode(text).tolist() == tokenizer.engine.encode([text])[0]
-    assert sum(map(len, crossing.engine.encode(lines(TEXT, 0)))) != len(crossing.encode(TEXT))  # why it is not grouped
+            assert tokenizer.encode(text).tolist() == tokenizer.backend.encode([text])[0]
+    assert sum(map(len, crossing.backend.encode(split_lines(TEXT, 0)))) != len(
+        crossing.encode(TEXT)
+    )  # why it is not grouped
 
 
 @pytest.mark.parametrize("kind", ["mini", "spaces", "crossing"])
@@ -182,7 +184,7 @@ def test_phrases_are_built_as_they_are_read(kind, spaces, make):
         made[kind](),
         f"{passkey_text.BEFORE}492{passkey_text.BETWEEN}492{passkey_text.AFTER}{passkey_text.QUESTION}492",
     )
-    phrases = passkey_text.Phrases.of(tokenizer)
+    phrases = passkey_text.PasskeyText.of(tokenizer)
     key = [phrases.digits[d] for d in (4, 9, 2)]
     ids = [i for part, _ in [*phrases.needle(key), *phrases.ask(key)] for i in part]
     assert tokenizer.decode(ids) == text
@@ -196,19 +198,19 @@ def test_keys_need_digits(make):
             return np.append(super().encode(text), super().encode(text[-1:] if text[-1:].isdigit() else ""))
 
     with pytest.raises(ValueError, match=r"tokenizer\.model has no tokens for single digits"):
-        passkey_text.Phrases.of(Joined(MODEL))
+        passkey_text.PasskeyText.of(Joined(MODEL))
 
 
 def test_both_kinds_of_tokenizers(make, tmp_path):
     tokenizer = Tokenizer(make(["<s>", "</s>", "<|eot_id|>"]))
-    assert (tokenizer.begin, tokenizer.end) == (0, 1)
-    assert tokenizer.vocab == len(tokenizer.engine.tokenizer.get_vocab()) > 256
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (0, 1)
+    assert tokenizer.vocab == len(tokenizer.backend.tokenizer.get_vocab()) > 256
     assert tokenizer.decode(tokenizer.encode("Who are caf\u00e9 \u4e2d?\n\n")) == "Who are caf\u00e9 \u4e2d?\n\n"
     folder = tokenizer.path.parent
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"eos_token": {"content": "<|eot_id|>"}, "bos_token": None})
     )
-    assert Tokenizer(folder).end == 2
+    assert Tokenizer(folder).eos_id == 2
     (folder / "tokenizer_config.json").write_text("{")
     for path, content in (("tokenizer_config.json", None), ("tokenizer.json", "{"), ("x.model", "words")):
         if content:

@@ -22,9 +22,9 @@ import pytest
 from longjax import data
 from longjax.data import documents, encode, readers
 from longjax.data.documents import Fields
-from longjax.data.encode import Text
+from longjax.data.encode import TextEncoder
 from longjax.data.plan import save_plan
-from longjax.data.store_writer import Item, Layout, Ledger, write
+from longjax.data.store_writer import Item, Layout, Ledger, write_shards
 from longjax.data.tokenizer import Tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -112,16 +112,16 @@ MAKERS = {
 }  # fmt: skip
 
 
-def tokenised(folder, *specs, fields=Fields(), encoder=Text(), tokenizer=TOKENIZER, **settings):
+def tokenised(folder, *specs, fields=Fields(), encoder=TextEncoder(), tokenizer=TOKENIZER, **settings):
     inputs = documents.find([f"label:{x}" if ":" not in str(x) else x for x in specs])
-    return data.tokenise(folder, inputs, fields, tokenizer, encoder, **settings)
+    return data.tokenize(folder, inputs, fields, tokenizer, encoder, **settings)
 
 
 def ids(store):
     return [store.read(int(d["start"]), int(d["length"])).tolist() for d in store.docs]
 
 
-EXPECTED = [[*TOKENIZER.encode(x).tolist(), TOKENIZER.end] for x in TEXTS]
+EXPECTED = [[*TOKENIZER.encode(x).tolist(), TOKENIZER.eos_id] for x in TEXTS]
 
 
 # Readers.
@@ -245,13 +245,13 @@ def test_an_interrupted_store_is_finished_to_the_byte(tmp_path, monkeypatch):
     done = []
     for after in range(3, 40, 6):
 
-        class Interrupted(Text):
+        class Interrupted(TextEncoder):
             left = itertools.count()
 
             def __call__(self, tokenizer, content, after=after, left=left):
                 if next(left) == after:
                     raise KeyboardInterrupt
-                return Text.__call__(self, tokenizer, content)
+                return TextEncoder.__call__(self, tokenizer, content)
 
         Interrupted.__name__ = "Text"
         folder = tmp_path / f"broken{after}"
@@ -268,7 +268,7 @@ def test_an_interrupted_store_is_finished_to_the_byte(tmp_path, monkeypatch):
 def interrupted(folder, source, shards):
     """-> a folder with some finished shards."""
     inputs = documents.find([f"label:{source}"])
-    settings = {"sizes": [x.size for x in inputs], "fields": vars(Fields()), "encoder": ["Text", vars(Text())]}
+    settings = {"sizes": [x.size for x in inputs], "fields": vars(Fields()), "encoder": ["Text", vars(TextEncoder())]}
     layout = Layout(tuple(x.name for x in inputs), TOKENIZER.sha256, 512, False, 300, 0.1, settings)
     items = (
         Item(n, "label", i, 0, np.array(x), len(t))
@@ -283,7 +283,7 @@ def interrupted(folder, source, shards):
             yield item
 
     with pytest.raises(KeyboardInterrupt):
-        write(folder, ledger, some())
+        write_shards(folder, ledger, some())
 
 
 @pytest.mark.parametrize("harm", ["none", "torn shard", "no shard", "torn docs", "new file"])
@@ -301,8 +301,8 @@ def test_a_harmed_shard_is_made_again(harm, tmp_path, monkeypatch):
     elif harm == "new file":
         (folder / "tokens-00003.bin.new").write_bytes(b"half")
     seen = []
-    call = Text.__call__
-    monkeypatch.setattr(Text, "__call__", lambda self, t, x: seen.append(x) or call(self, t, x))
+    call = TextEncoder.__call__
+    monkeypatch.setattr(TextEncoder, "__call__", lambda self, t, x: seen.append(x) or call(self, t, x))
     tokenised(folder, source, shard=300)
     assert tree(folder) == tree(tmp_path / "straight")
     straight = data.open_store(tmp_path / "straight")
@@ -313,7 +313,7 @@ def test_a_harmed_shard_is_made_again(harm, tmp_path, monkeypatch):
 def test_a_finished_store_is_not_made_again(tmp_path, monkeypatch):
     source = make_jsonl(tmp_path)
     first = tokenised(tmp_path / "store", source)
-    monkeypatch.setattr(Text, "__call__", None)
+    monkeypatch.setattr(TextEncoder, "__call__", None)
     assert tokenised(tmp_path / "store", source).sha256 == first.sha256
     with pytest.raises(ValueError, match="holds a finished store: choose another folder, or delete it"):
         tokenised(tmp_path / "store", source, held_out=0.5)
@@ -324,7 +324,7 @@ def test_a_store_is_gone_on_with_only_as_it_was_begun(tmp_path):
     source = make_txt(tmp_path / "in")
     interrupted(tmp_path / "broken", source, 2)
     with pytest.raises(ValueError, match="was begun with other settings: delete it, or run as before"):
-        tokenised(tmp_path / "broken", source, shard=300, encoder=Text(add_bos=True))
+        tokenised(tmp_path / "broken", source, shard=300, encoder=TextEncoder(add_bos=True))
     with pytest.raises(ValueError, match="was begun with other shard:"):
         tokenised(tmp_path / "broken", source, shard=301)
     (tmp_path / "in" / "999.txt").write_text("more")
@@ -385,7 +385,7 @@ def test_ids_have_room(tmp_path):
     for vocab, dtype in ((65_536, "<u2"), (65_537, "<u4")):
         folder = tmp_path / str(vocab)
         layout = Layout(("made",), "none", vocab, held_out=0.0)
-        store = write(folder, Ledger(folder, layout), [Item("x", "made", 0, 0, np.array([0, vocab - 1]))])
+        store = write_shards(folder, Ledger(folder, layout), [Item("x", "made", 0, 0, np.array([0, vocab - 1]))])
         assert store.manifest["dtype"] == dtype
         assert ids(store) == [[0, vocab - 1]]
     data.check_vocab(store, 65_537, "--plan_dir=x")
@@ -397,7 +397,7 @@ def test_ids_have_room(tmp_path):
 
 def made(folder, items, **settings):
     layout = Layout(("made",), "none", 100, held_out=0.0, **settings)
-    return write(folder, Ledger(folder, layout), items)
+    return write_shards(folder, Ledger(folder, layout), items)
 
 
 def test_a_document_longer_than_a_shard_has_its_own(tmp_path):
@@ -419,7 +419,7 @@ def test_a_source_is_not_a_name(tmp_path):
 def planned(tmp_path):
     source = make_jsonl(tmp_path)
     store = tokenised(tmp_path / "store", source, shard=400)
-    plan = data.pack(store, data.whole(store), data.Concat(), 64, doc_mask=True, seed=4)
+    plan = data.pack(store, data.select_all(store), data.Concat(), 64, doc_mask=True, seed=4)
     save_plan(plan, tmp_path / "plan")
     return plan
 
@@ -429,7 +429,7 @@ def test_a_plan_comes_back(planned, tmp_path):
     assert again.sha256 == planned.sha256
     for a, b in zip(again(3, 9), planned(3, 9), strict=True):
         np.testing.assert_array_equal(a, b)
-    data.save_plan(data.pack(planned.store, data.whole(planned.store), data.Single(), 64), tmp_path / "other")
+    data.save_plan(data.pack(planned.store, data.select_all(planned.store), data.Single(), 64), tmp_path / "other")
     data.save_mixed(tmp_path / "mixed", [str(tmp_path / "plan"), str(tmp_path / "other")], [3, 1], 8)
     data.save_curriculum(tmp_path / "both", [str(tmp_path / "mixed"), str(tmp_path / "other")], [10, 5])
     mixed, both = data.open_plan(tmp_path / "mixed", 4), data.open_plan(tmp_path / "both", 4)
@@ -439,7 +439,7 @@ def test_a_plan_comes_back(planned, tmp_path):
         data.save_mixed(tmp_path / "no", [str(tmp_path / "mixed")], [1])
     with pytest.raises(ValueError, match="both is itself a curriculum"):
         data.save_curriculum(tmp_path / "no", [str(tmp_path / "both")], [1])
-    save_plan(data.pack(planned.store, data.whole(planned.store), data.Concat(), 64), tmp_path / "plan")
+    save_plan(data.pack(planned.store, data.select_all(planned.store), data.Concat(), 64), tmp_path / "plan")
     with pytest.raises(ValueError, match="plan was packed anew since"):
         data.open_plan(tmp_path / "mixed")
 
@@ -462,7 +462,7 @@ def test_a_plan_that_does_not_fit_is_named(harm, planned, tmp_path):
     elif harm == "other store":
         for path in (tmp_path / "store").iterdir():
             path.unlink()
-        tokenised(tmp_path / "store", tmp_path / "x.jsonl", shard=400, encoder=Text(True))
+        tokenised(tmp_path / "store", tmp_path / "x.jsonl", shard=400, encoder=TextEncoder(True))
     elif harm == "no shard":
         shard.unlink()
     elif harm == "torn shard":

@@ -46,8 +46,8 @@ def same(got, want):
 
 
 @partial(jax.jit, static_argnums=0)
-def run(model, p, tokens_BT, where, memory):
-    return model.apply({"params": p}, tokens_BT, where, T, memory)
+def run(model, p, tokens_BT, where, cache):
+    return model.apply({"params": p}, tokens_BT, where, T, cache)
 
 
 def steps(model, p, softmaxes, mesh=None):
@@ -56,11 +56,11 @@ def steps(model, p, softmaxes, mesh=None):
     where = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
     _, prompt = run(model, p, TOKENS[:, :40], where, init_sharded_cache(model, B, T, T, mesh))
     for softmax in softmaxes:
-        memory, found = prompt, []
+        cache, found = prompt, []
         for n in range(3):
             where = TokenPositions.at(jnp.asarray(ends_B + n)[:, None])
             token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
-            hidden, memory = run(dataclasses.replace(model, backend=softmax), p, token_B1, where, memory)
+            hidden, cache = run(dataclasses.replace(model, backend=softmax), p, token_B1, where, cache)
             found.append(np.asarray(hidden))
         yield found
 
@@ -81,12 +81,12 @@ def go_on_compiled(method, layers, size):
     model = Llama(dataclasses.replace(CFG, layers=layers), method)
     p = jax.eval_shape(lambda: params(model))
     rope = stack_ropes([jax.tree.map(np.asarray, model.method.rope(model.cfg, size, {}, None))])
-    memory = jax.eval_shape(lambda: model.init_cache(1, size, size))
+    cache = jax.eval_shape(lambda: model.init_cache(1, size, size))
     none, ids = jnp.zeros(1, jnp.int32), jnp.zeros((1, size), jnp.int32)
-    rows = DecodeState(memory, ids, none, none, none, jnp.zeros(1))
+    rows = DecodeState(cache, ids, none, none, none, jnp.zeros(1))
     rules = StopRules(jnp.int32(0), jnp.int32(0), none[None], none, none)
     traced = decode.trace(model, size, p, rope, rows, rules, jnp.int32(size))
-    return traced.lower().compile(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(memory))
+    return traced.lower().compile(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
 
 
 @pytest.mark.parametrize("name", ["base", "self_extend", "dca", "landmark", "lm_infinite_topk"])

@@ -13,17 +13,17 @@ import pytest
 import fake_model
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.benchmarks import score
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.harness import catalog, offline
 from longjax.evals.longbench import LongBench
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.manyshot import NAMES, ManyShot
-from longjax.evals.metrics.chinese import can_cut
+from longjax.evals.metrics.chinese import can_segment
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler.tasks import Ruler
-from longjax.evals.synthetic import writer as make_eval_data
+from longjax.evals.synthetic import writer
 from longjax.evals.synthetic.trec import KINDS
 
 BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
@@ -38,13 +38,13 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("data") / "made"
-    make_eval_data.write(folder, make_eval_data.world("tiny", words=200, examples=3, tokenizer=tokenizer))
+    writer.write_folder(folder, writer.synthetic_config("tiny", words=200, examples=3, tokenizer=tokenizer))
     return folder
 
 
 @pytest.fixture(scope="module")
 def material(data, tokenizer):
-    return Material(data, tokenizer, (512,), trained_len=128)
+    return EvalContext(data, tokenizer, (512,), trained_len=128)
 
 
 def content(folder):
@@ -53,15 +53,15 @@ def content(folder):
 
 def test_the_same_bytes_again(data, tokenizer, tmp_path):
     for seed, same in ((0, True), (1, False)):
-        made = make_eval_data.world("tiny", words=200, examples=3, tokenizer=tokenizer, seed=seed)
-        make_eval_data.write(tmp_path / str(seed), made)
+        made = writer.synthetic_config("tiny", words=200, examples=3, tokenizer=tokenizer, seed=seed)
+        writer.write_folder(tmp_path / str(seed), made)
         assert (content(tmp_path / str(seed)) == content(data)) == same
         assert content(tmp_path / str(seed)).keys() == content(data).keys()
 
 
 def test_the_manifest_names_all_files(data):
     said = json.loads((data / "manifest.json").read_text())
-    assert said["made_by"] == make_eval_data.MADE_BY
+    assert said["made_by"] == writer.MADE_BY
     assert "these are not the benchmarks" in said["note"]
     found = {name: hashlib.sha256(x).hexdigest() for name, x in content(data).items() if name != "manifest.json"}
     assert said["files"] == found
@@ -74,18 +74,18 @@ def test_nobody_elses_files_are_touched(tmp_path):
             (tmp_path / "manifest.json").write_text(torn)
         before = content(tmp_path)
         with pytest.raises(ValueError, match=r"--out=.* holds files of something else: name a new folder"):
-            make_eval_data.write(tmp_path, make_eval_data.world("tiny"))
+            writer.write_folder(tmp_path, writer.synthetic_config("tiny"))
         assert content(tmp_path) == before
 
 
 def test_made_again_otherwise(tokenizer, tmp_path):
     """What is no longer made goes, what others put there stays."""
     out = tmp_path / "data"
-    make_eval_data.write(out, make_eval_data.world("tiny", tokenizer=tokenizer))
+    writer.write_folder(out, writer.synthetic_config("tiny", tokenizer=tokenizer))
     assert (out / "perplexity" / "prose_tokens.bin").exists()
     (out / "ruler_cache").mkdir()
     (out / "ruler_cache" / "x").write_text("kept")
-    make_eval_data.write(out, make_eval_data.world("tiny", seed=3))
+    writer.write_folder(out, writer.synthetic_config("tiny", seed=3))
     assert not (out / "perplexity" / "prose_tokens.bin").exists()
     assert (out / "ruler_cache" / "x").read_text() == "kept"
     assert not list(out.rglob("*.new"))
@@ -110,7 +110,7 @@ def test_a_kill_just_before_the_end(data, tmp_path):
     """The old manifest is gone, the new one has not its name yet."""
     shutil.copytree(data, tmp_path / "made")
     (tmp_path / "made" / "manifest.json").rename(tmp_path / "made" / "manifest.json.new")
-    make_eval_data.write(tmp_path / "made", make_eval_data.world("tiny"))
+    writer.write_folder(tmp_path / "made", writer.synthetic_config("tiny"))
     assert not list((tmp_path / "made").rglob("*.new"))
 
 
@@ -162,9 +162,9 @@ ORACLE = fake_model.says(told)
 def test_longbench(material, names):
     tasks = LongBench(names).tasks(material)
     assert len(tasks) == {"all": 21, "e": 13}[names]
-    assert all(len(task.questions) == 3 for task in tasks)
+    assert all(len(task.requests) == 3 for task in tasks)
     for task in tasks:
-        if task.name.rpartition("/")[2] not in CHINESE or can_cut():
+        if task.name.rpartition("/")[2] not in CHINESE or can_segment():
             assert row(task, ORACLE)["value"] == pytest.approx(1, abs=1e-7), task.name  # ROUGE adds 1e-8
             assert row(task, fake_model.uniform)["value"] == 0, task.name
 
@@ -196,7 +196,7 @@ def test_manyshot(material):
 
 def test_ruler(data, tokenizer, tmp_path):
     wanted = Ruler(ruler_samples=2, ruler_cache=str(tmp_path))
-    tasks = wanted.tasks(Material(data, tokenizer, (2048,)))
+    tasks = wanted.tasks(EvalContext(data, tokenizer, (2048,)))
     assert len(tasks) == 13
     for task in tasks:
         assert row(task, ORACLE)["value"] == 1, task.name
@@ -206,16 +206,16 @@ def test_ruler(data, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sentence", "number"])
 def test_needles(data, tokenizer, kind):
-    (task,) = NeedleTest(kind).tasks(Material(data, tokenizer, (1024,)))
+    (task,) = NeedleTest(kind).tasks(EvalContext(data, tokenizer, (1024,)))
     assert {x["value"] for x in score(fake_model.records(task, ORACLE))} == {1}
     assert {x["value"] for x in score(fake_model.records(task, fake_model.uniform))} == {0}
-    assert {q.about["haystack"] for q in task.questions} == {"essay_0+7"}
+    assert {q.metadata["haystack"] for q in task.requests} == {"essay_0+7"}
 
 
 @pytest.mark.parametrize("variant", ["self_extend", "yarn_hard", "study"])
 def test_pass_keys(data, tokenizer, variant):
     """Those that read files."""
-    (task,) = PasskeyTest(variant, passkey_samples=2).tasks(Material(data, tokenizer, (1024,)))
+    (task,) = PasskeyTest(variant, passkey_samples=2).tasks(EvalContext(data, tokenizer, (1024,)))
     assert {x["value"] for x in score(fake_model.records(task, ORACLE))} == {1}
     assert {x["value"] for x in score(fake_model.records(task, fake_model.uniform))} == {0}
 
@@ -232,10 +232,10 @@ def test_perplexity(material, protocol):
 def test_both_texts_are_the_same_tokens(material):
     """What is stored as tokens is what the text is made into, of which the study reads ten documents."""
     lines, tokens = PerplexityTest("lceg").tasks(material)
-    assert [q.tokens_T.tolist() for q in lines.questions] == [q.tokens_T.tolist() for q in tokens.questions]
+    assert [q.tokens_T.tolist() for q in lines.requests] == [q.tokens_T.tolist() for q in tokens.requests]
 
 
 def test_short_tasks(material):
-    found = offline.prepare(material, catalog.chosen("openllm,truthfulqa_mc1"), None)
+    found = offline.prepare_tasks(material, catalog.tasks_by_name("openllm,truthfulqa_mc1"), None)
     assert {one.task.name for one in found} == set(catalog.BY_NAME)
     assert all(len(one.rows) == 3 for one in found)

@@ -16,14 +16,13 @@ from absl.testing import flagsaver
 
 from experiments import evaluate
 from longjax import report
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import orbax_params, pretrained
-from longjax.cli import main as cli
+from longjax.checkpoints import hf_writer, orbax_params, pretrained
+from longjax.cli import main
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.records import RECORDS, SCORE, read
-from longjax.evals.requests import HowLikely
+from longjax.evals.records import RECORDS, SCORE, read_records
+from longjax.evals.requests import LoglikelihoodRequest
 from longjax.evals.results import read_rows
-from longjax.evals.synthetic import writer as make_eval_data
+from longjax.evals.synthetic import writer
 from longjax.methods import METHODS
 from longjax.progress import no_progress
 from tools import export_answers
@@ -47,7 +46,7 @@ def ask(*arguments):
     """-> the exit code of the command in this process."""
     saved = flagsaver.save_flag_values(VALUES)
     try:
-        cli.start(evaluate.main, VALUES, ["evaluate", *arguments])
+        main.start(evaluate.main, VALUES, ["evaluate", *arguments])
     except SystemExit as stop:
         return stop.code
     finally:
@@ -58,7 +57,7 @@ def ask(*arguments):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval") / "data"
-    make_eval_data.write(folder, make_eval_data.world("tiny", words=120, tokenizer=Tokenizer(MINI)))
+    writer.write_folder(folder, writer.synthetic_config("tiny", words=120, tokenizer=Tokenizer(MINI)))
     return folder
 
 
@@ -66,8 +65,8 @@ def data(tmp_path_factory):
 def base(tmp_path_factory):
     """-> the small base in our own layout."""
     folder, source = tmp_path_factory.mktemp("base") / "converted", pretrained.open_checkpoint(MINI)
-    tensors = pretrained.Tidy(source.tensors, source.cfg)
-    orbax_params.write(folder, tensors, source.cfg, source.config, hf_folder.copied(MINI), no_progress)
+    tensors = pretrained.ReservedRowsDropped(source.tensors, source.cfg)
+    orbax_params.write_orbax(folder, tensors, source.cfg, source.config, hf_writer.copied(MINI), no_progress)
     return folder
 
 
@@ -106,18 +105,18 @@ def test_every_benchmark_runs_offline_to_its_report(name, base, data, tmp_path, 
     assert all(
         r["prediction"] or r["finish_reason"] == "eos"
         for f in folders
-        for r in read(f / RECORDS)[0]
+        for r in read_records(f / RECORDS)[0]
         if "prediction" in r
     )
     assert ask(*flags, f"--tasks={TASKS}") == 0  # nothing is left to be done
     assert " of 2" not in capsys.readouterr().out
-    assert name in report.write(str(out))
+    assert name in report.write_report(str(out))
     page = (out / "report.md").read_text()
     pictures = {path.name for path in (out / "figures").glob("*.png")}
     assert len(pictures) >= 3
     assert all(picture in page for picture in pictures)
     assert len(list((out / "tables").glob("*.csv"))) >= 6
-    cli.start(export_answers.main, EXPORT, ["export_answers", f"--run={out / name}", f"--out={tmp_path / 'exported'}"])
+    main.start(export_answers.main, EXPORT, ["export_answers", f"--run={out / name}", f"--out={tmp_path / 'exported'}"])
     exported = {path.relative_to(tmp_path / "exported").parts[0] for path in (tmp_path / "exported").rglob("*.json*")}
     assert exported == {"ruler", "longbench", "longbench_e", "needle"}
     assert '"pred"' in (tmp_path / "exported" / "longbench" / "trec.jsonl").read_text().splitlines()[1]
@@ -162,7 +161,7 @@ def test_a_killed_evaluation_goes_on(base, data, tmp_path):
     assert len(files) >= 9
     for path in files:
         if path.name == RECORDS:
-            one, two = (without_clock(read(tmp_path / folder / path)[0]) for folder in ("killed", "straight"))
+            one, two = (without_clock(read_records(tmp_path / folder / path)[0]) for folder in ("killed", "straight"))
             assert one == two
         elif path.name != "cost.jsonl":
             assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "straight" / path).read_bytes()
@@ -181,20 +180,22 @@ def test_what_was_exported_is_examined_as_it_was_trained(tmp_path, capsys):
     method = METHODS["clex"](max_factor=4, ode_steps=16)
     params = dict(pretrained.load(source.tensors, source.cfg))
     own = {name: x + 0.01 for name, x in method.init_params(__import__("jax").random.key(3), source.cfg).items()}
-    pretrained.export(tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.How("float32"))
-    chosen = evaluate.exam.Exam(
+    pretrained.export(
+        tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.ExportOptions("float32")
+    )
+    chosen = evaluate.exam.EvalOptions(
         str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", dtype="float32"
     )
     given = chosen.open()
-    subject = evaluate.exam.read(chosen, given, evaluate.exam.unread(chosen, given, None), no_progress)
+    subject = evaluate.exam.load_params(chosen, given, evaluate.exam.build_model(chosen, given, None), no_progress)
     tokens_T = np.random.default_rng(0).integers(3, 500, 300).astype(np.int32)
-    want = dataclasses.replace(subject, params=params | {"method": own})([HowLikely(tokens_T, {})])[0]
-    got = subject([HowLikely(tokens_T, {})])[0]
+    want = dataclasses.replace(subject, params=params | {"method": own})([LoglikelihoodRequest(tokens_T, {})])[0]
+    got = subject([LoglikelihoodRequest(tokens_T, {})])[0]
     np.testing.assert_array_equal(got.nll_U, want.nll_U)
     other = dataclasses.replace(
         subject, params=params | {"method": method.init_params(__import__("jax").random.key(3), source.cfg)}
     )
-    assert np.abs(other([HowLikely(tokens_T, {})])[0].nll_U - want.nll_U).max() > 1e-3
+    assert np.abs(other([LoglikelihoodRequest(tokens_T, {})])[0].nll_U - want.nll_U).max() > 1e-3
     assert ask(f"--checkpoint={tmp_path / 'hf'}", "--dry_run", "--tasks=passkey") == 2
     assert "is for another method: name it with --method" in capsys.readouterr().err
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from fake_model import uniform
-from longjax.data.passkey_text import DIGITS, Phrases
-from longjax.evals.batching import Batch, Planner, Shape, bucket
-from longjax.evals.evaluator import answered, examine
-from longjax.evals.passkey import Study
-from longjax.evals.records import CLOCK, COST, MANIFEST, RECORDS, RUN, read, seal
-from longjax.evals.requests import HowLikely, Task, WhatNext
+from longjax.data.passkey_text import DIGITS, PasskeyText
+from longjax.evals.batching import Batch, Batcher, ProgramShape, bucket
+from longjax.evals.evaluator import evaluate_in_memory, evaluate_task
+from longjax.evals.passkey import PasskeyGrid
+from longjax.evals.records import CLOCK, COST, MANIFEST, RECORDS, RUN, read_records, write_or_check
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
 from longjax.evals.results import example_values, read_rows
 
-PHRASES = Phrases((3, 4), (5,), (6, 7), (8, 9), tuple(range(10, 20)))
+PHRASES = PasskeyText((3, 4), (5,), (6, 7), (8, 9), tuple(range(10, 20)))
 SOURCE = np.random.default_rng(0).integers(20, 90, 4000).astype(np.int32)
 
 
@@ -27,7 +27,7 @@ class Subject:
         self.about, self.calls, self.dies_at, self.budget = {"method": "pi"} | about, 0, dies_at, budget
 
     def plan(self, questions):
-        return Planner(self.budget)(questions)
+        return Batcher(self.budget)(questions)
 
     def answer(self, batch, questions):
         if self.calls == self.dies_at:
@@ -49,15 +49,15 @@ def quiet(fraction, doing):
 
 @pytest.fixture
 def task():
-    return Study(SOURCE, PHRASES, samples=3).task(64)
+    return PasskeyGrid(SOURCE, PHRASES, samples=3).task(64)
 
 
 def run_bare(task, subject, folder):
-    return examine(task, subject.plan(task.questions), subject, folder, quiet)
+    return evaluate_task(task, subject.plan(task.questions), subject, folder, quiet)
 
 
 def run(task, subject, folder):
-    seal(folder / RUN, subject.about | {"weights": "raw", "kind": "exact trained"})
+    write_or_check(folder / RUN, subject.about | {"weights": "raw", "kind": "exact trained"})
     return run_bare(task, subject, folder)
 
 
@@ -71,14 +71,14 @@ def torn(path, lost):
 
 def test_all_is_kept(task, tmp_path):
     records = run(task, Subject(), tmp_path)
-    again, _ = read(tmp_path / task.name / RECORDS)
+    again, _ = read_records(tmp_path / task.name / RECORDS)
     assert again == records
     assert sorted(r["index"] for r in records) == list(range(15))
     by_index = {r["index"]: r for r in records}
     for index, question in enumerate(task.questions):
         assert by_index[index].items() >= question.about.items()
         assert by_index[index]["n_prompt_tokens"] == 64
-    answers = [{k: v for k, v in r.items() if k in by_index[0]} for r in answered(task, uniform)]
+    answers = [{k: v for k, v in r.items() if k in by_index[0]} for r in evaluate_in_memory(task, uniform)]
     assert answers[0].keys() <= by_index[0].keys()
     assert json.loads((tmp_path / task.name / MANIFEST).read_text())["n"] == 15
 
@@ -150,7 +150,7 @@ def test_a_full_disk_is_told(task, tmp_path, monkeypatch):
 
 def test_rows_say_whose_they_are(task, tmp_path):
     run(task, Subject(), tmp_path / "a")
-    unfinished = Study(SOURCE, PHRASES, samples=3).task(80)
+    unfinished = PasskeyGrid(SOURCE, PHRASES, samples=3).task(80)
     with pytest.raises(KeyboardInterrupt):
         run(unfinished, Subject(dies_at=2), tmp_path / "a")
     rows = read_rows(tmp_path)
@@ -158,7 +158,7 @@ def test_rows_say_whose_they_are(task, tmp_path):
     assert {(row["method"], row["weights"], row["run"], row["peak_bytes"]) for row in rows} == {("pi", "raw", "a", 28)}
     assert rows[0]["settings"] == task.settings
     assert sum(row["seconds"] > 0 for row in rows) == 1
-    records, _ = read(tmp_path / "a" / task.name / RECORDS)
+    records, _ = read_records(tmp_path / "a" / task.name / RECORDS)
     values = example_values(records)
     for row in rows:
         mine = [v for v, r in zip(values, records, strict=True) if r["depth"] == row["depth"]]
@@ -169,7 +169,7 @@ def test_rows_say_whose_they_are(task, tmp_path):
 
 
 def likely(length):
-    return HowLikely(np.zeros(length, np.int32), {})
+    return LoglikelihoodRequest(np.zeros(length, np.int32), {})
 
 
 def test_sizes_of_rows():
@@ -183,8 +183,8 @@ def test_sizes_of_rows():
 def test_a_plan_has_each_question_once_and_few_shapes():
     rng = np.random.default_rng(1)
     questions = [likely(int(n)) for n in rng.integers(2, 500, 60)]
-    questions += [WhatNext(np.zeros(int(n), np.int32), {}, 16) for n in rng.integers(2, 500, 20)]
-    plan = Planner(1024, parts=2)(questions)
+    questions += [GenerationRequest(np.zeros(int(n), np.int32), {}, 16) for n in rng.integers(2, 500, 20)]
+    plan = Batcher(1024, parts=2)(questions)
     assert sorted(i for batch in plan.batches for i in batch.numbers) == list(range(80))
     for batch in plan.batches:
         kind, rows, size, _ = batch.shape
@@ -193,18 +193,18 @@ def test_a_plan_has_each_question_once_and_few_shapes():
         assert rows * size <= max(1024, 2 * size)
         for i in batch.numbers:
             assert (
-                len(questions[i].tokens_T) + questions[i].new
+                len(questions[i].tokens_T) + questions[i].max_new_tokens
                 <= size
-                < 2 * max(64, len(questions[i].tokens_T) + questions[i].new)
+                < 2 * max(64, len(questions[i].tokens_T) + questions[i].max_new_tokens)
             )
-            assert (kind == "generation") == isinstance(questions[i], WhatNext)
+            assert (kind == "generation") == isinstance(questions[i], GenerationRequest)
     assert len(plan.shapes) <= 8
     assert 0 < plan.padding < 0.6
-    assert Planner(1024, parts=2)(questions).sha256 == plan.sha256 != Planner(512)(questions).sha256
+    assert Batcher(1024, parts=2)(questions).sha256 == plan.sha256 != Batcher(512)(questions).sha256
 
 
 def test_questions_that_no_program_can_share_are_kept_apart():
     questions = [likely(n) for n in (10, 20, 30, 40)]
-    plan = Planner(1024, alike=lambda q: len(q.tokens_T) > 20)(questions)
+    plan = Batcher(1024, group_key=lambda q: len(q.tokens_T) > 20)(questions)
     assert {batch.numbers for batch in plan.batches} == {(0, 1), (2, 3)}
-    assert plan.batches[0] == Batch(Shape("likelihood", 2, 64, alike=False), (0, 1), (10, 20))
+    assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20))

@@ -143,10 +143,10 @@ def test_float32_angles_are_as_good_as_float32_allows():
 
 
 def test_deepspeed_tables_lose_positions():
-    place_BT = jnp.arange(32_768, dtype=jnp.float32)[None]
+    position_BT = jnp.arange(32_768, dtype=jnp.float32)[None]
     for method, distinct_rows in ((pi(8.0), 1153), (yarn(8.0), 1153), (ntk_frozen(4.0), 32_768)):
         rope = rope_of(ds_bf16(method), 32_768)
-        rows = np.concatenate([x[0] for x in cos_sin(place_BT, rope)], axis=-1)
+        rows = np.concatenate([x[0] for x in cos_sin(position_BT, rope)], axis=-1)
         assert len({row.tobytes() for row in rows}) == distinct_rows
     with pytest.raises(ValueError, match="ds_bf16"):
         ds_bf16(clex())

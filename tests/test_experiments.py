@@ -9,9 +9,8 @@ import pytest
 from absl import flags as absl_flags
 
 import tiny_preset
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import orbax_params, pretrained
-from longjax.cli import main as cli
+from longjax.checkpoints import hf_writer, orbax_params, pretrained
+from longjax.cli import main
 from longjax.evals.results import read_rows
 from longjax.methods import METHODS
 from longjax.progress import no_progress
@@ -25,7 +24,7 @@ MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]
 def experiment(name, *arguments):
     """-> the exit code of python -m experiments.<name> in this process."""
     try:
-        cli.experiment(METHODS[name], absl_flags.FlagValues(), ["program", "--preset=tiny", *arguments])
+        main.experiment(METHODS[name], absl_flags.FlagValues(), ["program", "--preset=tiny", *arguments])
     except SystemExit as stop:
         return stop.code
     return 0
@@ -36,8 +35,8 @@ def given(tmp_path_factory):
     """-> a checkpoint in our own layout, converted from Hugging Face's, and a workspace with tokens."""
     folder = tmp_path_factory.mktemp("given")
     source = pretrained.open_checkpoint(MINI)
-    tensors = pretrained.Tidy(source.tensors, source.cfg)
-    orbax_params.write(folder / "base", tensors, source.cfg, source.config, hf_folder.copied(MINI), no_progress)
+    tensors = pretrained.ReservedRowsDropped(source.tensors, source.cfg)
+    orbax_params.write_orbax(folder / "base", tensors, source.cfg, source.config, hf_writer.copied(MINI), no_progress)
     space = open_workspace(str(folder / "run"), tiny_preset.PRESETS["tiny"], base_dir=str(folder / "base"))
     space.prepare()
     space.tasks([], (256,))  # writes what evaluators ask of, once for all experiments
@@ -58,7 +57,7 @@ def test_an_experiment_trains_and_goes_on(given, tmp_path, monkeypatch, name):
     if method.trained:
         with monkeypatch.context() as patch:
             patch.setattr(TrainCheckpointer, "preempted", lambda self, step: step == 1)
-            assert experiment(name, *flags) == cli.REQUEUE
+            assert experiment(name, *flags) == main.REQUEUE
         assert [m["step"] for m in lines(folder, "metrics.jsonl")] == [0, 1]
     assert experiment(name, *flags) == 0
     if method.trained:

@@ -39,9 +39,9 @@ def by_mask(attention):
 
     where = TokenPositions.whole(1, T)
     rope = Rope(jnp.ones(CFG.rotary_dim // 2))
-    scene = AttentionMetadata(where, where, rope, jnp.arange(CFG.heads), backend=look)
+    metadata = AttentionMetadata(where, where, rope, jnp.arange(CFG.heads), backend=look)
     k_BSKH = jnp.zeros((1, T, CFG.kv_heads, CFG.head_dim))
-    attention(jnp.zeros((1, T, CFG.heads, CFG.head_dim)), k_BSKH, k_BSKH, scene)
+    attention(jnp.zeros((1, T, CFG.heads, CFG.head_dim)), k_BSKH, k_BSKH, metadata)
     whole = [np.broadcast_to(x, (1, CFG.kv_heads, CFG.heads // CFG.kv_heads, T, T)) for x in seen]
     assert np.sum(whole, axis=0).max() == 1  # branches do not overlap
     return np.any(whole, axis=0).sum(-1).mean()

@@ -61,8 +61,8 @@ def out_and_gradients(attend, softmax, qkv, d_out, head_N=None, where=None):
     where = where or TokenPositions.whole(B, qkv[0].shape[1])
     rope = plain_rope(CFG, where.index_BT.shape[1], {}, None)
     head_N = np.arange(CFG.heads, dtype=np.int32) if head_N is None else head_N
-    scene = AttentionMetadata(where, where, rope, head_N, backend=softmax)
-    out, back = jax.vjp(lambda *qkv: attend(*qkv, scene)[0], *qkv)
+    metadata = AttentionMetadata(where, where, rope, head_N, backend=softmax)
+    out, back = jax.vjp(lambda *qkv: attend(*qkv, metadata)[0], *qkv)
     return out, *back(d_out)
 
 
@@ -127,10 +127,10 @@ def test_it_says_why_it_refuses(monkeypatch):
     said = []
     monkeypatch.setattr(fused, "say_once", lambda why, otherwise: said.append(why))
     where = TokenPositions.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
-    scene = AttentionMetadata(
+    metadata = AttentionMetadata(
         where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), backend=Fused(Reference(), Dense())
     )
-    jax.jit(lambda *qkv: BranchedAttention()(*qkv, scene))(*qkv)
+    jax.jit(lambda *qkv: BranchedAttention()(*qkv, metadata))(*qkv)
     assert "known in the run only" in said[0]
 
 

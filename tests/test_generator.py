@@ -12,9 +12,8 @@ from longjax import sharding
 from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import TokenPositions
 from longjax.config import TINY
-from longjax.evals.requests import HowLikely, WhatNext
-from longjax.inference import rope_length as growth
-from longjax.inference import score as scoring
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest
+from longjax.inference import rope_length, score
 from longjax.inference.decode import decode, prefill
 from longjax.inference.language_model import LanguageModel
 from longjax.model.llama import Llama, logits
@@ -91,21 +90,23 @@ def greedy(method, tokens, new, size=128):
 def test_an_answer_is_the_likeliest_token_again_and_again(name):
     """Rows of several lengths in one call, one of them alone in another."""
     subject = examinee(SMALL[name], end=-1)
-    asked = [WhatNext(prompt(i, length), {}, new) for i, (length, new) in enumerate(((50, 6), (37, 9), (41, 3)))]
+    asked = [
+        GenerationRequest(prompt(i, length), {}, new) for i, (length, new) in enumerate(((50, 6), (37, 9), (41, 3)))
+    ]
     answers = subject(asked)
     for question, answer in zip(asked[:2], answers, strict=False):
-        ids, logprob = greedy(SMALL[name], question.tokens_T, question.new)
+        ids, logprob = greedy(SMALL[name], question.tokens_T, question.max_new_tokens)
         assert answer.ids == ids
         assert answer.text == Letters().decode(ids)
-        assert answer.reason == "length"
+        assert answer.finish_reason == "length"
         np.testing.assert_allclose(answer.logprob, logprob, atol=1e-4)  # sums of a few float32 logits of about 5
     assert len(answers[2].ids) == 3
 
 
 def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
     method = SMALL["ntk_frozen"]  # frequencies by each row's own length
-    asked = [WhatNext(prompt(i, 70 + 9 * i), {}, 5) for i in range(4)]
-    likely = [HowLikely(prompt(i, 70 + 9 * i), {}, 20) for i in range(4)]
+    asked = [GenerationRequest(prompt(i, 70 + 9 * i), {}, 5) for i in range(4)]
+    likely = [LoglikelihoodRequest(prompt(i, 70 + 9 * i), {}, 20) for i in range(4)]
     many, one = examinee(method, budget=1024, end=-1), examinee(method, budget=1, end=-1)
     assert [b.shape.rows for b in many.plan(asked).batches] == [4]
     assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
@@ -119,32 +120,38 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
             np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
         for want, got in zip(many(likely), subject(likely), strict=True):
             np.testing.assert_allclose(got.nll_U, want.nll_U, atol=1e-5)
-            assert len(got.hit_U) == len(want.hit_U)
+            assert len(got.is_greedy_U) == len(want.is_greedy_U)
 
 
 def test_answers_end_where_they_should():
     subject = examinee(SMALL["base"], end=-1)
-    free = subject([WhatNext(prompt(0, 40), {}, 40)])[0]
+    free = subject([GenerationRequest(prompt(0, 40), {}, 40)])[0]
     third = free.ids[2]
     where = free.ids.index(third)
-    ended = subject([WhatNext(prompt(0, 40), {}, 40, stop_ids=(third,)), WhatNext(prompt(1, 33), {}, 40)])[0]
-    assert (ended.ids, ended.reason) == (free.ids[:where], "stop")
-    eos = examinee(SMALL["base"], end=third)([WhatNext(prompt(0, 40), {}, 40)])[0]
-    assert (eos.ids, eos.reason) == (free.ids[:where], "eos")
-    later = subject([WhatNext(prompt(0, 40), {}, 40, stop_ids=(third,), least=where + 1)])[0]
+    ended = subject(
+        [GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,)), GenerationRequest(prompt(1, 33), {}, 40)]
+    )[0]
+    assert (ended.ids, ended.finish_reason) == (free.ids[:where], "stop")
+    eos = examinee(SMALL["base"], end=third)([GenerationRequest(prompt(0, 40), {}, 40)])[0]
+    assert (eos.ids, eos.finish_reason) == (free.ids[:where], "eos")
+    later = subject([GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,), min_new_tokens=where + 1)])[0]
     assert len(later.ids) > where
     assert later.ids[:where] == free.ids[:where]
     assert third not in later.ids[: where + 1]
     text = free.text[34:36]
-    cut = subject([WhatNext(prompt(0, 40), {}, 40, stop_texts=(text, "no such text"))])[0]
-    assert (cut.text, cut.reason) == (free.text[: free.text.find(text)], "stop")
+    cut = subject([GenerationRequest(prompt(0, 40), {}, 40, stop_texts=(text, "no such text"))])[0]
+    assert (cut.text, cut.finish_reason) == (free.text[: free.text.find(text)], "stop")
 
 
 def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
     """As in the study's code: what a model sees first changes what it says later."""
     method, tokens_T = SMALL["ntk_frozen"], prompt(1, 60)
-    own, sticky = examinee(method), dataclasses.replace(examinee(method), rope_length=growth.sticky)
-    questions = [HowLikely(prompt(0, 150), {}), HowLikely(tokens_T, {}), HowLikely(prompt(2, 170), {})]
+    own, sticky = examinee(method), dataclasses.replace(examinee(method), rope_length=rope_length.sticky)
+    questions = [
+        LoglikelihoodRequest(prompt(0, 150), {}),
+        LoglikelihoodRequest(tokens_T, {}),
+        LoglikelihoodRequest(prompt(2, 170), {}),
+    ]
     rope = method.rope(CFG, 150, {}, None)
     model = Llama(CFG, method)
     hidden, _ = model.apply({"params": params_of(method)}, tokens_T[None], TokenPositions.whole(1, 60), 60, rope=rope)
@@ -156,21 +163,23 @@ def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
 
 
 def test_words_that_the_tokenizer_lacks_are_never_said():
-    narrow = examinee(SMALL["base"], end=-1, vocab=12)([WhatNext(prompt(0, 40), {}, 30)])[0]
+    narrow = examinee(SMALL["base"], end=-1, vocab=12)([GenerationRequest(prompt(0, 40), {}, 30)])[0]
     assert max(narrow.ids) < 12
 
 
 def test_a_plan_tells_how_many_programs_are_compiled():
     """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
     subject = examinee(SMALL["ntk_frozen"], budget=256, end=-1)
-    asked = [HowLikely(prompt(i % 8, 65 + i), {}) for i in range(12)] + [HowLikely(prompt(0, 150), {})]
-    asked += [WhatNext(prompt(i, 70 + i), {}, 4 + i) for i in range(5)]
+    asked = [LoglikelihoodRequest(prompt(i % 8, 65 + i), {}) for i in range(12)] + [
+        LoglikelihoodRequest(prompt(0, 150), {})
+    ]
+    asked += [GenerationRequest(prompt(i, 70 + i), {}, 4 + i) for i in range(5)]
     plan = subject.plan(asked)
-    for program in (scoring.score_batch, prefill, decode):
+    for program in (score.score_batch, prefill, decode):
         program.clear_cache()
     subject(asked)
     likelihoods = {s for s in plan.shapes if s.kind == "likelihood"}
-    assert scoring.score_batch._cache_size() == len(likelihoods) == 2
+    assert score.score_batch._cache_size() == len(likelihoods) == 2
     assert prefill._cache_size() == decode._cache_size() == len(plan.shapes) - len(likelihoods) == 1
 
 
@@ -178,8 +187,8 @@ def test_a_plan_tells_how_many_programs_are_compiled():
 def test_on_a_mesh(name, seq):
     """Rows, heads and, with seq, the slots of the cache are split."""
     method, sizes = SMALL[name], {"data": 2, "seq": seq, "model": 2, "fsdp": 2 // seq}
-    asked = [WhatNext(prompt(i, 50 + 7 * i), {}, 5) for i in range(3)]
-    likely = [HowLikely(prompt(i, 50 + 7 * i), {}, 20) for i in range(3)]
+    asked = [GenerationRequest(prompt(i, 50 + 7 * i), {}, 5) for i in range(3)]
+    likely = [LoglikelihoodRequest(prompt(i, 50 + 7 * i), {}, 20) for i in range(3)]
     alone, spread = examinee(method, end=-1), examinee(method, sharding.make_mesh(**sizes), end=-1)
     for want, got in zip(alone(asked), spread(asked), strict=True):
         assert got.ids == want.ids
@@ -190,13 +199,15 @@ def test_on_a_mesh(name, seq):
 
 def test_array_names_tell_the_truth():
     with checked("/longjax/") as seen:
-        examinee(SMALL["landmark"], end=-1)([WhatNext(prompt(0, 40), {}, 3), HowLikely(prompt(1, 20), {})])
+        examinee(SMALL["landmark"], end=-1)(
+            [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(prompt(1, 20), {})]
+        )
     assert len(seen) > 100
 
 
 def test_mistakes_are_told():
     subject = dataclasses.replace(examinee(SMALL["base"]), max_programs=60)
     with pytest.raises(ValueError, match="question 1 has 61 tokens with its answer, over --max_length=60"):
-        subject.plan([HowLikely(prompt(0, 60), {}), WhatNext(prompt(0, 50), {}, 11)])
+        subject.plan([LoglikelihoodRequest(prompt(0, 60), {}), GenerationRequest(prompt(0, 50), {}, 11)])
     with pytest.raises(ValueError, match="question 0 has token 96, but the model knows 96"):
-        subject.plan([HowLikely(np.array([3, 96], np.int32), {})])
+        subject.plan([LoglikelihoodRequest(np.array([3, 96], np.int32), {})])

@@ -11,29 +11,28 @@ import pytest
 import fake_model
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals import harness
-from longjax.evals.context import Material
-from longjax.evals.harness import catalog, offline
-from longjax.evals.harness import runner as evaluate
-from longjax.evals.requests import Continuation, HowLikely, Likelihood
+from longjax.evals.context import EvalContext
+from longjax.evals.harness import catalog, offline, runner
+from longjax.evals.requests import GenerationResult, LoglikelihoodRequest, LoglikelihoodResult
 from longjax.evals.results import read_rows
-from longjax.evals.synthetic import writer as make_eval_data
+from longjax.evals.synthetic import writer
 from longjax.evals.synthetic.short import SUBJECTS
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = [HERE / "golden" / "eval" / "windows", HERE.parents[1] / "shared" / "golden" / "eval" / "ppl"]
 TOKENIZER = Tokenizer(HERE.parent / "bases" / "mini")
-needs_lm_eval = pytest.mark.skipif(not evaluate.installed(), reason="lm_eval is the extra `harness`")
+needs_lm_eval = pytest.mark.skipif(not runner.installed(), reason="lm_eval is the extra `harness`")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "made"
-    make_eval_data.write(folder, make_eval_data.world("tiny", examples=3))
+    writer.write_folder(folder, writer.synthetic_config("tiny", examples=3))
     return folder
 
 
 def material(folder, **more):
-    return Material(folder, TOKENIZER, (1024,), **more)
+    return EvalContext(folder, TOKENIZER, (1024,), **more)
 
 
 def read(folder):
@@ -41,7 +40,7 @@ def read(folder):
 
 
 def tasks(names="openllm"):
-    return catalog.chosen(names)
+    return catalog.tasks_by_name(names)
 
 
 def test_the_group_has_the_published_numbers_of_examples():
@@ -66,12 +65,12 @@ def test_wrong_flags(change, said):
 
 def test_a_missing_file_names_its_schema_and_source(data, tmp_path):
     with pytest.raises(ValueError, match=r"no short/gsm8k.jsonl: questions of gsm8k, an object a line with question, "):
-        offline.prepare(material(tmp_path), tasks("gsm8k"), None)
+        offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), None)
     (tmp_path / "short").mkdir()
     shutil.copy(data / "short" / "gsm8k.jsonl", tmp_path / "short")
     with pytest.raises(ValueError, match=r"short/gsm8k_fewshot.jsonl: examples for gsm8k.*openai/gsm8k"):
-        offline.prepare(material(tmp_path), tasks("gsm8k"), None)
-    (alone,) = offline.prepare(material(tmp_path), tasks("gsm8k"), 0)
+        offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), None)
+    (alone,) = offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), 0)
     assert (len(alone.rows), len(alone.pool)) == (3, 0)
 
 
@@ -80,8 +79,8 @@ def test_a_broken_line_is_named_or_counted(data, tmp_path):
     path = tmp_path / "short" / "winogrande.jsonl"
     path.write_text(path.read_text() + '{"sentence": "_"}\n')
     with pytest.raises(ValueError, match=r"winogrande.jsonl, line 4: no option1, option2, answer"):
-        offline.prepare(material(tmp_path), tasks("winogrande"), None)
-    (one,) = offline.prepare(material(tmp_path, skip_bad=True), tasks("winogrande"), None)
+        offline.prepare_tasks(material(tmp_path), tasks("winogrande"), None)
+    (one,) = offline.prepare_tasks(material(tmp_path, skip_bad=True), tasks("winogrande"), None)
     assert len(one.rows) == 3
 
 
@@ -111,14 +110,14 @@ def test_rows_that_cannot_be_asked(data, tmp_path, name, change, said):
     first, second, *rest = path.read_text().splitlines()
     path.write_text("\n".join([first, json.dumps(json.loads(second) | change), *rest]))
     with pytest.raises(ValueError, match=f"{path.name}, line 2: {said}"):
-        offline.prepare(material(tmp_path), tasks(name), None)
-    left = offline.prepare(material(tmp_path, skip_bad=True), tasks(name), None)
+        offline.prepare_tasks(material(tmp_path), tasks(name), None)
+    left = offline.prepare_tasks(material(tmp_path, skip_bad=True), tasks(name), None)
     assert sum(len(one.rows) for one in left) == len(rest) + 1
 
 
 def test_too_few_examples(data):
     with pytest.raises(ValueError, match=r"hellaswag_fewshot.jsonl has 11 examples for hellaswag and 12 are drawn"):
-        offline.prepare(material(data), tasks("hellaswag"), 11)
+        offline.prepare_tasks(material(data), tasks("hellaswag"), 11)
 
 
 def test_without_the_package(monkeypatch, data):
@@ -129,9 +128,9 @@ def test_without_the_package(monkeypatch, data):
 
 @needs_lm_eval
 def test_an_old_package(monkeypatch):
-    monkeypatch.setattr(evaluate.importlib.metadata, "version", lambda _: "0.4.9.2")
+    monkeypatch.setattr(runner.importlib.metadata, "version", lambda _: "0.4.9.2")
     with pytest.raises(ValueError, match=r"needs a newer lm_eval than 0.4.9.2: pip install -U longjax\[harness\]"):
-        evaluate.harness()
+        runner.harness()
 
 
 def test_rows_are_means_over_examples_and_subjects():
@@ -149,14 +148,17 @@ def test_rows_are_means_over_examples_and_subjects():
 
 def reader(questions):
     """A model that can read: it knows every word that stands in the last sentences, and adds."""
-    return [known(q) if isinstance(q, HowLikely) else Continuation(added(q), (5,), "stop", 0.0) for q in questions]
+    return [
+        known(q) if isinstance(q, LoglikelihoodRequest) else GenerationResult(added(q), (5,), "stop", 0.0)
+        for q in questions
+    ]
 
 
 def known(q):
     before, said = TOKENIZER.decode(q.tokens_T[: q.first]), TOKENIZER.decode(q.tokens_T[q.first :])
     word = said.split()[2] if "puts the" in said else said.strip().rstrip(".").removesuffix(" does")
     good = word in before[-250:]
-    return Likelihood(np.full(len(q.tokens_T) - q.first, 0.1 if good else 3.0, np.float32), np.full(1, good))
+    return LoglikelihoodResult(np.full(len(q.tokens_T) - q.first, 0.1 if good else 3.0, np.float32), np.full(1, good))
 
 
 def added(q):
@@ -180,7 +182,7 @@ def test_all_tasks_from_files_to_scores(data, tmp_path, offline_only):
     """A model that reads gets what can be got by reading, one that knows nothing does not."""
     few = "arc_challenge,gsm8k,truthfulqa_mc2"
     for name, ask, names in (("reads", reader, "openllm"), ("guesses", fake_model.uniform, few)):
-        harness.run(ask, material(data), harness.ShortTasks(names), tmp_path / name, 1024)
+        harness.run_short_tasks(ask, material(data), harness.ShortTasks(names), tmp_path / name, 1024)
     main = {
         name: {row["task"]: row["value"] for row in harness.score(read(tmp_path / name)) if row["main"]}
         for name in ("reads", "guesses")
@@ -209,7 +211,7 @@ def test_rows_say_what_lm_eval_says(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(lm_eval, "simple_evaluate", watched)
     wanted = harness.ShortTasks("arc_challenge,winogrande,gsm8k,truthfulqa_mc1", 2)
-    harness.run(fake_model.uniform, material(data), wanted, tmp_path / "run", 512)
+    harness.run_short_tasks(fake_model.uniform, material(data), wanted, tmp_path / "run", 512)
     rows = harness.score(read(tmp_path / "run"))
     assert len(rows) == 6
     for row in rows:
@@ -238,28 +240,28 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
         return counts(questions)
 
     about, wanted, told = harness.ShortTasks("winogrande,gsm8k,truthfulqa_mc2", 1), material(data), []
-    harness.run(counts, wanted, about, tmp_path / "whole", 512, tell=lambda *said: told.append(said))
+    harness.run_short_tasks(counts, wanted, about, tmp_path / "whole", 512, tell=lambda *said: told.append(said))
     total = sum(asked)
     assert {(1.0, "21 of 21 choices"), (1.0, "3 of 3 answers")} < {*told}
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        harness.run(dies, wanted, about, tmp_path / "torn", 512)
+        harness.run_short_tasks(dies, wanted, about, tmp_path / "torn", 512)
     assert not (tmp_path / "torn" / "records.jsonl").exists()
-    harness.run(counts, wanted, about, tmp_path / "torn", 512)
+    harness.run_short_tasks(counts, wanted, about, tmp_path / "torn", 512)
     assert sum(asked) == total
     assert (tmp_path / "torn" / "records.jsonl").read_bytes() == (tmp_path / "whole" / "records.jsonl").read_bytes()
     asked.clear()
-    harness.run(counts, wanted, about, tmp_path / "torn", 512)
+    harness.run_short_tasks(counts, wanted, about, tmp_path / "torn", 512)
     assert asked == []
     with pytest.raises(ValueError, match=r"torn holds another run: manifest.json differs in settings"):
-        harness.run(counts, wanted, about, tmp_path / "torn", 256)
+        harness.run_short_tasks(counts, wanted, about, tmp_path / "torn", 256)
 
 
 @needs_lm_eval
 def test_torn_answers_are_named(data, tmp_path):
     (tmp_path / "answers_rank0.db").write_bytes(bytes(range(256)) * 16)
     with pytest.raises(ValueError, match=r"answers_rank0.db: file is not a database; make room, or delete it"):
-        harness.run(reader, material(data), harness.ShortTasks("gsm8k", 0), tmp_path, 512)
+        harness.run_short_tasks(reader, material(data), harness.ShortTasks("gsm8k", 0), tmp_path, 512)
 
 
 @needs_lm_eval
@@ -276,9 +278,9 @@ def test_a_second_host_asks_for_the_same_rest_and_writes_nothing(data, tmp_path,
         return reader(questions)
 
     with pytest.raises(KeyboardInterrupt):
-        harness.run(dies, wanted, about, tmp_path, 512)
+        harness.run_short_tasks(dies, wanted, about, tmp_path, 512)
     before, asked = {path: path.read_bytes() for path in tmp_path.iterdir()}, []
-    harness.run(lambda q: asked.append(len(q)) or reader(q), wanted, about, tmp_path, 512, writes=False)
+    harness.run_short_tasks(lambda q: asked.append(len(q)) or reader(q), wanted, about, tmp_path, 512, writes=False)
     assert asked == [2]  # of 6, of which 4 were answered
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -288,7 +290,7 @@ def test_rows_are_read_like_those_of_other_benchmarks(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"method": "yarn"}')
     wanted = harness.ShortTasks("truthfulqa_mc2,arc_challenge", 0)
-    harness.run(reader, material(data, most=2), wanted, tmp_path / "run" / "short", 512)
+    harness.run_short_tasks(reader, material(data, most=2), wanted, tmp_path / "run" / "short", 512)
     rows = read_rows(tmp_path)
     assert [(row["task"], row["metric"], row["n"]) for row in rows] == [
         ("truthfulqa_mc2", "acc", 2), ("arc_challenge", "acc_norm", 2), ("arc_challenge", "acc", 2),
@@ -298,7 +300,7 @@ def test_rows_are_read_like_those_of_other_benchmarks(data, tmp_path):
 
 @needs_lm_eval
 def test_questions_open_with_bos_once_and_are_cut_from_the_left():
-    from longjax.evals.harness.adapter import Adapter
+    from longjax.evals.harness.adapter import HarnessModel
 
     asked = []
 
@@ -310,21 +312,21 @@ def test_questions_open_with_bos_once_and_are_cut_from_the_left():
         def __init__(self, *args):
             self.args = args
 
-    model = Adapter(remembers, TOKENIZER, 24)
+    model = HarnessModel(remembers, TOKENIZER, 24)
     long = "one two three four five six seven eight nine ten eleven twelve thirteen"
     found = model.loglikelihood([Request("", " yes"), Request("A b. ", "c"), Request(long, " no")])
     assert found == [(0.0, True)] * 3
     by_size = {len(q.tokens_T): q for q in asked}
     cut = by_size[25]  # 24 are read, the last is only scored
     assert TOKENIZER.decode(cut.tokens_T).endswith("thirteen no")
-    assert TOKENIZER.begin not in cut.tokens_T
+    assert TOKENIZER.bos_id not in cut.tokens_T
     whole = [q for q in asked if len(q.tokens_T) < 25]
-    assert all(q.tokens_T[0] == TOKENIZER.begin and TOKENIZER.begin not in q.tokens_T[1:] for q in whole)
+    assert all(q.tokens_T[0] == TOKENIZER.bos_id and TOKENIZER.bos_id not in q.tokens_T[1:] for q in whole)
     assert {TOKENIZER.decode(q.tokens_T[q.first :]) for q in whole} == {" yes", " c"}
     rules = {"until": ["\n\n", ""], "max_gen_toks": 4}
     question = model.continued(long, rules)
-    assert (len(question.tokens_T), question.new, question.stop_texts) == (20, 4, ("\n\n",))
-    assert model.continued(long, {"until": ["."]}).new == 12  # half of the context: 256 do not fit
+    assert (len(question.tokens_T), question.max_new_tokens, question.stop_texts) == (20, 4, ("\n\n",))
+    assert model.continued(long, {"until": ["."]}).max_new_tokens == 12  # half of the context: 256 do not fit
     with pytest.raises(ValueError, match="only greedy decoding"):
         model.continued(long, {"do_sample": True, "temperature": 0.7})
 
@@ -333,28 +335,30 @@ def test_questions_open_with_bos_once_and_are_cut_from_the_left():
 @pytest.mark.parametrize(("follows", "said"), [([], "'b' has no token of its own"), ([5] * 9, "9 tokens does not fit")])
 def test_choices_that_cannot_be_scored(follows, said):
     """Known before anything is asked."""
-    from longjax.evals.harness.adapter import Adapter
+    from longjax.evals.harness.adapter import HarnessModel
 
     asked = []
     with pytest.raises(ValueError, match=said):
-        Adapter(asked.append, TOKENIZER, 8)._loglikelihood_tokens([(("a", "b"), [1], [4]), (("a", "b"), [1], follows)])
+        HarnessModel(asked.append, TOKENIZER, 8)._loglikelihood_tokens(
+            [(("a", "b"), [1], [4]), (("a", "b"), [1], follows)]
+        )
     assert asked == []
 
 
 @needs_lm_eval
 def test_rolling_scores_every_token_once():
-    from longjax.evals.harness.adapter import Adapter
+    from longjax.evals.harness.adapter import HarnessModel
 
     class Request:
         def __init__(self, *args):
             self.args = args
 
     def by_id(questions):
-        return [Likelihood(q.tokens_T[q.first :].astype(np.float32), np.ones(1, bool)) for q in questions]
+        return [LoglikelihoodResult(q.tokens_T[q.first :].astype(np.float32), np.ones(1, bool)) for q in questions]
 
     texts = ["one two three four five six seven eight", "nine", "ten eleven twelve"]
     sums = [-float(TOKENIZER.encode(text).sum()) for text in texts]
-    assert Adapter(by_id, TOKENIZER, 5).loglikelihood_rolling([Request(text) for text in texts]) == sums
+    assert HarnessModel(by_id, TOKENIZER, 5).loglikelihood_rolling([Request(text) for text in texts]) == sums
 
 
 @needs_lm_eval

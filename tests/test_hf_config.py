@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from longjax import methods as M
+from longjax import methods
 from longjax.checkpoints.config_from_hf import method_of, model_of, on_base
 from longjax.methods.alibi import AlibiRope
 from longjax.methods.method import full_attention, plain_rope
@@ -67,13 +67,13 @@ def test_windows():
 
 def test_rope_and_window_are_both_heard():
     rope = {"rope_scaling": {"type": "linear", "factor": 4.0}}
-    assert method_of(MISTRAL | rope) == dataclasses.replace(M.pi(4.0), attention=SlidingWindow(4096))
+    assert method_of(MISTRAL | rope) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindow(4096))
 
 
 def test_alibi():
-    assert method_of(MPT) == M.alibi()
+    assert method_of(MPT) == methods.alibi()
     asked = {"attn_config": {"alibi_bias_max": 16, "softmax_scale": 0.5}}
-    assert method_of(MPT | asked) == M.Method(rope=AlibiRope(16.0, 0.5))
+    assert method_of(MPT | asked) == methods.Method(rope=AlibiRope(16.0, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -106,31 +106,31 @@ ALIBI = method_of(MPT)
 
 
 def test_a_position_method_keeps_the_base_s_window():
-    assert on_base(M.pi(4.0), WINDOWED) == dataclasses.replace(M.pi(4.0), attention=SlidingWindow(16))
+    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindow(16))
 
 
 def test_an_attention_method_keeps_the_base_s_positions():
-    method = on_base(M.lm_infinite(window=16, first=4), ALIBI)
+    method = on_base(methods.lm_infinite(window=16, first=4), ALIBI)
     assert method.rope == AlibiRope()
-    assert method.attention == M.lm_infinite(window=16, first=4).attention
-    llama31 = M.llama3(8.0)
-    assert on_base(M.self_extend(16, 4), llama31).rope == llama31.rope
+    assert method.attention == methods.lm_infinite(window=16, first=4).attention
+    llama31 = methods.llama3(8.0)
+    assert on_base(methods.self_extend(16, 4), llama31).rope == llama31.rope
 
 
 def test_what_a_method_changes_is_its_own():
-    assert on_base(M.streaming_llm(sinks=4, recent=12), WINDOWED) == M.streaming_llm(sinks=4, recent=12)
-    assert on_base(M.pi(4.0), M.llama3(8.0)) == M.pi(4.0)
+    assert on_base(methods.streaming_llm(sinks=4, recent=12), WINDOWED) == methods.streaming_llm(sinks=4, recent=12)
+    assert on_base(methods.pi(4.0), methods.llama3(8.0)) == methods.pi(4.0)
 
 
 def test_the_base_method_is_the_checkpoint_as_it_is():
-    for base in (WINDOWED, ALIBI, M.llama3(8.0)):
-        method = on_base(M.base(), base)
+    for base in (WINDOWED, ALIBI, methods.llama3(8.0)):
+        method = on_base(methods.base(), base)
         assert (method.rope, method.attention) == (base.rope, base.attention)
 
 
-@pytest.mark.parametrize("name", [name for name in M.METHODS if name not in ("longrope",)])
+@pytest.mark.parametrize("name", [name for name in methods.METHODS if name not in ("longrope",)])
 def test_only_methods_without_rotation_go_with_alibi(name):
-    method = M.METHODS[name]()
+    method = methods.METHODS[name]()
     if method.rope is plain_rope or name in ("alibi", "nope"):
         assert on_base(method, ALIBI).attention == method.attention
     else:

@@ -14,7 +14,7 @@ from longjax.attention.core import MASK_VALUE, AttentionMetadata, TokenPositions
 from longjax.attention.landmark.dense import LandmarkAttention, grouped_softmax
 from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, top_blocks
 from longjax.attention.rope import inv_freq, rotate
-from longjax.checkpoints.resize_vocab import grow_vocab
+from longjax.checkpoints.resize_vocab import resize_vocab
 from longjax.config import TINY
 from longjax.methods.landmark import InsertLandmarks, landmark
 from longjax.methods.lm_infinite import lm_infinite
@@ -41,8 +41,8 @@ def tokens(a: int = 0, b: int = T) -> TokenPositions:
 
 
 @functools.partial(jax.jit, static_argnames="attention")
-def run(attention, x, queries, keys, memory=None, layer=0):
-    return attention(*map(jnp.asarray, x), AttentionMetadata(queries, keys, ROPE, jnp.arange(N), layer), memory)
+def run(attention, x, queries, keys, cache=None, layer=0):
+    return attention(*map(jnp.asarray, x), AttentionMetadata(queries, keys, ROPE, jnp.arange(N), layer), cache)
 
 
 def whole(attention, x, where=None, layer=0):
@@ -52,10 +52,10 @@ def whole(attention, x, where=None, layer=0):
 
 def in_calls(attention, x, cuts, layer=0):
     """One call after the other, through the cache."""
-    memory, outs = attention.empty(CFG, B, T), []
+    cache, outs = attention.empty(CFG, B, T), []
     for a, b in itertools.pairwise(cuts):
         where = tokens(a, b)
-        out, memory = run(attention, tuple(y[:, a:b] for y in x), where, where, memory, layer)
+        out, cache = run(attention, tuple(y[:, a:b] for y in x), where, where, cache, layer)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
 
@@ -186,37 +186,37 @@ def test_memory_is_the_authors_rule(top_k, chunk):
 def test_all_blocks_opened_is_the_attention_of_training():
     x = qkv()
     training = whole(LandmarkAttention(BLOCK), x)
-    for memory in (
+    for cache in (
         LandmarkMemory(BLOCK, T // BLOCK),
         LandmarkMemory(BLOCK, 1, chunk=9),
         LandmarkMemory(BLOCK, 1, chunk=None),
     ):
-        np.testing.assert_allclose(whole(memory, x), training, atol=ROUNDING)
+        np.testing.assert_allclose(whole(cache, x), training, atol=ROUNDING)
     assert jnp.abs(whole(LandmarkMemory(BLOCK, 2), x) - training).max() > 0.1  # and with fewer it is not
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_the_split_into_calls_does_not_matter(chunk):
-    x, memory = qkv(), LandmarkMemory(BLOCK, 2, chunk=chunk)
-    once = whole(memory, x)
-    np.testing.assert_allclose(in_calls(memory, x, [0, 22, 44, T]), once, atol=ROUNDING)  # from inside a block
-    np.testing.assert_allclose(in_calls(memory, x, [*range(23), 44, T]), once, atol=ROUNDING)
+    x, cache = qkv(), LandmarkMemory(BLOCK, 2, chunk=chunk)
+    once = whole(cache, x)
+    np.testing.assert_allclose(in_calls(cache, x, [0, 22, 44, T]), once, atol=ROUNDING)  # from inside a block
+    np.testing.assert_allclose(in_calls(cache, x, [*range(23), 44, T]), once, atol=ROUNDING)
 
 
 def test_padded_rows_are_as_if_alone():
     """Two rows of different lengths: a prompt with padding on the right, then one token each at its own place."""
-    x, memory, lengths = qkv(), LandmarkMemory(BLOCK, 2), np.array([31, 18])
-    alone = whole(memory, x)
-    store = memory.init_cache(CFG, B, T)
+    x, cache, lengths = qkv(), LandmarkMemory(BLOCK, 2), np.array([31, 18])
+    alone = whole(cache, x)
+    store = cache.init_cache(CFG, B, T)
     index_BT = jnp.broadcast_to(jnp.arange(33), (B, 33))
     where = TokenPositions.at(index_BT, real_BT=index_BT < lengths[:, None])
-    out, store = run(memory, tuple(y[:, :33] for y in x), where, where, store)
+    out, store = run(cache, tuple(y[:, :33] for y in x), where, where, store)
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(out[row, :length], alone[row, :length], atol=ROUNDING)
     for step in range(14):
         at = lengths + step
         token, where = tuple(y[np.arange(B), at][:, None] for y in x), TokenPositions.at(jnp.asarray(at)[:, None])
-        out, store = run(memory, token, where, where, store)
+        out, store = run(cache, token, where, where, store)
         np.testing.assert_allclose(out[:, 0], alone[np.arange(B), at], atol=ROUNDING)
 
 
@@ -252,14 +252,14 @@ def test_a_model_decodes_what_it_sees_in_one_pass():
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32), shapes)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def call(model, ids, where, memory=None):
-        hidden, memory = model.apply({"params": params}, ids, where, T, memory)
-        return logits(params, hidden), memory
+    def call(model, ids, where, cache=None):
+        hidden, cache = model.apply({"params": params}, ids, where, T, cache)
+        return logits(params, hidden), cache
 
     once, _ = call(model, ids, tokens())
-    memory, outs = model.init_cache(B, T, T), []
+    cache, outs = model.init_cache(B, T, T), []
     for a, b in [(0, 30), *((t, t + 1) for t in range(30, T))]:
-        out, memory = call(model, ids[:, a:b], tokens(a, b), memory)
+        out, cache = call(model, ids[:, a:b], tokens(a, b), cache)
         outs.append(np.asarray(out))
     np.testing.assert_allclose(np.concatenate(outs, axis=1), once, atol=1e-4)
     trained, _ = call(Llama(TINY, landmark(BLOCK, 2), train=True), ids, tokens())
@@ -289,7 +289,7 @@ def test_new_tokens_begin_as_the_mean():
     rng, D = np.random.default_rng(0), 16
     old = {"embed_VD": rng.standard_normal((97, D)), "unembed_DV": rng.standard_normal((D, 97)), "q_DNH": np.ones(1)}
     old = {name: x.astype(np.float32) for name, x in old.items()}
-    new = grow_vocab(old, 2)
+    new = resize_vocab(old, 2)
     assert new["embed_VD"].shape == (99, D)
     assert new["unembed_DV"].shape == (D, 99)
     hidden = jnp.ones((1, 3, D)) * 0.5

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from longjax.attention.backends import default_backend as best_softmax
+from longjax.attention.backends import default_backend
 from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import AttentionMetadata, Dense, TokenPositions
 from longjax.attention.fused import Fused
@@ -17,7 +17,7 @@ from longjax.attention.kernels.triton import Triton
 from longjax.attention.kernels.triton_decode import TritonDecode
 from longjax.attention.kernels.triton_landmark import TritonLandmark
 from longjax.attention.kv_cache import in_layer
-from longjax.attention.landmark import block_kernels as landmark_kernels
+from longjax.attention.landmark import block_kernels
 from longjax.attention.landmark.block_kernels import KernelBlocks, block_attention_for
 from longjax.attention.landmark.blocks import Blocks, ChunkQueries, GatheredBlocks
 from longjax.attention.landmark.memory import LandmarkMemory, PerChunk
@@ -30,7 +30,7 @@ KERNEL = Triton(interpret=True)
 ROUNDING = 1e-5  # float32 sums of values of order 1, in another order
 
 
-def scene(where: TokenPositions, softmax, heads: int) -> AttentionMetadata:
+def metadata(where: TokenPositions, softmax, heads: int) -> AttentionMetadata:
     cfg = ModelConfig(dim=heads * H, heads=heads, kv_heads=heads, trained_len=64)
     return AttentionMetadata(
         where, where, plain_rope(cfg, T, {}, None), np.arange(heads, dtype=np.int32), backend=softmax
@@ -44,7 +44,7 @@ def qkv(heads: int, kv_heads: int, seed: int = 0, dtype=np.float32) -> tuple[jax
 
 @functools.partial(jax.jit, static_argnames=("attention", "softmax"))
 def run(attention, softmax, x, where, memory=None):
-    return attention(*x, scene(where, softmax, x[0].shape[2]), memory)
+    return attention(*x, metadata(where, softmax, x[0].shape[2]), memory)
 
 
 def documents() -> TokenPositions:
@@ -133,8 +133,8 @@ def test_gradients_are_those_of_copies():
 def test_few_queries_at_a_time_are_the_same(monkeypatch):
     x, memory = qkv(2, 1), LandmarkMemory(BLOCK, 2)
     wanted, _ = run(memory, KERNEL, x, WHERE["documents"])
-    monkeypatch.setattr(landmark_kernels, "ROOM", 60_000)
-    found, _ = jax.jit(lambda x: memory(*x, scene(WHERE["documents"], KERNEL, 2)))(x)
+    monkeypatch.setattr(block_kernels, "ROOM", 60_000)
+    found, _ = jax.jit(lambda x: memory(*x, metadata(WHERE["documents"], KERNEL, 2)))(x)
     np.testing.assert_allclose(found, wanted, atol=ROUNDING)
 
 
@@ -149,16 +149,17 @@ def test_bfloat16_is_the_same_within_its_rounding():
 def test_array_names_tell_the_truth():
     with checked("/longjax/") as seen:
         jax.eval_shape(
-            lambda x: LandmarkMemory(BLOCK, 3)(*x, scene(WHERE["documents"], KERNEL, 4))[0], qkv(4, 2, dtype=np.float32)
+            lambda x: LandmarkMemory(BLOCK, 3)(*x, metadata(WHERE["documents"], KERNEL, 4))[0],
+            qkv(4, 2, dtype=np.float32),
         )
     assert {"choose_kernel", "attend_kernel", "attend_by", "visits"} <= {function for function, _ in seen}
 
 
 def test_kernels_go_with_their_softmax(monkeypatch):
     said = []
-    monkeypatch.setattr(landmark_kernels, "say_once", lambda why, otherwise: said.append(why))
+    monkeypatch.setattr(block_kernels, "say_once", lambda why, otherwise: said.append(why))
     q_BTNH = qkv(2, 2)[0]
-    for softmax in (Dense(), Blockwise(), TritonDecode(), Fused(Cudnn()), best_softmax()):
+    for softmax in (Dense(), Blockwise(), TritonDecode(), Fused(Cudnn()), default_backend()):
         assert block_attention_for(softmax, q_BTNH, BLOCK) == GatheredBlocks()
     for softmax in (KERNEL, Fused(Cudnn(), KERNEL)):
         assert block_attention_for(softmax, q_BTNH, BLOCK) == KernelBlocks(TritonLandmark(interpret=True))

@@ -70,19 +70,19 @@ def test_small_covers_all_methods():
 def test_one_token_at_a_time_is_one_pass(name):
     """Chunks of a prefill, then single tokens; the rows of a padded batch have different true lengths."""
     model, p = Llama(CFG, ALL[name]), params(ALL[name])
-    run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
+    run = jax.jit(lambda p, x, where, cache: model.apply({"params": p}, x, where, T, cache))
     whole, _ = run(p, TOKENS, TokenPositions.whole(B, T), None)
     ends_B = np.array([40, 33])  # of the prompts
-    memory, got = model.init_cache(B, T, T), np.zeros(whole.shape, np.float32)
+    cache, got = model.init_cache(B, T, T), np.zeros(whole.shape, np.float32)
     for start, stop in ((0, 21), (21, 42)):  # of one size, so that they are one program
         index_BT = np.broadcast_to(np.arange(start, stop, dtype=np.int32), (B, stop - start))
         where = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
-        hidden, memory = run(p, TOKENS[:, start:stop], where, memory)
+        hidden, cache = run(p, TOKENS[:, start:stop], where, cache)
         got[:, start:stop] = hidden
     for n in range(12):
         at_B = ends_B + n
-        hidden, memory = run(
-            p, TOKENS[np.arange(B), at_B][:, None], TokenPositions.at(jnp.asarray(at_B)[:, None]), memory
+        hidden, cache = run(
+            p, TOKENS[np.arange(B), at_B][:, None], TokenPositions.at(jnp.asarray(at_B)[:, None]), cache
         )
         got[np.arange(B), at_B] = hidden[:, 0]
     for b in range(B):  # 3e-5: fp32 sums in another order, on values of magnitude about 3

@@ -9,12 +9,12 @@ import pytest
 from fake_model import records, says, uniform
 from golden_checks import eval_truncation
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
-from longjax.evals.longbench import LongBench, export, score
+from longjax.evals.context import EvalContext
+from longjax.evals.longbench import LongBench, export_longbench, score
 from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.tasks import chosen
-from longjax.evals.longbench.truncation import fitted
+from longjax.evals.longbench.tasks import longbench_names
+from longjax.evals.longbench.truncation import truncate_middle
 from shape_names import checked
 from tools import check_golden
 
@@ -39,7 +39,7 @@ def write(folder, name, examples):
 
 
 def material(folder, **other):
-    return Material(folder, TOKENIZER, **{"lengths": (64, 96)} | other)
+    return EvalContext(folder, TOKENIZER, **{"lengths": (64, 96)} | other)
 
 
 def one(folder, name="qasper", examples=None, **other):
@@ -53,48 +53,48 @@ def one(folder, name="qasper", examples=None, **other):
 
 
 def test_groups_of_tasks():
-    paper, every, even = (chosen(name) for name in ("paper", "all", "e"))
+    paper, every, even = (longbench_names(name) for name in ("paper", "all", "e"))
     assert (len(paper), len(every), len(even)) == (16, 21, 13)
     assert not [name for name in paper if name.endswith("_zh") or name in ("dureader", "vcsum", "lsht")]
-    assert chosen("qasper, lcc_e,qasper") == ["qasper", "lcc_e"]
+    assert longbench_names("qasper, lcc_e,qasper") == ["qasper", "lcc_e"]
     with pytest.raises(ValueError, match=r"^--longbench_tasks=qasper,foo: 'foo' is none of paper, all, e, narrativeqa"):
-        chosen("qasper,foo")
+        longbench_names("qasper,foo")
     with pytest.raises(ValueError, match="'narrativeqa_e' is none of"):
-        chosen("narrativeqa_e")
+        longbench_names("narrativeqa_e")
 
 
 def test_all_tasks_run_from_end_to_end(tmp_path):
-    for name in chosen("all,e"):
+    for name in longbench_names("all,e"):
         write(tmp_path, name, [example(name.removesuffix("_e"))] * 2)
     tasks = LongBench("paper,e").tasks(material(tmp_path, lengths=(400,)))
     assert [task.name for task in tasks[:2] + tasks[-1:]] == [
         "longbench/narrativeqa", "longbench/qasper", "longbench_e/repobench-p_e",
     ]  # fmt: skip
     for task in tasks:
-        (row,) = score(records(task, says(lambda q: q.about["answers"][0])))
+        (row,) = score(records(task, says(lambda q: q.metadata["answers"][0])))
         kind = row["task"].removesuffix("_e")
         assert row["benchmark"] == task.benchmark
         assert row["value"] == row["lceg"] == pytest.approx(1, abs=1e-8)  # the 1e-8 in ROUGE's denominator
         assert (row["n"], row["stderr"], row["empty"], row["truncated"]) == (2, 0, 0, 0)
-        assert {question.new for question in task.questions} == {TASKS[kind].new}
+        assert {question.max_new_tokens for question in task.requests} == {TASKS[kind].max_new_tokens}
     assert len(LongBench("all").tasks(material(tmp_path))) == 21
 
 
 def test_a_prompt_is_the_wording_with_the_example_in_it(tmp_path):
     task = one(tmp_path, lengths=(400,))
-    (asked,) = task.questions
+    (asked,) = task.requests
     text = WORDING["qasper"].format(context=example()["context"], input="How many?")
     np.testing.assert_array_equal(asked.tokens_T, [1, *TOKENIZER.encode(text)])
-    assert asked.about == {
+    assert asked.metadata == {
         "id": "x1", "answers": ["cat"], "all_classes": ["cat", "dog"], "length": 72, "n_truncated": 0,
     }  # fmt: skip
-    assert (asked.stop_ids, asked.least) == ((), 0)
+    assert (asked.stop_ids, asked.min_new_tokens) == ((), 0)
     assert task.settings["prompts"] == "own"
     assert task.settings["max_length"] == 400
 
 
 def test_braces_in_a_text_are_text(tmp_path):
-    (asked,) = one(tmp_path, "lcc", [example("lcc", context="f = {x: {}}\n", input="{y}")], lengths=(400,)).questions
+    (asked,) = one(tmp_path, "lcc", [example("lcc", context="f = {x: {}}\n", input="{y}")], lengths=(400,)).requests
     assert "f = {x: {}}\n" in TOKENIZER.decode(asked.tokens_T[1:])
 
 
@@ -104,8 +104,8 @@ def test_prompts_of_the_benchmark(tmp_path):
     said = {"tasks": {"qasper": {"prompt": "T: {context}Q: {input}", "max_gen": 3}}}
     (folder / "longbench.json").write_text(json.dumps(said))
     task = one(tmp_path, examples=[example(context="c ")], prompts=folder)
-    assert TOKENIZER.decode(task.questions[0].tokens_T[1:]) == "T: c Q: How many?"
-    assert task.questions[0].new == 3
+    assert TOKENIZER.decode(task.requests[0].tokens_T[1:]) == "T: c Q: How many?"
+    assert task.requests[0].max_new_tokens == 3
     assert len(task.settings["prompts"]) == 64
     write(tmp_path, "lcc", [example()])
     with pytest.raises(ValueError, match=r"longbench.json has no task lcc"):
@@ -113,12 +113,12 @@ def test_prompts_of_the_benchmark(tmp_path):
 
 
 def test_answers_of_samsum_end_with_their_line_and_are_not_empty(tmp_path):
-    (asked,) = one(tmp_path, "samsum").questions
-    assert (asked.stop_ids, asked.least) == (tuple(TOKENIZER.encode("\n")), 1)
+    (asked,) = one(tmp_path, "samsum").requests
+    assert (asked.stop_ids, asked.min_new_tokens) == (tuple(TOKENIZER.encode("\n")), 1)
 
 
 def test_at_most_so_many_questions(tmp_path):
-    assert len(one(tmp_path, examples=[example()] * 9, most=4).questions) == 4
+    assert len(one(tmp_path, examples=[example()] * 9, most=4).requests) == 4
 
 
 # What is cut
@@ -129,7 +129,7 @@ def test_long_prompts_lose_their_middle(tmp_path, most):
     text = "abcdefgh " * 40
     held = material(tmp_path)
     whole = held.ids(text)
-    ids, left_out = fitted(held, text, most)
+    ids, left_out = truncate_middle(held, text, most)
     assert left_out == len(whole) - 2 * (most // 2)
     head, tail = TOKENIZER.decode(whole[1 : most // 2]), TOKENIZER.decode(whole[-(most // 2) :])
     np.testing.assert_array_equal(ids, held.ids(head + tail))
@@ -139,15 +139,15 @@ def test_short_prompts_keep_all(tmp_path):
     held = material(tmp_path)
     ids = held.ids("abc " * 9)
     for most, left_out in ((len(ids), 0), (len(ids) - 1, len(ids) - 2 * ((len(ids) - 1) // 2))):
-        assert fitted(held, "abc " * 9, most)[1] == left_out
+        assert truncate_middle(held, "abc " * 9, most)[1] == left_out
 
 
 def test_the_longest_prompt_is_the_context_unless_said(tmp_path):
     assert one(tmp_path).settings["max_length"] == 96
     (task,) = LongBench("qasper", 40).tasks(material(tmp_path))
     assert task.settings["max_length"] == 40
-    assert abs(len(task.questions[0].tokens_T) - 40) <= 8
-    assert task.questions[0].about["n_truncated"] > 0
+    assert abs(len(task.requests[0].tokens_T) - 40) <= 8
+    assert task.requests[0].metadata["n_truncated"] > 0
     for few in (0, 1):
         with pytest.raises(ValueError, match=f"--longbench_max_length={few} must be at least 2"):
             LongBench("qasper", few).tasks(material(tmp_path))
@@ -217,12 +217,12 @@ def test_rows_are_what_json_holds():
 
 def test_the_benchmarks_own_scorer_can_read_our_answers(tmp_path):
     path = tmp_path / "pred" / "qasper.jsonl"
-    export(recorded([("\u4e2d\ncat", ["cat"])], [7]), path)
+    export_longbench(recorded([("\u4e2d\ncat", ["cat"])], [7]), path)
     text = path.read_text("utf-8")
     assert text == '{"pred": "\u4e2d\\ncat", "answers": ["cat"], "all_classes": ["cat", "dog"], "length": 7}\n'
     (tmp_path / "pred" / "qasper.jsonl.new").mkdir()  # nothing can be written there
     with pytest.raises(ValueError, match="pred cannot be written: Is a directory"):
-        export(recorded([("x", ["cat"])]), path)
+        export_longbench(recorded([("x", ["cat"])]), path)
     assert path.read_text("utf-8") == text
 
 
@@ -257,7 +257,7 @@ def test_examples_of_the_wrong_type_are_named_by_file_and_line(tmp_path, change,
     with pytest.raises(ValueError, match=rf"^{path}, line 2: {said}[^\n]*--skip_bad leaves such lines out\)$"):
         LongBench("qasper").tasks(material(tmp_path))
     (task,) = LongBench("qasper").tasks(material(tmp_path, skip_bad=True))
-    assert (len(task.questions), task.settings["bad_lines"]) == (2, 1)
+    assert (len(task.requests), task.settings["bad_lines"]) == (2, 1)
 
 
 def test_what_a_metric_could_not_score_is_found_before_it_is_asked(tmp_path):
@@ -275,7 +275,7 @@ def test_torn_lines_are_counted_or_end_the_run(tmp_path):
     with pytest.raises(ValueError, match=r"qasper.jsonl, line 2: "):
         LongBench("qasper").tasks(material(tmp_path))
     (task,) = LongBench("qasper").tasks(material(tmp_path, skip_bad=True))
-    assert (len(task.questions), task.settings["bad_lines"]) == (1, 2)
+    assert (len(task.requests), task.settings["bad_lines"]) == (1, 2)
     path.write_text(json.dumps(example(answers=1)))
     with pytest.raises(ValueError, match=r"qasper.jsonl: no line can be used"):
         LongBench("qasper").tasks(material(tmp_path, skip_bad=True))

@@ -8,7 +8,7 @@ import pytest
 
 from fake_model import records, says
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.manyshot import NAMES, ManyShot, score
 
 TOKENIZER = Tokenizer(Path(__file__).parents[1] / "bases" / "mini")
@@ -27,13 +27,13 @@ def folder(tmp_path):
 
 
 def material(folder, **other):
-    return Material(folder, TOKENIZER, **{"lengths": (4096,)} | other)
+    return EvalContext(folder, TOKENIZER, **{"lengths": (4096,)} | other)
 
 
 def asked(folder, shots, per_item=False, **other):
     """-> texts of the prompts with so many examples."""
     (task,) = ManyShot(str(shots), per_item).tasks(material(folder, **other))
-    return [TOKENIZER.decode(question.tokens_T[1:]) for question in task.questions]
+    return [TOKENIZER.decode(question.tokens_T[1:]) for question in task.requests]
 
 
 def examples_of(prompt):
@@ -83,19 +83,19 @@ def test_rows_say_how_many_examples_and_tokens(folder):
     tasks = ManyShot("1,5").tasks(material(folder))
     assert [task.name for task in tasks] == ["manyshot/trec_1", "manyshot/trec_5"]
     for task, shots in zip(tasks, (1, 5), strict=True):
-        kept = records(task, says(lambda q: f"\n{q.about['answers'][0]}\nQuestion: x"))
+        kept = records(task, says(lambda q: f"\n{q.metadata['answers'][0]}\nQuestion: x"))
         (row,) = score(kept)
         assert (row["benchmark"], row["task"], row["shots"]) == ("manyshot", f"trec_{shots}", shots)
         assert (row["value"], row["n"], row["truncated"], row["empty"]) == (1, 5, 0, 0)
-        assert row["prompt_tokens"] == np.mean([len(question.tokens_T) for question in task.questions])
+        assert row["prompt_tokens"] == np.mean([len(question.tokens_T) for question in task.requests])
         json.dumps(row, allow_nan=False)
-    assert task.questions[0].new == 64
+    assert task.requests[0].max_new_tokens == 64
     assert task.settings["examples"] == "same for all"
 
 
 def test_too_many_examples_lose_the_middle_and_are_counted(folder):
     (task,) = ManyShot("50").tasks(material(folder, lengths=(128, 256)))
-    assert all(abs(len(question.tokens_T) - 256) <= 8 for question in task.questions)
+    assert all(abs(len(question.tokens_T) - 256) <= 8 for question in task.requests)
     (row,) = score(records(task, says(lambda q: "x")))
     assert (row["truncated"], row["value"]) == (1, 0)
 
@@ -105,9 +105,9 @@ def test_the_studys_files_come_first(folder):
     (folder / "manyshot" / "trec_5shots.jsonl").write_text(json.dumps(line))
     own, drawn = ManyShot("5,1").tasks(material(folder))
     assert (own.settings["examples"], drawn.settings["examples"]) == ("file", "same for all")
-    (question,) = own.questions
+    (question,) = own.requests
     assert TOKENIZER.decode(question.tokens_T[1:]).endswith("\n\nC\nQuestion: q\nType:")
-    assert {"id": "0", "shots": 5, "answers": ["City"]}.items() <= question.about.items()
+    assert {"id": "0", "shots": 5, "answers": ["City"]}.items() <= question.metadata.items()
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ def test_all_back_ends_agree():
 
 def test_the_cache_knows_the_mask():
     model, p = Llama(CFG, METHOD), params(METHOD)
-    run = jax.jit(lambda p, x, where, memory: model.apply({"params": p}, x, where, T, memory))
-    memory, got = model.init_cache(B, T, T), []
+    run = jax.jit(lambda p, x, where, cache: model.apply({"params": p}, x, where, T, cache))
+    cache, got = model.init_cache(B, T, T), []
     for start, stop in ((0, 41), (41, T)):
         index_BT = np.broadcast_to(np.arange(start, stop), (B, stop - start))
-        out, memory = run(p, TOKENS[:, start:stop], TokenPositions.at(jax.numpy.asarray(index_BT)), memory)
+        out, cache = run(p, TOKENS[:, start:stop], TokenPositions.at(jax.numpy.asarray(index_BT)), cache)
         got.append(out)
     np.testing.assert_allclose(np.concatenate(got, axis=1), hidden(Dense()), atol=3e-5)

@@ -13,7 +13,7 @@ from longjax.attention.core import Dense, TokenPositions
 from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.methods import Method
 from longjax.model.llama import Llama
-from longjax.training import memory_estimate as memory
+from longjax.training import memory_estimate
 from longjax.training.remat import REMAT
 from longjax.training.train_step import Recipe, init_train_state, train_step
 from small import SMALL
@@ -68,14 +68,16 @@ def test_estimate_is_near_what_the_compiler_says(cfg, softmax, rows, micro_rows,
         Recipe(batch_size=rows, micro_batch_size=micro_rows),
     )
     step, state, batch = traced(model, recipe, rows, length)
-    found = memory.estimate(step, state, batch)
-    compiled = memory.compiled_bytes(step.lower().compile())
+    found = memory_estimate.estimate(step, state, batch)
+    compiled = memory_estimate.compiled_bytes(step.lower().compile())
     assert sum(found) == pytest.approx(compiled, rel=0.25)
 
 
 def test_blockwise_memory_is_linear_in_length():
     model, recipe = Llama(TINY, train=True, backend=Blockwise(128, 128)), Recipe(batch_size=1)
-    short, long = (memory.compiled_bytes(traced(model, recipe, 1, T)[0].lower().compile()) for T in (1024, 4096))
+    short, long = (
+        memory_estimate.compiled_bytes(traced(model, recipe, 1, T)[0].lower().compile()) for T in (1024, 4096)
+    )
     assert long < 4.5 * short  # 16 times for whatever is kept of every pair of tiles
 
 
@@ -92,7 +94,7 @@ def test_state_and_batch_are_exact():
             )
             batch = dict.fromkeys(("tokens_BT", "targets_BT", "index_BT"), rows) | {"weights_BT": rows.astype("f")}
             batch = sharding.place_batch(batch, mesh)
-            found = memory.estimate(train_step.trace(model, recipe, state, batch), state, batch)
+            found = memory_estimate.estimate(train_step.trace(model, recipe, state, batch), state, batch)
 
         def on_first(tree):
             pieces = [x.addressable_shards[0].data for x in jax.tree.leaves(tree)]
@@ -111,7 +113,9 @@ def test_llama2_7b(fsdp, gigabytes):
     mesh = on({"data": 1, "fsdp": fsdp, "seq": 1, "model": 1})
     model = Llama(LLAMA2_7B, train=True, placement=sharding.MeshPlacement())
     with jax.sharding.use_abstract_mesh(mesh):
-        found = memory.estimate(*traced(model, Recipe(batch_size=2 * fsdp, micro_batch_size=fsdp), 2 * fsdp, 512, mesh))
+        found = memory_estimate.estimate(
+            *traced(model, Recipe(batch_size=2 * fsdp, micro_batch_size=fsdp), 2 * fsdp, 512, mesh)
+        )
     assert found.parameters * fsdp / GB == pytest.approx(26.95, abs=0.02)  # norms are not split
     assert found.average == found.parameters
     assert found.moments == pytest.approx(2 * found.parameters, rel=1e-6)  # and two counters
@@ -125,7 +129,7 @@ def test_remat_and_slices_bound_what_grows():
     """Without remat every layer keeps its work; with it the residual stream only. The logits are never whole."""
     recipe, found = Recipe(batch_size=1), {}
     for name, keep in REMAT.items():
-        found[name] = memory.estimate(*traced(Llama(MID, train=True, remat_policy=keep), recipe, 1, 1024))
+        found[name] = memory_estimate.estimate(*traced(Llama(MID, train=True, remat_policy=keep), recipe, 1, 1024))
     stream = MID.layers * 1024 * MID.dim * 4
     assert found["full"].kept < 1.6 * stream
     assert found["offload"].kept < 1.6 * stream  # what dots keeps is in the host's memory
@@ -136,13 +140,15 @@ def test_remat_and_slices_bound_what_grows():
 
 def test_table():
     GiB = 2**30
-    found = memory.MemoryEstimate(4 * GiB, 8 * GiB, 4 * GiB, 0, 4 * GiB, 2 * GiB, 3 * GiB)
-    said = memory.memory_table(found, compiled=26 * GiB, limit=30 * GiB)
+    found = memory_estimate.MemoryEstimate(4 * GiB, 8 * GiB, 4 * GiB, 0, 4 * GiB, 2 * GiB, 3 * GiB)
+    said = memory_estimate.memory_table(found, compiled=26 * GiB, limit=30 * GiB)
     assert said.splitlines()[1].split() == ["parameters", "4.00"]
     assert "estimate                     25.00" in said
     assert "compiled                     26.00" in said
     assert said.endswith("30.00  it fits, with up to 2.0 times the rows at a time")
-    assert memory.memory_table(found, limit=22 * GiB).endswith("does not fit: with 0.4 of the rows at a time it would")
-    assert "however few rows" in memory.memory_table(found, limit=20 * GiB)
-    assert len(memory.memory_table(found).splitlines()) == 9
-    assert memory.limit_bytes(jax.devices()[0]) is None
+    assert memory_estimate.memory_table(found, limit=22 * GiB).endswith(
+        "does not fit: with 0.4 of the rows at a time it would"
+    )
+    assert "however few rows" in memory_estimate.memory_table(found, limit=20 * GiB)
+    assert len(memory_estimate.memory_table(found).splitlines()) == 9
+    assert memory_estimate.limit_bytes(jax.devices()[0]) is None

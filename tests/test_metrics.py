@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from golden_checks import eval_metrics
-from longjax.evals.metrics import chinese, lcs, needle, ruler
-from longjax.evals.metrics import rouge_stemmed as stemmed
+from longjax.evals.metrics import chinese, lcs, needle, rouge_stemmed, ruler
 from longjax.evals.metrics.classification import classification
 from longjax.evals.metrics.code import code_sim
 from longjax.evals.metrics.count_retrieval import count, retrieval
@@ -118,10 +117,10 @@ def test_rouge_of_one_endless_sentence():
 
 
 def test_rouge_of_stems():
-    assert stemmed.rouge_1("Eating sandwiches!", "eat a sandwich") == pytest.approx(2 * 2 / 5)
-    assert (stemmed.rouge_1("b a", "a b"), stemmed.rouge_l("b a", "a b")) == (1, 0.5)
-    assert stemmed.rouge_1("was", "wa") == 0  # three letters keep their s
-    assert stemmed.rouge_1("", "a") == stemmed.rouge_l("\u4e2d", "a") == 0
+    assert rouge_stemmed.rouge_1("Eating sandwiches!", "eat a sandwich") == pytest.approx(2 * 2 / 5)
+    assert (rouge_stemmed.rouge_1("b a", "a b"), rouge_stemmed.rouge_l("b a", "a b")) == (1, 0.5)
+    assert rouge_stemmed.rouge_1("was", "wa") == 0  # three letters keep their s
+    assert rouge_stemmed.rouge_1("", "a") == rouge_stemmed.rouge_l("\u4e2d", "a") == 0
 
 
 def test_stems():
@@ -200,4 +199,4 @@ def test_the_needle_is_found_whole_or_in_words():
     assert needle.recall("it is 12345", ["1234", "12345"]) == 0.5  # whole words
     assert needle.word_overlap(said) == pytest.approx(9 / 12)  # neither "park," nor "day" without its full stop
     assert needle.word_overlap(needle.STUDY_NEEDLE) == pytest.approx(11 / 12)
-    assert stemmed.rouge_1(said, needle.STUDY_NEEDLE) == pytest.approx(24 / 33)
+    assert rouge_stemmed.rouge_1(said, needle.STUDY_NEEDLE) == pytest.approx(24 / 33)

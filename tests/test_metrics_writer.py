@@ -11,28 +11,29 @@ import numpy as np
 import pytest
 
 from longjax import sharding
-from longjax.training import metrics_writer as logs
-from longjax.training import position_loss as buckets
+from longjax.training import metrics_writer, position_loss
 from longjax.training.throughput import ThroughputMeter, peak_memory
 
 
 def run(folder, first, last, **more):
-    with logs.MetricsWriter(folder, resume_at=first, **more) as log:
+    with metrics_writer.MetricsWriter(folder, resume_at=first, **more) as log:
         for step in range(first, last):
             log(step, {"loss": 1 / (step + 3), "skipped": 0})
 
 
 def test_what_is_written_is_read_bit_for_bit(tmp_path):
     run(tmp_path, 0, 5)
-    assert logs.read_metrics(tmp_path) == [{"step": step, "loss": 1 / (step + 3), "skipped": 0} for step in range(5)]
+    assert metrics_writer.read_metrics(tmp_path) == [
+        {"step": step, "loss": 1 / (step + 3), "skipped": 0} for step in range(5)
+    ]
 
 
 def test_no_number_becomes_null(tmp_path):
-    with logs.MetricsWriter(tmp_path) as log:
+    with metrics_writer.MetricsWriter(tmp_path) as log:
         log(0, {"loss": math.nan, "norm": math.inf, "rate": np.float32(0.1), "count": 3})
     text = (tmp_path / "metrics.jsonl").read_text()
     assert text == f'{{"step": 0, "loss": null, "norm": null, "rate": {float(np.float32(0.1))}, "count": 3}}\n'
-    (numbers,) = logs.read_metrics(tmp_path)
+    (numbers,) = metrics_writer.read_metrics(tmp_path)
     assert math.isnan(numbers["loss"])
     assert math.isnan(numbers["norm"])
 
@@ -43,7 +44,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path, torn):
     run(tmp_path / "killed", 0, 7)
     path = tmp_path / "killed" / "metrics.jsonl"
     path.write_text(path.read_text() + torn)
-    assert len(logs.read_metrics(tmp_path / "killed")) == 7  # while it goes on, it can be read
+    assert len(metrics_writer.read_metrics(tmp_path / "killed")) == 7  # while it goes on, it can be read
     run(tmp_path / "killed", 4, 9)
     assert path.read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
     assert [p.name for p in path.parent.iterdir()] == ["metrics.jsonl"]
@@ -59,18 +60,18 @@ def test_what_was_whole_is_not_written_again(tmp_path):
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.jsonl does not exist"):
-        logs.read_metrics(tmp_path)
+        metrics_writer.read_metrics(tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1, "lo\n{"step": 2}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no step's numbers"):
-        logs.read_metrics(tmp_path)
+        metrics_writer.read_metrics(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(ValueError, match="line 2"):
-        logs.MetricsWriter(tmp_path, resume_at=1)
+        metrics_writer.MetricsWriter(tmp_path, resume_at=1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_a_full_disk_is_named(tmp_path):
-    with logs.MetricsWriter(tmp_path) as log:
+    with metrics_writer.MetricsWriter(tmp_path) as log:
         log.file.close()
         log.file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 - the log closes it
         with pytest.raises(ValueError, match=r"metrics\.jsonl cannot be written: No space left on device"):
@@ -88,8 +89,8 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch, asked, line):
     for name in ("tensorboardX", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=line):
-        logs.MetricsWriter(tmp_path, **asked)
-    logs.MetricsWriter(tmp_path).__exit__()  # neither was asked for
+        metrics_writer.MetricsWriter(tmp_path, **asked)
+    metrics_writer.MetricsWriter(tmp_path).__exit__()  # neither was asked for
 
 
 class Recorder:
@@ -159,11 +160,11 @@ def test_an_unknown_peak_gives_no_share():
 
 
 def test_buckets_double():
-    assert buckets.bucket_edges(128) == (0, 128)
-    assert buckets.bucket_edges(256) == (0, 256)
-    assert buckets.bucket_edges(1024) == (0, 256, 512, 1024)
-    assert buckets.bucket_edges(1040) == (0, 256, 512, 1024, 1040)  # with landmarks
-    assert buckets.bucket_names((0, 4096, 8192)) == ["loss@0-4095", "loss@4096-8191"]
+    assert position_loss.bucket_edges(128) == (0, 128)
+    assert position_loss.bucket_edges(256) == (0, 256)
+    assert position_loss.bucket_edges(1024) == (0, 256, 512, 1024)
+    assert position_loss.bucket_edges(1040) == (0, 256, 512, 1024, 1040)  # with landmarks
+    assert position_loss.bucket_names((0, 4096, 8192)) == ["loss@0-4095", "loss@4096-8191"]
 
 
 def by_hand(nll, weights, bounds):
@@ -182,7 +183,7 @@ def test_loss_by_position(axes):
     nll, weights = rng.uniform(size=(8, 40)).astype(np.float32), rng.integers(0, 2, (8, 40)).astype(np.float32)
     weights[:, 8:16] = 0  # a bucket without weight has no loss
     index = np.broadcast_to(np.arange(40, dtype=np.int32), nll.shape)
-    run, parts = jax.jit(buckets.by_position, static_argnums=3), np.zeros((2, 4))
+    run, parts = jax.jit(position_loss.by_position, static_argnums=3), np.zeros((2, 4))
     if axes is None:
         for rows in (slice(0, 3), slice(3, 8)):
             parts += np.array(run(nll[rows], weights[rows], index[rows], bounds))
@@ -192,6 +193,8 @@ def test_loss_by_position(axes):
             place = jax.NamedSharding(mesh, sharding.TOKENS_BT)
             parts += np.array(run(*(jax.device_put(x, place) for x in (nll, weights, index)), bounds))
     expected = by_hand(nll.astype(np.float64), weights, bounds)
-    assert buckets.bucket_means(*parts, bounds) == pytest.approx(expected, rel=1e-6)  # fp32 sums of at most 128 numbers
+    assert position_loss.bucket_means(*parts, bounds) == pytest.approx(
+        expected, rel=1e-6
+    )  # fp32 sums of at most 128 numbers
     assert len(expected) == 3
     assert float(jnp.sum(parts[1])) == weights.sum()

@@ -11,13 +11,13 @@ from fake_model import VOCAB, records, says, uniform
 from golden_checks import eval_needle
 from longjax.data import passkey_text, tokenizer
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
 from longjax.evals.metrics.needle import STUDY_WORDS
-from longjax.evals.needle import NeedleTest, export, score
-from longjax.evals.needle.facts import MOST, PLACES, best_things
-from longjax.evals.needle.insertion import AddsBegin, Plain, before, full_stops, insert
-from longjax.evals.requests import HowLikely, sha256
+from longjax.evals.needle import NeedleTest, export_needle, score
+from longjax.evals.needle.facts import CITIES, MAX_NEEDLES, best_things
+from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before
+from longjax.evals.requests import LoglikelihoodRequest, sha256_of_bytes
 from test_data import document
 
 HERE = Path(__file__).parent / "golden" / "eval"
@@ -37,7 +37,7 @@ def llama():
 def material(llama, tmp_path):
     (tmp_path / "haystack").mkdir()
     shutil.copy(HERE / "niah" / "haystack.txt", tmp_path / "haystack")
-    return Material(tmp_path, llama, (600, 1000))
+    return EvalContext(tmp_path, llama, (600, 1000))
 
 
 def text_of(question, material):
@@ -53,7 +53,7 @@ def test_a_haystack_is_all_files_in_order(material):
     (folder / "z.md").write_text("not this")
     found, rest = read_haystack(material), (folder / "haystack.txt").read_text()
     assert (found.text, found.id) == ("First. " + rest, "a+1")
-    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256("First. " + rest)}
+    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256_of_bytes("First. " + rest)}
 
 
 def test_a_haystack_is_repeated_where_it_is_short(material):
@@ -84,7 +84,7 @@ def test_a_missing_haystack_says_where_to_get_one(material):
 
 def test_needles_follow_full_stops():
     ids = [5, 6, 9, 7, 7, 9, 8, 8, 8, 8]
-    assert [before(ids, depth, {9}) for depth in (0, 20, 30, 50, 60, 99, 100)] == [0, 0, 3, 3, 6, 6, 10]
+    assert [sentence_start_before(ids, depth, {9}) for depth in (0, 20, 30, 50, 60, 99, 100)] == [0, 0, 3, 3, 6, 6, 10]
     assert insert(ids, [[1, 2]], 50, 100, {9}) == [5, 6, 9, 1, 2, 7, 7, 9, 8, 8, 8, 8]
     assert insert(ids, [[1, 2]], 100, 8, {9}) == [5, 6, 9, 7, 7, 9, 1, 2]
     assert insert(ids, [[1], [2]], 0, 100, {9}) == [1, 5, 6, 9, 2, 7, 7, 9, 8, 8, 8, 8]
@@ -95,31 +95,31 @@ def test_needles_follow_full_stops():
 def test_the_needle_is_where_it_is_said_to_be(bos, material):
     for task in NeedleTest(needle_bos=bos).tasks(material):
         places = []
-        for question in task.questions:
+        for question in task.requests:
             text = text_of(question, material)
             places.append(text.index(NEEDLE.strip()) / len(text))
             assert text.count(NEEDLE.strip()) == 1
-            assert len(question.tokens_T) + question.new <= question.about["length"]
-            assert question.about["n_bos"] == (1 if bos == "clean" else 4)
+            assert len(question.tokens_T) + question.max_new_tokens <= question.metadata["length"]
+            assert question.metadata["n_bos"] == (1 if bos == "clean" else 4)
             assert question.tokens_T[0] == 1
         assert places == sorted(places)
-        assert [round(100 * q.about["depth"]) for q in task.questions] == [0, 11, 22, 33, 44, 56, 67, 78, 89, 100]
+        assert [round(100 * q.metadata["depth"]) for q in task.requests] == [0, 11, 22, 33, 44, 56, 67, 78, 89, 100]
 
 
 def test_the_study_s_way_puts_an_opening_token_before_the_needle(material):
     (task, _) = NeedleTest(needle_bos="lceg").tasks(material)
-    ids = task.questions[5].tokens_T.tolist()
+    ids = task.requests[5].tokens_T.tolist()
     start = [i for i, x in enumerate(ids) if x == 1][-1]
     assert material.tokenizer.decode(ids[start:]).strip().startswith(NEEDLE.strip())
 
 
 def test_decoding_writes_what_encoding_reads(llama):
-    codec, text = AddsBegin(llama), "A text.\n\nWith  blanks and 123."
+    codec, text = BosCodec(llama), "A text.\n\nWith  blanks and 123."
     ids = codec.encode(text)
-    assert ids == [1, *Plain(llama).encode(text)]
+    assert ids == [1, *PlainCodec(llama).encode(text)]
     assert codec.decode(ids) == "<s> " + text
     assert codec.encode(codec.decode(ids)) == [1, *ids]
-    assert full_stops(llama) == {llama.engine.find("."), llama.engine.find("\u2581.") or llama.engine.find(".")}
+    assert full_stops(llama) == {llama.backend.find("."), llama.backend.find("\u2581.") or llama.backend.find(".")}
 
 
 @pytest.mark.skipif(not LLAMA2.exists(), reason="its licence keeps LLaMA-2's tokenizer out of the repository")
@@ -132,9 +132,9 @@ def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
     mini = tokenizer.train(
         [document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, passkey_text.SENTENCES
     )
-    here = Material(material.data_dir, mini, (1200,))
+    here = EvalContext(material.data_dir, mini, (1200,))
     (task,) = NeedleTest().tasks(here)
-    assert all(NEEDLE in text_of(q, here) for q in task.questions)
+    assert all(NEEDLE in text_of(q, here) for q in task.requests)
     (row, *_) = score(records(task, says(lambda q: STUDY_WORDS)))
     assert row["value"] == 1
 
@@ -165,52 +165,52 @@ def test_answer_is_what_the_heat_map_wants():
 
 def test_several_needles_are_all_asked_for(material):
     (task,) = NeedleTest(needle_count=3, needle_depths=4).tasks(
-        Material(material.data_dir, material.tokenizer, (1000,))
+        EvalContext(material.data_dir, material.tokenizer, (1000,))
     )
-    for q in task.questions:
+    for q in task.requests:
         text = text_of(q, material)
         places = [text.index(s.strip()) for s in best_things(3).sentences]
         assert places == sorted(places)
         assert text.endswith("What are the best things to do in San Francisco, Lisbon and Kyoto?\nAnswer:")
-    gaps = np.diff([text_of(task.questions[0], material).index(s.strip()) for s in best_things(3).sentences])
+    gaps = np.diff([text_of(task.requests[0], material).index(s.strip()) for s in best_things(3).sentences])
     assert gaps.min() > 1000  # of about 3600 characters: thirds, less the way back to a full stop
-    rows = score(records(task, says(lambda q: q.about["answer"])))
+    rows = score(records(task, says(lambda q: q.metadata["answer"])))
     assert {(r["value"], r["exact"]) for r in rows} == {(1.0, 1.0)}
     rows = score(records(task, says(lambda q: "Drink green tea.")))
     assert {r["value"] for r in rows} == {1 / 6}
 
 
 def test_facts_of_cities_differ():
-    facts = list(itertools.chain(*PLACES.values()))
-    assert len(set(facts)) == len(facts) == 2 * MOST
+    facts = list(itertools.chain(*CITIES.values()))
+    assert len(set(facts)) == len(facts) == 2 * MAX_NEEDLES
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_numbers_are_given_and_need_no_decoding(count, material):
     for task in NeedleTest("number", needle_count=count, needle_depths=3).tasks(material):
-        for q in task.questions:
-            assert isinstance(q, HowLikely)
+        for q in task.requests:
+            assert isinstance(q, LoglikelihoodRequest)
             text = text_of(q, material)
             numbers = dict(re.findall(r"The special magic ([A-Za-z ]+) number is: (\d{7})\.", text))
             assert len(numbers) == count
             city, said = re.search(r"The special magic ([A-Za-z ]+) number is: (\d{7})$", text).groups()
-            assert numbers[city] == said == q.about["answer"]
+            assert numbers[city] == said == q.metadata["answer"]
             assert material.tokenizer.decode(q.tokens_T[q.first :]) == said
-            assert len(q.tokens_T) <= q.about["length"]
+            assert len(q.tokens_T) <= q.metadata["length"]
         assert {r["value"] for r in score(records(task, says(str)))} == {1.0}
         rows = score(records(task, uniform))
         assert {(r["value"], r["partial"]) for r in rows} == {(0.0, 0.0)}
 
 
 def test_numbers_of_cells_differ(material):
-    questions = [q for task in NeedleTest("number").tasks(material) for q in task.questions]
-    assert len({q.about["answer"] for q in questions}) == 20
-    assert len({re.search(r"magic (.+) number", q.about["needle"])[1] for q in questions}) > 4
+    questions = [q for task in NeedleTest("number").tasks(material) for q in task.requests]
+    assert len({q.metadata["answer"] for q in questions}) == 20
+    assert len({re.search(r"magic (.+) number", q.metadata["needle"])[1] for q in questions}) > 4
 
 
 def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
     (task, _) = NeedleTest(needle_depths=3).tasks(material)
-    paths = export(records(task, says(lambda q: "eat a sandwich ")), tmp_path / "cells", "yarn")
+    paths = export_needle(records(task, says(lambda q: "eat a sandwich ")), tmp_path / "cells", "yarn")
     assert [p.name for p in paths] == [f"yarn_len_600_depth_{d}_results.json" for d in (0, 5000, 10000)]
     cell = json.loads(paths[1].read_text())
     assert (cell["context_length"], cell["depth_percent"], cell["model_response"]) == (600, 50, "eat a sandwich")
@@ -218,11 +218,11 @@ def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
     assert 0 < cell["score"] < 10
     for spacing in ("linear", "sigmoid"):
         test = NeedleTest(needle_spacing=spacing)
-        paths = export(records(test.tasks(material)[0], says(str)), tmp_path / spacing)
+        paths = export_needle(records(test.tasks(material)[0], says(str)), tmp_path / spacing)
         assert [json.loads(p.read_text())["depth_percent"] for p in paths] == test.depths()
     (number, _) = NeedleTest("number").tasks(material)
     with pytest.raises(ValueError, match="of --needle_kind=number nothing is decoded"):
-        export(records(number, uniform), tmp_path)
+        export_needle(records(number, uniform), tmp_path)
 
 
 # Settings.
@@ -242,10 +242,10 @@ def test_wrong_settings_are_named(settings, message):
 
 
 def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
-    here = Material(material.data_dir, material.tokenizer, (100, 600))
+    here = EvalContext(material.data_dir, material.tokenizer, (100, 600))
     assert [t.name for t in NeedleTest().tasks(here)] == ["needle/sentence/600"]
     with pytest.raises(ValueError, match="--lengths=100,150: none has room for a needle"):
-        NeedleTest().tasks(Material(material.data_dir, material.tokenizer, (100, 150)))
+        NeedleTest().tasks(EvalContext(material.data_dir, material.tokenizer, (100, 150)))
     with pytest.raises(ValueError, match="none has room for a needle and --needle_buffer=0"):
         NeedleTest(needle_buffer=0).tasks(material)  # question and answer need more
 
@@ -254,18 +254,18 @@ def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):
     class Mute(Tokenizer):
         begin = -1
 
-    here = Material(material.data_dir, Mute(material.tokenizer.path), (600,))
+    here = EvalContext(material.data_dir, Mute(material.tokenizer.path), (600,))
     with pytest.raises(ValueError, match=r"--needle_bos=lceg: .*tokenizer.model has no token that opens a text"):
         NeedleTest(needle_bos="lceg").tasks(here)
     (task,) = NeedleTest(needle_depths=2).tasks(here)
-    assert {q.about["n_bos"] for q in task.questions} == {0}
+    assert {q.metadata["n_bos"] for q in task.requests} == {0}
 
 
 def test_the_study_s_lengths_end_with_ours(material):
     test = NeedleTest(needle_lengths="study", needle_depths=1)
-    assert test.lengths(Material(material.data_dir, material.tokenizer, (4096, 8192))) == [1000, 4256, 7513]
-    few = Material(material.data_dir, material.tokenizer, (600,), most=2)
-    assert [q.about["depth"] for q in NeedleTest().tasks(few)[0].questions] == [0, 1]
+    assert test.lengths(EvalContext(material.data_dir, material.tokenizer, (4096, 8192))) == [1000, 4256, 7513]
+    few = EvalContext(material.data_dir, material.tokenizer, (600,), max_examples=2)
+    assert [q.metadata["depth"] for q in NeedleTest().tasks(few)[0].requests] == [0, 1]
 
 
 # Golden prompts.

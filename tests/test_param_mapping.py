@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from longjax.checkpoints.families import table
+from longjax.checkpoints.families import weight_table
 from longjax.checkpoints.param_mapping import (
     Named,
     check_names,
-    fitted,
+    fit_vocab,
     from_hf,
     pieces,
     rows_of,
@@ -61,7 +61,7 @@ def test_three_runs_of_rows_are_one_tensor_of_mpt():
     params = params_of(MPT)
     fused = to_hf(params, MPT)["transformer.blocks.1.attn.Wqkv.weight"]
     for part, name in enumerate(("q_DNH", "k_DKH", "v_DKH")):
-        rows = rows_of(table(MPT)[name], len(fused))
+        rows = rows_of(weight_table(MPT)[name], len(fused))
         assert rows == slice(12 * part, 12 * part + 12)
         np.testing.assert_array_equal(fused[rows], params[name][1].reshape(12, 12).T)
 
@@ -122,12 +122,12 @@ def test_a_tied_head_may_be_there_and_is_not_used():
 @pytest.mark.parametrize("cfg", MODELS.values(), ids=MODELS)
 def test_the_vocabulary_is_the_embedding_s(cfg):
     shapes = InMemory(to_hf(params_of(cfg), cfg)).shapes()
-    assert fitted(dataclasses.replace(cfg, vocab=99), shapes) == cfg
+    assert fit_vocab(dataclasses.replace(cfg, vocab=99), shapes) == cfg
 
 
 def test_width_and_biases_of_mpt_are_those_of_its_tensors():
     biased = MODELS["mpt biased"]
     for cfg in (biased, dataclasses.replace(biased, biases=())):
         shapes = InMemory(to_hf(params_of(cfg), cfg)).shapes()
-        assert fitted(dataclasses.replace(biased, ffn=24), shapes) == cfg
-        assert fitted(dataclasses.replace(biased, biases=()), shapes) == cfg
+        assert fit_vocab(dataclasses.replace(biased, ffn=24), shapes) == cfg
+        assert fit_vocab(dataclasses.replace(biased, biases=()), shapes) == cfg

@@ -12,13 +12,13 @@ from fake_model import nothing_known, records, says, uniform
 from golden_checks import eval_needle
 from longjax.data import passkey_text
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
-from longjax.evals.passkey import PasskeyTest, Study, score
-from longjax.evals.passkey.fitting import largest
-from longjax.evals.passkey.sized_tasks import fitted
+from longjax.evals.context import EvalContext
+from longjax.evals.passkey import PasskeyGrid, PasskeyTest, score
+from longjax.evals.passkey.fitting import largest_fitting
+from longjax.evals.passkey.sized_tasks import fitted_tasks
 from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import ordinal
-from longjax.evals.requests import HowLikely, Likelihood, WhatNext
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, LoglikelihoodResult
 from shape_names import checked
 
 LENGTHS = (64, 128, 256)
@@ -29,7 +29,7 @@ SETS = [folder / "passkey" for folder in (HERE, SHARED) if folder.exists()]
 
 @pytest.fixture
 def study(store, tokens):
-    return Study(store.stream("test"), passkey_text.Phrases.of(tokens), samples=6)
+    return PasskeyGrid(store.stream("test"), passkey_text.PasskeyText.of(tokens), samples=6)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def material(tmp_path):
     """With a tokenizer of LLaMA's kind."""
     (tmp_path / "haystack").mkdir()
     shutil.copy(HERE / "niah" / "haystack.txt", tmp_path / "haystack")
-    return Material(tmp_path, Tokenizer(HERE / "tokenizer" / "tokenizer.model"), (400, 1000))
+    return EvalContext(tmp_path, Tokenizer(HERE / "tokenizer" / "tokenizer.model"), (400, 1000))
 
 
 class Looks:
@@ -56,7 +56,7 @@ class Looks:
         if asked - said <= self.window:
             hit = np.equal(row[said : said + passkey_text.DIGITS], row[asked:])
         assert question.first == asked
-        return Likelihood(np.zeros(passkey_text.DIGITS, np.float32), hit)
+        return LoglikelihoodResult(np.zeros(passkey_text.DIGITS, np.float32), hit)
 
 
 # The study's.
@@ -82,9 +82,9 @@ def test_a_key_is_found_where_it_can_be_seen(window, study):
 
 def test_a_key_counts_only_if_all_its_digits_do(study):
     def third_wrong(questions):
-        answers = [Likelihood(np.zeros(5, np.float32), np.ones(5, bool)) for _ in questions]
+        answers = [LoglikelihoodResult(np.zeros(5, np.float32), np.ones(5, bool)) for _ in questions]
         for answer in answers[::2]:
-            answer.hit_U[2] = False
+            answer.is_greedy_U[2] = False
         return answers
 
     for r in score(records(study.task(64), third_wrong)):
@@ -111,11 +111,11 @@ def test_the_study_in_a_haystack_opens_with_a_token_and_has_its_length(material)
     tasks = PasskeyTest("study", passkey_samples=2, passkey_depths="0,1").tasks(material)
     assert [t.name for t in tasks] == ["passkey/study/400", "passkey/study/1000"]
     for task, length in zip(tasks, material.lengths, strict=True):
-        assert len(task.questions) == 4
-        assert all(len(q.tokens_T) == length and q.tokens_T[0] == 1 for q in task.questions)
+        assert len(task.requests) == 4
+        assert all(len(q.tokens_T) == length and q.tokens_T[0] == 1 for q in task.requests)
         assert len(task.settings["haystack_sha256"]) == 64
-        text = material.tokenizer.decode(task.questions[0].tokens_T[1:])
-        key = task.questions[0].about["key"]
+        text = material.tokenizer.decode(task.requests[0].tokens_T[1:])
+        key = task.requests[0].metadata["key"]
         assert re.search(f"The pass key is {key}. Remember it. {key} is the pass key.\n", text)
         assert text.endswith(f"The pass key is {key}")
 
@@ -133,7 +133,7 @@ def test_prompts_fill_their_length_and_keys_that_are_said_are_found(variant, mat
     tasks = PasskeyTest(variant, passkey_samples=4).tasks(material)
     assert [t.name for t in tasks] == [f"passkey/{variant}/{n}" for n in material.lengths]
     for task, length in zip(tasks, material.lengths, strict=True):
-        sizes = [len(q.tokens_T) + q.new for q in task.questions]
+        sizes = [len(q.tokens_T) + q.max_new_tokens for q in task.requests]
         assert max(sizes) <= length
         assert min(sizes) > length - 64  # 128 characters are at most so many tokens here
         (row,) = score(records(task, says(key_in)))
@@ -141,24 +141,24 @@ def test_prompts_fill_their_length_and_keys_that_are_said_are_found(variant, mat
         assert row["length"] == length
         (row,) = score(records(task, uniform))
         assert row["value"] == row["partial"] == 0
-        assert len({q.about["key"] for q in task.questions}) == 4
-        for q in task.questions:
+        assert len({q.metadata["key"] for q in task.requests}) == 4
+        for q in task.requests:
             text = material.tokenizer.decode(q.tokens_T[1:])
             assert q.tokens_T[0] == 1
             assert 1 not in q.tokens_T[1:]
-            assert q.about["key"] in text
-            assert 0 <= q.about["depth"] <= 1
+            assert q.metadata["key"] in text
+            assert 0 <= q.metadata["depth"] <= 1
 
 
 def test_longlora_s_key_is_given_and_others_are_said(material):
     (forced, *_), (said, *_) = (PasskeyTest(v, passkey_samples=1).tasks(material) for v in ("longlora", "yarn"))
-    (q,) = forced.questions
-    assert isinstance(q, HowLikely)
-    assert isinstance(said.questions[0], WhatNext)
-    assert said.questions[0].new == 10
-    assert material.tokenizer.decode(q.tokens_T[q.first :]) == q.about["key"]
+    (q,) = forced.requests
+    assert isinstance(q, LoglikelihoodRequest)
+    assert isinstance(said.requests[0], GenerationRequest)
+    assert said.requests[0].max_new_tokens == 10
+    assert material.tokenizer.decode(q.tokens_T[q.first :]) == q.metadata["key"]
     whole = material.tokenizer.decode(q.tokens_T[1:])
-    assert whole.endswith(f"The pass key is {q.about['key']}")
+    assert whole.endswith(f"The pass key is {q.metadata['key']}")
     np.testing.assert_array_equal(material.ids(whole), q.tokens_T)  # the key's tokens are those within the text
 
 
@@ -168,7 +168,7 @@ def test_one_wrong_token_of_a_key_fails_it(material):
     def last_wrong(questions):
         answers = [nothing_known(q) for q in questions]
         for answer in answers:
-            answer.hit_U[:-1] = True
+            answer.is_greedy_U[:-1] = True
         return answers
 
     (row,) = score(records(task, last_wrong))
@@ -202,21 +202,21 @@ def test_published_lengths_are_in_characters(material):
     assert [t.name for t in tasks][:3] == ["passkey/landmark/0c", "passkey/landmark/100c", "passkey/landmark/500c"]
     assert len(tasks) == 13
     for task in tasks:
-        (q,) = task.questions
-        assert q.about["length"] == len(q.tokens_T) + q.new
+        (q,) = task.requests
+        assert q.metadata["length"] == len(q.tokens_T) + q.max_new_tokens
     with pytest.raises(ValueError, match="--passkey_variant=yarn has lengths in tokens"):
         PasskeyTest("yarn", passkey_lengths="published").tasks(material)
 
 
 def test_yarn_s_hard_keys_are_several_and_one_is_asked_for(material):
     task, _ = PasskeyTest("yarn_hard", passkey_samples=6, passkey_keys=2).tasks(material)
-    for q in task.questions:
+    for q in task.requests:
         text = material.tokenizer.decode(q.tokens_T[1:])
         keys = dict(re.findall(r"The (\w+) pass key is (\d+)\. Remember it", text))
         asked = re.search(r"What is the (\w+) pass key\? The \1 pass key is$", text)[1]
         assert set(keys) == {"1st", "2nd"}
-        assert keys[asked] == q.about["key"]
-    assert {q.about["haystack"] for q in task.questions} == {"haystack"}
+        assert keys[asked] == q.metadata["key"]
+    assert {q.metadata["haystack"] for q in task.requests} == {"haystack"}
 
 
 def test_ordinals_are_english():
@@ -235,7 +235,7 @@ def test_the_largest_prompt_that_fits_is_found(seed, power):
         return base + int(rate * size**power)
 
     fits = [size for size in range(0, most + 1, 8) if tokens(size) <= room]
-    found = largest(tokens, room, 8, 80, most)
+    found = largest_fitting(tokens, room, 8, 80, most)
     assert found == (max(fits) if tokens(0) <= room else -1)
 
 
@@ -245,8 +245,8 @@ def test_all_draws_fit_and_not_the_first_alone(material):
             sample = super().draw(seed, size)
             return sample._replace(prompt="Well then. " * 10 * (seed > 0) + sample.prompt)
 
-    for task, length in zip(fitted(Uneven(), material, 3), material.lengths, strict=True):
-        assert max(len(q.tokens_T) + q.new for q in task.questions) <= length
+    for task, length in zip(fitted_tasks(Uneven(), material, 3), material.lengths, strict=True):
+        assert max(len(q.tokens_T) + q.max_new_tokens for q in task.requests) <= length
 
 
 # Files and settings.
@@ -262,8 +262,8 @@ def test_self_extend_s_files_are_read(material):
     lines(material, json.dumps(line) + "\n\n" + json.dumps(line | {"target": 10_023_456_789}) + "\n")
     (task,) = PasskeyTest("self_extend").tasks(material)
     assert task.name == "passkey/self_extend/short"
-    assert [q.new for q in task.questions] == [5, 11]
-    text = material.tokenizer.decode(task.questions[0].tokens_T)
+    assert [q.max_new_tokens for q in task.requests] == [5, 11]
+    text = material.tokenizer.decode(task.requests[0].tokens_T)
     assert text == line["input"] + "What is the pass key? The pass key is "
     (row,) = score(records(task, says(lambda q: "89427 is")))
     assert (row["value"], row["n"]) == (0.5, 2)
@@ -301,19 +301,19 @@ def test_wrong_settings_are_named(settings, message, material):
 @pytest.mark.parametrize("variant", ["study", "landmark", "longlora", "yarn_hard"])
 def test_lengths_without_room_are_left_out_and_none_is_an_error(variant, material):
     test = PasskeyTest(variant, passkey_samples=1)
-    tasks = test.tasks(Material(material.data_dir, material.tokenizer, (20, 400)))
+    tasks = test.tasks(EvalContext(material.data_dir, material.tokenizer, (20, 400)))
     assert [t.name for t in tasks] == [f"passkey/{variant}/400"]
     with pytest.raises(ValueError, match="--lengths=20,30: "):
-        test.tasks(Material(material.data_dir, material.tokenizer, (20, 30)))
+        test.tasks(EvalContext(material.data_dir, material.tokenizer, (20, 30)))
 
 
 def test_at_most_so_many_questions(material):
-    few = Material(material.data_dir, material.tokenizer, (400,), most=5)
-    assert len(PasskeyTest("study").tasks(few)[0].questions) == 5
-    assert len(PasskeyTest("landmark").tasks(few)[0].questions) == 5
-    other = Material(material.data_dir, material.tokenizer, (400,), most=5, seed=7)
-    first, second = (PasskeyTest().tasks(m)[0].questions for m in (few, other))
-    assert {q.about["key"] for q in first}.isdisjoint(q.about["key"] for q in second)
+    few = EvalContext(material.data_dir, material.tokenizer, (400,), max_examples=5)
+    assert len(PasskeyTest("study").tasks(few)[0].requests) == 5
+    assert len(PasskeyTest("landmark").tasks(few)[0].requests) == 5
+    other = EvalContext(material.data_dir, material.tokenizer, (400,), max_examples=5, seed=7)
+    first, second = (PasskeyTest().tasks(m)[0].requests for m in (few, other))
+    assert {q.metadata["key"] for q in first}.isdisjoint(q.metadata["key"] for q in second)
 
 
 # Golden prompts.

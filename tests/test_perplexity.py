@@ -12,11 +12,11 @@ import pytest
 
 from fake_model import VOCAB, records, uniform
 from golden_checks import eval_ppl
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.perplexity import PerplexityTest, from_store, read_texts, score
-from longjax.evals.perplexity.protocols import Forgetful, Sliding, Strided, spans
+from longjax.evals.perplexity.protocols import Sliding, Strided, WithoutMemory, spans
 from longjax.evals.perplexity.text import of_documents
-from longjax.evals.requests import Likelihood
+from longjax.evals.requests import LoglikelihoodResult
 from shape_names import checked
 
 LENGTHS = (64, 128, 256)
@@ -40,13 +40,14 @@ def made(*sizes):
 def by_place(questions):
     """A loss that depends on the place alone: 1 at the first target, 1 / 2 at the second, ..."""
     places = [np.arange(q.first, len(q.tokens_T)) for q in questions]
-    return [Likelihood((1 / p).astype(np.float32), p % 2 == 0) for p in places]
+    return [LoglikelihoodResult((1 / p).astype(np.float32), p % 2 == 0) for p in places]
 
 
 def by_token(questions):
     """A loss that depends on the token alone."""
     return [
-        Likelihood(np.sin(q.tokens_T[q.first :]).astype(np.float32) + 1, q.tokens_T[q.first :] > 0) for q in questions
+        LoglikelihoodResult(np.sin(q.tokens_T[q.first :]).astype(np.float32) + 1, q.tokens_T[q.first :] > 0)
+        for q in questions
     ]
 
 
@@ -75,22 +76,22 @@ def test_a_uniform_model_has_the_perplexity_of_the_vocabulary(split):
 
 
 def test_lengths_differ_in_context_and_not_in_text(split):
-    read = [np.concatenate([q.tokens_T for q in task.questions]) for task in nested(split)]
+    read = [np.concatenate([q.tokens_T for q in task.requests]) for task in nested(split)]
     np.testing.assert_array_equal(read[0], read[1])
     np.testing.assert_array_equal(read[0], read[2])
 
 
 def test_windows_lie_within_documents_and_spread_over_all(store, split):
     (task,) = nested(split, (256,))
-    windows = np.stack([q.tokens_T for q in task.questions])
+    windows = np.stack([q.tokens_T for q in task.requests])
     assert len(windows) == sum(len(d) // 256 for d in store.documents("test"))
     assert not (windows[:, :-1] == 2).any()  # the end of a document is never in the middle
     (few,) = nested(split, (256,), num_windows=5)
-    np.testing.assert_array_equal([few.questions[i].tokens_T for i in (0, -1)], windows[[0, -1]])
-    assert len(few.questions) == 5
+    np.testing.assert_array_equal([few.requests[i].tokens_T for i in (0, -1)], windows[[0, -1]])
+    assert len(few.requests) == 5
     (short,) = [task for task in nested(split) if task.name.endswith("/64")]
-    for q in (*few.questions, *short.questions):
-        want = store.documents("test")[q.about["document"]][q.about["start"] :][: len(q.tokens_T)]
+    for q in (*few.requests, *short.requests):
+        want = store.documents("test")[q.metadata["document"]][q.metadata["start"] :][: len(q.tokens_T)]
         np.testing.assert_array_equal(q.tokens_T, want)
 
 
@@ -198,7 +199,7 @@ def test_strides_over_the_length_lose_no_token():
     """With an opening token a window has room for 31, as the default stride must notice."""
     source = made(100)
     (task,) = PerplexityTest().of(source, [32], begin=7)
-    scored = np.concatenate([q.tokens_T[q.first :] for q in task.questions])
+    scored = np.concatenate([q.tokens_T[q.first :] for q in task.requests])
     np.testing.assert_array_equal(scored, source.ids[1:])
 
 
@@ -235,7 +236,7 @@ def test_short_documents_can_be_left_out():
     (task,) = PerplexityTest("yarn", ppl_least=40, ppl_documents=2, ppl_truncate=True).of(
         made(39, 40, 20, 50, 60), [32]
     )
-    assert [q.about["document"] for q in task.questions] == [1, 3]
+    assert [q.metadata["document"] for q in task.requests] == [1, 3]
 
 
 def test_spans_end_with_the_document():
@@ -246,7 +247,7 @@ def test_spans_end_with_the_document():
 
 def test_parts_forget_what_was_before_them():
     source = made(*[40] * 12)
-    found = Forgetful(Sliding(16, 10), 24)(source, 64)
+    found = WithoutMemory(Sliding(16, 10), 24)(source, 64)
     assert [len(w.tokens_T) for w in found[:4]] == [24, 24, 16, 24]
     assert [w.place for w in found[:4]] == [0, 24, 48, 0]
     assert sum(w.weight for w in found[:3]) == pytest.approx(1)
@@ -266,7 +267,7 @@ def test_landmark_s_parts_weigh_by_length():
 
 def test_a_base_model_starts_anew_after_its_context():
     (task,) = PerplexityTest("chunked").of(made(*[400] * 10), [600], trained_len=150)
-    assert {len(q.tokens_T) for q in task.questions} == {150}
+    assert {len(q.tokens_T) for q in task.requests} == {150}
     assert rows(task, by_place)[0]["nll"] == pytest.approx(np.mean(1 / np.arange(1, 150)), rel=1e-6)
 
 
@@ -274,7 +275,7 @@ def test_a_base_model_starts_anew_after_its_context():
 def test_few_windows_are_spread_and_keep_first_and_last(protocol):
     source = made(*[200] * 20)
     many, few = (
-        PerplexityTest(protocol, num_windows=n, ppl_stride=32).of(source, [100], trained_len=100)[0].questions
+        PerplexityTest(protocol, num_windows=n, ppl_stride=32).of(source, [100], trained_len=100)[0].requests
         for n in (None, 5)
     )
     assert len(few) == 5 < len(many)
@@ -286,10 +287,10 @@ def test_windows_are_copied_when_they_are_asked():
     """2001 windows of 1000 tokens of 3000: all at once would take 667 times the text."""
     source = made(3000)
     (task,) = PerplexityTest("yarn", ppl_stride=1).of(source, [1000], begin=7)
-    assert len(task.questions) == 2001
-    for q in (task.questions[5], task.questions[-1]):
+    assert len(task.requests) == 2001
+    for q in (task.requests[5], task.requests[-1]):
         assert q.tokens_T.base is None
-        np.testing.assert_array_equal(q.tokens_T[1:], source.ids[1:][q.about["start"] :][:999])
+        np.testing.assert_array_equal(q.tokens_T[1:], source.ids[1:][q.metadata["start"] :][:999])
     assert all(np.shares_memory(w.text_S, source.ids) for w in Strided(1, 7)(source, 1000)[::500])
 
 
@@ -305,7 +306,7 @@ def test_settings_are_positive(name):
 @pytest.fixture
 def material(tokens, tmp_path):
     (tmp_path / "perplexity").mkdir()
-    return Material(tmp_path, tokens, (64,))
+    return EvalContext(tmp_path, tokens, (64,))
 
 
 def put(material, name, content):

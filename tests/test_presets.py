@@ -14,8 +14,7 @@ from longjax.methods import METHODS
 from longjax.methods import method as methods_method
 from longjax.model.llama import Llama
 from longjax.study.presets import PRESETS
-from longjax.training import memory_estimate as memory
-from longjax.training import remat
+from longjax.training import memory_estimate, remat
 from longjax.training.train_step import init_train_state, learning_rate_schedule, train_step
 
 H200 = 139.0  # GiB
@@ -67,8 +66,8 @@ def test_a_preset_traces_and_fits(name):
         where = jax.NamedSharding(mesh, sharding.TOKENS_BT)
         ids, weights = (jax.ShapeDtypeStruct((rows, length), t, sharding=where) for t in (jnp.int32, jnp.float32))
         batch = {"tokens_BT": ids, "targets_BT": ids, "index_BT": ids, "weights_BT": weights}
-        found = memory.estimate(train_step.trace(model, recipe, state, batch), state, batch)
-    assert 10 < sum(found) / memory.GIB < H200, memory.summary_line(found)
+        found = memory_estimate.estimate(train_step.trace(model, recipe, state, batch), state, batch)
+    assert 10 < sum(found) / memory_estimate.GIB < H200, memory_estimate.summary_line(found)
     assert max(preset.lengths) >= 2 * preset.extended or name == "clex"
     rate = learning_rate_schedule(recipe)
     assert float(rate(recipe.warmup)) == pytest.approx(recipe.learning_rate, rel=1e-3)

@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 
 from longjax import files, sharding
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import layerwise as leaves
-from longjax.checkpoints import orbax_params, pretrained, safetensors
-from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints import hf_writer, layerwise, orbax_params, param_mapping, pretrained, safetensors
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.loader import OnHost, turned
-from longjax.checkpoints.pretrained import How, Tidy
+from longjax.checkpoints.loader import OnHost, reorder_axes
+from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
 from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
 from longjax.methods import METHODS, lora
@@ -57,8 +54,8 @@ def assert_same_bits(got, want):
 @every_case
 def test_export_has_the_same_bits_and_settings(name, tmp_path):
     given = opened(name)
-    want = Tidy(given.tensors, given.cfg)
-    pretrained.write(tmp_path, want, given.cfg, given.method, given, {}, How("source"))
+    want = ReservedRowsDropped(given.tensors, given.cfg)
+    pretrained.write_checkpoint(tmp_path, want, given.cfg, given.method, given, {}, ExportOptions("source"))
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method) == (given.cfg, given.method)
     assert_same_bits(again.tensors, want)
@@ -68,26 +65,28 @@ def test_export_has_the_same_bits_and_settings(name, tmp_path):
 def test_arrays_are_exported_with_the_same_bits(name, tmp_path):
     given = opened(name)
     params = pretrained.load(given.tensors, given.cfg)
-    pretrained.export(tmp_path, params, given.cfg, given.method, given, How("source"))
+    pretrained.export(tmp_path, params, given.cfg, given.method, given, ExportOptions("source"))
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method) == (given.cfg, given.method)
-    assert_same_bits(again.tensors, Tidy(given.tensors, given.cfg))
+    assert_same_bits(again.tensors, ReservedRowsDropped(given.tensors, given.cfg))
 
 
 @pytest.mark.parametrize("name", ["llama_bf16_sharded", "mpt", "phi", "qwen2_tied_yarn", "lora_rs_patterns"])
 def test_orbax_and_back_has_the_same_bits(name, tmp_path):
     given = opened(name)
-    want = Tidy(given.tensors, given.cfg)
+    want = ReservedRowsDropped(given.tensors, given.cfg)
     extra = {"tokenizer.model": b"bytes"}
-    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, extra, no_progress)
+    orbax_params.write_orbax(tmp_path, given.tensors, given.cfg, given.config, extra, no_progress)
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method, again.config) == (given.cfg, given.method, given.config)
     assert_same_bits(again.tensors, want)
-    pretrained.write(tmp_path / "hf", again.tensors, again.cfg, again.method, again, {}, How("source"))
+    pretrained.write_checkpoint(
+        tmp_path / "hf", again.tensors, again.cfg, again.method, again, {}, ExportOptions("source")
+    )
     assert (tmp_path / "hf" / "tokenizer.model").read_bytes() == b"bytes"
     assert_same_bits(pretrained.open_checkpoint(tmp_path / "hf").tensors, want)
     with pytest.raises(ValueError, match="already holds orbax parameters"):
-        orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
+        orbax_params.write_orbax(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
 
 
 @pytest.mark.parametrize("name", ["llama_bf16_sharded", "mpt", "phi", "qwen2_tied_yarn"])
@@ -102,7 +101,7 @@ def test_eight_devices_hold_what_one_does(name):
         np.testing.assert_array_equal(x, alone[leaf])
     assert any(len({str(shard.index) for shard in x.addressable_shards}) == 8 for x in spread.values())
     back = OnHost(spread, unchanged_weights).tensors(given.cfg)
-    assert_same_bits(back, hf_folder.Cast(Tidy(given.tensors, given.cfg), np.dtype("f4")))
+    assert_same_bits(back, hf_writer.Cast(ReservedRowsDropped(given.tensors, given.cfg), np.dtype("f4")))
 
 
 @dataclasses.dataclass
@@ -125,7 +124,7 @@ def test_every_row_is_read_once(name):
     given = opened(name)
     counted = Counted(given.tensors)
     pretrained.load(counted, given.cfg, sharding.make_mesh(fsdp=2, seq=2, model=2))
-    shapes = Tidy(given.tensors, given.cfg).shapes()
+    shapes = ReservedRowsDropped(given.tensors, given.cfg).shapes()
     assert counted.rows == dict.fromkeys(((name, row) for name, shape in shapes.items() for row in range(shape[0])), 1)
 
 
@@ -133,17 +132,17 @@ def test_every_row_is_read_once(name):
 def test_a_part_of_a_leaf_is_that_part(name):
     """What one of several hosts reads."""
     given = opened(name)
-    for leaf in leaves.leaves(given.cfg):
-        whole = leaves.stored(given.tensors, leaf, given.cfg)
+    for leaf in layerwise.leaves(given.cfg):
+        whole = layerwise.is_stored(given.tensors, leaf, given.cfg)
         some = slice(len(whole) // 3, len(whole) // 3 * 2)
-        np.testing.assert_array_equal(leaves.stored(given.tensors, leaf, given.cfg, some), whole[some])
+        np.testing.assert_array_equal(layerwise.is_stored(given.tensors, leaf, given.cfg, some), whole[some])
 
 
 def test_half_precision_is_widened_exactly():
     """All of its finite numbers, those too small to be normal included."""
     bits = np.arange(2**16, dtype=np.uint16).view(np.float16)
     bits = np.where(np.isfinite(bits), bits, np.float16(0)).reshape(512, 128)
-    x = turned(jnp.asarray(bits), (1, 0), jnp.dtype(jnp.float32))
+    x = reorder_axes(jnp.asarray(bits), (1, 0), jnp.dtype(jnp.float32))
     np.testing.assert_array_equal(x, bits.T.astype(np.float32))
 
 
@@ -170,8 +169,8 @@ def test_a_window_goes_or_stays_with_the_method(tmp_path):
     }
     methods["full"] = dataclasses.replace(methods["full"], attention=Method().attention)
     for name, method in methods.items():
-        tensors = Tidy(given.tensors, given.cfg)
-        assert pretrained.write(tmp_path / name, tensors, given.cfg, method, given, {}) == []
+        tensors = ReservedRowsDropped(given.tensors, given.cfg)
+        assert pretrained.write_checkpoint(tmp_path / name, tensors, given.cfg, method, given, {}) == []
         again = pretrained.open_checkpoint(tmp_path / name)
         assert (again.method.rope, again.method.attention) == (method.rope, method.attention)
 
@@ -192,35 +191,35 @@ def test_a_vocabulary_that_grew_is_carried(tmp_path):
 def test_files_for_text_are_copied_and_older_weights_go(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(LLAMA, source)
-    for name in hf_folder.COPIED:
+    for name in hf_writer.COPIED:
         (source / name).write_bytes(name.encode())
     given = pretrained.open_checkpoint(source)
-    tensors, out = Tidy(given.tensors, given.cfg), tmp_path / "out"
-    pretrained.write(out, tensors, given.cfg, given.method, given, {}, How(most_bytes=3_000))
+    tensors, out = ReservedRowsDropped(given.tensors, given.cfg), tmp_path / "out"
+    pretrained.write_checkpoint(out, tensors, given.cfg, given.method, given, {}, ExportOptions(most_bytes=3_000))
     count = len(list(out.glob("model-*.safetensors")))
     assert count > 2
     for path in out.glob("model-*.safetensors"):
-        held = [x.nbytes for x in safetensors.read(path).values()]
+        held = [x.nbytes for x in safetensors.read_safetensors(path).values()]
         assert sum(held) <= 3_000 or len(held) == 1
     assert_same_bits(pretrained.open_checkpoint(out).tensors, tensors)
-    for name in hf_folder.COPIED:
+    for name in hf_writer.COPIED:
         assert (out / name).read_bytes() == name.encode()
     (out / "model-00001-of-00009.safetensors.new").touch()  # of an export that was killed
-    pretrained.write(out, tensors, given.cfg, given.method, given, {})
+    pretrained.write_checkpoint(out, tensors, given.cfg, given.method, given, {})
     assert [path.name for path in out.glob("*.safetensors*")] == ["model.safetensors"]
     assert_same_bits(pretrained.open_checkpoint(out).tensors, tensors)
 
 
 def test_a_full_disk_leaves_the_older_export(tmp_path):
     given = opened("llama")
-    tensors = Tidy(given.tensors, given.cfg)
-    pretrained.write(tmp_path, tensors, given.cfg, given.method, given, {})
+    tensors = ReservedRowsDropped(given.tensors, given.cfg)
+    pretrained.write_checkpoint(tmp_path, tensors, given.cfg, given.method, given, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in ("model.safetensors", "config.json"):  # the first file and the last
         (tmp_path / f"{name}.new").symlink_to("/dev/full")
         method = METHODS["pi"]()
         with pytest.raises(ValueError, match=r"cannot be written: No space left on device"):
-            pretrained.write(tmp_path, hf_folder.Cast(tensors, np.dtype("f2")), given.cfg, method, given, {})
+            pretrained.write_checkpoint(tmp_path, hf_writer.Cast(tensors, np.dtype("f2")), given.cfg, method, given, {})
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -259,7 +258,7 @@ def test_a_damaged_checkpoint_is_one_line(break_it, said, tmp_path):
 
 def test_torn_orbax_parameters_are_named(tmp_path):
     given = opened("llama")
-    orbax_params.write(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
+    orbax_params.write_orbax(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
     shutil.rmtree(tmp_path / "params" / "ocdbt.process_0")
     again = pretrained.open_checkpoint(tmp_path)
     with pytest.raises(ValueError, match=r"params is torn: .*; convert it again"):
@@ -293,15 +292,17 @@ class Failing:
 def test_orbax_parameters_are_there_whole_or_not_at_all(error, said, tmp_path):
     given = opened("llama")
     with pytest.raises(ValueError, match=said):
-        orbax_params.write(tmp_path / "orbax", Failing(given.tensors, error), given.cfg, given.config, {}, no_progress)
+        orbax_params.write_orbax(
+            tmp_path / "orbax", Failing(given.tensors, error), given.cfg, given.config, {}, no_progress
+        )
     assert not list((tmp_path / "orbax").iterdir())
 
 
 def test_only_a_llama_needs_no_source(tmp_path):
     cfg = dataclasses.replace(TINY, parallel=True, norm="layer", gated=False)
-    shapes = {name: convert.their_shape(members, cfg) for name, members in convert.pieces(cfg).items()}
+    shapes = {name: param_mapping.their_shape(members, cfg) for name, members in param_mapping.pieces(cfg).items()}
     tensors = InMemory({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     with pytest.raises(ValueError, match="only a LLaMA is exported without the Hugging Face directory"):
-        pretrained.write(tmp_path, tensors, cfg, Method(), None, {})
+        pretrained.write_checkpoint(tmp_path, tensors, cfg, Method(), None, {})
     with pytest.raises(ValueError, match="--dtype=int8 is not known"):
-        pretrained.write(tmp_path, tensors, cfg, Method(), None, {}, How("int8"))
+        pretrained.write_checkpoint(tmp_path, tensors, cfg, Method(), None, {}, ExportOptions("int8"))

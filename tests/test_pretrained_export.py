@@ -13,7 +13,7 @@ import pytest
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.pretrained import How, Tidy
+from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
 from longjax.config import TINY
 from longjax.methods import ds_bf16, yarn
 from longjax.methods.method import Method, all_trainable, plain_rope
@@ -73,7 +73,7 @@ def exported(tmp_path_factory):
     def export(name):
         if name not in made:
             method, params, folder = METHODS[name], parameters(METHODS[name]), tmp_path_factory.mktemp("export")
-            notes = pretrained.export(folder, params, CFG, method, how=How("float32", length=T))
+            notes = pretrained.export(folder, params, CFG, method, how=ExportOptions("float32", length=T))
             made[name] = method, params, folder, notes
         return made[name]
 
@@ -125,7 +125,9 @@ def test_families_keep_what_is_theirs(case, method, tmp_path):
     peer("transformers")
     given = pretrained.open_checkpoint(CASES / case / "hf")
     method = on_base(method, given.method)
-    notes = pretrained.write(tmp_path, Tidy(given.tensors, given.cfg), given.cfg, method, given, {}, How("float32"))
+    notes = pretrained.write_checkpoint(
+        tmp_path, ReservedRowsDropped(given.tensors, given.cfg), given.cfg, method, given, {}, ExportOptions("float32")
+    )
     assert bool(notes) == (case == "mpt")
     want = method if not notes else given.method
     assert pretrained.open_checkpoint(tmp_path).method.attention == want.attention
@@ -137,7 +139,7 @@ def test_families_keep_what_is_theirs(case, method, tmp_path):
 
 def test_own_parameters_are_not_lost(exported):
     _, params, folder, _ = exported("clex")
-    kept = pretrained.safetensors.read(folder / "longjax.safetensors")
+    kept = pretrained.safetensors.read_safetensors(folder / "longjax.safetensors")
     assert set(kept) == {"up_RP", "down_PR"}
     np.testing.assert_array_equal(kept["up_RP"], params["method"]["up_RP"])
 
@@ -145,7 +147,7 @@ def test_own_parameters_are_not_lost(exported):
 @pytest.mark.parametrize("name", ["base", "pi", "ntk_frozen", "theta"])
 def test_old_transformers_has_two_keys(name, tmp_path):
     """Releases up to 4.44 reject any other, and would not read `rope_parameters`."""
-    pretrained.export(tmp_path, parameters(METHODS[name]), CFG, METHODS[name], how=How(style="4.36"))
+    pretrained.export(tmp_path, parameters(METHODS[name]), CFG, METHODS[name], how=ExportOptions(style="4.36"))
     config = json.loads((tmp_path / "config.json").read_text())
     assert "rope_parameters" not in config
     assert config["rope_scaling"] is None or set(config["rope_scaling"]) == {"type", "factor"}
@@ -156,7 +158,7 @@ def test_old_transformers_has_two_keys(name, tmp_path):
 
 def test_what_old_transformers_cannot_say(tmp_path):
     with pytest.raises(ValueError, match=r"--hf_config_style=4\.36 cannot say rope type 'yarn'"):
-        pretrained.export(tmp_path / "x", parameters(yarn(4.0)), CFG, yarn(4.0), how=How(style="4.36"))
+        pretrained.export(tmp_path / "x", parameters(yarn(4.0)), CFG, yarn(4.0), how=ExportOptions(style="4.36"))
     assert not (tmp_path / "x").exists()
 
 
@@ -186,5 +188,5 @@ def test_fp16_overflow_is_an_error(tmp_path):
     params = parameters(METHODS["base"])
     params["norm_D"] = params["norm_D"] + np.float32(1e6)
     with pytest.raises(ValueError, match=r"--dtype=float16 cannot hold model\.norm\.weight"):
-        pretrained.export(tmp_path / "x", params, CFG, METHODS["base"], how=How("float16"))
+        pretrained.export(tmp_path / "x", params, CFG, METHODS["base"], how=ExportOptions("float16"))
     assert not list((tmp_path / "x").iterdir())

@@ -10,7 +10,7 @@ import pytest
 
 from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.prompts import RULER_FIELDS, check_fields, fingerprint, longbench_prompts, ruler_prompts
+from longjax.evals.prompts import RULER_FIELDS, check_fields, longbench_prompts, prompts_fingerprint, ruler_prompts
 from tools import extract_prompts
 
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "prompts"
@@ -56,7 +56,7 @@ def test_checkouts_become_a_folder_of_prompts(checkouts, capsys):
     assert longbench_prompts(out, ASKS) == {name: (prompts[name], new[name]) for name in TASKS}
     wanted = {name: (x["template"], x["answer_prefix"], 9) for name, x in made_ruler().items()}
     assert ruler_prompts(out) == wanted
-    assert fingerprint(out, "ruler.json") == hashlib.sha256((out / "ruler.json").read_bytes()).hexdigest()
+    assert prompts_fingerprint(out, "ruler.json") == hashlib.sha256((out / "ruler.json").read_bytes()).hexdigest()
 
 
 def test_older_layouts_and_the_folders_themselves(checkouts):
@@ -80,7 +80,7 @@ def test_the_benchmarks_files_load_and_come_out_of_such_checkouts(tmp_path):
     assert longbench_prompts(tmp_path / "out", ASKS) == longbench_prompts(SHARED, ASKS)
     assert ruler_prompts(tmp_path / "out") == ruler_prompts(SHARED)
     new = {name: prompt.new for name, prompt in longbench_prompts(SHARED, ASKS).items()}
-    assert new == {name: kind.new for name, kind in TASKS.items()}
+    assert new == {name: kind.max_new_tokens for name, kind in TASKS.items()}
 
 
 @pytest.mark.parametrize(

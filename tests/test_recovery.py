@@ -5,8 +5,7 @@ import json
 import pytest
 
 import made_study
-from longjax.report.study import base_check as inside
-from longjax.report.study import measures, recovery, trials
+from longjax.report.study import base_check, measures, recovery, trials
 
 NAMES = ("base", "pi", "ntk_32k", "longlora", "self_extend")
 
@@ -56,10 +55,10 @@ def test_sentences_say_what_the_numbers_are(found):
 
 
 def test_what_the_base_can_do_is_split_at_the_bound(found):
-    said = inside.finding(found)
+    said = base_check.finding(found)
     head, tail = said.split("; less of")
-    for name, m in inside.asked(found).items():
-        if name == inside.MEAN:
+    for name, m in base_check.asked(found).items():
+        if name == base_check.MEAN:
             continue
-        assert name in (head if found.value(m, "base") >= inside.KNOWN else tail)
-    assert len(inside.table(found).lines) == len(inside.asked(found)) == 17
+        assert name in (head if found.value(m, "base") >= base_check.KNOWN else tail)
+    assert len(base_check.table(found).lines) == len(base_check.asked(found)) == 17

@@ -9,11 +9,10 @@ import pytest
 
 from longjax import report
 from longjax.evals.records import RECORDS, RUN
-from longjax.evals.results import of_task, read_rows
+from longjax.evals.results import read_rows, task_rows
 from longjax.report import tables
-from longjax.report.plotting import heat_maps as heat
-from longjax.report.plotting import labels as names
-from longjax.report.single_run import figures as plots
+from longjax.report.plotting import heat_maps, labels
+from longjax.report.single_run import figures
 from longjax.report.single_run.findings import findings, sure
 from longjax.report.single_run.page import both_weights, rows_of
 from longjax.report.single_run.results import Study, gather, preferred
@@ -55,7 +54,7 @@ def prompt(name, i, length, depth, said):
 
 
 def rows(*runs):
-    return [row for about, found in runs for records in found.values() for row in of_task(records, about, {})]
+    return [row for about, found in runs for records in found.values() for row in task_rows(records, about, {})]
 
 
 def of_length(run, length):
@@ -131,7 +130,7 @@ def test_needles_have_columns_a_finding_and_a_picture(tmp_path):
         "The base finds 100% of the needles at 128 and 67% at 1024; there, at least half are found by: other 67%."
         in (findings(other))
     )
-    report.write(put(tmp_path, (about, found), GOOD))
+    report.write_report(put(tmp_path, (about, found), GOOD))
     assert "(needle.png)" in (tmp_path / "report.md").read_text()
 
 
@@ -206,7 +205,7 @@ def test_agreement_has_the_sign_of_the_claim():
 
 
 def test_the_report_is_written(folder):
-    table = report.write(folder)
+    table = report.write_report(folder)
     page = (folder / "report.md").read_text()
     assert [line for line in page.splitlines() if "No finite loss" in line] == [
         f"- No finite loss in 2 windows of {n}: nans." for n in LENGTHS
@@ -223,8 +222,8 @@ def test_the_report_is_written(folder):
 
 
 def test_the_report_is_that_of_the_rows(folder, monkeypatch):
-    monkeypatch.setattr(plots, "draw", lambda study, folder: {})
-    assert report.write(folder) == tables.terminal(rows_of(study(BASE, GOOD, BREAKS, BAD, NANS)))
+    monkeypatch.setattr(figures, "draw", lambda study, folder: {})
+    assert report.write_report(folder) == tables.terminal(rows_of(study(BASE, GOOD, BREAKS, BAD, NANS)))
     again = {(r["method"], r["weights"], r["run"]) for r in read_rows(folder)}
     assert ("good", "raw", "methods/good/evals/raw") in again
     assert len(again) == 6
@@ -232,11 +231,11 @@ def test_the_report_is_that_of_the_rows(folder, monkeypatch):
 
 def test_other_runs_of_a_method_are_not_the_study_s(folder, monkeypatch):
     """They have other text: they stand in tables of their own, below."""
-    monkeypatch.setattr(plots, "draw", lambda study, folder: {})
-    table = report.write(folder)
+    monkeypatch.setattr(figures, "draw", lambda study, folder: {})
+    table = report.write_report(folder)
     about, found = run_of("good", "exact trained", (3.0, 3.0, 3.0), (0, 0, 0))
     write_run(folder / "later" / "good", about["method"], about["kind"], about["weights"], found)
-    assert report.write(folder).startswith(table)
+    assert report.write_report(folder).startswith(table)
     assert "## Raw and averaged weights" in (folder / "report.md").read_text().split("# Evaluations")[0]
     assert "| later/good |" in (folder / "report.md").read_text().split("# Evaluations")[1]
 
@@ -245,13 +244,13 @@ def test_a_half_done_study_has_a_report(tmp_path):
     put(tmp_path, of_length(BASE, 128))
     path = tmp_path / "methods/base/evals/ema/passkey/study/128" / RECORDS
     path.write_bytes(path.read_bytes()[:-1])  # the last answer is torn
-    assert report.write(tmp_path).splitlines()[-1].split() == ["base", "base", "6.05", *"-----", "2"]
+    assert report.write_report(tmp_path).splitlines()[-1].split() == ["base", "base", "6.05", *"-----", "2"]
     assert not (tmp_path / "passkey.png").exists()
 
 
 def test_runs_without_a_study_have_a_report(folder):
     (folder / "settings.json").unlink()
-    report.write(folder)
+    report.write_report(folder)
     page = (folder / "report.md").read_text()
     assert page.startswith("# Evaluations")
     assert "## Findings" not in page
@@ -260,13 +259,13 @@ def test_runs_without_a_study_have_a_report(folder):
 def test_user_mistakes_are_named(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match=r"--dir=.* has no evaluations: no run.json in it or below$"):
-            report.write(tmp_path)
+            report.write_report(tmp_path)
         (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
     put(tmp_path, of_length(BASE, 128))
     for path in tmp_path.rglob(RECORDS):
         path.write_text("")
     with pytest.raises(ValueError, match=r"--dir=.* has no finished evaluations: run the same commands again"):
-        report.write(tmp_path)
+        report.write_report(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -280,13 +279,13 @@ def test_user_mistakes_are_named(tmp_path):
 def test_damaged_settings_are_named(text, message, folder):
     (folder / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        report.write(folder)
+        report.write_report(folder)
     assert "\n" not in str(error.value)
 
 
 def test_what_a_study_lacks_is_found(folder):
     """The check of `make demo-quick`: of a whole study; of one with NaN; of one whose base has learned nothing."""
-    report.write(folder)
+    report.write_report(folder)
     values = [row["value"] for row in rows(NANS) if row["task"] == "perplexity"]
     assert check_report.problems(folder) == [
         f"nans: perplexity at {n} is {x} (2 windows of NaN)" for n, x in zip(LENGTHS, values, strict=True)
@@ -315,7 +314,7 @@ def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
 
 
 def test_curves_show_the_rows():
-    figure = plots.perplexity(study(BASE, GOOD, BAD))
+    figure = figures.perplexity(study(BASE, GOOD, BAD))
     first, second = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["exact trained", "approximate frozen"]
     np.testing.assert_allclose(
@@ -332,9 +331,9 @@ def test_curves_show_the_rows():
 def test_heat_maps_show_the_rows():
     figure, ax = plt.subplots()
     (good,) = study(GOOD).results
-    cells = plots.shares(good.keys, list(LENGTHS), list(DEPTHS))
-    scale = heat.Scale(LENGTHS, list(map(str, DEPTHS)), "depth", "share", ((128, ":"), (1024, "-")))
-    image = heat.heat_map(ax, heat.Map("good", good.kind, cells), scale)
+    cells = figures.shares(good.keys, list(LENGTHS), list(DEPTHS))
+    scale = heat_maps.HeatScale(LENGTHS, list(map(str, DEPTHS)), "depth", "share", ((128, ":"), (1024, "-")))
+    image = heat_maps.heat_map(ax, heat_maps.Map("good", good.kind, cells), scale)
     np.testing.assert_array_equal(image.get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))
     assert [line.get_xdata()[0] for line in ax.lines] == [0.5, 1.5]  # after 128, after 1024
     assert image.get_clim() == (0, 1)
@@ -343,7 +342,7 @@ def test_heat_maps_show_the_rows():
 
 @pytest.mark.parametrize("y", [[0.5], [0.1] * 7, [0.97, 0.98, 0.99, 1.0], [0, 0.01, 0.5, 0.51, 0.9]])
 def test_names_are_spread(y):
-    places = names.spread(y, 0.05)
+    places = labels.spread(y, 0.05)
     assert (np.diff(places) > 0.05 - 1e-9).all()
     assert max(places) <= 1 + 1e-9
 
@@ -351,8 +350,8 @@ def test_names_are_spread(y):
 def test_names_of_points_do_not_overlap():
     taken = []
     for i in range(25):
-        box = names.free_box(100 + i % 3, 100, 40, taken, edges=(60, 0, 300, 300))
-        assert not any(names.overlap(box, other) for other in taken)
+        box = labels.free_box(100 + i % 3, 100, 40, taken, edges=(60, 0, 300, 300))
+        assert not any(labels.overlap(box, other) for other in taken)
         assert box[0] > 60
         assert box[2] < 300
         taken.append(box)

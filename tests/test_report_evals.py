@@ -11,11 +11,10 @@ import eval_rows
 from longjax import report
 from longjax.methods import METHODS
 from longjax.report import aggregates, page
-from longjax.report.evaluation import benchmark_tables as benchmarks
-from longjax.report.evaluation import comparable, figures
+from longjax.report.evaluation import benchmark_tables, comparable, figures
 from longjax.report.evaluation import page as evaluation
 from longjax.report.evaluation.table_1 import main_length, table_1
-from longjax.report.evaluation.versus_published import beside
+from longjax.report.evaluation.versus_published import published_table
 from longjax.report.published import PUBLISHED
 from longjax.report.rows import evaluations
 from longjax.report.stats.correlation import pearson, spearman
@@ -46,7 +45,7 @@ def numbers(table, label):
 
 
 def by_file(all_of):
-    return {table.file: table for table in benchmarks.tables(all_of)}
+    return {table.file: table for table in benchmark_tables.tables(all_of)}
 
 
 # Means and their errors.
@@ -169,7 +168,7 @@ def test_the_mean_over_depths():
 def test_keys_without_a_depth_have_a_table_and_no_map():
     all_of = evaluations([row("passkey", "passkey", 0.5, variant="longlora", depth=None)])
     assert by_file(all_of)["passkey_longlora"].text()[1][2] == "50.0"
-    assert list(figures.passkey(all_of)) == []
+    assert list(figures.passkey_figures(all_of)) == []
 
 
 def test_scores_that_say_nothing_are_not_taken():
@@ -205,14 +204,14 @@ def test_published_numbers_are_those_that_were_confirmed():
 
 def test_another_model_does_not_stand_beside_published_numbers():
     for change in ({"model": "4 layers of 64"}, {"model": "not known"}):
-        table, reasons = beside(evaluations([row | change for row in eval_rows.rows("pi")]))
+        table, reasons = published_table(evaluations([row | change for row in eval_rows.rows("pi")]))
         assert table is None
         assert len(reasons) == 1
         assert f"the model is {change['model']}, the paper's LLaMA-2 7B: PPL at 32768 (pi)" in reasons[0]
 
 
 def test_published_numbers_stand_beside_ours():
-    table, reasons = beside(evaluations(eval_rows.rows("pi")))
+    table, reasons = published_table(evaluations(eval_rows.rows("pi")))
     shown = dict(zip(*table.text(), strict=True))
     rows = eval_rows.rows("pi")
     overlap = np.mean([r["word_overlap"] for r in rows if r["task"] == "needle"])
@@ -254,7 +253,7 @@ def test_other_settings_do_not_stand_beside_published_numbers(benchmark, change,
     rows = [r | change if r["benchmark"] == benchmark else r for r in eval_rows.rows("pi")]
     names = ("benchmark", "task", "length", "depth", "metric", "position")
     once = {tuple(r.get(name) for name in names): r for r in rows}  # rows that the change made one
-    table, reasons = beside(evaluations(list(once.values())))
+    table, reasons = published_table(evaluations(list(once.values())))
     assert f"{column or 'needle'} 32768 published" not in table.text()[0]
     assert [reason in line and f"{column or 'needle'} at 32768 (pi)" in line for line in reasons] == [True]
 
@@ -339,7 +338,7 @@ def test_needle_maps_hold_the_rows():
     rows = eval_rows.everyone("pi", "base")
     all_of = evaluations(rows, 4096, 32768)
     (suite,) = all_of.suites("needle")
-    lines = benchmarks.of(all_of, suite, lambda r: (r["length"], r["depth"]))
+    lines = benchmark_tables.rows_of_suite(all_of, suite, lambda r: (r["length"], r["depth"]))
     figure = figures.by_depth(all_of, lines, "share")
     base, pi = (ax for ax in figure.axes if ax.images)
     for ax, method in ((base, "base"), (pi, "pi")):
@@ -355,14 +354,14 @@ def test_needle_maps_hold_the_rows():
 def test_one_length_is_enough_for_a_map():
     all_of = evaluations(eval_rows.rows("pi", lengths=(256,)), 128, 1024)
     (suite,) = all_of.suites("ruler")
-    figure = figures.by_task(all_of, benchmarks.of(all_of, suite, lambda r: (r["length"], r["task"])))
+    figure = figures.by_task(all_of, benchmark_tables.rows_of_suite(all_of, suite, lambda r: (r["length"], r["task"])))
     assert figure.axes[0].images[0].get_array().shape == (13, 1)
     plt.close(figure)
 
 
 def test_curves_of_shots_have_error_bars():
     rows = eval_rows.rows("pi")
-    ((_, _, picture),) = figures.manyshot(evaluations(rows))
+    ((_, _, picture),) = figures.manyshot_figures(evaluations(rows))
     figure = picture()
     ax = figure.axes[0]
     want = [100 * r["value"] for r in rows if r["benchmark"] == "manyshot"]
@@ -391,7 +390,7 @@ def few_rows():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    return folder, *evaluation.write(few_rows(), folder, 4096, 32768)
+    return folder, *evaluation.write_evaluation_page(few_rows(), folder, 4096, 32768)
 
 
 def test_the_page_links_what_was_written(written):
@@ -411,7 +410,7 @@ def test_the_page_links_what_was_written(written):
 
 def test_the_report_is_the_same_again(written, tmp_path):
     folder, text, markdown = written
-    again = evaluation.write(few_rows(), tmp_path, 4096, 32768)
+    again = evaluation.write_evaluation_page(few_rows(), tmp_path, 4096, 32768)
     assert again == (text, markdown)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert all(path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes() for path in files)
@@ -434,7 +433,7 @@ def test_the_terminal_has_120_columns():
 def test_each_benchmark_alone_is_a_report(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "save", lambda figure, path: plt.close(figure))
     rows = [r for r in eval_rows.rows("pi", lengths=(512,)) if r["benchmark"] == benchmark]
-    text, markdown = evaluation.write(rows, tmp_path, None, None)
+    text, markdown = evaluation.write_evaluation_page(rows, tmp_path, None, None)
     assert "pi" in text
     assert "Not run: " in markdown
     assert len(list(tmp_path.glob("tables/*.csv"))) >= 2
@@ -447,7 +446,7 @@ def test_a_report_of_runs_in_folders(tmp_path):
     task = "longbench/hotpotqa"
     write_run(tmp_path / "pi" / "eval", "pi", tasks={task: answers(task, 10)})
     write_run(tmp_path / "yarn" / "eval2", "yarn", tasks={task: answers(task, 30)}, settings={"seed": 1})
-    text = report.write(tmp_path, tmp_path / "out")
+    text = report.write_report(tmp_path, tmp_path / "out")
     assert "25.0 (of 1)" in text
     said = (tmp_path / "out" / "report.md").read_text()
     assert "seed is 1 rather than 0: yarn (longbench)" in said
@@ -461,7 +460,7 @@ def test_where_nothing_can_be_written(tmp_path):
     write_run(tmp_path / "pi", "pi", tasks={task: answers(task, 10)})
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"file/tables.* cannot be written"):
-        report.write(tmp_path, tmp_path / "file")
+        report.write_report(tmp_path, tmp_path / "file")
 
 
 def test_a_study_and_its_evaluations_share_a_page(tmp_path):
@@ -471,7 +470,7 @@ def test_a_study_and_its_evaluations_share_a_page(tmp_path):
     for name, tasks in (("alone", nested), ("both", nested | other)):
         write_run(tmp_path / name / "methods" / "base", "base", kind="base", tasks=tasks)
         (tmp_path / name / "settings.json").write_text(json.dumps(settings))
-        report.write(tmp_path / name)
+        report.write_report(tmp_path / name)
     alone, both = ((tmp_path / name / "report.md").read_text() for name in ("alone", "both"))
     assert "## Findings" in alone
     assert "# Evaluations" not in alone

@@ -11,9 +11,9 @@ import pytest
 from longjax.attention import kv_cache
 from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import rotate
-from longjax.checkpoints import config_from_hf as hf_config
+from longjax.checkpoints import config_from_hf
 from longjax.config import LLAMA2_7B, TINY
-from longjax.inference import rope_length as growth
+from longjax.inference import rope_length
 from longjax.methods.longrope import longrope
 from longjax.methods.ntk import ntk_32k, ntk_base, ntk_frozen
 from longjax.methods.yarn import dynamic_yarn
@@ -27,13 +27,13 @@ def rope_of(method, length, cfg=LLAMA2_7B, own=None):
 @pytest.mark.parametrize(
     ("policy", "used"),
     [
-        (growth.stateless, [20, 80, 40, 32, 20]),
-        (growth.sticky, [32, 80, 80, 80, 80]),
-        (growth.sticky_with_reset, [32, 80, 80, 80, 32]),
+        (rope_length.stateless, [20, 80, 40, 32, 20]),
+        (rope_length.sticky, [32, 80, 80, 80, 80]),
+        (rope_length.sticky_with_reset, [32, 80, 80, 80, 32]),
     ],
 )
 def test_lengths_used(policy, used):
-    assert list(growth.lengths_used(policy, [20, 80, 40, 32, 20], 32)) == used
+    assert list(rope_length.lengths_used(policy, [20, 80, 40, 32, 20], 32)) == used
 
 
 @pytest.mark.parametrize("method", [ntk_frozen(4.0), dynamic_yarn()], ids=["ntk", "yarn"])
@@ -76,8 +76,8 @@ def test_ntk_32k_survives_hugging_face():
     a0, s, reach = 29.0, 4.0, 32_768
     rope = {"rope_type": "dynamic", "rope_theta": ntk_base(LLAMA2_7B, a0), "factor": (s * reach / 4096) / a0}
     config = {"rope_parameters": rope, "max_position_embeddings": reach}
-    method = hf_config.method_of(config)
-    cfg = dataclasses.replace(LLAMA2_7B, rope_base=rope["rope_theta"], trained_len=hf_config.trained_len(config))
+    method = config_from_hf.method_of(config)
+    cfg = dataclasses.replace(LLAMA2_7B, rope_base=rope["rope_theta"], trained_len=config_from_hf.trained_len(config))
     for length in (2**n for n in range(11, 18)):
         theirs, ours = rope_of(method, length, cfg), rope_of(ntk_32k(), length)
         np.testing.assert_allclose(theirs.inv_freq_R, ours.inv_freq_R, rtol=2e-7)
@@ -88,12 +88,12 @@ def test_configurations_of_hugging_face():
         "model_type": "llama", "vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 96, "rms_norm_eps": 1e-5, "max_position_embeddings": 32,
     }  # fmt: skip
-    assert dataclasses.replace(hf_config.model_of(llama), dtype="float32") == TINY
+    assert dataclasses.replace(config_from_hf.model_of(llama), dtype="float32") == TINY
     with pytest.raises(ValueError, match=r"unknown rope type 'mystery'.*yarn"):
-        hf_config.method_of({"rope_scaling": {"type": "mystery"}})
+        config_from_hf.method_of({"rope_scaling": {"type": "mystery"}})
     with pytest.raises(ValueError, match=r"unknown model_type 'gpt2'.*llama"):
-        hf_config.model_of({"model_type": "gpt2"})
+        config_from_hf.model_of({"model_type": "gpt2"})
     with pytest.raises(ValueError, match="'linear' needs 'factor'"):
-        hf_config.method_of({"rope_scaling": {"type": "linear"}})
+        config_from_hf.method_of({"rope_scaling": {"type": "linear"}})
     su = {"type": "su", "short_factor": [1.0], "long_factor": [2.0], "factor": 4.0}
-    assert hf_config.method_of({"rope_scaling": su}) == longrope("1.0", "2.0", 4.0)
+    assert config_from_hf.method_of({"rope_scaling": su}) == longrope("1.0", "2.0", 4.0)

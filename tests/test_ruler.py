@@ -10,9 +10,9 @@ import pytest
 import small_ruler
 from longjax.evals.ruler import TooShortError
 from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, as_in_2024, tidy
-from longjax.evals.ruler.inputs import Kit
+from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import largest
-from longjax.evals.ruler.sample import Chance
+from longjax.evals.ruler.sample import SampleSeed
 from longjax.evals.ruler.tasks import Ruler, rows
 from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kits(folder):
-    return {name: Kit(small_ruler.material(folder, tokenizer)) for name, tokenizer in TOKENIZERS.items()}
+    return {name: RulerInputs(small_ruler.material(folder, tokenizer)) for name, tokenizer in TOKENIZERS.items()}
 
 
 def made_rows(kits, tokenizer, version, task, length, count=2, seed=0):
@@ -79,7 +79,7 @@ def test_exact_samples_are_as_long_as_they_may_be(kits, task, tokenizer, length)
     made, found = made_rows(kits, tokenizer, "exact", task, length)
     encode, begin = TOKENIZERS[tokenizer].encode, int(TOKENIZERS[tokenizer].begin >= 0)
     for row in found:
-        about, chance = row["about"], Chance(0, task, row["index"])
+        about, chance = row["about"], SampleSeed(0, task, row["index"])
         tokens = len(encode(text(row))) + begin + made.room.new
         assert tokens <= length
         assert about["n_tokens"] == tokens - made.room.new

@@ -122,7 +122,7 @@ def test_a_version_that_is_not_the_benchmarks_is_noticed(monkeypatch, tmp_path, 
         (niah, "NEEDLE", "One of the magic {kind} for {key} is: {value}."),
         (haystacks, "NOISE", "The grass is green."),
         (vt, "LETTERS", 6),
-        (versions, "NIAH", versions.NIAH | {"niah_multivalue": versions.Shape("essay", values=3)}),
+        (versions, "NIAH", versions.NIAH | {"niah_multivalue": versions.NiahShape("essay", values=3)}),
     ],
 )
 def test_other_constants_are_noticed(monkeypatch, module, name, value):
@@ -137,5 +137,5 @@ def test_other_constants_are_noticed(monkeypatch, module, name, value):
 
 
 def test_order_of_samples():
-    assert sample.Chance(0, "vt", 1).shared().random() == sample.Chance(0, "cwe", 2).shared().random()
-    assert sample.Chance(0, "vt", 1).own().random() != sample.Chance(0, "vt", 2).own().random()
+    assert sample.SampleSeed(0, "vt", 1).shared().random() == sample.SampleSeed(0, "cwe", 2).shared().random()
+    assert sample.SampleSeed(0, "vt", 1).own().random() != sample.SampleSeed(0, "vt", 2).own().random()

@@ -9,14 +9,12 @@ import pytest
 
 import fake_model
 import small_ruler
-from longjax.evals import wordlists as words
-from longjax.evals.requests import WhatNext
-from longjax.evals.ruler import export, score
-from longjax.evals.ruler import parallel as pool
-from longjax.evals.ruler import sample_store as store
+from longjax.evals import wordlists
+from longjax.evals.requests import GenerationRequest
+from longjax.evals.ruler import export_ruler, parallel, sample_store, score
 from longjax.evals.ruler import tasks as ruler_tasks
-from longjax.evals.ruler.inputs import Kit
-from longjax.evals.ruler.niah import one
+from longjax.evals.ruler.inputs import RulerInputs
+from longjax.evals.ruler.niah import single_needle
 from longjax.evals.ruler.prompts import OWN
 from longjax.evals.ruler.tasks import Ruler
 from longjax.evals.ruler.versions import BASES
@@ -41,7 +39,7 @@ def tasks(folder, *lengths, tokenizer=WORDS, names="all", samples=3, version="ex
 def test_all_cores_make_what_one_does(folder, tmp_path, monkeypatch, capsys):
     names = "niah_single_1,vt,cwe"  # the last is too long for 1024
     alone = tasks(folder, 1024, tokenizer=PIECES, names=names)
-    monkeypatch.setattr(pool, "WORTH", 0)
+    monkeypatch.setattr(parallel, "WORTH", 0)
     shutil.move(folder / "ruler_cache", tmp_path / "alone")
     together = tasks(folder, 1024, tokenizer=PIECES, names=names)
     assert [task.name for task in together] == [task.name for task in alone]
@@ -59,18 +57,22 @@ def test_tasks_and_their_questions(folder):
     }
     for task in made:
         _, length, name = task.name.split("/")
-        assert len(task.questions) == 3
+        assert len(task.requests) == 3
         assert json.loads(json.dumps(task.settings)) == task.settings
         new = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}[name.split("_")[0]]
-        for i, question in enumerate(task.questions):
-            assert isinstance(question, WhatNext)
-            assert (question.new, question.about["id"], question.about["length"]) == (new, i, int(length))
-            assert question.about["metric"] == ("part" if name.startswith("qa") else "all")
-            row = task.questions.samples[i]
+        for i, question in enumerate(task.requests):
+            assert isinstance(question, GenerationRequest)
+            assert (question.max_new_tokens, question.metadata["id"], question.metadata["length"]) == (
+                new,
+                i,
+                int(length),
+            )
+            assert question.metadata["metric"] == ("part" if name.startswith("qa") else "all")
+            row = task.requests.samples[i]
             whole = PIECES.encode(row["input"] + row["answer_prefix"])
             assert np.array_equal(question.tokens_T, [PIECES.begin, *whole])
             assert question.tokens_T.dtype == np.int32
-            assert len(question.tokens_T) == question.about["n_tokens"] <= int(length) - new
+            assert len(question.tokens_T) == question.metadata["n_tokens"] <= int(length) - new
     assert {task.settings["prompts"] for task in made} == {"own"}
     essay = next(task for task in made if task.name.endswith("niah_single_2"))
     assert essay.settings["haystack"] == "made"
@@ -79,10 +81,10 @@ def test_tasks_and_their_questions(folder):
 
 def test_questions_are_a_sequence(folder):
     (task,) = tasks(folder, 1024, names="vt")
-    assert [q.about["id"] for q in task.questions[1:]] == [1, 2]
-    assert task.questions[-1].about == task.questions[2].about
+    assert [q.metadata["id"] for q in task.requests[1:]] == [1, 2]
+    assert task.requests[-1].metadata == task.requests[2].metadata
     with pytest.raises(IndexError):
-        task.questions[3]
+        task.requests[3]
 
 
 def same(a, b):
@@ -97,7 +99,7 @@ def no_making(monkeypatch):
     def fail(*_):
         raise AssertionError("made again")
 
-    return lambda: monkeypatch.setattr(store, "written", fail)
+    return lambda: monkeypatch.setattr(sample_store, "written", fail)
 
 
 def test_samples_are_made_once(folder, no_making):
@@ -105,7 +107,7 @@ def test_samples_are_made_once(folder, no_making):
     no_making()
     assert all(map(same, first, tasks(folder, 1024)))
     fewer = tasks(folder, 1024, samples=2)
-    assert [len(task.questions) for task in fewer] == [min(2, len(task.questions)) for task in first]
+    assert [len(task.requests) for task in fewer] == [min(2, len(task.requests)) for task in first]
     with pytest.raises(AssertionError, match="made again"):
         tasks(folder, 1024, samples=4)
 
@@ -142,22 +144,22 @@ def test_a_folder_that_cannot_be_written(folder):
 
 def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
     """Both make the samples; the slower one puts its own, the same, in the place of the other's."""
-    held, made = store.held, []
+    held, made = sample_store.load_samples, []
 
     def also(path, *rest):
         if not made and not made.append(path):
             tasks(folder, 1024, names="vt")
         return None
 
-    monkeypatch.setattr(store, "held", also)
+    monkeypatch.setattr(sample_store, "held", also)
     tasks(folder, 1024, names="vt")
-    monkeypatch.setattr(store, "held", held)
+    monkeypatch.setattr(sample_store, "held", held)
     assert sorted(path.name for path in made[0].parent.iterdir()) == ["vt.json", "vt.jsonl"]
     tasks(folder, 1024, names="vt")
 
 
 def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
-    whole = ruler_tasks.stored
+    whole = ruler_tasks.sample_row
 
     def stored(made, chance, fit):
         if chance.index:
@@ -170,7 +172,7 @@ def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
     assert [path for path in (folder / "ruler_cache").rglob("*") if path.is_file()] == []
     monkeypatch.undo()
     (task,) = tasks(folder, 1024, names="vt")
-    assert len(task.questions) == 3
+    assert len(task.requests) == 3
 
 
 def test_another_haystack_makes_other_samples(folder):
@@ -182,7 +184,7 @@ def test_another_haystack_makes_other_samples(folder):
     essays.write_text(json.dumps({"text": "Yet  another\ntext. " * 400}))
     (third,) = tasks(folder, 1024, names="niah_single_2")
     assert third.settings["haystack"] == "PaulGrahamEssays"
-    assert "Yet another text. Yet" in store.held(
+    assert "Yet another text. Yet" in sample_store.load_samples(
         next((folder / "ruler_cache").rglob("niah_single_2.jsonl")), third_made(third), 3
     )[0]["input"]  # fmt: skip
 
@@ -211,12 +213,12 @@ def test_prompts_of_the_users(folder, tmp_path):
     (prompts / "ruler.json").write_text(json.dumps({"base_tasks": entries}))
     for mine, own in zip(tasks(folder, 1100, prompts=prompts), tasks(folder, 1100), strict=True):
         assert mine.settings["prompts"] != own.settings["prompts"] == "own"
-        assert mine.questions[0].new == own.questions[0].new - 1
-        assert mine.questions.samples[0]["input"].lstrip().startswith("MINE ")
+        assert mine.requests[0].max_new_tokens == own.requests[0].max_new_tokens - 1
+        assert mine.requests.samples[0]["input"].lstrip().startswith("MINE ")
 
 
 def test_our_wording_for_one_value():
-    said = one(OWN["niah"])
+    said = single_needle(OWN["niah"])
     text = said.template + said.answer_prefix
     assert text.startswith("A special magic {type_needle_v} is hidden")
     assert not re.search(r"\b(are|all|Some)\b", text)
@@ -255,14 +257,14 @@ def test_recall_precision_and_their_errors(folder):
     assert row["precision"] == pytest.approx((0.5 + 1 + 0.5) / 3)
     assert row["stderr"] == pytest.approx(np.std([0.5, 1, 0.5], ddof=1) / np.sqrt(3))
     (task,) = tasks(folder, 1100, names="qa_1", samples=1)
-    (row,) = score(fake_model.records(task, fake_model.says(lambda q: q.about["references"][0])))
+    (row,) = score(fake_model.records(task, fake_model.says(lambda q: q.metadata["references"][0])))
     assert (row["value"], row["stderr"]) == (1.0, None)  # any of the answers will do
     assert score([]) == []
 
 
 def test_export(folder, tmp_path):
     (task,) = tasks(folder, 1100, names="vt")
-    export(fake_model.records(task, fake_model.says(answers)), tmp_path / "vt.jsonl")
+    export_ruler(fake_model.records(task, fake_model.says(answers)), tmp_path / "vt.jsonl")
     found = [json.loads(line) for line in (tmp_path / "vt.jsonl").read_text().splitlines()]
     assert [row["index"] for row in found] == [0, 1, 2]
     assert found[0].keys() == {"index", "pred", "input", "outputs", "others", "truncation", "length"}
@@ -298,25 +300,25 @@ def test_what_users_get_wrong(folder):
 
 def test_fewer_questions_than_wanted(folder):
     (task,) = tasks(folder, 1024, names="qa_2", samples=50)
-    assert len(task.questions) == 8
+    assert len(task.requests) == 8
     (task,) = tasks(folder, 1024, names="vt", samples=50, most=2)
-    assert len(task.questions) == 2
+    assert len(task.requests) == 2
 
 
 def test_words():
-    ours = words.read(small_ruler.Path("none"))
+    ours = wordlists.read_words(small_ruler.Path("none"))
     assert (len(ours.nouns) > 1000, len(ours.adjectives) > 600, len(ours.verbs) > 300) == (True, True, True)
     for kind in (ours.nouns, ours.adjectives, ours.verbs, ours.all):
         assert list(kind) == sorted(set(kind))
         assert all(word.isascii() and word.isalpha() and word.islower() for word in kind)
-    assert len(set(words.made(12_000))) == 12_000
-    assert not set(words.made(50)) - set(words.made(50))
+    assert len(set(wordlists.made_words(12_000))) == 12_000
+    assert not set(wordlists.made_words(50)) - set(wordlists.made_words(50))
     with pytest.raises(ValueError, match=r"english_words\.json"):
-        words.made(10**6)
+        wordlists.made_words(10**6)
 
 
 def test_longer_lists_than_there_are_words(folder):
-    kit = Kit(small_ruler.material(folder, WORDS))
+    kit = RulerInputs(small_ruler.material(folder, WORDS))
     assert kit.listed(100)[1] == "own"
     made, name = kit.listed(9000)
     assert (len(made) >= 9000, len(set(made)), name) == (True, len(made), "own+made")

@@ -11,9 +11,9 @@ from longjax.attention.blockwise import Blockwise
 from longjax.evals.results import read_rows
 from longjax.methods import METHODS, method
 from longjax.progress import no_progress
-from longjax.study import runner as launch
-from longjax.study.arms import main_arm
-from longjax.study.config import Stage
+from longjax.study import runner
+from longjax.study.arms import method_arm
+from longjax.study.config import DataStage
 from longjax.study.presets import QUICK, plain_tests
 from longjax.study.workspace import open_workspace
 from longjax.training.train_step import Recipe
@@ -21,8 +21,8 @@ from longjax.training.train_step import Recipe
 BASE = str(pathlib.Path(__file__).parent / "base")
 PRESET = dataclasses.replace(
     QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
-    extend=Recipe(steps=4, batch_size=1, learning_rate=1e-3, warmup=1), softmax=Blockwise(128, 128),
-    extend_stages=(Stage(passkey=0.5),), drills=(0, 0),
+    extend=Recipe(steps=4, batch_size=1, learning_rate=1e-3, warmup=1), attention=Blockwise(128, 128),
+    extend_stages=(DataStage(passkey=0.5),), task_examples=(0, 0),
 )  # fmt: skip
 
 
@@ -47,11 +47,11 @@ def records(space, name):
 
 
 def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
-    pi = main_arm(PRESET, "pi", METHODS["pi"](2.0))
+    pi = method_arm(PRESET, "pi", METHODS["pi"](2.0))
     straight = copied(prepared, tmp_path / "straight")
-    launch.run(straight, pi, no_progress)
+    runner.run_arm(straight, pi, no_progress)
     broken = copied(prepared, tmp_path / "broken")
-    often = launch.Place(loop=launch.LoopConfig(save_every=1))
+    often = runner.RunConfig(loop=runner.LoopConfig(save_every=1))
 
     def interrupt(fraction, doing):
         if "step 3/4" in doing or doing.startswith("passkey/study/128"):
@@ -59,18 +59,18 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
 
     for _ in range(2):  # once in training, once in evaluation
         with pytest.raises(KeyboardInterrupt):
-            launch.run(broken, pi, interrupt, often)
+            runner.run_arm(broken, pi, interrupt, often)
     with (broken.method_folder("pi") / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')  # a line that was killed in the middle
-    launch.run(broken, pi, no_progress)
+    runner.run_arm(broken, pi, no_progress)
     assert records(broken, "pi") == records(straight, "pi")
     assert len(records(straight, "pi")) > 4
 
 
 def test_the_base_is_what_it_should_be(prepared):
-    base = launch.base_params(prepared, no_progress)
-    arm = main_arm(PRESET, "base")
-    launch.evaluate(prepared, arm, base, arm.tests, "raw", no_progress)
+    base = runner.base_params(prepared, no_progress)
+    arm = method_arm(PRESET, "base")
+    runner.evaluate(prepared, arm, base, arm.tests, "raw", no_progress)
     made = records(prepared, "base")
     ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
     keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]
@@ -78,7 +78,7 @@ def test_the_base_is_what_it_should_be(prepared):
     assert ppl[256] > 1.2 * ppl[128]  # it has not learned to go beyond its context
     assert np.mean(keys) > 0.9
     prepared.seal(prepared.folder / "settings.json", prepared.settings())
-    assert "base" in report.write(prepared.folder)
+    assert "base" in report.write_report(prepared.folder)
     assert (prepared.folder / "perplexity.png").stat().st_size > 10_000
 
 

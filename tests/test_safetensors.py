@@ -23,7 +23,7 @@ TENSORS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    safetensors.write(tmp_path / "model.safetensors", TENSORS)
+    safetensors.write_safetensors(tmp_path / "model.safetensors", TENSORS)
     return tmp_path
 
 
@@ -69,8 +69,10 @@ def test_the_reference_implementation_agrees(folder):
 
 def test_an_index_says_where_tensors_are(tmp_path):
     """Of two files with the same name in them, the index decides."""
-    safetensors.write(tmp_path / "one.safetensors", {"x": np.zeros(2, np.float32), "y": np.ones(3, np.float32)})
-    safetensors.write(tmp_path / "two.safetensors", {"x": np.ones(2, np.float32)})
+    safetensors.write_safetensors(
+        tmp_path / "one.safetensors", {"x": np.zeros(2, np.float32), "y": np.ones(3, np.float32)}
+    )
+    safetensors.write_safetensors(tmp_path / "two.safetensors", {"x": np.ones(2, np.float32)})
     with pytest.raises(ValueError, match=r"x is in .*one\.safetensors and in .*two\.safetensors"):
         SafetensorsFolder(tmp_path)
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"x": "two.safetensors", "y": "one.safetensors"}}))
@@ -124,6 +126,6 @@ def test_a_full_disk_leaves_the_older_file(folder):
     old = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors.new").symlink_to("/dev/full")  # every write fails as on a full disk
     with pytest.raises(ValueError, match=r"model\.safetensors cannot be written: No space left on device"):
-        safetensors.write(folder / "model.safetensors", {"x": np.zeros(3, np.float32)})
+        safetensors.write_safetensors(folder / "model.safetensors", {"x": np.zeros(3, np.float32)})
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == old

@@ -10,8 +10,8 @@ from longjax.attention.core import TokenPositions
 from longjax.config import TINY
 from longjax.data import passkey_text
 from longjax.evals.benchmarks import score
-from longjax.evals.evaluator import answered
-from longjax.evals.passkey import Study
+from longjax.evals.evaluator import evaluate_in_memory
+from longjax.evals.passkey import PasskeyGrid
 from longjax.evals.perplexity import PerplexityTest, from_store
 from longjax.inference.language_model import LanguageModel
 from longjax.model.llama import Llama, logits
@@ -50,9 +50,9 @@ def test_perplexity_is_that_of_the_logits(store, params, subject):
     """Rows of 48 tokens are asked in buckets of 64, a few a call; buckets of positions hold one position each."""
     short, long = PerplexityTest("nested", num_windows=3, ppl_buckets=95).of(from_store(store), LENGTHS)
     for task, length in ((short, 48), (long, 96)):
-        assert len(subject.plan(task.questions).batches) > 1
-        whole, *places = score(answered(task, subject))
-        want, hit = log_p(params, np.stack([q.tokens_T for q in task.questions]))
+        assert len(subject.plan(task.requests).batches) > 1
+        whole, *places = score(evaluate_in_memory(task, subject))
+        want, hit = log_p(params, np.stack([q.tokens_T for q in task.requests]))
         assert want.shape == (3 * 96 // length, length - 1)
         assert whole["nll"] == pytest.approx(-want.mean(), rel=1e-6)  # float32 sums of 420 exponentials
         assert whole["value"] == pytest.approx(np.exp(-want.mean()), rel=1e-5)
@@ -64,14 +64,14 @@ def test_perplexity_is_that_of_the_logits(store, params, subject):
 
 def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject):
     """Greedy decoding by whole rows gives each prompt the key that is found; of every other the third digit is not."""
-    task = Study(store.stream("test"), passkey_text.Phrases.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
-    assert {row["value"] for row in score(answered(task, subject))} == {0}  # untrained: five digits by chance
-    rows = np.stack([q.tokens_T for q in task.questions])
+    task = PasskeyGrid(store.stream("test"), passkey_text.PasskeyText.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
+    assert {row["value"] for row in score(evaluate_in_memory(task, subject))} == {0}  # untrained: five digits by chance
+    rows = np.stack([q.tokens_T for q in task.requests])
     for t in range(96 - passkey_text.DIGITS, 96):
         rows[:, t] = next_logits(params, rows)[:, t - 1].argmax(-1)
         rows[::2, t] += (t == 93) * np.where(rows[::2, t] < VOCAB - 1, 1, -1)
-    questions = [dataclasses.replace(q, tokens_T=row) for q, row in zip(task.questions, rows, strict=True)]
-    found = score(answered(dataclasses.replace(task, questions=questions), subject))
+    questions = [dataclasses.replace(q, tokens_T=row) for q, row in zip(task.requests, rows, strict=True)]
+    found = score(evaluate_in_memory(dataclasses.replace(task, requests=questions), subject))
     assert [(row["depth"], row["value"]) for row in found] == [(0.0, 0.5), (1.0, 0.5)]
     assert [row["partial"] for row in found] == pytest.approx([0.9, 0.9])
 
@@ -79,5 +79,5 @@ def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject)
 def test_array_names_tell_the_truth(store, subject):
     (task,) = PerplexityTest("nested", num_windows=2).of(from_store(store), (32,))
     with checked("longjax") as seen:
-        score(answered(task, subject))
+        score(evaluate_in_memory(task, subject))
     assert {name for _, name in seen} >= {"nll_BT", "hit_BT", "nll_U", "loss_I", "weight_I"}

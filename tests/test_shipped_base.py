@@ -10,11 +10,11 @@ import pytest
 
 from longjax.attention.blockwise import Blockwise
 from longjax.checkpoints import pretrained
-from longjax.data import corpus as text
+from longjax.data import corpus
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.benchmarks import score
-from longjax.evals.context import Material
-from longjax.evals.evaluator import answered
+from longjax.evals.context import EvalContext
+from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.inference.language_model import LanguageModel
@@ -71,8 +71,8 @@ def subject():
 def test_it_recalls_within_its_context(subject, tmp_path, test):
     """Of text that it has not seen: 95 % of 100 keys, 64 numbers, 32 sentences (facts named)."""
     (tmp_path / "haystack").mkdir()
-    unseen = [document.text for document in text.collect(None, 3_000_000) if document.split == "test"]
+    unseen = [document.text for document in corpus.collect(None, 3_000_000) if document.split == "test"]
     (tmp_path / "haystack" / "unseen.txt").write_text("\n".join(unseen))
-    material = Material(tmp_path, subject.tokenizer, (CONTEXT,), trained_len=CONTEXT)
+    material = EvalContext(tmp_path, subject.tokenizer, (CONTEXT,), trained_len=CONTEXT)
     (task,) = test.tasks(material)
-    assert np.mean([row["value"] for row in score(answered(task, subject))]) >= 0.95
+    assert np.mean([row["value"] for row in score(evaluate_in_memory(task, subject))]) >= 0.95

@@ -12,10 +12,8 @@ import pytest
 import made_study
 from longjax.evals.results import read_rows
 from longjax.report.rows import Number
-from longjax.report.study import main_table as overall
-from longjax.report.study import measures, summary, trials
+from longjax.report.study import main_table, measures, seed_means, summary, trials
 from longjax.report.study import page as controlled
-from longjax.report.study import seed_means as averaged
 from longjax.report.study.questions import against_scores, beyond, claims, paper
 from longjax.report.study.text import listed
 from longjax.report.study.trials import over_seeds
@@ -57,7 +55,7 @@ def rows(folder):
 def page(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
     (out / "discussion.md").write_text("What we think of it.\n")
-    controlled.write(folder, out)
+    controlled.write_study_page(folder, out)
     return out
 
 
@@ -131,7 +129,7 @@ def test_what_was_asked_of_nobody_is_no_number(found):
 
 
 def test_rows_of_seeds_as_those_of_one(found):
-    (who, rows), *_ = averaged.averaged(found, ["yarn"]).rows.items()
+    (who, rows), *_ = seed_means.averaged(found, ["yarn"]).rows.items()
     assert who.label == "yarn"
     mine = [r for r in rows if r["task"] == "vt" and r["length"] == EXTENDED]
     assert [r["value"] for r in mine] == [pytest.approx(found.value(measures.ruler(EXTENDED, "vt"), "yarn"))]
@@ -147,28 +145,28 @@ def twins(found):
 
 
 def test_leaders_are_the_best_and_all_that_are_not_surely_worse(found):
-    for measure in overall.columns(found):
-        first, *level = overall.leaders(found, measure)
+    for measure in main_table.columns(found):
+        first, *level = main_table.leaders(found, measure)
         values = {arm: found.value(measure, arm) for arm in found.main}
         good = {arm: x for arm, x in values.items() if not math.isnan(x)}
         assert good[first] == (min if measure.is_ppl else max)(good.values())
         for arm in good.keys() - {first}:
-            assert overall.surely(found, measure, first, arm) == (arm not in level)
+            assert main_table.significantly_better(found, measure, first, arm) == (arm not in level)
 
 
 def test_leaders_are_bold(found):
-    table = overall.main_table(found)
-    lines = overall.main_markdown(found, table).splitlines()[2:]
-    for j, measure in enumerate(overall.columns(found)):
+    table = main_table.main_table(found)
+    lines = main_table.main_markdown(found, table).splitlines()[2:]
+    for j, measure in enumerate(main_table.columns(found)):
         bold = [line.split(" | ")[0].strip("| ") for line in lines if line.split(" | ")[2 + j].startswith("**")]
-        assert set(bold) == set(overall.leaders(found, measure)), measure.name
+        assert set(bold) == set(main_table.leaders(found, measure)), measure.name
 
 
 def test_seeds_that_say_the_same_agree(found):
     same = twins(found)
-    assert overall.between_seeds(same, measures.ppl(EXTENDED)).value == pytest.approx(1.0)
-    assert overall.between_seeds(found, measures.ppl(EXTENDED)).value < 1.0
-    assert all(line[1][1].value == 0.0 for line in overall.seeds_table(same).lines)  # no range
+    assert main_table.between_seeds(same, measures.ppl(EXTENDED)).value == pytest.approx(1.0)
+    assert main_table.between_seeds(found, measures.ppl(EXTENDED)).value < 1.0
+    assert all(line[1][1].value == 0.0 for line in main_table.seeds_table(same).lines)  # no range
 
 
 # Findings follow from the numbers.
@@ -296,7 +294,7 @@ def test_all_that_the_page_shows_is_there(page):
 def test_the_page_is_the_same_again(folder, page, tmp_path, monkeypatch):
     for module in (controlled.overview, controlled.pictures):
         monkeypatch.setattr(module, "draw", lambda found, out: [])  # figures take longest
-    controlled.write(folder, tmp_path)
+    controlled.write_study_page(folder, tmp_path)
     for name in ("scores.csv", "positions.csv", "study.json"):
         assert (tmp_path / name).read_bytes() == (page / name).read_bytes()
     again = [line for line in (tmp_path / "STUDY.md").read_text().splitlines() if line]
@@ -320,9 +318,9 @@ def test_every_score_leads_to_its_records(folder, rows, page):
 def test_tables_are_data_too(found, page):
     study = json.loads((page / "study.json").read_text())
     main = study["tables"][0]
-    assert main["columns"] == [m.name for m in overall.columns(found)]
+    assert main["columns"] == [m.name for m in main_table.columns(found)]
     for line in main["lines"]:
-        for measure, cell in zip(overall.columns(found), line["cells"], strict=True):
+        for measure, cell in zip(main_table.columns(found), line["cells"], strict=True):
             number = found.number(measure, line["name"])
             assert (cell is None) == (number is None)
             assert cell is None or cell["value"] == number.value
@@ -332,7 +330,7 @@ def test_tables_are_data_too(found, page):
 @pytest.mark.parametrize(("arms", "seeds"), [(("base",), (0,)), (("pi", "self_extend_w512_g16"), (0, 1))])
 def test_what_was_not_run_does_not_break_the_page(tmp_path, arms, seeds):
     run = write_study(tmp_path / "run", arms, seeds, windows=2, samples=1, lengths=(256, 2048))
-    controlled.write(run, tmp_path / "out")
+    controlled.write_study_page(run, tmp_path / "out")
     text = (tmp_path / "out" / "STUDY.md").read_text()
     assert "Not run: " in text
     if len(seeds) == 1:
@@ -341,7 +339,7 @@ def test_what_was_not_run_does_not_break_the_page(tmp_path, arms, seeds):
 
 def test_mistakes_have_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"--run_dir=.* is no study: neither"):
-        controlled.write(tmp_path, tmp_path / "out")
+        controlled.write_study_page(tmp_path, tmp_path / "out")
     with pytest.raises(ValueError, match=r"--run_dir=.* has no finished evaluations"):
         trials.read(tmp_path, 1, 2)
 

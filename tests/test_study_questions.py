@@ -15,16 +15,23 @@ from longjax.report.rows import Number
 from longjax.report.stats.bootstrap import Paired
 from longjax.report.study import trials as reading
 from longjax.report.study.measures import needle, ppl, ruler
-from longjax.report.study.questions import averaging, cost, landmark_memory, position_tables, rankings, scorers
-from longjax.report.study.questions import comparisons as comparing
-from longjax.report.study.questions import self_extend_grid as self_extend_maps
+from longjax.report.study.questions import (
+    averaging,
+    comparisons,
+    cost,
+    landmark_memory,
+    position_tables,
+    rankings,
+    scorers,
+    self_extend_grid,
+)
 from longjax.report.study.questions.comparisons import Pair
 from longjax.report.study.questions.self_extend_grid import Cell
 from longjax.report.study.trials import Trials, Versus
 from longjax.report.tables import Column, markdown
 from test_branches import distances
 
-PARTS = (position_tables, landmark_memory, averaging, self_extend_maps, scorers, cost)
+PARTS = (position_tables, landmark_memory, averaging, self_extend_grid, scorers, cost)
 END = made_study.EXTENDED
 NAMES = (
     "base", "pi", "ntk_32k", "ntk_64k", "clex", "yarn", "landmark", "longlora", "self_extend", "lm_infinite",
@@ -125,14 +132,14 @@ def versus(*differences, spread=0.01):
 
 def test_a_difference_is_sure_if_its_interval_and_all_seeds_agree():
     lower, higher, torn = versus(-0.3, -0.2, spread=0.02), versus(0.3, 0.2), versus(-0.1, 0.9)
-    assert [comparing.verdict(x, ppl(8)) for x in (lower, higher, torn)] == ["better", "worse", "within noise"]
-    assert [comparing.verdict(x, ruler(8)) for x in (lower, higher)] == ["worse", "better"]
-    assert comparing.verdict(versus(0.3, 0.2, spread=9.0), ppl(8)) == "within noise"
-    number = comparing.gap(lower, ruler(8).column)
+    assert [comparisons.verdict(x, ppl(8)) for x in (lower, higher, torn)] == ["better", "worse", "within noise"]
+    assert [comparisons.verdict(x, ruler(8)) for x in (lower, higher)] == ["worse", "better"]
+    assert comparisons.verdict(versus(0.3, 0.2, spread=9.0), ppl(8)) == "within noise"
+    number = comparisons.gap(lower, ruler(8).column)
     assert (number.value, number.half_range, number.mark) == (
         pytest.approx(-0.25), pytest.approx(0.05), "-26.9 to -23.1",
     )  # fmt: skip
-    assert comparing.in_words(torn, ppl(8).column).endswith("; within noise)")
+    assert comparisons.in_words(torn, ppl(8).column).endswith("; within noise)")
 
 
 def test_a_change_of_relations_is_named():
@@ -165,9 +172,9 @@ def test_a_clause_sorts_and_names():
     m = ppl(16384)
     fake = Fake({(m.name, "a"): 9.0, (m.name, "b"): 9.5, (m.name, "c"): 9.004}, list("abc"))
     pairs = [("b", Pair("b", "a")), ("c", Pair("c", "a"))]
-    assert comparing.clause(fake, pairs, m) == "surely worse for b +0.50, within noise for c +0.00"
-    assert comparing.clause(fake, pairs, m, noise=False) == "surely worse for b +0.50"
-    assert comparing.clause(fake, pairs, ruler(16384)) == ""
+    assert comparisons.clause(fake, pairs, m) == "surely worse for b +0.50, within noise for c +0.00"
+    assert comparisons.clause(fake, pairs, m, noise=False) == "surely worse for b +0.50"
+    assert comparisons.clause(fake, pairs, ruler(16384)) == ""
 
 
 def test_what_is_too_small_is_no_difference():
@@ -189,12 +196,12 @@ def test_bfloat16_tells_few_positions_apart(length, count, alike):
 def test_the_best_cells_and_those_within_the_context():
     m, grid = ppl(16384), {Cell(512, 8): "a", Cell(512, 16): "b", Cell(1024, 16): "c"}
     fake = Fake({(m.name, "a"): 12.0, (m.name, "b"): 9.0, (m.name, "c"): 9.005}, list("abc"))
-    assert self_extend_maps.best(fake, grid, m) == f"{m.name} 9.00 (window 512 group 16)"
-    said = self_extend_maps.within(fake, grid, [m])
+    assert self_extend_grid.best(fake, grid, m) == f"{m.name} 9.00 (window 512 group 16)"
+    said = self_extend_grid.within(fake, grid, [m])
     assert said.startswith("Any window and group will do whose largest place stays within 2048: such cells have ")
     assert said.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")
     worse = Fake(fake.values | {(m.name, "c"): 9.5}, list("abc"))  # a cell inside that is 6 % off
-    assert self_extend_maps.within(worse, grid, [m]).startswith("By whether the largest place stays within 2048: ")
+    assert self_extend_grid.within(worse, grid, [m]).startswith("By whether the largest place stays within 2048: ")
 
 
 @pytest.mark.parametrize(("window", "group", "length"), [(16, 4, 48), (12, 3, 41), (8, 8, 33)])
@@ -204,7 +211,7 @@ def test_the_largest_place_is_that_of_the_method(window, group, length):
 
 
 def test_the_main_arm_is_a_cell_of_the_grid(trials):
-    assert list(self_extend_maps.cells(trials).items()) == [
+    assert list(self_extend_grid.cells(trials).items()) == [
         (Cell(256, 8), "self_extend_w256_g8"), (Cell(512, 16), "self_extend"), (Cell(512, 64), "self_extend_w512_g64"),
     ]  # fmt: skip
 
@@ -244,7 +251,8 @@ def test_scorers_that_disagree(trials):
     arms = ["base", "pi", "yarn", "clex", "ntk_32k"]
     ours, other = ({"base": 0.9, "pi": 0.8, "yarn": 0.7, "clex": 0.6, "ntk_32k": last} for last in (0.5, 1.0))
     ways = [
-        scorers.Way(Column(name), lambda arm, x=x: Number(x[arm])) for name, x in (("facts", ours), ("overlap", other))
+        scorers.Scorer(Column(name), lambda arm, x=x: Number(x[arm]))
+        for name, x in (("facts", ours), ("overlap", other))
     ]
     said = scorers.beside(*ways, arms)
     assert scorers.correlation(*ways, arms).value == pytest.approx(0.0)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from longjax import data
-from longjax.data.passkey_text import Phrases
-from longjax.data.recall_rows import Mixture
+from longjax.data.passkey_text import PasskeyText
+from longjax.data.recall_rows import RecallMixture
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals import benchmarks
-from longjax.evals.needle.facts import PLACES
-from longjax.evals.requests import HowLikely
-from longjax.evals.ruler.inputs import Kit
-from longjax.study import task_examples as drills
-from longjax.study.task_examples import build as making
-from longjax.study.task_examples.answers import ideal, solved
-from longjax.study.task_examples.generators import ASK, Desk
+from longjax.evals.needle.facts import CITIES
+from longjax.evals.requests import LoglikelihoodRequest
+from longjax.evals.ruler.inputs import RulerInputs
+from longjax.study import task_examples
+from longjax.study.task_examples import build
+from longjax.study.task_examples.answers import best_answer, solved
+from longjax.study.task_examples.generators import GENERATORS, GeneratorContext
 from shape_names import checked
 from small_data import store_of
 from test_data import document
@@ -36,22 +36,22 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def material(folder):
     text = "\n".join(document(f"d{i}", 300).text for i in range(20))
-    return drills.prepare(folder / "data", text, TOKENIZER, LENGTHS, seed=3)
+    return task_examples.prepare_sources(folder / "data", text, TOKENIZER, LENGTHS, seed=3)
 
 
 @pytest.fixture(scope="module")
 def pool(folder, material):
-    drills.write(folder / "pool", material, TOKENS)
-    return drills.Drills(folder / "pool", TOKENIZER.sha256)
+    task_examples.write_examples(folder / "pool", material, TOKENS)
+    return task_examples.TaskExamples(folder / "pool", TOKENIZER.sha256)
 
 
 @pytest.fixture(scope="module")
 def desk(material):
-    return Desk(Kit(material))
+    return GeneratorContext(RulerInputs(material))
 
 
 def asked(desk, task, count=4, length=LENGTHS[-1]):
-    return list(ASK[task](desk, length, count, np.random.default_rng(5)))
+    return list(GENERATORS[task](desk, length, count, np.random.default_rng(5)))
 
 
 def texts(pool):
@@ -61,24 +61,24 @@ def texts(pool):
 # Answers.
 
 
-@pytest.mark.parametrize("task", ASK)
+@pytest.mark.parametrize("task", GENERATORS)
 def test_the_best_answer_gets_full_marks(desk, task):
     questions = asked(desk, task)
     assert 3 <= len(questions) <= 4  # a text that was cut may come back a token longer, and then has no room
     for question in questions:
         drill = solved(question, TOKENIZER)
-        assert drill.ids[0] == TOKENIZER.begin
-        assert drill.ids[-1] == TOKENIZER.end
+        assert drill.ids[0] == TOKENIZER.bos_id
+        assert drill.ids[-1] == TOKENIZER.eos_id
         assert len(drill.ids) <= LENGTHS[-1]
         np.testing.assert_array_equal(drill.ids[: drill.answer], question.tokens_T[: drill.answer])
-        if isinstance(question, HowLikely):
+        if isinstance(question, LoglikelihoodRequest):
             continue
         prediction = TOKENIZER.decode(drill.ids[drill.answer : -1])
-        assert prediction.strip() == ideal(question.about).strip()
-        name = f"ruler/{LENGTHS[-1]}/{task}" if "ruler_task" in question.about else f"{task}/trec_9"
+        assert prediction.strip() == best_answer(question.metadata).strip()
+        name = f"ruler/{LENGTHS[-1]}/{task}" if "ruler_task" in question.metadata else f"{task}/trec_9"
         said = {"task": name, "prediction": prediction, "shots": 9, "n_prompt_tokens": 1, "n_truncated": 0}
         said |= {"finish_reason": "eos", "n_new": 9}
-        (row,) = benchmarks.score([question.about | said])
+        (row,) = benchmarks.score([question.metadata | said])
         assert row["value"] == pytest.approx(100 if row["value"] > 1 else 1)
 
 
@@ -97,7 +97,7 @@ def test_what_is_hidden_answers_the_question(desk):
 def test_values_are_said_in_the_order_of_the_text(desk):
     for question in asked(desk, "niah_multivalue"):
         text = TOKENIZER.decode(question.tokens_T)
-        places = [text.index(value) for value in ideal(question.about).strip().split(", ")]
+        places = [text.index(value) for value in best_answer(question.metadata).strip().split(", ")]
         assert places == sorted(places)
 
 
@@ -118,7 +118,7 @@ def test_array_names_tell_the_truth(desk):
 
 def test_no_evaluated_needle_is_in_a_drill(pool, material):
     every = "\n".join(texts(pool))
-    for place, facts in PLACES.items():
+    for place, facts in CITIES.items():
         assert place not in every
         assert not any(fact in every for fact in facts)
     keys = re.findall(r"The pass key is (\d{5})", every)
@@ -132,7 +132,7 @@ def test_no_evaluated_needle_is_in_a_drill(pool, material):
 
 def test_a_pool_has_all_tasks_and_as_many_tokens_of_each_length(pool):
     cells = pool.manifest["cells"]
-    assert {cell["task"] for cell in cells} == set(ASK)
+    assert {cell["task"] for cell in cells} == set(GENERATORS)
     for length in LENGTHS:
         mine = [cell["tokens"] for cell in cells if cell["length"] == length]
         # Cells stop at whole drills, some of which are shorter than planned.
@@ -157,29 +157,29 @@ def test_a_random_token_chooses_the_drill(pool):
 
 
 def test_cores_do_not_matter(folder, material, pool, monkeypatch):
-    small = drills.prepare(
+    small = task_examples.prepare_sources(
         folder / "data", Path(material.data_dir / "haystack/train.txt").read_text(), TOKENIZER, (256,), 3
     )
     tasks = ("niah_single_2", "needle", "passkey")
-    drills.write(folder / "one", small, 20_000, tasks)
-    monkeypatch.setattr(making, "ALONE", 0)
-    monkeypatch.setattr(making.os, "cpu_count", lambda: 2)
-    drills.write(folder / "two", small, 20_000, tasks)
-    assert drills.Drills(folder / "one").sha256 == drills.Drills(folder / "two").sha256
+    task_examples.write_examples(folder / "one", small, 20_000, tasks)
+    monkeypatch.setattr(build, "ALONE", 0)
+    monkeypatch.setattr(build.os, "cpu_count", lambda: 2)
+    task_examples.write_examples(folder / "two", small, 20_000, tasks)
+    assert task_examples.TaskExamples(folder / "one").sha256 == task_examples.TaskExamples(folder / "two").sha256
 
 
 def test_user_mistakes_are_named(folder, material, pool):
     with pytest.raises(ValueError, match="drills: no task 'niah'"):
-        drills.write(folder / "no", material, 1000, ["niah"])
+        task_examples.write_examples(folder / "no", material, 1000, ["niah"])
     with pytest.raises(ValueError, match="was written with another tokenizer: delete"):
-        drills.Drills(folder / "pool", "other")
+        task_examples.TaskExamples(folder / "pool", "other")
     with pytest.raises(ValueError, match=r"manifest\.json is missing or damaged"):
-        drills.Drills(folder / "nowhere")
+        task_examples.TaskExamples(folder / "nowhere")
     path = folder / "pool" / "drills.npy"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=r"drills\.npy does not match its manifest"):
-        drills.Drills(folder / "pool")
+        task_examples.TaskExamples(folder / "pool")
     path.write_bytes(whole)
 
 
@@ -189,8 +189,10 @@ def test_user_mistakes_are_named(folder, material, pool):
 @pytest.fixture(scope="module")
 def mixture(pool):
     store = store_of([200_000], vocab=512)
-    plan = data.pack(store, data.whole(store), data.Concat(), 2048)
-    return Mixture(plan, Phrases.of(TOKENIZER), passkey=0.2, repeat=0.2, seed=1, drills=pool, drill_share=0.3)
+    plan = data.pack(store, data.select_all(store), data.Concat(), 2048)
+    return RecallMixture(
+        plan, PasskeyText.of(TOKENIZER), passkey=0.2, repeat=0.2, seed=1, task_examples=pool, task_example_share=0.3
+    )
 
 
 def test_rows_of_drills_hold_whole_ones_and_end_with_text(mixture, pool):
@@ -198,11 +200,11 @@ def test_rows_of_drills_hold_whole_ones_and_end_with_text(mixture, pool):
     found = 0
     for i in range(40):
         tokens_S, weights_S = mixture.turn(i, mixture.plan(i, 1).tokens_BS[0])
-        starts = np.flatnonzero(tokens_S == TOKENIZER.begin)
-        if (tokens_S == TOKENIZER.end).sum() < 2:
+        starts = np.flatnonzero(tokens_S == TOKENIZER.bos_id)
+        if (tokens_S == TOKENIZER.eos_id).sum() < 2:
             continue
         found += 1
-        ends = np.flatnonzero(tokens_S == TOKENIZER.end) + 1
+        ends = np.flatnonzero(tokens_S == TOKENIZER.eos_id) + 1
         for start, end in zip(starts, ends, strict=False):
             question = whole[tokens_S[start:end].astype(np.uint16).tobytes()]
             np.testing.assert_array_equal(
@@ -217,16 +219,16 @@ def test_rows_depend_on_seed_number_and_drills(mixture, folder, material, pool):
     again = mixture(0, 8)
     for b in range(8):
         np.testing.assert_array_equal(mixture(b, 1).tokens_BS[0], again.tokens_BS[b])
-    drills.write(folder / "fewer", material, TOKENS // 8, ["passkey"])
+    task_examples.write_examples(folder / "fewer", material, TOKENS // 8, ["passkey"])
     others = [
         dataclasses.replace(mixture, seed=2),
-        dataclasses.replace(mixture, drill_share=0.2),
-        dataclasses.replace(mixture, drills=drills.Drills(folder / "fewer")),
+        dataclasses.replace(mixture, task_example_share=0.2),
+        dataclasses.replace(mixture, task_examples=task_examples.TaskExamples(folder / "fewer")),
     ]
     assert len({mixture.sha256, *(other.sha256 for other in others)}) == 4
 
 
 def test_rows_without_drills_are_what_they_were(mixture):
-    none = dataclasses.replace(mixture, drills=None, drill_share=0.0)
-    zero = dataclasses.replace(mixture, drill_share=0.0)
+    none = dataclasses.replace(mixture, task_examples=None, task_example_share=0.0)
+    zero = dataclasses.replace(mixture, task_example_share=0.0)
     np.testing.assert_array_equal(none(0, 20).tokens_BS, zero(0, 20).tokens_BS)

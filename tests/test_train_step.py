@@ -16,8 +16,8 @@ from longjax import sharding
 from longjax.attention.core import Dense
 from longjax.attention.fused import Fused
 from longjax.attention.kernels.reference import Reference
-from longjax.checkpoints.resize_vocab import grow_vocab
-from longjax.data import Rows
+from longjax.checkpoints.resize_vocab import resize_vocab
+from longjax.data import RowBatch
 from longjax.inference.score import Scorer
 from longjax.methods import Method, with_lora
 from longjax.methods import method as methods_method
@@ -37,7 +37,7 @@ WEIGHTS = (RNG.uniform(size=(8, 4, T)) < RNG.uniform(size=(8, 4, 1))).astype(np.
 
 
 def batch(step, method=Method()):
-    return as_batch(Rows(TOKENS[step], WEIGHTS[step]), method, CFG)
+    return as_batch(RowBatch(TOKENS[step], WEIGHTS[step]), method, CFG)
 
 
 def trained(recipe, steps, method=Method(), start=None):
@@ -333,7 +333,7 @@ def test_any_method_may_train_adapters_alone():
 def test_documents_stay_apart_through_pieces_and_landmarks():
     start_BT = np.zeros((1, T), np.int32)
     start_BT[:, 20:] = 20
-    rows = Rows(TOKENS[0][:1], WEIGHTS[0][:1], start_BT)
+    rows = RowBatch(TOKENS[0][:1], WEIGHTS[0][:1], start_BT)
     made = as_batch(
         rows,
         dataclasses.replace(SMALL["landmark"], row_length=None),
@@ -355,7 +355,7 @@ def test_batches_come_in_order_and_errors_come_through():
 def test_landmarks_are_inserted_and_predicted():
     method = dataclasses.replace(SMALL["landmark"], row_length=32)
     cfg = methods_method.with_inserted_token(CFG, method)
-    made = as_batch(Rows(TOKENS[0], WEIGHTS[0]), method, cfg)
+    made = as_batch(RowBatch(TOKENS[0], WEIGHTS[0]), method, cfg)
     assert made["tokens_BT"].shape == (8, 36)  # 33 tokens with their target, a landmark after each seventh
     assert (made["tokens_BT"][:, 7] == CFG.vocab).all()
     assert (made["targets_BT"][:, 6] == CFG.vocab).all()
@@ -368,7 +368,7 @@ def test_landmarks_are_inserted_and_predicted():
 def test_scores_on_a_mesh_are_those_of_one_device(name):
     method, cfg = SMALL[name], methods_method.with_inserted_token(CFG, SMALL[name])
     p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices; with its landmarks, an odd length
-    p = grow_vocab(p) if method.insert_tokens else p
+    p = resize_vocab(p) if method.insert_tokens else p
     nll, hit = Scorer(Llama(cfg, method), p)(rows, np.full(3, T))
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
     with jax.set_mesh(mesh):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from longjax import sharding
-from longjax.data import Rows
+from longjax.data import RowBatch
 from longjax.methods import Method
 from longjax.model.llama import Llama
 from longjax.progress import no_progress
-from longjax.study.runner import ALONE, Place
-from longjax.training import metrics_writer as logs
+from longjax.study.runner import SINGLE_DEVICE, RunConfig
+from longjax.training import metrics_writer
 from longjax.training.train_step import Recipe
 from longjax.training.trainer import LoopConfig, PreemptedError, TrainingRun, train
 from test_laws import CFG, T, params
@@ -39,11 +39,11 @@ class Text:
             [np.random.default_rng(i).integers(0, CFG.vocab, T + 1) for i in range(first, first + count)]
         )
         weights_BT = np.full((count, T), np.nan if first // count in self.bad else 1.0, np.float32)
-        return Rows(tokens_BS.astype(np.int32), weights_BT)
+        return RowBatch(tokens_BS.astype(np.int32), weights_BT)
 
 
 def trained(folder, source=None, mesh=None, report=no_progress, loop=LoopConfig(save_every=2), recipe=RECIPE):
-    at = Place(mesh) if mesh else ALONE
+    at = RunConfig(mesh) if mesh else SINGLE_DEVICE
     model = Llama(CFG, train=True, placement=at.placement())
     run = TrainingRun(model, recipe, source or Text(), folder, {"model": "tiny"}, mesh, loop)
     with at.scope(CFG, recipe.batch_size, T):
@@ -51,7 +51,7 @@ def trained(folder, source=None, mesh=None, report=no_progress, loop=LoopConfig(
 
 
 def losses(folder):
-    return [m["loss"] for m in logs.read_metrics(folder)]
+    return [m["loss"] for m in metrics_writer.read_metrics(folder)]
 
 
 def end_at(step):
@@ -80,7 +80,9 @@ def test_it_goes_on_over_other_devices_with_the_same_rows(tmp_path):
         trained(tmp_path / "two", first, sharding.make_mesh(fsdp=2, seq=2, model=2), end_at(1))
     trained(tmp_path / "two", second, sharding.make_mesh(data=2, fsdp=2, model=2))
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
-    assert [step["tokens_seen"] for step in logs.read_metrics(tmp_path / "two")] == [(i + 1) * 4 * T for i in range(5)]
+    assert [step["tokens_seen"] for step in metrics_writer.read_metrics(tmp_path / "two")] == [
+        (i + 1) * 4 * T for i in range(5)
+    ]
     assert set(whole.asked) == set(first.asked) | set(second.asked)
     assert min(second.asked)[0] == 2 * RECIPE.batch_size  # the first two steps are not read again
 
@@ -88,7 +90,7 @@ def test_it_goes_on_over_other_devices_with_the_same_rows(tmp_path):
 def test_bad_rows_are_left_out_and_too_many_end_the_run(tmp_path):
     state = trained(tmp_path / "one", Text(bad=(1, 3)))
     assert int(state.skip_step.skipped) == 2
-    assert [m["skipped"] for m in logs.read_metrics(tmp_path / "one")] == [0, 1, 1, 2, 2]
+    assert [m["skipped"] for m in metrics_writer.read_metrics(tmp_path / "one")] == [0, 1, 1, 2, 2]
     with pytest.raises(ValueError, match=r"2 steps in a row, to step 3.*look at the rows of steps 2 to 3"):
         trained(tmp_path / "many", Text(bad=(2, 3, 4)), loop=LoopConfig(save_every=2, max_skipped_steps=2))
     assert int(trained(tmp_path / "many", Text()).step) == 5  # from the checkpoint of step 2, with sound rows
@@ -106,5 +108,5 @@ def test_it_says_what_it_needs_and_probes(tmp_path):
     assert said[0].startswith("a device will hold about")
     assert "estimate" in (tmp_path / "memory.txt").read_text()
     assert len(probed) == 2
-    assert [m.get("perplexity") for m in logs.read_metrics(tmp_path)] == [None, 7.0, None, 7.0, None]
+    assert [m.get("perplexity") for m in metrics_writer.read_metrics(tmp_path)] == [None, 7.0, None, 7.0, None]
     assert sum("perplexity 7" in words for words in said) == 2

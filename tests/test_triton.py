@@ -52,7 +52,7 @@ def draw(*shapes, dtype=np.float32):
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def scene(where, softmax, slopes_N=None):
+def metadata(where, softmax, slopes_N=None):
     rope = plain_rope(CFG, T, {}, None).replace(slopes_N=slopes_N)
     return AttentionMetadata(where, where, rope, np.arange(CFG.heads, dtype=np.int32), backend=softmax)
 
@@ -84,14 +84,14 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "where"), CASES)
 def test_is_dense(name, where):
-    run = out_and_gradients(lambda softmax, *qkv: ATTENTIONS[name](*qkv, scene(WHERE[where], softmax))[0])
+    run = out_and_gradients(lambda softmax, *qkv: ATTENTIONS[name](*qkv, metadata(WHERE[where], softmax))[0])
     same(run(SMALL), run(Dense()))
 
 
 def test_slopes():
     slopes_N = jnp.linspace(0.1, 0.8, CFG.heads, dtype=jnp.float32)
     run = out_and_gradients(
-        lambda softmax, *qkv: BranchedAttention()(*qkv, scene(WHERE["packed"], softmax, slopes_N))[0]
+        lambda softmax, *qkv: BranchedAttention()(*qkv, metadata(WHERE["packed"], softmax, slopes_N))[0]
     )
     same(run(SMALL), run(Dense()))
 
@@ -102,15 +102,15 @@ def test_chunks_against_a_cache():
     q, k, v = draw((1, T, CFG.heads, CFG.head_dim), *[(1, T, CFG.kv_heads, CFG.head_dim)] * 2)
 
     @jax.jit
-    def chunk(q, k, v, index_BT, memory):
+    def chunk(q, k, v, index_BT, cache):
         where = TokenPositions.at(index_BT)
-        outs = [attention(q, k, v, scene(where, softmax), memory) for softmax in (SMALL, Dense())]
+        outs = [attention(q, k, v, metadata(where, softmax), cache) for softmax in (SMALL, Dense())]
         return outs[0][0], outs[1]
 
-    memory = attention.empty(CFG, 1, 100)
+    cache = attention.empty(CFG, 1, 100)
     for start, stop in ((0, 44), (44, 88)):
         index_BT = jnp.arange(start, stop, dtype=jnp.int32)[None]
-        found, (wanted, memory) = chunk(*(x[:, start:stop] for x in (q, k, v)), index_BT, memory)
+        found, (wanted, cache) = chunk(*(x[:, start:stop] for x in (q, k, v)), index_BT, cache)
         same(found, wanted)
 
 
@@ -118,7 +118,7 @@ def test_rows_that_see_nothing_are_zero_and_have_no_gradient():
     empty = BranchedAttention(
         (Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].sees),)
     )  # far tokens alone
-    run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, scene(WHERE["whole"], softmax))[0])
+    run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, metadata(WHERE["whole"], softmax))[0])
     out, (dq, dk, dv) = run(SMALL)
     assert not np.any(out[:, :16]), "the first 16 queries see no key"
     assert not np.any(dq[:, :16])
@@ -171,7 +171,8 @@ def test_bfloat16_is_dense_within_its_rounding():
 def test_array_names_tell_the_truth():
     with checked("/longjax/attention/kernels/triton") as seen:
         jax.eval_shape(
-            out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, scene(WHERE["packed"], how))[0]), SMALL
+            out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, metadata(WHERE["packed"], how))[0]),
+            SMALL,
         )
     assert {"out_kernel", "query_kernel", "forward"} <= {function for function, _ in seen}
 

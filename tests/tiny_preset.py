@@ -6,7 +6,7 @@ import sys
 
 from longjax.attention.blockwise import Blockwise
 from longjax.evals.passkey import PasskeyTest
-from longjax.study.config import Stage
+from longjax.study.config import DataStage
 from longjax.study.presets import PRESETS, QUICK
 from longjax.training.train_step import Recipe
 
@@ -30,10 +30,10 @@ PRESETS["tiny"] = dataclasses.replace(
     lengths=(256,),
     tests={"perplexity": QUICK.tests["perplexity"], "passkey": PasskeyTest("study", 1, passkey_depths="0.5")},
     characters=1_500_000,
-    softmax=Blockwise(64, 64),
+    attention=Blockwise(64, 64),
     settings=SETTINGS,
-    extend_stages=(Stage(passkey=0.5),),
-    drills=(0, 0),
+    extend_stages=(DataStage(passkey=0.5),),
+    task_examples=(0, 0),
 )
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from absl import app
 
 from longjax.attention.backends import default_backend
 from longjax.attention.core import MASK_VALUE, AttentionBackend, AttentionMetadata, BranchInputs, Dense, TokenPositions
-from longjax.attention.landmark.blocks import top_blocks as best_blocks
+from longjax.attention.landmark.blocks import top_blocks
 from longjax.attention.landmark.memory import LandmarkMemory
 from longjax.config import ModelConfig
 from longjax.methods import METHODS
@@ -74,9 +74,9 @@ def parts_of(case: Case) -> tuple[BranchInputs, ...]:
         where = TokenPositions.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, T)))
     rope = method.rope(cfg, T, {}, None) if case.name == "alibi" else plain_rope(cfg, T, {}, None)
     caught = Caught()
-    scene = AttentionMetadata(where, where, rope, np.arange(case.heads, dtype=np.int32), backend=caught)
+    metadata = AttentionMetadata(where, where, rope, np.arange(case.heads, dtype=np.int32), backend=caught)
     attention = Llama(cfg, method, train=method.attention_train is not None).attention(T)
-    attention(qkv[0], qkv[1], qkv[2], scene)
+    attention(qkv[0], qkv[1], qkv[2], metadata)
     return caught.parts
 
 
@@ -113,7 +113,7 @@ def errors(case: Case) -> list[float]:
 def chosen(score_BTNM: jax.Array, top_k: int) -> jax.Array:
     """-> block_BTNJ by their numbers alone, of those that may be opened: by scores, rounding may choose others."""
     order_M = jnp.asarray(np.random.default_rng(0).permutation(score_BTNM.shape[-1]), jnp.float32)
-    return best_blocks(jnp.where(score_BTNM > MASK_VALUE, order_M, MASK_VALUE), top_k)
+    return top_blocks(jnp.where(score_BTNM > MASK_VALUE, order_M, MASK_VALUE), top_k)
 
 
 def of_landmark() -> float:
@@ -124,9 +124,11 @@ def of_landmark() -> float:
 
     def attended(softmax: AttentionBackend, dtype: jnp.dtype) -> jax.Array:
         q_BTNH, k_BTKH, v_BTKH = (x.astype(dtype) for x in qkv)
-        scene = AttentionMetadata(where, where, rope, np.arange(N, dtype=np.int32), backend=softmax)
+        metadata = AttentionMetadata(where, where, rope, np.arange(N, dtype=np.int32), backend=softmax)
         with jax.default_matmul_precision("highest"):
-            return jax.jit(LandmarkMemory(64, 5, choose=chosen))(q_BTNH, k_BTKH, v_BTKH, scene)[0].astype(jnp.float32)
+            return jax.jit(LandmarkMemory(64, 5, choose=chosen))(q_BTNH, k_BTKH, v_BTKH, metadata)[0].astype(
+                jnp.float32
+            )
 
     wanted, found = attended(Dense(), jnp.dtype(jnp.float32)), attended(default_backend(), jnp.dtype(jnp.bfloat16))
     return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))

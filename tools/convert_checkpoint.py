@@ -16,10 +16,9 @@ import pathlib
 import numpy as np
 from absl import flags, logging
 
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import orbax_params, pretrained
+from longjax.checkpoints import hf_writer, orbax_params, pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.pretrained import DTYPES, Checkpoint, How, Tidy
+from longjax.checkpoints.pretrained import DTYPES, Checkpoint, ExportOptions, ReservedRowsDropped
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.cli import main as cli
 from longjax.cli import names as cli_names
@@ -54,7 +53,7 @@ STYLE = flags.DEFINE_enum(
     "hf_config_style", "both", ["both", "4.36"], "4.36: for transformers up to 4.44 alone.", flag_values=VALUES
 )
 FILE_BYTES = flags.DEFINE_integer(
-    "file_bytes", hf_folder.MOST_BYTES, "Of one file with weights, at most.", 1, flag_values=VALUES
+    "file_bytes", hf_writer.MOST_BYTES, "Of one file with weights, at most.", 1, flag_values=VALUES
 )
 VERIFY = flags.DEFINE_bool(
     "verify", False,
@@ -83,16 +82,16 @@ def main() -> None:
 
 def write(source: Checkpoint, dtype: str, report: ProgressFn) -> list[str]:
     """-> what stock transformers will do otherwise."""
-    tensors, out = Tidy(source.tensors, source.cfg), pathlib.Path(OUT.value)
+    tensors, out = ReservedRowsDropped(source.tensors, source.cfg), pathlib.Path(OUT.value)
     if dtype == "bfloat16" and tensors.read(next(iter(tensors.shapes())), slice(0, 0)).dtype == np.float16:
         logging.warning("--dtype=bfloat16 has 3 bits less than the float16 of --from; --dtype=source keeps them")
     if TO.value == "hf":
-        how = How(dtype, "both" if STYLE.value == "both" else "4.36", LENGTH.value, FILE_BYTES.value)
-        return pretrained.write(out, tensors, source.cfg, method_of(source), source, {}, how, report)
+        how = ExportOptions(dtype, "both" if STYLE.value == "both" else "4.36", LENGTH.value, FILE_BYTES.value)
+        return pretrained.write_checkpoint(out, tensors, source.cfg, method_of(source), source, {}, how, report)
     if METHOD.value:
         raise ValueError(f"--method={METHOD.value} is for --to=hf: orbax parameters keep the configuration of --from")
-    cast = hf_folder.Cast(tensors, DTYPES[dtype])
-    orbax_params.write(out, cast, source.cfg, source.config, hf_folder.copied(source.folder), report)
+    cast = hf_writer.Cast(tensors, DTYPES[dtype])
+    orbax_params.write_orbax(out, cast, source.cfg, source.config, hf_writer.copied(source.folder), report)
     return []
 
 
@@ -100,7 +99,7 @@ def method_of(source: Checkpoint) -> Method:
     """The method that the flags ask for, on this base."""
     if not METHOD.value:
         return source.method
-    method = on_base(cli_names.named(METHOD.value, METHOD_CONFIG.value), source.method)
+    method = on_base(cli_names.method_by_name(METHOD.value, METHOD_CONFIG.value), source.method)
     if method.init_params is not no_params or method.insert_tokens:
         raise ValueError(f"--method={METHOD.value} has parameters that are trained: experiments write it, --export_dir")
     return method
@@ -108,7 +107,7 @@ def method_of(source: Checkpoint) -> Method:
 
 def verify(source: Checkpoint, dtype: str, notes: list[str]) -> None:
     written = pretrained.open_checkpoint(OUT.value, dtype="float32", flag="out")
-    want = hf_folder.Cast(Tidy(source.tensors, source.cfg), DTYPES[dtype])
+    want = hf_writer.Cast(ReservedRowsDropped(source.tensors, source.cfg), DTYPES[dtype])
     compare(want, written.tensors, ThroughputProgress("verify", size(source, dtype) / 1e6, "MB"))
     print(f"all {len(want.shapes())} tensors of {OUT.value} are what was written, bit by bit")
     if TO.value == "hf" and not notes:
@@ -149,7 +148,7 @@ def compare_logits(written: Checkpoint) -> None:
 
 def size(source: Checkpoint, dtype: str) -> int:
     """-> bytes that are written, about: as if all tensors were of the first one's type."""
-    cast = hf_folder.Cast(Tidy(source.tensors, source.cfg), DTYPES[dtype])
+    cast = hf_writer.Cast(ReservedRowsDropped(source.tensors, source.cfg), DTYPES[dtype])
     shapes = cast.shapes()
     return cast.dtype_of(next(iter(shapes))).itemsize * sum(int(np.prod(shape)) for shape in shapes.values())
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from longjax.cli import main as cli
 from longjax.evals import longbench, needle, ruler
-from longjax.evals.records import RECORDS, RUN, read
+from longjax.evals.records import RECORDS, RUN, read_records
 from longjax.evals.requests import Record
 
 VALUES = flags.FLAGS if __name__ == "__main__" else flags.FlagValues()  # a test leaves those of others alone
@@ -22,15 +22,15 @@ OUT = flags.DEFINE_string("out", "exported", "Folder to write.", flag_values=VAL
 
 
 def ruler_file(records: Sequence[Record], out: pathlib.Path) -> None:
-    ruler.export(records, out.with_name(f"{out.name}.jsonl"))
+    ruler.export_ruler(records, out.with_name(f"{out.name}.jsonl"))
 
 
 def longbench_file(records: Sequence[Record], out: pathlib.Path) -> None:
-    longbench.export(records, out.with_name(f"{out.name}.jsonl"))
+    longbench.export_longbench(records, out.with_name(f"{out.name}.jsonl"))
 
 
 def needle_files(records: Sequence[Record], out: pathlib.Path) -> None:
-    needle.export(records, out)
+    needle.export_needle(records, out)
 
 
 FORMATS: dict[str, Callable[[Sequence[Record], pathlib.Path], None]] = {
@@ -45,7 +45,7 @@ def main() -> None:
     for path in sorted(run.rglob(RECORDS)):
         name = path.parent.relative_to(run)
         if export := FORMATS.get(name.parts[0]):
-            export(sorted(read(path)[0], key=lambda record: record["index"]), out / name)
+            export(sorted(read_records(path)[0], key=lambda record: record["index"]), out / name)
             count += 1
     print(f"{count} tasks in {out}")
 

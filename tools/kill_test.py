@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from longjax.evals.records import RECORDS, read
-from longjax.training import metrics_writer as logs
+from longjax.evals.records import RECORDS, read_records
+from longjax.training import metrics_writer
 
 TRAIN = "--steps=24 --save_every=2 --length=256 --lengths=128"
 COMMAND = flags.DEFINE_string(
@@ -62,7 +62,7 @@ def moment(rng: random.Random) -> Moment:
     if rng.random() < IN_SAVES.value:
         return Moment("in a save", ("*.orbax-checkpoint-tmp*",), rng.uniform(0, 0.06))
     if rng.random() < 0.8:
-        return Moment("at work", (logs.NAME, RECORDS), rng.uniform(0, 2))
+        return Moment("at work", (metrics_writer.NAME, RECORDS), rng.uniform(0, 2))
     return Moment("at its start", (), rng.uniform(0, 8))
 
 
@@ -103,8 +103,8 @@ def killed(folder: pathlib.Path, when: Moment | None) -> bool:
 
 def numbers(folder: pathlib.Path) -> dict[str, list[Any]]:
     """-> by file, what every step or answer said, but for what a clock said. As text, so that NaN is NaN."""
-    steps = {path: logs.read_metrics(path.parent) for path in folder.rglob(logs.NAME)}
-    answers = {path: read(path)[0] for path in folder.rglob(RECORDS)}
+    steps = {path: metrics_writer.read_metrics(path.parent) for path in folder.rglob(metrics_writer.NAME)}
+    answers = {path: read_records(path)[0] for path in folder.rglob(RECORDS)}
     return {str(path.relative_to(folder)): exact(records) for path, records in sorted((steps | answers).items())}
 
 
@@ -114,8 +114,8 @@ def exact(records: list[dict[str, Any]]) -> list[Any]:
 
 def last_step(folder: pathlib.Path) -> str:
     """-> the last step of the youngest log."""
-    found = sorted(folder.rglob(logs.NAME), key=lambda path: path.stat().st_mtime)
-    steps = logs.read_metrics(found[-1].parent) if found else []
+    found = sorted(folder.rglob(metrics_writer.NAME), key=lambda path: path.stat().st_mtime)
+    steps = metrics_writer.read_metrics(found[-1].parent) if found else []
     return f"{steps[-1]['step']}" if steps else "-"
 
 
@@ -124,7 +124,9 @@ def fresh(root: pathlib.Path, name: str) -> pathlib.Path:
     folder, alone = root / name, root / "alone"
     if alone.exists():
         shutil.copytree(
-            alone, folder, ignore=lambda _, names: [n for n in names if n in ("methods", "base", logs.NAME, RECORDS)]
+            alone,
+            folder,
+            ignore=lambda _, names: [n for n in names if n in ("methods", "base", metrics_writer.NAME, RECORDS)],
         )
     return folder
 

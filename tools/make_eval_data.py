@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from absl import flags
 
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.synthetic.writer import SIZES, world, write
+from longjax.evals.synthetic.writer import SIZES, synthetic_config, write_folder
 
 VALUES = flags.FlagValues()  # the tool's own
 OUT = flags.DEFINE_string("out", None, "Folder to write; a new one, or one that this tool made.", flag_values=VALUES)
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
             raise ValueError("--out is missing: name a folder to write")
         tokenizer = Tokenizer(TOKENIZER.value) if TOKENIZER.value else None
         out = pathlib.Path(OUT.value)
-        names = write(out, world(SIZE.value, WORDS.value, EXAMPLES.value, tokenizer, SEED.value))
+        names = write_folder(out, synthetic_config(SIZE.value, WORDS.value, EXAMPLES.value, tokenizer, SEED.value))
         print(f"{out}: {len(names)} files, {total(out, names) / 1e6:.1f} MB, made by a grammar; not the benchmarks")
     except (flags.Error, ValueError) as error:
         print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)

@@ -15,14 +15,13 @@ import shlex
 import sys
 
 from longjax import sharding
-from longjax.aot import planner as make
-from longjax.aot import report, topology
-from longjax.aot.planner import What, Wish
+from longjax.aot import planner, report, topology
+from longjax.aot.planner import AotRequest, ProgramKind
 from longjax.attention.backends import default_backend
 from longjax.cli import flags
 from longjax.cli import main as cli
-from longjax.cli.names import named, preset_of, suggestion
-from longjax.cli.options import Matching
+from longjax.cli.names import did_you_mean, method_by_name, preset_of
+from longjax.cli.options import PathPattern
 from longjax.config import SHAPES
 from longjax.methods import with_lora
 from longjax.methods.method import with_inserted_token
@@ -35,7 +34,7 @@ from longjax.training.train_step import Recipe
 class Asked:
     """What is planned, beside the recipe."""
 
-    what: What = "train"  # a training step; a chunk of a prompt; a token of every row
+    what: ProgramKind = "train"  # a training step; a chunk of a prompt; a token of every row
     preset: str = "paper"
     model: str | None = None  # llama2_7b, llama2_13b, llama3_8b, tiny; None: the preset's
     method: str = "yarn"  # by name
@@ -53,30 +52,34 @@ class Asked:
     fast: bool = False  # compile without optimising: whether it fits, and no step time
     out: str | None = None  # folder/name: write folder/name.json, and folder/PLANS.md with all plans of that folder
 
-    def wish(self, recipe: Recipe) -> Wish:
+    def wish(self, recipe: Recipe) -> AotRequest:
         preset, machine = preset_of(self.preset), topology.parse(self.topology)
-        method = named(self.method, self.method_config)
+        method = method_by_name(self.method, self.method_config)
         if self.lora_rank:
             method = with_lora(method, self.lora_rank)
         if self.trainable:
-            method = dataclasses.replace(method, trainable=Matching(self.trainable))
+            method = dataclasses.replace(method, trainable=PathPattern(self.trainable))
         if self.what == "train" and not method.trained:
             raise ValueError(f"--method={self.method} is not trained: plan it with --what=prefill or --what=decode")
         cfg = with_inserted_token(dataclasses.replace(self.shape(), dtype=self.dtype), method)
         remat = self.remat or preset.remat
         model = Llama(
-            cfg, method, train=self.what == "train", backend=default_backend(machine.chip.platform), placement=sharding.MeshPlacement(),
+            cfg,
+            method,
+            train=self.what == "train",
+            backend=default_backend(machine.chip.platform),
+            placement=sharding.MeshPlacement(),
             remat_policy=REMAT[remat],
-        )  # fmt: skip
+        )
         known = (name for name, shape in SHAPES.items() if shape == self.shape())
         names, length = (next(known, self.preset), self.method), self.length or preset.extended
-        return Wish(self.what, names, model, recipe, remat, length, machine, self.sizes(), self.fast)
+        return AotRequest(self.what, names, model, recipe, remat, length, machine, self.sizes(), self.fast)
 
     def shape(self):
         if self.model is None:
             return preset_of(self.preset).model
         if self.model not in SHAPES:
-            raise ValueError(f"--model={self.model} is unknown{suggestion(self.model, SHAPES)}")
+            raise ValueError(f"--model={self.model} is unknown{did_you_mean(self.model, SHAPES)}")
         return SHAPES[self.model]
 
     def sizes(self) -> tuple[int, int, int, int]:
@@ -88,15 +91,15 @@ class Asked:
 
 
 def main() -> None:
-    topology.prepare()
+    topology.prepare_libtpu()
     asked = ASKED()
     wish = asked.wish(RECIPE(vars(preset_of(asked.preset).extend)))
     given = [arg for arg in sys.argv[1:] if not arg.startswith("--out")]
     command = shlex.join(["python", "-m", "tools.plan", *given])
-    plan = make.suggested(wish, command) if asked.is_free() else make.plan(wish, command)
+    plan = planner.best_plan(wish, command) if asked.is_free() else planner.plan(wish, command)
     print(plan.text())
     if asked.out:
-        report.save(plan, pathlib.Path(asked.out).parent, pathlib.Path(asked.out).name)
+        report.save_plan_files(plan, pathlib.Path(asked.out).parent, pathlib.Path(asked.out).name)
     if not plan.fits:
         sys.exit(1)
 

@@ -30,9 +30,8 @@ import numpy as np
 from absl import flags
 
 from longjax import data
-from longjax.data import documents, encode, sft
+from longjax.data import documents, encode, sft, statistics
 from longjax.data import selection as choosing
-from longjax.data import statistics as survey
 from longjax.data.store_writer import SHARD
 from longjax.data.tokenizer import Tokenizer
 from longjax.progress import MultiProgress
@@ -125,9 +124,9 @@ def tokenise() -> None:
         encoder = sft.Chat(TEMPLATE.value)
     else:
         encode.check_marks(tokenizer, ADD_BOS.value, ADD_EOS.value)
-        encoder = encode.Text(ADD_BOS.value, ADD_EOS.value)
+        encoder = encode.TextEncoder(ADD_BOS.value, ADD_EOS.value)
     board = MultiProgress({"tokenise": 1.0})
-    store = data.tokenise(
+    store = data.tokenize(
         pathlib.Path(needed(STORE)), inputs,
         documents.Fields(TEXT_FIELD.value, SOURCE_FIELD.value, bool(TEMPLATE.value)), tokenizer, encoder,
         HELD_OUT.value, SHARD_TOKENS.value, WORKERS.value or encode.cores(),
@@ -135,7 +134,7 @@ def tokenise() -> None:
     )  # fmt: skip
     for reason, (count, first) in store.manifest["skipped"].items():
         print(f"left out: {count:,} documents that are {reason}, the first {first}")
-    print("\n".join(survey.survey(store, np.arange(len(store.docs)))))
+    print("\n".join(statistics.summarize(store, np.arange(len(store.docs)))))
 
 
 def select() -> None:
@@ -149,11 +148,15 @@ def select() -> None:
     for source, times in selection.about["repeated"].items():
         print(f"{source} ran out and was gone through {times} times")
     choosing.save_selection(selection, needed(SELECTION), store)
-    before = data.whole(store, SPLIT.value).docs
-    print("\n".join(["before:", *survey.survey(store, before), "after:", *survey.survey(store, selection.docs)]))
+    before = data.select_all(store, SPLIT.value).docs
+    print(
+        "\n".join(
+            ["before:", *statistics.summarize(store, before), "after:", *statistics.summarize(store, selection.docs)]
+        )
+    )
 
 
-def shares(store: data.Store) -> dict[str, float] | None:
+def shares(store: data.TokenStore) -> dict[str, float] | None:
     """-> those of --shares and --boost."""
     if not SHARES.value and not BOOST.value:
         return None

@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]}")
     try:
-        print(report.write(DIR.value, OUT.value))
+        print(report.write_report(DIR.value, OUT.value))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     print(f"\n{OUT.value or DIR.value}/report.md")

@@ -9,7 +9,7 @@ import pathlib
 
 from absl import app, flags
 
-from longjax.report.study import page as controlled
+from longjax.report.study import page
 
 RUN = flags.DEFINE_string("run_dir", "runs/study", "Folder of the study: settings.json, seed_0/ and the others.")
 OUT = flags.DEFINE_string("out", "results/study", "Folder for STUDY.md and all that it shows.")
@@ -19,10 +19,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]}")
     try:
-        print(controlled.write(pathlib.Path(RUN.value), pathlib.Path(OUT.value)))
+        print(page.write_study_page(pathlib.Path(RUN.value), pathlib.Path(OUT.value)))
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    print(f"\n{OUT.value}/{controlled.PAGE}")
+    print(f"\n{OUT.value}/{page.PAGE}")
 
 
 if __name__ == "__main__":

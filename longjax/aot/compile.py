@@ -12,9 +12,9 @@ from jax.stages import Traced
 
 from longjax import sharding
 from longjax.attention.core import TokenPositions
-from longjax.data import Rows
+from longjax.data import RowBatch
 from longjax.model.llama import Llama
-from longjax.training import memory_estimate as memory
+from longjax.training import memory_estimate
 from longjax.training.batch import as_batch
 from longjax.training.train_step import Recipe, init_train_state, train_step
 
@@ -28,7 +28,7 @@ class Program(NamedTuple):
     before: dict[str, int]
 
 
-class Fit(NamedTuple):
+class MemoryFit(NamedTuple):
     """What the compiler says of a device's memory in bytes: arguments and results, the rest, and the most at a time.
 
     `text` is the scheduled program; "" where it does not fit, and `peak` then what was asked for.
@@ -58,18 +58,18 @@ def parameters(model: Llama) -> Any:
 
 def batch(model: Llama, rows: int, length: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """-> shapes of a step's batch, in the method's pieces and with its inserted tokens."""
-    given = Rows(np.zeros((rows, length + 1), np.int32), np.ones((rows, length), np.float32), None)
+    given = RowBatch(np.zeros((rows, length + 1), np.int32), np.ones((rows, length), np.float32), None)
     where = jax.NamedSharding(mesh, sharding.TOKENS_BT)
     arrays = as_batch(given, model.method, model.cfg)
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where) for name, x in arrays.items()}
 
 
-def training(model: Llama, recipe: Recipe, length: int, mesh: jax.sharding.Mesh) -> Program:
+def training_program(model: Llama, recipe: Recipe, length: int, mesh: jax.sharding.Mesh) -> Program:
     """-> train_step, on the current mesh."""
     state = jax.eval_shape(lambda params: init_train_state(model, recipe, params), placed(parameters(model), mesh))
     given = batch(model, recipe.batch_size, length, mesh)
     traced = train_step.trace(model, recipe, state, given)
-    return Program(traced, memory.estimate(traced, state, given)._asdict())
+    return Program(traced, memory_estimate.estimate(traced, state, given)._asdict())
 
 
 @contextmanager
@@ -83,22 +83,22 @@ def effort(fast: bool) -> Iterator[None]:
         jax.config.update("jax_optimization_level", before)
 
 
-def compiled(program: Program, platform: str, fast: bool) -> Fit:
+def compiled(program: Program, platform: str, fast: bool) -> MemoryFit:
     """Raises ValueError where the compiler fails for another reason than memory."""
     try:
         with effort(fast):
             done = program.traced.lower(lowering_platforms=(platform,)).compile()
     except jax.errors.JaxRuntimeError as error:
-        if not (needed := asked_for(str(error))):
+        if not (needed := requested_bytes(str(error))):
             raise ValueError(f"the compiler for this topology failed: {str(error)[:500]}") from error
-        return Fit(0, 0, needed, "")
+        return MemoryFit(0, 0, needed, "")
     said: Any = done.memory_analysis()
     held = said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
     peak = getattr(said, "peak_memory_in_bytes", 0) or held + said.temp_size_in_bytes
-    return Fit(held, said.temp_size_in_bytes, peak, done.as_text() or "")
+    return MemoryFit(held, said.temp_size_in_bytes, peak, done.as_text() or "")
 
 
-def asked_for(error: str) -> int:
+def requested_bytes(error: str) -> int:
     """-> bytes that the program wanted, in either wording; 0: it did not fail for that."""
     found = re.search(r"(?:Used |temporaries \()([\d.]+)([KMG])\)? (?:of|exceeds available)", error)
     return round(float(found[1]) * UNITS[found[2]]) if found else 0

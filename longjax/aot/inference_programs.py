@@ -11,32 +11,36 @@ from longjax import sharding
 from longjax.aot.compile import Program, parameters, placed
 from longjax.attention.backends import default_decode_backend
 from longjax.attention.rope import stack_ropes
-from longjax.inference import decode as generate
+from longjax.inference import decode
 from longjax.model.llama import Llama
 from longjax.sharding.cache_parallel import InferencePlacement, init_sharded_cache
-from longjax.training import memory_estimate as memory
+from longjax.training import memory_estimate
 
 
-def reading(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Program:
+def prefill_program(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Program:
     """-> generate.begin, of prompts in rows of `size` tokens, on the current mesh."""
-    reader, given = asked(model, rows, size, mesh)
-    traced = generate.prefill.trace(reader, size, *given)
+    reader, given = program_inputs(model, rows, size, mesh)
+    traced = decode.prefill.trace(reader, size, *given)
     return Program(
-        traced, {"parameters": memory.bytes_per_device(given[0]), "cache": memory.bytes_per_device(given[2])}
+        traced,
+        {"parameters": memory_estimate.bytes_per_device(given[0]), "cache": memory_estimate.bytes_per_device(given[2])},
     )
 
 
-def writing(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh, platform: str) -> Program:
+def decode_program(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh, platform: str) -> Program:
     """-> generate.go_on, of such rows."""
-    reader, given = asked(model, rows, size, mesh)
+    reader, given = program_inputs(model, rows, size, mesh)
     params, rope, cache, *_, rules = given
-    begun = jax.eval_shape(lambda *given: generate.prefill(reader, size, *given), *given)
+    begun = jax.eval_shape(lambda *given: decode.prefill(reader, size, *given), *given)
     writer = dataclasses.replace(reader, backend=default_decode_backend(platform))
-    traced = generate.decode.trace(writer, size, params, rope, begun, rules, np.int32(size))
-    return Program(traced, {"parameters": memory.bytes_per_device(params), "cache": memory.bytes_per_device(cache)})
+    traced = decode.decode.trace(writer, size, params, rope, begun, rules, np.int32(size))
+    return Program(
+        traced,
+        {"parameters": memory_estimate.bytes_per_device(params), "cache": memory_estimate.bytes_per_device(cache)},
+    )
 
 
-def asked(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> tuple[Llama, tuple[Any, ...]]:
+def program_inputs(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> tuple[Llama, tuple[Any, ...]]:
     """-> the model that reads, and what it is given: parameters, rope, cache, tokens, lengths, rules."""
     reader = dataclasses.replace(model, train=False, placement=InferencePlacement())
     params = placed(parameters(reader), mesh, jnp.dtype(model.cfg.dtype))
@@ -51,5 +55,5 @@ def asked(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> tuple[
         return jax.ShapeDtypeStruct((rows, *more), jnp.int32, sharding=where)
 
     end, words = (jax.ShapeDtypeStruct((), jnp.int32) for _ in range(2))
-    rules: Any = generate.StopRules(*(end, words, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
+    rules: Any = decode.StopRules(*(end, words, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
     return reader, (params, rope, cache, ids(size), ids(), rules)

@@ -9,25 +9,23 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from longjax import sharding
-from longjax.aot import compile, hlo, roofline
-from longjax.aot import inference_programs as serving
-from longjax.aot import search as advice
-from longjax.aot.compile import Fit, Program
+from longjax.aot import compile, hlo, inference_programs, roofline, search
+from longjax.aot.compile import MemoryFit, Program
 from longjax.aot.events import events, walk
-from longjax.aot.report import BILLION, Plan, kernels, sums
-from longjax.aot.search import Choice
+from longjax.aot.report import BILLION, AotPlan, kernels, sums
+from longjax.aot.search import MeshChoice
 from longjax.aot.topology import Topology
 from longjax.attention.kernels.splash import Splash
-from longjax.inference import decode as generate
+from longjax.inference import decode
 from longjax.model.llama import Llama
 from longjax.training.flops import train_flops, visible_keys
 from longjax.training.remat import REMAT, Remat
 from longjax.training.train_step import Recipe
 
-What = Literal["train", "prefill", "decode"]
+ProgramKind = Literal["train", "prefill", "decode"]
 
 
-class Wish(NamedTuple):
+class AotRequest(NamedTuple):
     """What is to be compiled; `model` has softmax and placement, its `keep` is that of `remat`.
 
     Attributes:
@@ -37,7 +35,7 @@ class Wish(NamedTuple):
 
     """
 
-    what: What
+    program: ProgramKind
     name: tuple[str, str]
     model: Llama
     recipe: Recipe
@@ -47,7 +45,7 @@ class Wish(NamedTuple):
     sizes: tuple[int, int, int, int]
     fast: bool
 
-    def chosen(self, choice: Choice) -> "Wish":
+    def chosen(self, choice: MeshChoice) -> "AotRequest":
         return self._replace(
             model=dataclasses.replace(self.model, remat_policy=REMAT[choice.remat]), remat=choice.remat,
             recipe=dataclasses.replace(self.recipe, micro_batch_size=choice.micro_rows),
@@ -65,11 +63,11 @@ class Wish(NamedTuple):
         return " ".join([*rows, *mesh, f"--remat={self.remat}"])
 
 
-def plan(wish: Wish, command: str) -> Plan:
+def plan(wish: AotRequest, command: str) -> AotPlan:
     """-> what is known of this. Raises ValueError if the model cannot be split over this mesh."""
     mesh, cfg = wish.topology.mesh(*wish.sizes), wish.model.cfg
     micro = wish.recipe.micro_batch_size or wish.recipe.batch_size
-    sharding.check_divisible(cfg, micro, wish.length if wish.what == "train" else mesh.shape["seq"], mesh)
+    sharding.check_divisible(cfg, micro, wish.length if wish.program == "train" else mesh.shape["seq"], mesh)
     with jax.set_mesh(mesh):
         program = programs(wish, mesh)
         fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
@@ -78,73 +76,88 @@ def plan(wish: Wish, command: str) -> Plan:
     hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
     module = hlo.parse(fit.text) if fit.text else {}
     schedule = events(module) if module else ()
-    step = timed(wish, module, mesh) if module and not wish.fast else None
-    return Plan(
-        wish.what, wish.topology.name, command, setting(wish), fits(fit, hbm["limit"]), hbm, flops(wish),
-        kernels(walk(schedule)), sums(walk(schedule)), step, "" if fits(fit, hbm["limit"]) else too_much(wish),
+    step = estimate_step(wish, module, mesh) if module and not wish.fast else None
+    return AotPlan(
+        wish.program,
+        wish.topology.name,
+        command,
+        setting(wish),
+        fits(fit, hbm["limit"]),
+        hbm,
+        flops(wish),
+        kernels(walk(schedule)),
+        sums(walk(schedule)),
+        step,
+        "" if fits(fit, hbm["limit"]) else does_not_fit_advice(wish),
         versions(),
-    )  # fmt: skip
+    )
 
 
 def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("jax", "libtpu", "jax-cuda13-pjrt") if found(name)}
+    return {
+        name: importlib.metadata.version(name) for name in ("jax", "libtpu", "jax-cuda13-pjrt") if is_installed(name)
+    }
 
 
-def found(package: str) -> bool:
+def is_installed(package: str) -> bool:
     return any(importlib.metadata.distributions(name=package))
 
 
-def programs(wish: Wish, mesh: jax.sharding.Mesh) -> Program:
-    if wish.what == "train":
-        return compile.training(wish.model, wish.recipe, wish.length, mesh)
+def programs(wish: AotRequest, mesh: jax.sharding.Mesh) -> Program:
+    if wish.program == "train":
+        return compile.training_program(wish.model, wish.recipe, wish.length, mesh)
     asked = (wish.model, wish.recipe.batch_size, wish.length, mesh)
-    return serving.reading(*asked) if wish.what == "prefill" else serving.writing(*asked, wish.topology.chip.platform)
+    return (
+        inference_programs.prefill_program(*asked)
+        if wish.program == "prefill"
+        else inference_programs.decode_program(*asked, wish.topology.chip.platform)
+    )
 
 
-def fits(fit: Fit, limit: float) -> bool:
+def fits(fit: MemoryFit, limit: float) -> bool:
     """TPUs' compiler refuses what does not fit, GPUs' does not."""
     return fit.text != "" and fit.peak <= limit
 
 
-def setting(wish: Wish) -> dict[str, Any]:
+def setting(wish: AotRequest) -> dict[str, Any]:
     axes = zip(("data", "fsdp", "seq", "model"), wish.sizes, strict=True)
     micro = {"micro_rows": wish.recipe.micro_batch_size} if wish.recipe.micro_batch_size else {}
     return {
         "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.batch_size, "length": wish.length,
         "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1) or "-",
-        "remat": wish.remat if wish.what == "train" else "-", **micro,
+        "remat": wish.remat if wish.program == "train" else "-", **micro,
     }  # fmt: skip
 
 
-def flops(wish: Wish) -> dict[str, float]:
-    if wish.what != "train":
+def flops(wish: AotRequest) -> dict[str, float]:
+    if wish.program != "train":
         return {}
     tokens = wish.recipe.batch_size * wish.length
     return train_flops(wish.model.cfg, wish.model.method, wish.length, tokens)._asdict()
 
 
-def timed(wish: Wish, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+def estimate_step(wish: AotRequest, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     """-> seconds and what follows from them."""
-    clock = roofline.Clock(wish.topology, mesh, module, pairs(wish), wish.model.cfg.head_dim)
+    clock = roofline.StepClock(wish.topology, mesh, module, visible_pairs_of(wish), wish.model.cfg.head_dim)
     estimate = clock.estimate()
     tokens = tokens_of_a_run(wish, mesh)
     found: dict[str, Any] = {"seconds": estimate.seconds, "where": estimate.where, "places": estimate.places}
     found["tokens_per_second_per_chip"] = tokens / estimate.seconds / wish.topology.chips
-    if wish.what == "train":
+    if wish.program == "train":
         peak = wish.topology.chips * wish.topology.chip.flops
         found["mfu"] = flops(wish)["useful"] / peak / estimate.seconds
         found["chip_hours_of_1B_tokens"] = BILLION / tokens * estimate.seconds * wish.topology.chips / 3600
     return found
 
 
-def tokens_of_a_run(wish: Wish, mesh: jax.sharding.Mesh) -> int:
+def tokens_of_a_run(wish: AotRequest, mesh: jax.sharding.Mesh) -> int:
     """-> of one step, of one chunk of all prompts, or one of each row."""
     with jax.set_mesh(mesh):
-        chunk = generate.prefill_chunk(wish.recipe.batch_size, wish.length)
-    return wish.recipe.batch_size * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.what]
+        chunk = decode.prefill_chunk(wish.recipe.batch_size, wish.length)
+    return wish.recipe.batch_size * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.program]
 
 
-def pairs(wish: Wish) -> float:
+def visible_pairs_of(wish: AotRequest) -> float:
     """-> queries times the keys that they see, of one layer, micro-batch and device, over its heads; on TPUs with what
     the tiles at the edge compute in vain, half a tile for each query.
     """
@@ -155,18 +168,20 @@ def pairs(wish: Wish) -> float:
     return rows * wish.length * seen * cfg.heads / (seq * model)
 
 
-def too_much(wish: Wish) -> str:
+def does_not_fit_advice(wish: AotRequest) -> str:
     """-> what to change."""
-    return advice.sentence(foretold(wish, REMAT), wish.topology.chip.hbm) if wish.what == "train" else SERVING
+    return (
+        search.choice_line(candidate_bytes(wish, REMAT), wish.topology.chip.hbm) if wish.program == "train" else SERVING
+    )
 
 
 SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take fewer --rows"
 
 
-def foretold(wish: Wish, remats: Iterable[Remat]) -> dict[Choice, int]:
+def candidate_bytes(wish: AotRequest, remats: Iterable[Remat]) -> dict[MeshChoice, int]:
     """-> bytes of a device for all meshes of so many chips, by the estimate that needs no compiler."""
     found = {}
-    for choice in advice.choices(wish.model.cfg, wish.recipe.batch_size, wish.topology.chips, remats):
+    for choice in search.choices(wish.model.cfg, wish.recipe.batch_size, wish.topology.chips, remats):
         asked = wish.chosen(choice)
         mesh = asked.topology.mesh(*asked.sizes)
         with jax.set_mesh(mesh):
@@ -174,12 +189,12 @@ def foretold(wish: Wish, remats: Iterable[Remat]) -> dict[Choice, int]:
     return found
 
 
-def suggested(wish: Wish, command: str) -> Plan:
+def best_plan(wish: AotRequest, command: str) -> AotPlan:
     """-> the fastest of the few that seem best and fit. Raises ValueError if nothing does."""
-    bytes_of = foretold(wish, REMAT)
-    asked = advice.best(bytes_of, wish.topology.chip.hbm)
+    bytes_of = candidate_bytes(wish, REMAT)
+    asked = search.best_choice(bytes_of, wish.topology.chip.hbm)
     if not asked:
-        raise ValueError(advice.sentence(bytes_of, wish.topology.chip.hbm))
+        raise ValueError(search.choice_line(bytes_of, wish.topology.chip.hbm))
     plans = [plan(wish.chosen(choice), f"{command} {choice.flags()}") for choice in asked]
     fitting = [p for p in plans if p.fits] or plans
     return min(fitting, key=lambda p: p.step["seconds"] if p.step else math.inf)

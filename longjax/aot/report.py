@@ -16,7 +16,7 @@ BILLION = 10**9  # tokens of the paper's runs
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class AotPlan:
     """One program on one machine. Bytes are those of a device; seconds and what follows from them are estimates.
 
     Attributes:
@@ -106,12 +106,12 @@ def kernels(walked: Iterable[tuple[Event, int]]) -> dict[str, int]:
     return found
 
 
-def save(plan: Plan, folder: pathlib.Path, name: str) -> None:
+def save_plan_files(plan: AotPlan, folder: pathlib.Path, name: str) -> None:
     """Writes the plan, and the table of all plans of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_atomically(folder / f"{name}.json", (json.dumps(dataclasses.asdict(plan), indent=1) + "\n").encode())
-    plans = [Plan(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
-    files.write_atomically(folder / "PLANS.md", table(plans).encode())
+    plans = [AotPlan(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    files.write_atomically(folder / "PLANS.md", plan_table(plans).encode())
 
 
 HEAD = """# Compiled ahead of time, on a machine with two cores and no accelerator
@@ -126,11 +126,11 @@ all prompts, of `decode` one token of every row.
 """
 
 
-def table(plans: list[Plan]) -> str:
+def plan_table(plans: list[AotPlan]) -> str:
     return HEAD + "".join(map(row, plans)) + "\nThe commands:\n\n" + "".join(f"    {plan.command}\n" for plan in plans)
 
 
-def row(plan: Plan) -> str:
+def row(plan: AotPlan) -> str:
     step, set_ = plan.step or {}, plan.setting
     numbers = [
         f"{step[name]:{form}}" if name in step else "-"

@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
 
 
 @dataclasses.dataclass
-class Clock:
+class StepClock:
     """A device at work; `free` is when its links have nothing more to send.
 
     Attributes:
@@ -70,7 +70,7 @@ class Clock:
             nonlocal now
             now += seconds
             self.where[kind] += seconds * times
-            self.places[place(op)] += seconds * times
+            self.places[source_place(op)] += seconds * times
 
         for event in schedule:
             if event.does == "loop":
@@ -171,7 +171,7 @@ def part_of_attention(op: Op) -> str:
     return "queries" if "_dq" in op.name else "keys" if "_dkv" in op.name else "all"
 
 
-def place(op: Op) -> str:
+def source_place(op: Op) -> str:
     """-> the end of its place in the program, which says the function and the einsum."""
     return "/".join(op.where.split("/")[-2:]) or op.kind
 

@@ -9,7 +9,7 @@ from longjax.config import ModelConfig
 from longjax.training.remat import Remat
 
 
-class Choice(NamedTuple):
+class MeshChoice(NamedTuple):
     """What may be changed without changing the result."""
 
     fsdp: int
@@ -33,11 +33,11 @@ def meshes(cfg: ModelConfig, rows: int, chips: int) -> Iterator[tuple[int, int, 
             yield fsdp, seq, fsdp
 
 
-def choices(cfg: ModelConfig, rows: int, chips: int, remats: Iterable[Remat]) -> list[Choice]:
-    return [Choice(*mesh, remat) for mesh, remat in itertools.product(meshes(cfg, rows, chips), remats)]
+def choices(cfg: ModelConfig, rows: int, chips: int, remats: Iterable[Remat]) -> list[MeshChoice]:
+    return [MeshChoice(*mesh, remat) for mesh, remat in itertools.product(meshes(cfg, rows, chips), remats)]
 
 
-def best(bytes_of: dict[Choice, int], limit: float, most: int = 3) -> list[Choice]:
+def best_choice(bytes_of: dict[MeshChoice, int], limit: float, most: int = 3) -> list[MeshChoice]:
     """-> those that seem to fit: the fewest parts of a sequence first, then what computes the least again, which is
     what keeps the most.
     """
@@ -45,9 +45,9 @@ def best(bytes_of: dict[Choice, int], limit: float, most: int = 3) -> list[Choic
     return sorted(fitting, key=lambda choice: (choice.seq, -bytes_of[choice]))[:most]
 
 
-def sentence(bytes_of: dict[Choice, int], limit: float) -> str:
+def choice_line(bytes_of: dict[MeshChoice, int], limit: float) -> str:
     """-> what to do about a program that does not fit."""
-    found = best(bytes_of, limit, 1)
+    found = best_choice(bytes_of, limit, 1)
     if found:
         return f"it should fit with {found[0].flags()}"
     choice = min(bytes_of, key=lambda choice: bytes_of[choice])

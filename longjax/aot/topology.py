@@ -124,7 +124,7 @@ def parse(name: str) -> Topology:
 
 def devices(topology: Topology) -> list[Any]:
     """-> descriptions of devices, which programs can be compiled for. Raises ValueError, with what to install."""
-    prepare()
+    prepare_libtpu()
     chip = topology.chip
     try:
         if chip.platform == "tpu":
@@ -149,7 +149,7 @@ def advice(chip: Chip, error: Exception) -> str:
     return f'pip install "{package}" (a compiler that runs without the machine)'
 
 
-def prepare() -> None:
+def prepare_libtpu() -> None:
     """For compilers of machines that are not here; before any of them is loaded."""
     jax.config.update("jax_platforms", "cpu")
     for name, value in {

@@ -20,20 +20,20 @@ class BranchedAttention:
 
     branches: tuple[Branch, ...] = (Branch(),)
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        memory = memory or {}
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        cache = cache or {}
         named = zip((q_BTNH, k_BSKH, v_BSKH), "qkv", strict=True)  # the backward pass may keep them
         q_BTNH, k_BSKH, v_BSKH = (checkpoint_name(x, name) for x, name in named)
-        rotated = {at: rotate(k_BSKH, at(scene.keys.position_BT), scene.rope) for at in self.key_positions()}
+        rotated = {at: rotate(k_BSKH, at(metadata.keys.position_BT), metadata.rope) for at in self.key_positions()}
         parts, seen, after = [], {}, {}
         for branch in self.branches:
             name, k = self.cache_of(branch), rotated[branch.key_position]
             if name not in seen:  # a store that branches share is written once
-                seen[name] = KVCache.of(k, v_BSKH, scene.keys)
-                if memory:
-                    seen[name], after[name] = memory[name].seen_with(k, v_BSKH, scene.keys)
-            parts.append(branch_inputs(branch, q_BTNH, seen[name], scene))
-        return scene.backend(tuple(parts)), after or None
+                seen[name] = KVCache.of(k, v_BSKH, metadata.keys)
+                if cache:
+                    seen[name], after[name] = cache[name].seen_with(k, v_BSKH, metadata.keys)
+            parts.append(branch_inputs(branch, q_BTNH, seen[name], metadata))
+        return metadata.backend(tuple(parts)), after or None
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
         return {
@@ -54,22 +54,22 @@ class BranchedAttention:
         return f"keys{place}" + (f"_last{kept.last}" if kept.last else f"_first{kept.first}" if kept.first else "")
 
 
-def branch_inputs(branch: Branch, q_BTNH: jax.Array, keys: KVCache, scene: AttentionMetadata) -> BranchInputs:
+def branch_inputs(branch: Branch, q_BTNH: jax.Array, keys: KVCache, metadata: AttentionMetadata) -> BranchInputs:
     """What the branch brings to the softmax."""
-    queries, stored, keys, rope = scene.queries, stacked_cache(keys), keys.single_layer(), scene.rope
+    queries, stored, keys, rope = metadata.queries, stacked_cache(keys), keys.single_layer(), metadata.rope
     i_BT = queries.index_BT - queries.start_BT
-    lo, hi = branch.interval(i_BT[:, :, None], scene.head_N)
+    lo, hi = branch.interval(i_BT[:, :, None], metadata.head_N)
     lo_BTM, hi_BTM = (queries.start_BT[:, :, None] + jnp.asarray(x, jnp.int32) for x in jnp.broadcast_arrays(lo, hi))
     t_place_BT = branch.query_position(queries.position_BT)
     scale_BT = branch.query_scale(i_BT) * per_row(rope.query_scale, 2)
     q_BTNH = rotate(q_BTNH, t_place_BT, rope) * scale_BT[:, :, None, None].astype(q_BTNH.dtype)
-    in_order = queries.in_order and scene.keys.in_order and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
+    in_order = queries.in_order and metadata.keys.in_order and keys.k_BWKH.shape[1] == q_BTNH.shape[1]
     apart = in_order and not queries.from_start
     s_place_BS = branch.key_position((keys.index_BW - keys.start_BW).astype(jnp.float32))
     return BranchInputs(
         q_BTNH, keys.k_BWKH, keys.v_BWKH, lo_BTM, hi_BTM, queries.index_BT, keys.index_BW, t_place_BT, s_place_BS,
         rope.slopes_N, branch.mask, branch.interval if in_order else None,
-        (queries.start_BT, keys.start_BW) if apart else None, scene.head_N, stored,
+        (queries.start_BT, keys.start_BW) if apart else None, metadata.head_N, stored,
     )  # fmt: skip
 
 

@@ -175,7 +175,7 @@ class Attention(Protocol):
     """Queries and keys arrive unrotated. Must be hashable by value (a frozen dataclass)."""
 
     def __call__(
-        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, scene: AttentionMetadata, memory: Any = None
+        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, metadata: AttentionMetadata, cache: Any = None
     ) -> tuple[jax.Array, Any]:
         """-> (out_BTNH, memory). `memory` is one layer's cache, None where there is none."""
         ...

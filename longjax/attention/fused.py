@@ -41,9 +41,9 @@ class Fused:
         if why:
             log_once(why, self.fallback)
             return self.fallback(parts)
-        bands = tuple(rectangles_of(part) for part in parts)
+        rectangles = tuple(rectangles_of(part) for part in parts)
         arrays, starts = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts), parts[0].starts
-        choices = by_heads(bands, parts[0])
+        choices = by_heads(rectangles, parts[0])
         run = [partial(self.over_heads, choice, starts) for choice in choices]
         if len(run) == 1:
             return run[0](arrays)
@@ -66,18 +66,18 @@ class Fused:
             return "who sees whom is known in the run only (a cache)"
         if part.starts is not None and not (self.kernel.documents and part.interval.translation_invariant):
             return "documents side by side"
-        bands = part.interval.rectangles(part.q_BTNH.shape[1])
-        if bands is None:
+        rectangles = part.interval.rectangles(part.q_BTNH.shape[1])
+        if rectangles is None:
             return f"{part.interval} is not made of rectangles"
         G = part.q_BTNH.shape[2] // part.k_BSKH.shape[2]
-        if any((edge or 0) % G for band in bands for edge in band.heads):
+        if any((edge or 0) % G for rectangle in rectangles for edge in rectangle.heads):
             return f"{part.interval} divides the heads of a group"
-        wide = [band for band in bands if band.cols > MIN_KERNEL_KEYS]
-        return next(filter(None, (self.unsupported_rectangle(part, band) for band in wide)), None)
+        wide = [rectangle for rectangle in rectangles if rectangle.cols > MIN_KERNEL_KEYS]
+        return next(filter(None, (self.unsupported_rectangle(part, rectangle) for rectangle in wide)), None)
 
-    def unsupported_rectangle(self, part: BranchInputs, band: Rectangle) -> str | None:
-        q, k = (jax.eval_shape(cut, x) for cut, x in ((band.queries, part.q_BTNH), (band.keys, part.k_BSKH)))
-        return self.kernel.unsupported_reason(q, k, band)
+    def unsupported_rectangle(self, part: BranchInputs, rectangle: Rectangle) -> str | None:
+        q, k = (jax.eval_shape(cut, x) for cut, x in ((rectangle.queries, part.q_BTNH), (rectangle.keys, part.k_BSKH)))
+        return self.kernel.unsupported_reason(q, k, rectangle)
 
 
 @functools.cache
@@ -99,28 +99,28 @@ class HeadGroup:
     rectangles: tuple[Rectangles, ...]
 
 
-def by_heads(bands: tuple[Rectangles, ...], part: BranchInputs) -> list[tuple[HeadGroup, ...]]:
+def by_heads(rectangles: tuple[Rectangles, ...], part: BranchInputs) -> list[tuple[HeadGroup, ...]]:
     """-> the heads of this array in groups of one pattern; where the first head's number is known in the run only
     (heads split over devices), the same for every number that makes a difference: 0, N, 2 N, ...
     """
     N = part.q_BTNH.shape[2]
-    edges = sorted({edge for bs in bands for band in bs for edge in band.heads if edge})
+    edges = sorted({edge for bs in rectangles for rectangle in bs for edge in rectangle.heads if edge})
     known = part.head_N is None or isinstance(part.head_N, np.ndarray)
     firsts = [int(part.head_N[0]) if isinstance(part.head_N, np.ndarray) else 0]
     if edges and not known:
         firsts = list(range(0, edges[-1] + N, N))
-    return [tuple(head_groups(bands, edges, first, N)) for first in firsts]
+    return [tuple(head_groups(rectangles, edges, first, N)) for first in firsts]
 
 
-def head_groups(bands: tuple[Rectangles, ...], edges: list[int], first: int, N: int) -> Iterator[HeadGroup]:
+def head_groups(rectangles: tuple[Rectangles, ...], edges: list[int], first: int, N: int) -> Iterator[HeadGroup]:
     inside = [0, *(edge - first for edge in edges if 0 < edge - first < N), N]
     for start, end in itertools.pairwise(inside):
         head = first + start
-        yield HeadGroup(start, end, tuple(tuple(b for b in bs if covers_head(b, head)) for bs in bands))
+        yield HeadGroup(start, end, tuple(tuple(b for b in bs if covers_head(b, head)) for bs in rectangles))
 
 
-def covers_head(band: Rectangle, head: int) -> bool:
-    first, last = band.heads
+def covers_head(rectangle: Rectangle, head: int) -> bool:
+    first, last = rectangle.heads
     return first <= head and (last is None or head < last)
 
 
@@ -132,41 +132,43 @@ def select_heads(arrays: Arrays, group: HeadGroup) -> Arrays:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def union(kernel: Kernel, bands: tuple[Rectangles, ...], arrays: Arrays, starts: Starts) -> jax.Array:
+def union(kernel: Kernel, rectangles: tuple[Rectangles, ...], arrays: Arrays, starts: Starts) -> jax.Array:
     """-> out_BTNH of one softmax over all rectangles; those of part p are bands[p] of arrays[p]."""
-    return union_forward(kernel, bands, arrays, starts)[0]
+    return union_forward(kernel, rectangles, arrays, starts)[0]
 
 
-def union_forward(kernel, bands, arrays, starts):
+def union_forward(kernel, rectangles, arrays, starts):
     T, outs, lses = arrays[0][0].shape[1], [], []
-    for part, (q_BTNH, k_BSKH, v_BSKH) in zip(bands, arrays, strict=True):
-        for band in part:
-            given = (band.queries(q_BTNH), band.keys(k_BSKH), band.keys(v_BSKH))
-            out, lse = kernel_for(kernel, band).forward(*given, band, starts_in_rectangle(starts, band))
-            outs.append(band.back_to_queries(out, T))
-            lses.append(band.back_of_queries(lse, T, MASK_VALUE))
+    for part, (q_BTNH, k_BSKH, v_BSKH) in zip(rectangles, arrays, strict=True):
+        for rectangle in part:
+            given = (rectangle.queries(q_BTNH), rectangle.keys(k_BSKH), rectangle.keys(v_BSKH))
+            out, lse = kernel_for(kernel, rectangle).forward(*given, rectangle, starts_in_rectangle(starts, rectangle))
+            outs.append(rectangle.back_to_queries(out, T))
+            lses.append(rectangle.back_of_queries(lse, T, MASK_VALUE))
     out_BTNH, lse_BNT = merge_by_lse(outs, lses)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
     return out_BTNH, (arrays, starts, out_BTNH, lse_BNT)
 
 
-def union_backward(kernel, bands, saved, d_out_BTNH):
+def union_backward(kernel, rectangles, saved, d_out_BTNH):
     arrays, starts, out_BTNH, lse_BNT = saved
     whole = (starts, out_BTNH, lse_BNT, d_out_BTNH)
-    return tuple(gradients_of_rectangle(kernel, *part, *whole) for part in zip(bands, arrays, strict=True)), None
+    return tuple(gradients_of_rectangle(kernel, *part, *whole) for part in zip(rectangles, arrays, strict=True)), None
 
 
 def gradients_of_rectangle(
-    kernel: Kernel, bands: Rectangles, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
+    kernel: Kernel, rectangles: Rectangles, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
     d_out_BTNH: jax.Array,
 ):  # fmt: skip
     """-> dq_BTNH, dk_BSKH, dv_BSKH."""
     sums = [[], [], []]
-    for band in bands:
-        given = (band.queries(qkv[0]), band.keys(qkv[1]), band.keys(qkv[2]))
-        out, lse, d_out = band.queries(out_BTNH), band.select_queries(lse_BNT), band.queries(d_out_BTNH)
-        back = (band.back_to_queries, band.back_to_keys, band.back_to_keys)
-        grads = kernel_for(kernel, band).backward(*given, out, lse, d_out, band, starts_in_rectangle(starts, band))
+    for rectangle in rectangles:
+        given = (rectangle.queries(qkv[0]), rectangle.keys(qkv[1]), rectangle.keys(qkv[2]))
+        out, lse, d_out = rectangle.queries(out_BTNH), rectangle.select_queries(lse_BNT), rectangle.queries(d_out_BTNH)
+        back = (rectangle.back_to_queries, rectangle.back_to_keys, rectangle.back_to_keys)
+        grads = kernel_for(kernel, rectangle).backward(
+            *given, out, lse, d_out, rectangle, starts_in_rectangle(starts, rectangle)
+        )
         for total, put, grad, x in zip(sums, back, grads, qkv, strict=True):
             total.append(put(grad, x.shape[1]))
     return tuple(accumulate(total, x) for total, x in zip(sums, qkv, strict=True))
@@ -175,13 +177,13 @@ def gradients_of_rectangle(
 union.defvjp(union_forward, union_backward)
 
 
-def starts_in_rectangle(starts: Starts, band: Rectangle) -> Starts:
-    return None if starts is None else (band.queries(starts[0]), band.keys(starts[1]))
+def starts_in_rectangle(starts: Starts, rectangle: Rectangle) -> Starts:
+    return None if starts is None else (rectangle.queries(starts[0]), rectangle.keys(starts[1]))
 
 
-def kernel_for(kernel: Kernel, band: Rectangle) -> Kernel:
+def kernel_for(kernel: Kernel, rectangle: Rectangle) -> Kernel:
     few: Kernel = Reference()
-    return few if band.cols <= MIN_KERNEL_KEYS else kernel
+    return few if rectangle.cols <= MIN_KERNEL_KEYS else kernel
 
 
 def accumulate(xs: list[jax.Array], like: jax.Array) -> jax.Array:

@@ -50,7 +50,7 @@ class Causal:
     """Everything up to the query."""
 
     translation_invariant = True
-    kept = CacheRetention()
+    retention = CacheRetention()
 
     def __call__(self, i, head):
         return jnp.zeros_like(i), i + 1
@@ -174,7 +174,7 @@ class EarlierChunks:
 
     size: int
     translation_invariant = False
-    kept = CacheRetention()
+    retention = CacheRetention()
 
     def __call__(self, i, head):
         return jnp.zeros_like(i), jnp.maximum(i // self.size * self.size - self.size, 0)
@@ -204,7 +204,9 @@ class ShiftedChunks:
     def rectangles(self, length):
         parts = ((Chunk(self.size), (0, self.plain)), (Chunk(self.size, self.size // 2), (self.plain, None)))
         return tuple(
-            dataclasses.replace(band, heads=heads) for chunk, heads in parts for band in chunk.rectangles(length)
+            dataclasses.replace(rectangle, heads=heads)
+            for chunk, heads in parts
+            for rectangle in chunk.rectangles(length)
         )
 
 
@@ -216,7 +218,7 @@ class RolledChunksLeak:
     plain: int
     length: int
     translation_invariant = False
-    kept = CacheRetention()
+    retention = CacheRetention()
 
     def __call__(self, i, head):
         leaks = (head >= self.plain) & (i >= 0) & (i < self.size // 2)  # -1 is padding

@@ -33,11 +33,11 @@ class KVCache(struct.PyTreeNode):
     retention: CacheRetention = struct.field(pytree_node=False, default=CacheRetention())
 
     @classmethod
-    def empty(cls, cfg: ModelConfig, batch: int, size: int, kept: CacheRetention) -> "KVCache":
-        slots = kept.size(size)
+    def empty(cls, cfg: ModelConfig, batch: int, size: int, retention: CacheRetention) -> "KVCache":
+        slots = retention.size(size)
         zeros = jnp.zeros((batch, slots, cfg.kv_heads, cfg.head_dim), cfg.dtype)
         none = jnp.full((batch, slots), -1, jnp.int32)
-        return cls(zeros, zeros, none, none, kept=kept)
+        return cls(zeros, zeros, none, none, retention=retention)
 
     @classmethod
     def of(cls, k_BTKH: jax.Array, v_BTKH: jax.Array, tokens: TokenPositions) -> "KVCache":
@@ -103,13 +103,13 @@ def flat_indices(tokens: TokenPositions) -> jax.Array:
     return jnp.where(tokens.real_BT, tokens.index_BT, -1)
 
 
-def in_layer(memory: Any, layer: jax.Array | None) -> Any:
+def in_layer(cache: Any, layer: jax.Array | None) -> Any:
     """-> the stores of all layers as those of one; None: as those of all again. What is no store stays as it is."""
 
     def of(x):
         return x.replace(layer=layer) if isinstance(x, KVCache) else x
 
-    return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, KVCache))
+    return jax.tree.map(of, cache, is_leaf=lambda x: isinstance(x, KVCache))
 
 
 def rerotate(keys: KVCache, old: Rope, new: Rope, at: PositionMap = Identity()) -> KVCache:

@@ -24,13 +24,13 @@ class Table(Protocol):
     `freq` and `scale` are of one sequence, or of each row: [R] or [B, 1, R], a number or [B, 1, 1].
     """
 
-    def __call__(self, place_BT: jax.Array, freq: jax.Array, scale: Number) -> tuple[jax.Array, jax.Array]: ...
+    def __call__(self, position_BT: jax.Array, freq: jax.Array, scale: Number) -> tuple[jax.Array, jax.Array]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Float32:
-    def __call__(self, place_BT, freq, scale):
-        angle_BTR = place_BT[..., None].astype(jnp.float32) * freq
+    def __call__(self, position_BT, freq, scale):
+        angle_BTR = position_BT[..., None].astype(jnp.float32) * freq
         return jnp.cos(angle_BTR) * scale, jnp.sin(angle_BTR) * scale
 
 
@@ -83,17 +83,17 @@ def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
     return (base or cfg.rope_base) ** (-pair_R / cfg.rotary_dim)
 
 
-def cos_sin(place_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
+def cos_sin(position_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
     """-> cos_BTR, sin_BTR in float32, scale included."""
-    return rope.table(place_BT, rope.inv_freq_R, rope.scale)
+    return rope.table(position_BT, rope.inv_freq_R, rope.scale)
 
 
-def rotate(x_BTNH: jax.Array, place_BT: jax.Array, rope: Rope) -> jax.Array:
+def rotate(x_BTNH: jax.Array, position_BT: jax.Array, rope: Rope) -> jax.Array:
     """Turns pair (r, r + R) of the first 2R channels at place p by p * inv_freq[r] (Hugging Face's pairing)."""
     pairs = rope.inv_freq_R.shape[-1]
     if not pairs:
         return x_BTNH
-    cos_BT1R, sin_BT1R = (x[:, :, None] for x in cos_sin(place_BT, rope))
+    cos_BT1R, sin_BT1R = (x[:, :, None] for x in cos_sin(position_BT, rope))
     x = x_BTNH.astype(jnp.float32)
     a_BTNR, b_BTNR, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
     turned = (a_BTNR * cos_BT1R - b_BTNR * sin_BT1R, b_BTNR * cos_BT1R + a_BTNR * sin_BT1R, rest)

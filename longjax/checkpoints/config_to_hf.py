@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from longjax.checkpoints.rope_from_hf import rope_parameters
-from longjax.checkpoints.rope_to_hf import Asked, say, say_plain
+from longjax.checkpoints.rope_to_hf import ExportTarget, plain_to_hf, rope_to_hf
 from longjax.config import ModelConfig
 from longjax.methods.method import Method, described, full_attention
 from longjax.methods.sliding_window import SlidingWindowAttention
@@ -18,7 +18,7 @@ Style = Literal["both", "4.36"]
 STOCK = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # the rope types of transformers
 
 
-class Source(NamedTuple):
+class SourceConfig(NamedTuple):
     """The configuration that an exported model comes from, and the method that it describes."""
 
     config: Mapping[str, Any]
@@ -32,7 +32,9 @@ class Exported(NamedTuple):
     notes: list[str]
 
 
-def export_config(asked: Asked, method: Method, source: Source | None, style: Style, dtype: str) -> Exported:
+def export_config(
+    asked: ExportTarget, method: Method, source: SourceConfig | None, style: Style, dtype: str
+) -> Exported:
     """Raises ValueError for what the style cannot say."""
     config, notes = dict(source.config if source else llama(asked.cfg)), []
     config |= {"vocab_size": asked.cfg.vocab, "dtype": dtype, "torch_dtype": dtype}
@@ -47,17 +49,17 @@ def export_config(asked: Asked, method: Method, source: Source | None, style: St
 
 
 def rotation(
-    config: dict[str, Any], asked: Asked, method: Method, source: Source | None, notes: list[str]
+    config: dict[str, Any], asked: ExportTarget, method: Method, source: SourceConfig | None, notes: list[str]
 ) -> dict[str, Any]:
     """-> transformers 5's rope_parameters; the context is set in `config`. What is not changed stays as it was."""
     partial = {} if asked.cfg.rotary_fraction == 1 else {"partial_rotary_factor": asked.cfg.rotary_fraction}
     if source and method.rope == source.method.rope and rope_parameters(config)["rope_type"] in STOCK:
         return rope_parameters(config) | partial
-    said = say(method.rope, asked)
+    said = rope_to_hf(method.rope, asked)
     if said is None:
         at = "" if asked.length else " (name the length that it is for, if it has one)"
         notes.append(f"does not know the positions of {described(method.rope)}{at}")
-        said = say_plain(None, asked)
+        said = plain_to_hf(None, asked)
     elif said.note:
         notes.append(said.note)
     config["max_position_embeddings"] = said.max_len
@@ -66,7 +68,7 @@ def rotation(
 
 
 def attention(
-    config: Mapping[str, Any], cfg: ModelConfig, method: Method, source: Source | None, notes: list[str]
+    config: Mapping[str, Any], cfg: ModelConfig, method: Method, source: SourceConfig | None, notes: list[str]
 ) -> dict[str, Any]:
     """-> keys of config.json. Mistral is a LLaMA with a window."""
     if method.attention == (source.method.attention if source else full_attention):
@@ -112,6 +114,6 @@ def llama(cfg: ModelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def provenance(asked: Asked, method: Method) -> dict[str, Any]:
+def provenance(asked: ExportTarget, method: Method) -> dict[str, Any]:
     """Transformers keeps it and does not read it."""
     return {"method": described(method), "trained_len": asked.cfg.trained_len, "length": asked.length}

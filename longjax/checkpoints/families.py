@@ -5,7 +5,7 @@ from typing import NamedTuple
 from longjax.config import ModelConfig
 
 
-class Entry(NamedTuple):
+class WeightEntry(NamedTuple):
     """Where one of our tensors is in theirs.
 
     Attributes:
@@ -15,66 +15,66 @@ class Entry(NamedTuple):
 
     """
 
-    theirs: str
+    hf_name: str
     axes: str
     part: int = 0
     parts: int = 1
 
 
 LLAMA = {
-    "embed_VD": Entry("model.embed_tokens.weight", "V D"),
-    "norm_D": Entry("model.norm.weight", "D"),
-    "unembed_DV": Entry("lm_head.weight", "V D"),
-    "attn_norm_D": Entry("model.layers.{}.input_layernorm.weight", "D"),
-    "ffn_norm_D": Entry("model.layers.{}.post_attention_layernorm.weight", "D"),
-    "q_DNH": Entry("model.layers.{}.self_attn.q_proj.weight", "NH D"),
-    "k_DKH": Entry("model.layers.{}.self_attn.k_proj.weight", "KH D"),
-    "v_DKH": Entry("model.layers.{}.self_attn.v_proj.weight", "KH D"),
-    "o_NHD": Entry("model.layers.{}.self_attn.o_proj.weight", "D NH"),
-    "gate_DF": Entry("model.layers.{}.mlp.gate_proj.weight", "F D"),
-    "up_DF": Entry("model.layers.{}.mlp.up_proj.weight", "F D"),
-    "down_FD": Entry("model.layers.{}.mlp.down_proj.weight", "D F"),
-    "q_bias_NH": Entry("model.layers.{}.self_attn.q_proj.bias", "NH"),
-    "k_bias_KH": Entry("model.layers.{}.self_attn.k_proj.bias", "KH"),
-    "v_bias_KH": Entry("model.layers.{}.self_attn.v_proj.bias", "KH"),
-    "o_bias_D": Entry("model.layers.{}.self_attn.o_proj.bias", "D"),
-    "gate_bias_F": Entry("model.layers.{}.mlp.gate_proj.bias", "F"),
-    "up_bias_F": Entry("model.layers.{}.mlp.up_proj.bias", "F"),
-    "down_bias_D": Entry("model.layers.{}.mlp.down_proj.bias", "D"),
+    "embed_VD": WeightEntry("model.embed_tokens.weight", "V D"),
+    "norm_D": WeightEntry("model.norm.weight", "D"),
+    "unembed_DV": WeightEntry("lm_head.weight", "V D"),
+    "attn_norm_D": WeightEntry("model.layers.{}.input_layernorm.weight", "D"),
+    "ffn_norm_D": WeightEntry("model.layers.{}.post_attention_layernorm.weight", "D"),
+    "q_DNH": WeightEntry("model.layers.{}.self_attn.q_proj.weight", "NH D"),
+    "k_DKH": WeightEntry("model.layers.{}.self_attn.k_proj.weight", "KH D"),
+    "v_DKH": WeightEntry("model.layers.{}.self_attn.v_proj.weight", "KH D"),
+    "o_NHD": WeightEntry("model.layers.{}.self_attn.o_proj.weight", "D NH"),
+    "gate_DF": WeightEntry("model.layers.{}.mlp.gate_proj.weight", "F D"),
+    "up_DF": WeightEntry("model.layers.{}.mlp.up_proj.weight", "F D"),
+    "down_FD": WeightEntry("model.layers.{}.mlp.down_proj.weight", "D F"),
+    "q_bias_NH": WeightEntry("model.layers.{}.self_attn.q_proj.bias", "NH"),
+    "k_bias_KH": WeightEntry("model.layers.{}.self_attn.k_proj.bias", "KH"),
+    "v_bias_KH": WeightEntry("model.layers.{}.self_attn.v_proj.bias", "KH"),
+    "o_bias_D": WeightEntry("model.layers.{}.self_attn.o_proj.bias", "D"),
+    "gate_bias_F": WeightEntry("model.layers.{}.mlp.gate_proj.bias", "F"),
+    "up_bias_F": WeightEntry("model.layers.{}.mlp.up_proj.bias", "F"),
+    "down_bias_D": WeightEntry("model.layers.{}.mlp.down_proj.bias", "D"),
 }
 PHI = LLAMA | {
-    "norm_D": Entry("model.final_layernorm.weight", "D"),
-    "norm_bias_D": Entry("model.final_layernorm.bias", "D"),
-    "unembed_bias_V": Entry("lm_head.bias", "V"),
-    "attn_norm_bias_D": Entry("model.layers.{}.input_layernorm.bias", "D"),
-    "o_NHD": Entry("model.layers.{}.self_attn.dense.weight", "D NH"),
-    "o_bias_D": Entry("model.layers.{}.self_attn.dense.bias", "D"),
-    "up_DF": Entry("model.layers.{}.mlp.fc1.weight", "F D"),
-    "up_bias_F": Entry("model.layers.{}.mlp.fc1.bias", "F"),
-    "down_FD": Entry("model.layers.{}.mlp.fc2.weight", "D F"),
-    "down_bias_D": Entry("model.layers.{}.mlp.fc2.bias", "D"),
+    "norm_D": WeightEntry("model.final_layernorm.weight", "D"),
+    "norm_bias_D": WeightEntry("model.final_layernorm.bias", "D"),
+    "unembed_bias_V": WeightEntry("lm_head.bias", "V"),
+    "attn_norm_bias_D": WeightEntry("model.layers.{}.input_layernorm.bias", "D"),
+    "o_NHD": WeightEntry("model.layers.{}.self_attn.dense.weight", "D NH"),
+    "o_bias_D": WeightEntry("model.layers.{}.self_attn.dense.bias", "D"),
+    "up_DF": WeightEntry("model.layers.{}.mlp.fc1.weight", "F D"),
+    "up_bias_F": WeightEntry("model.layers.{}.mlp.fc1.bias", "F"),
+    "down_FD": WeightEntry("model.layers.{}.mlp.fc2.weight", "D F"),
+    "down_bias_D": WeightEntry("model.layers.{}.mlp.fc2.bias", "D"),
 }
 MPT = {
-    "embed_VD": Entry("transformer.wte.weight", "V D"),
-    "norm_D": Entry("transformer.norm_f.weight", "D"),
-    "unembed_DV": Entry("lm_head.weight", "V D"),
-    "attn_norm_D": Entry("transformer.blocks.{}.norm_1.weight", "D"),
-    "ffn_norm_D": Entry("transformer.blocks.{}.norm_2.weight", "D"),
-    "q_DNH": Entry("transformer.blocks.{}.attn.Wqkv.weight", "NH D", 0, 3),
-    "k_DKH": Entry("transformer.blocks.{}.attn.Wqkv.weight", "KH D", 1, 3),
-    "v_DKH": Entry("transformer.blocks.{}.attn.Wqkv.weight", "KH D", 2, 3),
-    "o_NHD": Entry("transformer.blocks.{}.attn.out_proj.weight", "D NH"),
-    "up_DF": Entry("transformer.blocks.{}.ffn.up_proj.weight", "F D"),
-    "down_FD": Entry("transformer.blocks.{}.ffn.down_proj.weight", "D F"),
-    "norm_bias_D": Entry("transformer.norm_f.bias", "D"),
-    "attn_norm_bias_D": Entry("transformer.blocks.{}.norm_1.bias", "D"),
-    "ffn_norm_bias_D": Entry("transformer.blocks.{}.norm_2.bias", "D"),
-    "q_bias_NH": Entry("transformer.blocks.{}.attn.Wqkv.bias", "NH", 0, 3),
-    "k_bias_KH": Entry("transformer.blocks.{}.attn.Wqkv.bias", "KH", 1, 3),
-    "v_bias_KH": Entry("transformer.blocks.{}.attn.Wqkv.bias", "KH", 2, 3),
-    "o_bias_D": Entry("transformer.blocks.{}.attn.out_proj.bias", "D"),
-    "up_bias_F": Entry("transformer.blocks.{}.ffn.up_proj.bias", "F"),
-    "down_bias_D": Entry("transformer.blocks.{}.ffn.down_proj.bias", "D"),
+    "embed_VD": WeightEntry("transformer.wte.weight", "V D"),
+    "norm_D": WeightEntry("transformer.norm_f.weight", "D"),
+    "unembed_DV": WeightEntry("lm_head.weight", "V D"),
+    "attn_norm_D": WeightEntry("transformer.blocks.{}.norm_1.weight", "D"),
+    "ffn_norm_D": WeightEntry("transformer.blocks.{}.norm_2.weight", "D"),
+    "q_DNH": WeightEntry("transformer.blocks.{}.attn.Wqkv.weight", "NH D", 0, 3),
+    "k_DKH": WeightEntry("transformer.blocks.{}.attn.Wqkv.weight", "KH D", 1, 3),
+    "v_DKH": WeightEntry("transformer.blocks.{}.attn.Wqkv.weight", "KH D", 2, 3),
+    "o_NHD": WeightEntry("transformer.blocks.{}.attn.out_proj.weight", "D NH"),
+    "up_DF": WeightEntry("transformer.blocks.{}.ffn.up_proj.weight", "F D"),
+    "down_FD": WeightEntry("transformer.blocks.{}.ffn.down_proj.weight", "D F"),
+    "norm_bias_D": WeightEntry("transformer.norm_f.bias", "D"),
+    "attn_norm_bias_D": WeightEntry("transformer.blocks.{}.norm_1.bias", "D"),
+    "ffn_norm_bias_D": WeightEntry("transformer.blocks.{}.norm_2.bias", "D"),
+    "q_bias_NH": WeightEntry("transformer.blocks.{}.attn.Wqkv.bias", "NH", 0, 3),
+    "k_bias_KH": WeightEntry("transformer.blocks.{}.attn.Wqkv.bias", "KH", 1, 3),
+    "v_bias_KH": WeightEntry("transformer.blocks.{}.attn.Wqkv.bias", "KH", 2, 3),
+    "o_bias_D": WeightEntry("transformer.blocks.{}.attn.out_proj.bias", "D"),
+    "up_bias_F": WeightEntry("transformer.blocks.{}.ffn.up_proj.bias", "F"),
+    "down_bias_D": WeightEntry("transformer.blocks.{}.ffn.down_proj.bias", "D"),
 }
 MPT_BIASES = {  # as ModelConfig.biases calls them -> our name
     "q": "q_bias_NH", "k": "k_bias_KH", "v": "v_bias_KH", "o": "o_bias_D", "up": "up_bias_F", "down": "down_bias_D",
@@ -84,7 +84,7 @@ BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".masked_bias")  # tables that o
 HEAD = "lm_head."
 
 
-def table(cfg: ModelConfig) -> dict[str, Entry]:
+def weight_table(cfg: ModelConfig) -> dict[str, WeightEntry]:
     return PHI if cfg.parallel else MPT if cfg.norm == "layer" else LLAMA
 
 

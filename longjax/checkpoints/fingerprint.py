@@ -7,7 +7,7 @@ import pathlib
 SAMPLES, SAMPLE = 16, 4096  # of each file, and bytes of each
 
 
-def fingerprint(*folders: str | os.PathLike | None) -> str:
+def checkpoint_fingerprint(*folders: str | os.PathLike | None) -> str:
     """-> sha256 of what the folders hold, wherever they lie."""
     digest = hashlib.sha256()
     for folder in (pathlib.Path(folder) for folder in folders if folder):

@@ -72,7 +72,7 @@ def file_names(count: int) -> list[str]:
     return [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
 
 
-def write(
+def write_hf_folder(
     folder: pathlib.Path, tensors: Cast, config: Mapping[str, Any], extra: Mapping[str, bytes], most: int,
     report: ProgressFn,
 ) -> None:  # fmt: skip

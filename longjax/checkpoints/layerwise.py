@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longjax.checkpoints import param_mapping as convert
-from longjax.checkpoints.families import table
+from longjax.checkpoints import param_mapping
+from longjax.checkpoints.families import weight_table
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
 from longjax.model.llama import global_shapes, layer_shapes
@@ -34,31 +34,31 @@ def shape(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
     return (global_shapes(cfg) | layer_shapes(cfg))[leaf.name]
 
 
-def theirs(leaf: Leaf, cfg: ModelConfig) -> str:
+def hf_name(leaf: Leaf, cfg: ModelConfig) -> str:
     """-> the tensor that it is in."""
-    return table(cfg)[leaf.name].theirs.format(leaf.layer)
+    return weight_table(cfg)[leaf.name].hf_name.format(leaf.layer)
 
 
-def order(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
+def axis_order(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
     """-> for each of our axes, which one it is in the file, where all axes are apart."""
-    flat = table(cfg)[leaf.name].axes.replace(" ", "")
+    flat = weight_table(cfg)[leaf.name].axes.replace(" ", "")
     return tuple(flat.index(axis) for axis in leaf.name.rsplit("_", 1)[1])
 
 
-def stored(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(None)) -> np.ndarray:
+def is_stored(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(None)) -> np.ndarray:
     """-> the leaf with all axes apart, in the order of the file; `some` of the first. Names are those of our tables."""
-    entry, size = table(cfg)[leaf.name], convert.sizes(cfg)
+    entry, size = weight_table(cfg)[leaf.name], param_mapping.sizes(cfg)
     count, *rest = (size[axis] for axis in entry.axes.replace(" ", ""))
     rows = math.prod(size[axis] for axis in entry.axes.split()[0][1:])  # of theirs for one step of the first axis
     start, stop, _ = some.indices(count)
     first = entry.part * count
-    x = tensors.read(theirs(leaf, cfg), slice((first + start) * rows, (first + stop) * rows))
+    x = tensors.read(hf_name(leaf, cfg), slice((first + start) * rows, (first + stop) * rows))
     return x.reshape([stop - start, *rest])
 
 
-def read(tensors: Tensors, leaf: Leaf, cfg: ModelConfig) -> np.ndarray:
+def read_leaf(tensors: Tensors, leaf: Leaf, cfg: ModelConfig) -> np.ndarray:
     """-> the leaf with our axes."""
-    return contiguous(stored(tensors, leaf, cfg).transpose(order(leaf, cfg)))
+    return contiguous(is_stored(tensors, leaf, cfg).transpose(axis_order(leaf, cfg)))
 
 
 def contiguous(x: np.ndarray, block: int = 128) -> np.ndarray:
@@ -73,7 +73,7 @@ def contiguous(x: np.ndarray, block: int = 128) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Theirs:
+class HfTensor:
     """Parameters by Hugging Face's names, one on the host at a time: a `Tensors`.
 
     Attributes:
@@ -88,21 +88,21 @@ class Theirs:
     cfg: ModelConfig
 
     @functools.cached_property
-    def pieces(self) -> dict[str, list[convert.Piece]]:
-        return convert.pieces(self.cfg)
+    def pieces(self) -> dict[str, list[param_mapping.Piece]]:
+        return param_mapping.pieces(self.cfg)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: convert.their_shape(members, self.cfg) for name, members in self.pieces.items()}
+        return {name: param_mapping.their_shape(members, self.cfg) for name, members in self.pieces.items()}
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         if rows == slice(0, 0):  # asks for the type alone
             first = self.pieces[name][0]
-            shape = convert.their_shape([first], self.cfg)
+            shape = param_mapping.their_shape([first], self.cfg)
             return np.empty((0, *shape[1:]), self.dtype(Leaf(first.name, first.layer)))
         parts = [self._part(piece) for piece in self.pieces[name]]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts))[rows]
 
-    def _part(self, piece: convert.Piece) -> np.ndarray:
+    def _part(self, piece: param_mapping.Piece) -> np.ndarray:
         leaf = Leaf(piece.name, piece.layer)
-        flat = self.leaf(leaf).transpose(np.argsort(order(leaf, self.cfg)))
-        return contiguous(flat).reshape(convert.their_shape([piece], self.cfg))
+        flat = self.leaf(leaf).transpose(np.argsort(axis_order(leaf, self.cfg)))
+        return contiguous(flat).reshape(param_mapping.their_shape([piece], self.cfg))

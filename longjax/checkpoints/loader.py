@@ -13,9 +13,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from longjax import sharding
-from longjax.checkpoints import layerwise as leaves
-from longjax.checkpoints import param_mapping as convert
-from longjax.checkpoints.layerwise import Leaf, Theirs
+from longjax.checkpoints import layerwise, param_mapping
+from longjax.checkpoints.layerwise import HfTensor, Leaf
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
 from longjax.methods.lora import Lora, lora_param_names, weight_name
@@ -33,16 +32,16 @@ def load(
     report: ProgressFn = no_progress,
 ) -> dict[str, jax.Array]:
     """-> params, without the method's own. Raises ValueError listing all tensors that are missing or do not fit."""
-    convert.check_names(tensors.shapes(), cfg)
-    named, every, params = convert.Named(tensors, cfg), list(leaves.leaves(cfg)), {}
+    param_mapping.check_names(tensors.shapes(), cfg)
+    named, every, params = param_mapping.Named(tensors, cfg), list(layerwise.leaves(cfg)), {}
     for done, leaf in enumerate(every):
         report(done / len(every), f"reading {leaf.name}")
-        x, order = raw(named, leaf, cfg, mesh), leaves.order(leaf, cfg)
+        x, order = raw(named, leaf, cfg, mesh), layerwise.axis_order(leaf, cfg)
         if leaf.layer is None:
-            params[leaf.name] = turned(x, order, dtype)
+            params[leaf.name] = reorder_axes(x, order, dtype)
         else:
             if leaf.layer == 0:
-                shape = (cfg.layers, *leaves.shape(leaf, cfg))
+                shape = (cfg.layers, *layerwise.shape(leaf, cfg))
                 params[leaf.name] = jnp.zeros(shape, dtype, device=place(spec(leaf.name, shape, mesh), mesh))
             params[leaf.name] = stacked(params[leaf.name], x, leaf.layer, order)
         jax.block_until_ready(params[leaf.name])  # else reading runs ahead, and fills the host's memory
@@ -51,14 +50,14 @@ def load(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def turned(x: jax.Array, order: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+def reorder_axes(x: jax.Array, order: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     return x.transpose(order).astype(dtype)
 
 
 @functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
 def stacked(stack: jax.Array, x: jax.Array, layer: jax.Array | int, order: tuple[int, ...]) -> jax.Array:
     """`x` as this layer of the stack, which is not copied. Compiled once a shape."""
-    return jax.lax.dynamic_update_index_in_dim(stack, turned(x, order, stack.dtype), layer, 0)
+    return jax.lax.dynamic_update_index_in_dim(stack, reorder_axes(x, order, stack.dtype), layer, 0)
 
 
 def spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> jax.P:
@@ -73,7 +72,7 @@ def raw(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, mesh: Mesh) -> jax.Array
     """A leaf with the axes and the type of the file. This process reads only the rows that its devices hold: devices
     turn and widen, which is faster there and halves what they are sent.
     """
-    ours, order = leaves.shape(leaf, cfg), leaves.order(leaf, cfg)
+    ours, order = layerwise.shape(leaf, cfg), layerwise.axis_order(leaf, cfg)
     split, shape, axes = spec(leaf.name, ours, mesh), [0] * len(ours), [None] * len(ours)
     for axis, number in enumerate(order):
         shape[number], axes[number] = ours[axis], split[axis] if mesh else None
@@ -81,7 +80,7 @@ def raw(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, mesh: Mesh) -> jax.Array
     indices = where.addressable_devices_indices_map(tuple(shape)).values()
     held = [index[0].indices(shape[0]) for index in indices if index is not None]
     first, last = min(start for start, _, _ in held), max(stop for _, stop, _ in held)
-    x = leaves.stored(tensors, leaf, cfg, slice(first, last))
+    x = layerwise.is_stored(tensors, leaf, cfg, slice(first, last))
 
     def piece(index):
         start, stop, _ = index[0].indices(shape[0])
@@ -102,9 +101,9 @@ class OnHost:
     params: Mapping[str, Any]
     adapt: AdaptWeights
 
-    def tensors(self, cfg: ModelConfig) -> Theirs:
+    def tensors(self, cfg: ModelConfig) -> HfTensor:
         """-> them by Hugging Face's names."""
-        return Theirs(self, self.dtype, cfg)
+        return HfTensor(self, self.dtype, cfg)
 
     def __call__(self, leaf: Leaf) -> np.ndarray:
         x = on_host(self.params[leaf.name], leaf.layer)
@@ -116,8 +115,10 @@ class OnHost:
         """The product is added in float32, if the leaf has one."""
         for name in lora.names:
             if weight_name(name) == leaf.name:
-                own = self.params["method"]["layers"]
-                factors = {factor: jnp.asarray(on_host(own[factor], leaf.layer)) for factor in lora_param_names(name)}
+                method_params = self.params["method"]["layers"]
+                factors = {
+                    factor: jnp.asarray(on_host(method_params[factor], leaf.layer)) for factor in lora_param_names(name)
+                }
                 x = x.astype(np.float32) + np.asarray(lora.delta(name, factors))
         return x
 

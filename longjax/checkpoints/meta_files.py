@@ -36,7 +36,7 @@ class MetaFolder:
         self.params = read_params(folder / "params.json")
         paths = sorted(folder.glob("consolidated.*.pth"))
         self.shards = [TorchFile(path) for path in paths or [folder / "consolidated.00.pth"]]
-        self.names = {hf_name(name): name for name in weights(self.shards[0])}
+        self.names = {hf_name(name): name for name in load_shard(self.shards[0])}
         check_shards(folder, self.shards, self.params["dim"])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -134,7 +134,7 @@ def joined(parts: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np
     return whole
 
 
-def weights(shard: TorchFile) -> dict[str, tuple[int, ...]]:
+def load_shard(shard: TorchFile) -> dict[str, tuple[int, ...]]:
     """-> shapes; frequencies are not read."""
     return {name: shape for name, shape in shard.shapes().items() if name != "rope.freqs"}
 
@@ -150,7 +150,7 @@ def check_shards(folder: pathlib.Path, shards: list[TorchFile], dim: int) -> Non
     if len(shards) != count:
         raise ValueError(f"{folder} has {len(shards)} consolidated.*.pth files, but the model is in {count}")
     for shard in shards:
-        if weights(shard) != weights(shards[0]):
+        if load_shard(shard) != load_shard(shards[0]):
             raise ValueError(f"{shard.path} does not hold the same tensors as {shards[0].path}: {AGAIN}")
 
 

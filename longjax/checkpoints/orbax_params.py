@@ -21,9 +21,8 @@ from absl import logging
 from orbax.checkpoint import type_handlers
 
 from longjax import files
-from longjax.checkpoints import layerwise as leaves
-from longjax.checkpoints import param_mapping as convert
-from longjax.checkpoints.layerwise import Leaf, Theirs
+from longjax.checkpoints import layerwise, param_mapping
+from longjax.checkpoints.layerwise import HfTensor, Leaf
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
 from longjax.progress import ProgressFn
@@ -34,7 +33,7 @@ FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclasses.dataclass(frozen=True)
-class Later:
+class LazyArray:
     """An array that is made when it is written, and then forgotten."""
 
     make: Callable[[], np.ndarray]
@@ -50,7 +49,7 @@ class Later:
         return self.size * self.dtype.itemsize
 
 
-class LaterHandler(type_handlers.NumpyHandler):
+class LazyArrayHandler(type_handlers.NumpyHandler):
     """Writes one after the other. What it has written is like any array of NumPy."""
 
     async def serialize(self, values: Any, infos: Any, args: Any = None) -> list[Any]:
@@ -74,12 +73,14 @@ def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
 @functools.cache
 def checkpointer() -> ocp.Checkpointer:
     registry = type_handlers.create_type_handler_registry(
-        (Later, LaterHandler()), (np.ndarray, type_handlers.NumpyHandler()), (jax.Array, type_handlers.ArrayHandler())
+        (LazyArray, LazyArrayHandler()),
+        (np.ndarray, type_handlers.NumpyHandler()),
+        (jax.Array, type_handlers.ArrayHandler()),
     )
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry))
 
 
-def write(
+def write_orbax(
     folder: pathlib.Path, tensors: Tensors, cfg: ModelConfig, config: Mapping[str, Any], extra: Mapping[str, bytes],
     report: ProgressFn,
 ) -> None:  # fmt: skip
@@ -87,16 +88,16 @@ def write(
     path = folder.absolute() / "params"
     if path.exists():
         raise ValueError(f"{folder} already holds orbax parameters: choose another folder, or delete this one")
-    convert.check_names(tensors.shapes(), cfg)
-    named, every = convert.Named(tensors, cfg), list(leaves.leaves(cfg))
+    param_mapping.check_names(tensors.shapes(), cfg)
+    named, every = param_mapping.Named(tensors, cfg), list(layerwise.leaves(cfg))
     count = itertools.count(1)
 
-    def later(leaf: Leaf) -> Later:
+    def later(leaf: Leaf) -> LazyArray:
         def make() -> np.ndarray:
             report(next(count) / len(every), f"writing {'/'.join(keys(leaf))}")
-            return leaves.read(named, leaf, cfg)
+            return layerwise.read_leaf(named, leaf, cfg)
 
-        return Later(make, leaves.shape(leaf, cfg), named.read(leaves.theirs(leaf, cfg), slice(0, 0)).dtype)
+        return LazyArray(make, layerwise.shape(leaf, cfg), named.read(layerwise.hf_name(leaf, cfg), slice(0, 0)).dtype)
 
     with undone_if_full(path):
         checkpointer().save(path, nested({keys(leaf): later(leaf) for leaf in every}))
@@ -148,8 +149,8 @@ class OrbaxFolder:
             raise ValueError(f"{folder} holds no orbax parameters of one array a layer: convert the checkpoint again")
         return cls(folder.absolute() / "params", cfg, about["config"])
 
-    def tensors(self) -> Theirs:
-        return Theirs(self.leaf, self.dtype, self.cfg)
+    def tensors(self) -> HfTensor:
+        return HfTensor(self.leaf, self.dtype, self.cfg)
 
     def leaf(self, leaf: Leaf) -> np.ndarray:
         asked = ocp.args.PyTreeRestore(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longjax.checkpoints.families import HEAD, MPT, MPT_BIASES, Entry, ignored, table
+from longjax.checkpoints.families import HEAD, MPT, MPT_BIASES, WeightEntry, ignored, weight_table
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
 from longjax.model.llama import global_shapes, layer_shapes
@@ -17,18 +17,18 @@ class Piece(NamedTuple):
 
     name: str
     layer: int | None
-    entry: Entry
+    entry: WeightEntry
 
 
 def pieces(cfg: ModelConfig) -> dict[str, list[Piece]]:
     """-> each tensor of theirs: what of ours it is made of, in the order of its rows."""
     made: dict[str, list[Piece]] = {}
     for name in global_shapes(cfg):
-        made.setdefault(table(cfg)[name].theirs, []).append(Piece(name, None, table(cfg)[name]))
+        made.setdefault(weight_table(cfg)[name].hf_name, []).append(Piece(name, None, weight_table(cfg)[name]))
     for name in layer_shapes(cfg):
-        entry = table(cfg)[name]
+        entry = weight_table(cfg)[name]
         for layer in range(cfg.layers):
-            made.setdefault(entry.theirs.format(layer), []).append(Piece(name, layer, entry))
+            made.setdefault(entry.hf_name.format(layer), []).append(Piece(name, layer, entry))
     return {theirs: sorted(members, key=lambda piece: piece.entry.part) for theirs, members in made.items()}
 
 
@@ -41,7 +41,7 @@ def their_shape(members: list[Piece], cfg: ModelConfig) -> tuple[int, ...]:
 
 def stored_names(names: Iterable[str], cfg: ModelConfig) -> dict[str, str]:
     """-> name in our tables: name in the checkpoint. Buffers are left out; base models are saved without prefix."""
-    prefix = table(cfg)["embed_VD"].theirs.split(".")[0] + "."
+    prefix = weight_table(cfg)["embed_VD"].hf_name.split(".")[0] + "."
     weights = [name for name in names if not ignored(name)]
     whole = any(name.startswith(prefix) for name in weights)
     return {name if whole or name.startswith(HEAD) else prefix + name: name for name in weights}
@@ -62,19 +62,19 @@ class Named:
         return self.inner.read(stored_names(self.inner.shapes(), self.cfg)[name], rows)
 
 
-def fitted(cfg: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+def fit_vocab(cfg: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
     """The model as its tensors are: as many tokens as the embedding has rows, whatever tokenizer and config.json say.
 
     MPT's configurations are wrong in more: transformers writes no biases whatever `no_bias` says, and four times
     the width whatever `expansion_ratio` says; llm-foundry does what they say.
     """
     have = {name: shapes[stored] for name, stored in stored_names(shapes, cfg).items()}
-    embed = have.get(table(cfg)["embed_VD"].theirs)
+    embed = have.get(weight_table(cfg)["embed_VD"].hf_name)
     cfg = cfg if embed is None else dataclasses.replace(cfg, vocab=embed[0])
-    if table(cfg) is not MPT:
+    if weight_table(cfg) is not MPT:
         return cfg
-    biases = tuple(name for name in MPT_BIASES if MPT[MPT_BIASES[name]].theirs.format(0) in have)
-    wide = have.get(MPT["up_DF"].theirs.format(0), (cfg.ffn,))
+    biases = tuple(name for name in MPT_BIASES if MPT[MPT_BIASES[name]].hf_name.format(0) in have)
+    wide = have.get(MPT["up_DF"].hf_name.format(0), (cfg.ffn,))
     return dataclasses.replace(cfg, biases=biases, ffn=wide[0])
 
 
@@ -96,7 +96,7 @@ def sizes(cfg: ModelConfig) -> dict[str, int]:
     return {"V": cfg.vocab, "D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
 
 
-def rows_of(entry: Entry, rows: int) -> slice:
+def rows_of(entry: WeightEntry, rows: int) -> slice:
     """-> which of the `rows` rows of their tensor are ours."""
     return slice(entry.part * rows // entry.parts, (entry.part + 1) * rows // entry.parts)
 
@@ -122,8 +122,8 @@ def from_hf(state: Mapping[str, np.ndarray], cfg: ModelConfig) -> dict[str, np.n
     stored = stored_names(state, cfg)
 
     def one(name: str, layer: int | None) -> np.ndarray:
-        entry = table(cfg)[name]
-        x = state[stored[entry.theirs.format(layer)]]
+        entry = weight_table(cfg)[name]
+        x = state[stored[entry.hf_name.format(layer)]]
         return to_ours(x[rows_of(entry, len(x))], name, entry.axes, cfg)
 
     outer = {name: one(name, None) for name in global_shapes(cfg)}

@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from longjax.checkpoints import hf_writer as hf_folder
-from longjax.checkpoints import orbax_params, safetensors
-from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints import hf_writer, orbax_params, param_mapping, safetensors
 from longjax.checkpoints.adapters import Merged
 from longjax.checkpoints.config_from_hf import method_of, model_of
-from longjax.checkpoints.config_to_hf import Source, Style, export_config
+from longjax.checkpoints.config_to_hf import SourceConfig, Style, export_config
 from longjax.checkpoints.loader import OnHost
 from longjax.checkpoints.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
 from longjax.checkpoints.meta_files import MetaFolder
 from longjax.checkpoints.orbax_params import OrbaxFolder
-from longjax.checkpoints.rope_to_hf import Asked
+from longjax.checkpoints.rope_to_hf import ExportTarget
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
@@ -32,8 +30,8 @@ from longjax.methods.method import Method, described, unchanged_weights
 from longjax.progress import ProgressFn, no_progress
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
-OURS = "longjax.json"  # beside a model that stock transformers cannot run
-OWN = "longjax.safetensors"  # parameters that only the method has
+PROVENANCE_FILE = "longjax.json"  # beside a model that stock transformers cannot run
+METHOD_PARAMS_FILE = "longjax.safetensors"  # parameters that only the method has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +75,7 @@ def open_checkpoint(
     folder = pathlib.Path(folder)
     tensors, config = opened(folder, flag)
     merged = Merged(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
-    cfg = dataclasses.replace(convert.fitted(model_of(config), merged.shapes()), dtype=dtype)
+    cfg = dataclasses.replace(param_mapping.fit_vocab(model_of(config), merged.shapes()), dtype=dtype)
     return Checkpoint(folder, cfg, method_of(config), merged, config)
 
 
@@ -95,21 +93,24 @@ def opened(folder: pathlib.Path, flag: str) -> tuple[Tensors, dict[str, Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tidy:
+class ReservedRowsDropped:
     """The tensors that a model of this configuration has: no buffers, no second copy of a tied embedding."""
 
     inner: Tensors
     cfg: ModelConfig
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: convert.their_shape(members, self.cfg) for name, members in convert.pieces(self.cfg).items()}
+        return {
+            name: param_mapping.their_shape(members, self.cfg)
+            for name, members in param_mapping.pieces(self.cfg).items()
+        }
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        return convert.Named(self.inner, self.cfg).read(name, rows)
+        return param_mapping.Named(self.inner, self.cfg).read(name, rows)
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
+class ExportOptions:
     """How a model is written.
 
     Attributes:
@@ -123,12 +124,12 @@ class How:
     dtype: str = "bfloat16"
     style: Style = "both"
     length: int | None = None
-    most_bytes: int = hf_folder.MOST_BYTES
+    most_bytes: int = hf_writer.MOST_BYTES
 
 
 def export(
     folder: str | pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, method: Method,
-    source: Checkpoint | None = None, how: How = How(), report: ProgressFn = no_progress,
+    source: Checkpoint | None = None, how: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
     """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `write`.
 
@@ -136,57 +137,63 @@ def export(
     """
     if not (method.adapt is unchanged_weights or isinstance(method.adapt, Lora)):
         raise ValueError(f"{described(method.adapt)} cannot be merged into the weights")
-    own = own_parameters(params)
-    return write(folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, own, how, report)
+    method_params = method_params_of(params)
+    return write_checkpoint(
+        folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, method_params, how, report
+    )
 
 
-def write(
+def write_checkpoint(
     folder: str | pathlib.Path, tensors: Tensors, cfg: ModelConfig, method: Method, source: Checkpoint | None,
-    own: Mapping[str, Any], how: How = How(), report: ProgressFn = no_progress,
+    method_params: Mapping[str, Any], how: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
     """-> warnings, which are also logged: where stock transformers cannot run the method, the weights are there all
     the same, and longjax.json says what the model is.
     """
     if how.dtype not in DTYPES:
         raise ValueError(f"--dtype={how.dtype} is not known: choose {', '.join(DTYPES)}")
-    tensors = hf_folder.Cast(tensors, DTYPES[how.dtype], Tidy(source.tensors, cfg) if source else None)
+    tensors = hf_writer.Cast(tensors, DTYPES[how.dtype], ReservedRowsDropped(source.tensors, cfg) if source else None)
     name = str(tensors.dtype_of(next(iter(tensors.shapes()))))
-    given = Source(source.config, source.method) if source else None
-    config, notes = export_config(Asked(cfg, how.length, own), method, given, how.style, name)
-    extra = hf_folder.copied(source.folder) if source else {}
+    given = SourceConfig(source.config, source.method) if source else None
+    config, notes = export_config(ExportTarget(cfg, how.length, method_params), method, given, how.style, name)
+    extra = hf_writer.copied(source.folder) if source else {}
     if notes:
-        extra[OURS] = hf_folder.as_json({"method": described(method), "model": dataclasses.asdict(cfg), "stock": notes})
-    if own:
-        extra[OWN] = in_bytes(flat(own))
-    hf_folder.write(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)
+        extra[PROVENANCE_FILE] = hf_writer.as_json(
+            {"method": described(method), "model": dataclasses.asdict(cfg), "stock": notes}
+        )
+    if method_params:
+        extra[METHOD_PARAMS_FILE] = in_bytes(flat(method_params))
+    hf_writer.write_hf_folder(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)
     for note in notes:
         logging.warning("%s: stock transformers %s", folder, note)
     return notes
 
 
-def own_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+def method_params_of(params: Mapping[str, Any]) -> dict[str, Any]:
     """-> the method's, without the adapters, which are merged; on the host."""
-    own = dict(params.get("method", {}))
-    rest = {name: x for name, x in own.pop("layers", {}).items() if not name.startswith("lora_")}
-    return jax.tree.map(np.asarray, own | ({"layers": rest} if rest else {}))
+    method_params = dict(params.get("method", {}))
+    rest = {name: x for name, x in method_params.pop("layers", {}).items() if not name.startswith("lora_")}
+    return jax.tree.map(np.asarray, method_params | ({"layers": rest} if rest else {}))
 
 
-def said_of(folder: pathlib.Path) -> dict[str, Any]:
+def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     """-> what `write` said of a model that stock transformers cannot run; else nothing."""
-    path = folder / OURS
+    path = folder / PROVENANCE_FILE
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def load_own(folder: pathlib.Path) -> dict[str, Any]:
+def load_method_params(folder: pathlib.Path) -> dict[str, Any]:
     """-> the parameters that only the method has, as `write` left them; else nothing."""
-    own: dict[str, Any] = {}
-    for name, x in (safetensors.read(folder / OWN) if (folder / OWN).exists() else {}).items():
+    method_params: dict[str, Any] = {}
+    for name, x in (
+        safetensors.read_safetensors(folder / METHOD_PARAMS_FILE) if (folder / METHOD_PARAMS_FILE).exists() else {}
+    ).items():
         *path, last = name.split("/")
-        functools.reduce(lambda tree, key: tree.setdefault(key, {}), path, own)[last] = x
-    return own
+        functools.reduce(lambda tree, key: tree.setdefault(key, {}), path, method_params)[last] = x
+    return method_params
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from longjax import sharding
 GROWS = {"embed_VD": 0, "unembed_DV": 1, "unembed_bias_V": 0}  # parameter -> its vocabulary axis
 
 
-def grow_vocab(params: Mapping[str, jax.Array | np.ndarray], new: int = 1) -> dict[str, jax.Array | np.ndarray]:
+def resize_vocab(params: Mapping[str, jax.Array | np.ndarray], new: int = 1) -> dict[str, jax.Array | np.ndarray]:
     """-> params with `new` more tokens, each the mean of the old ones."""
     return {name: _grow(x, GROWS[name], new) if name in GROWS else x for name, x in params.items()}
 

@@ -20,7 +20,7 @@ from longjax.methods.theta import ThetaRope
 from longjax.methods.yarn import DynamicYarnRope, PartNtkRope, YarnRope
 
 
-class Said(NamedTuple):
+class HfRope(NamedTuple):
     """How fast pairs turn, in transformers' words.
 
     Attributes:
@@ -35,52 +35,52 @@ class Said(NamedTuple):
     note: str = ""
 
 
-class Asked(NamedTuple):
+class ExportTarget(NamedTuple):
     """What is exported: a model, for sequences of `length` tokens (None: as the method says), with the method's own
     parameters.
     """
 
     cfg: ModelConfig
     length: int | None
-    own: Mapping[str, Any]
+    method_params: Mapping[str, Any]
 
     @property
     def trained_len(self) -> int:
         return self.cfg.trained_len
 
 
-def say_theta(base: float, asked: Asked) -> Said:
-    return Said({"rope_type": "default", "rope_theta": base}, asked.length or asked.trained_len)
+def theta_to_hf(base: float, asked: ExportTarget) -> HfRope:
+    return HfRope({"rope_type": "default", "rope_theta": base}, asked.length or asked.trained_len)
 
 
-def say_plain(rope: Any, asked: Asked) -> Said:
-    return say_theta(asked.cfg.rope_base, asked)
+def plain_to_hf(rope: Any, asked: ExportTarget) -> HfRope:
+    return theta_to_hf(asked.cfg.rope_base, asked)
 
 
-def say_base(rope: ThetaRope, asked: Asked) -> Said:
-    return say_theta(rope.base, asked)
+def base_to_hf(rope: ThetaRope, asked: ExportTarget) -> HfRope:
+    return theta_to_hf(rope.base, asked)
 
 
-def say_fixed_ntk(rope: FixedNtkRope, asked: Asked) -> Said:
-    return say_theta(ntk_base(asked.cfg, rope.alpha), asked)
+def fixed_ntk_to_hf(rope: FixedNtkRope, asked: ExportTarget) -> HfRope:
+    return theta_to_hf(ntk_base(asked.cfg, rope.alpha), asked)
 
 
-def say_pi(rope: PiRope, asked: Asked) -> Said:
+def pi_to_hf(rope: PiRope, asked: ExportTarget) -> HfRope:
     said = {"rope_type": "linear", "factor": rope.factor, "rope_theta": asked.cfg.rope_base}
-    return Said(said, asked.length or round(rope.factor * asked.trained_len))
+    return HfRope(said, asked.length or round(rope.factor * asked.trained_len))
 
 
-def say_ntk(rope: NtkRope, asked: Asked) -> Said:
+def ntk_to_hf(rope: NtkRope, asked: ExportTarget) -> HfRope:
     """Transformers' alpha is 1 up to max_position_embeddings: ours there goes into the base, and the growth beyond
     becomes relative to it. Exact at all lengths.
     """
     reach = rope.reach or asked.trained_len
     scale, alpha = rope.scale or reach / (2 * asked.trained_len), rope.alpha(asked.cfg, reach)
     factor = scale * reach / asked.trained_len / alpha
-    return Said({"rope_type": "dynamic", "factor": factor, "rope_theta": ntk_base(asked.cfg, alpha)}, reach)
+    return HfRope({"rope_type": "dynamic", "factor": factor, "rope_theta": ntk_base(asked.cfg, alpha)}, reach)
 
 
-def say_yarn(rope: YarnRope, asked: Asked) -> Said:
+def yarn_to_hf(rope: YarnRope, asked: ExportTarget) -> HfRope:
     """Some releases of transformers take max_position_embeddings / original for the factor, so it always is that."""
     said = {
         "rope_type": "yarn", "factor": rope.factor, "original_max_position_embeddings": asked.trained_len,
@@ -88,28 +88,28 @@ def say_yarn(rope: YarnRope, asked: Asked) -> Said:
     }  # fmt: skip
     said |= {} if rope.truncate else {"truncate": False}
     said |= {} if rope.scale is None else {"attention_factor": rope.scale}
-    return Said(said, round(rope.factor * asked.trained_len))
+    return HfRope(said, round(rope.factor * asked.trained_len))
 
 
-def say_longrope(rope: LongRope, asked: Asked) -> Said:
+def longrope_to_hf(rope: LongRope, asked: ExportTarget) -> HfRope:
     said = {
         "rope_type": "longrope", "short_factor": list(rope.short), "long_factor": list(rope.long),
         "factor": rope.factor, "original_max_position_embeddings": asked.trained_len,
         "rope_theta": asked.cfg.rope_base,
     }  # fmt: skip
     said |= {} if rope.scale is None else {"attention_factor": rope.scale}
-    return Said(said, round(rope.factor * asked.trained_len))
+    return HfRope(said, round(rope.factor * asked.trained_len))
 
 
-def say_llama3(rope: Llama3Rope, asked: Asked) -> Said:
+def llama3_to_hf(rope: Llama3Rope, asked: ExportTarget) -> HfRope:
     said = {
         "rope_type": "llama3", "factor": rope.factor, "low_freq_factor": rope.low, "high_freq_factor": rope.high,
         "original_max_position_embeddings": asked.trained_len, "rope_theta": asked.cfg.rope_base,
     }  # fmt: skip
-    return Said(said, asked.length or round(rope.factor * asked.trained_len))
+    return HfRope(said, asked.length or round(rope.factor * asked.trained_len))
 
 
-def say_frozen(rope: RopeFn, asked: Asked) -> Said | None:
+def frozen_to_hf(rope: RopeFn, asked: ExportTarget) -> HfRope | None:
     """Frequencies that depend on the length (CLEX), as they are at one: LongRoPE's factors say any frequencies.
 
     The temperature cannot depend on the length there; it is that of `length`.
@@ -117,7 +117,7 @@ def say_frozen(rope: RopeFn, asked: Asked) -> Said | None:
     cfg, length = asked.cfg, asked.length
     if length is None or length <= cfg.trained_len:
         return None
-    short, long = (rope(cfg, n, dict(asked.own), None) for n in (cfg.trained_len, length))
+    short, long = (rope(cfg, n, dict(asked.method_params), None) for n in (cfg.trained_len, length))
     if long.query_scale != 1 and cfg.rotary_dim != cfg.head_dim:
         return None  # channels that do not turn would not be scaled
     short_R, long_R = (inv_freq(cfg) / np.asarray(x.inv_freq_R, np.float64) for x in (short, long))
@@ -128,24 +128,34 @@ def say_frozen(rope: RopeFn, asked: Asked) -> Said | None:
         "factor": length / cfg.trained_len, "original_max_position_embeddings": cfg.trained_len,
         "attention_factor": scale, "rope_theta": cfg.rope_base,
     }  # fmt: skip
-    return Said(said, length, f"beyond {cfg.trained_len} tokens turns pairs as at {length}{exact}")
+    return HfRope(said, length, f"beyond {cfg.trained_len} tokens turns pairs as at {length}{exact}")
 
 
-def say_rounded(rope: DeepSpeedTables, asked: Asked) -> Said | None:
+def rounded_to_hf(rope: DeepSpeedTables, asked: ExportTarget) -> HfRope | None:
     """PI's factor is in the tables."""
     divisor = rope.first.divisor if isinstance(rope.first, AtInit) else 1.0
-    said = say(rope.inner if divisor == 1 else PiRope(divisor), asked)
+    said = rope_to_hf(rope.inner if divisor == 1 else PiRope(divisor), asked)
     return said and said._replace(note="has exact positions, not those that DeepSpeed rounds")
 
 
-SAYS: dict[Any, Callable[[Any, Asked], Said | None]] = {
-    plain_rope: say_plain, ThetaRope: say_base, PiRope: say_pi, FixedNtkRope: say_fixed_ntk, NtkRope: say_ntk,
-    YarnRope: say_yarn, LongRope: say_longrope, Llama3Rope: say_llama3, ClexRope: say_frozen,
-    DynamicPiRope: say_frozen, DynamicYarnRope: say_frozen, PartNtkRope: say_frozen, DeepSpeedTables: say_rounded,
-}  # fmt: skip
+EXPORTERS: dict[Any, Callable[[Any, ExportTarget], HfRope | None]] = {
+    plain_rope: plain_to_hf,
+    ThetaRope: base_to_hf,
+    PiRope: pi_to_hf,
+    FixedNtkRope: fixed_ntk_to_hf,
+    NtkRope: ntk_to_hf,
+    YarnRope: yarn_to_hf,
+    LongRope: longrope_to_hf,
+    Llama3Rope: llama3_to_hf,
+    ClexRope: frozen_to_hf,
+    DynamicPiRope: frozen_to_hf,
+    DynamicYarnRope: frozen_to_hf,
+    PartNtkRope: frozen_to_hf,
+    DeepSpeedTables: rounded_to_hf,
+}
 
 
-def say(rope: RopeFn, asked: Asked) -> Said | None:
+def rope_to_hf(rope: RopeFn, asked: ExportTarget) -> HfRope | None:
     """-> None: transformers has no words for it."""
     kind = type(rope) if dataclasses.is_dataclass(rope) else rope
-    return SAYS[kind](rope, asked) if kind in SAYS and asked.cfg.rotary_dim else None
+    return EXPORTERS[kind](rope, asked) if kind in EXPORTERS and asked.cfg.rotary_dim else None

@@ -26,7 +26,7 @@ INDEX = "model.safetensors.index.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where one tensor lies."""
 
     path: pathlib.Path
@@ -65,7 +65,7 @@ def pread(path: pathlib.Path, at: int, count: int) -> np.ndarray:
     return data
 
 
-def header(path: pathlib.Path) -> dict[str, Stored]:
+def header(path: pathlib.Path) -> dict[str, StoredTensor]:
     """-> what the file holds. Raises ValueError naming the file if it is torn or something else."""
     if not path.exists():
         raise ValueError(f"{path} is missing; copy or download it again")
@@ -81,7 +81,7 @@ def header(path: pathlib.Path) -> dict[str, Stored]:
         raise ValueError(f"{path} is torn or no safetensors file: {error}; copy or download it again") from error
 
 
-def _checked(path: pathlib.Path, start: int, size: int, said: dict[str, Any]) -> dict[str, Stored]:
+def _checked(path: pathlib.Path, start: int, size: int, said: dict[str, Any]) -> dict[str, StoredTensor]:
     held, end = {}, start
     for name, about in said.items():
         if about["dtype"] not in DTYPES:
@@ -90,7 +90,7 @@ def _checked(path: pathlib.Path, start: int, size: int, said: dict[str, Any]) ->
         dtype, shape = DTYPES[about["dtype"]], tuple(about["shape"])
         if stop - begin != math.prod(shape) * dtype.itemsize or begin < start:
             raise ValueError(f"{name} of shape {list(shape)} and type {about['dtype']} in {stop - begin} bytes")
-        held[name], end = Stored(path, begin, dtype, shape), max(end, stop)
+        held[name], end = StoredTensor(path, begin, dtype, shape), max(end, stop)
     if end != size:
         raise ValueError(f"{size} bytes, where its header tells of {end}")
     return held
@@ -114,7 +114,7 @@ class SafetensorsFolder:
         return self.stored[name].read(rows)
 
 
-def indexed(index: pathlib.Path) -> dict[str, Stored]:
+def indexed(index: pathlib.Path) -> dict[str, StoredTensor]:
     try:
         where = dict(json.loads(index.read_text())["weight_map"])
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -126,13 +126,13 @@ def indexed(index: pathlib.Path) -> dict[str, Stored]:
     return {name: held[file][name] for name, file in where.items()}
 
 
-def unindexed(folder: pathlib.Path) -> dict[str, Stored]:
+def unindexed(folder: pathlib.Path) -> dict[str, StoredTensor]:
     """All files there are, or model.safetensors if others lie beside it."""
     whole = folder / "model.safetensors"
     paths = [whole] if whole.exists() else sorted(folder.glob("*.safetensors"))
     if not paths:
         raise ValueError(f"{folder} has no *.safetensors file")
-    held: dict[str, Stored] = {}
+    held: dict[str, StoredTensor] = {}
     for path in paths:
         for name, x in header(path).items():
             if name in held:
@@ -141,7 +141,7 @@ def unindexed(folder: pathlib.Path) -> dict[str, Stored]:
     return held
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """-> all arrays of one file. Raises ValueError naming it if it is torn."""
     return {name: x.read() for name, x in header(pathlib.Path(path)).items()}
 
@@ -163,7 +163,7 @@ def write_data(file: BinaryIO, x: np.ndarray) -> None:
     file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
 
 
-def write(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes the file whole or not at all."""
     path = pathlib.Path(path)
     with files.atomic_files(path.parent) as create:

@@ -43,7 +43,7 @@ class TorchFolder:
         folder = pathlib.Path(folder)
         index = folder / INDEX
         where = read_index(index) if index.exists() else dict.fromkeys([folder / "pytorch_model.bin"], None)
-        self.files = {name: file for path, names in where.items() for name, file in held(path, names).items()}
+        self.files = {name: file for path, names in where.items() for name, file in tensors_in(path, names).items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: file.shapes()[name] for name, file in self.files.items()}
@@ -64,7 +64,7 @@ def read_index(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     return files
 
 
-def held(path: pathlib.Path, names: list[str] | None) -> dict[str, TorchFile]:
+def tensors_in(path: pathlib.Path, names: list[str] | None) -> dict[str, TorchFile]:
     """-> these tensors of a file, or all. Raises ValueError if it lacks one that the index says it has."""
     file = TorchFile(path)
     for name in names or ():

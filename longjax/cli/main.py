@@ -8,14 +8,13 @@ import jax
 from absl import app, logging
 from absl import flags as absl_flags
 
-from longjax.cli import flags
-from longjax.cli import options as job
+from longjax.cli import flags, options
 from longjax.methods import Method
 from longjax.methods.method import described
 from longjax.progress import LineProgress, no_progress
 from longjax.sharding import distributed
-from longjax.study import runner as launch
-from longjax.study.arms import main_arm
+from longjax.study import runner
+from longjax.study.arms import method_arm
 from longjax.study.workspace import Workspace
 from longjax.training.trainer import PreemptedError
 
@@ -62,31 +61,31 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def prepare(space: Workspace) -> None:
+def prepare_workspace(space: Workspace) -> None:
     """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
     if jax.process_index() == 0:
         space.prepare()
-        space.seal(space.own / "settings.json", space.settings())
+        space.write_or_check_settings(space.seed_folder / "settings.json", space.settings())
     distributed.barrier("the folder is prepared")
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
     if jax.process_index() == 0:
-        space.seal(space.method_folder(name) / "method.json", {"method": described(method)})
+        space.write_or_check_settings(space.method_folder(name) / "method.json", {"method": described(method)})
 
 
 def experiment(
     make: Callable[..., Method], values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None
 ) -> None:
     """The command `python -m experiments.<method>`: from base to records, with a flag for each parameter."""
-    method, define_rest = flags.define(make, flag_values=values), job.define(values)
+    method, define_rest = flags.define(make, flag_values=values), options.define(values)
 
     def main():
         asked, space, at = define_rest()
         name, chosen = asked.method(make.__name__, method(space.preset.settings.get(make.__name__, {})))
-        prepare(space)
+        prepare_workspace(space)
         seal_method(space, name, chosen)
-        arm = main_arm(space.preset, name, chosen)
-        launch.run(space, arm, LineProgress(name) if jax.process_index() == 0 else no_progress, at)
+        arm = method_arm(space.preset, name, chosen)
+        runner.run_arm(space, arm, LineProgress(name) if jax.process_index() == 0 else no_progress, at)
 
     start(main, values, argv)

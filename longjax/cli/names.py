@@ -7,14 +7,14 @@ from absl import flags as absl_flags
 
 from longjax.cli import flags
 from longjax.methods import METHODS, Method
-from longjax.study.config import Preset
+from longjax.study.config import StudyConfig
 from longjax.study.presets import PRESETS
 
 
-def named(name: str, settings: str = "") -> Method:
+def method_by_name(name: str, settings: str = "") -> Method:
     """-> a method by its name; `settings` are its parameters with spaces between them: "factor=8 beta_fast=32"."""
     if name not in METHODS:
-        raise ValueError(f"--method={name} is unknown{suggestion(name, METHODS)}")
+        raise ValueError(f"--method={name} is unknown{did_you_mean(name, METHODS)}")
     values = absl_flags.FlagValues()
     made = flags.define(METHODS[name], flag_values=values)
     try:
@@ -31,13 +31,13 @@ def integers(words: str | None, flag: str) -> tuple[int, ...]:
         raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
 
 
-def preset_of(name: str) -> Preset:
+def preset_of(name: str) -> StudyConfig:
     if name not in PRESETS:
-        raise ValueError(f"--preset={name} is unknown{suggestion(name, PRESETS)}")
+        raise ValueError(f"--preset={name} is unknown{did_you_mean(name, PRESETS)}")
     return PRESETS[name]
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """-> ": did you mean x?", or the list of what there is."""
     close = difflib.get_close_matches(word, known, 1)
     return f": did you mean {close[0]}?" if close else f": there are {', '.join(known)}"

@@ -15,8 +15,8 @@ from longjax.cli import flags
 from longjax.cli.names import integers, preset_of
 from longjax.methods import Method, ds_bf16, with_lora
 from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
-from longjax.study.config import Preset
-from longjax.study.runner import Place
+from longjax.study.config import StudyConfig
+from longjax.study.runner import RunConfig
 from longjax.study.workspace import Workspace, open_workspace
 from longjax.training.remat import Remat
 from longjax.training.train_step import Recipe
@@ -26,7 +26,7 @@ absl_flags.disclaim_key_flags()  # --help lists them under the script that asks 
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ExperimentOptions:
     """What every experiment can be told, beside the recipe and the loop."""
 
     preset: str = "mini"
@@ -54,12 +54,12 @@ class Job:
         base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
         return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
 
-    def changed(self, preset: Preset, recipe: Recipe) -> Preset:
+    def changed(self, preset: StudyConfig, recipe: Recipe) -> StudyConfig:
         model = dataclasses.replace(preset.model, dtype=self.dtype or preset.model.dtype)
         return dataclasses.replace(
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
-            softmax=backend_by_name(self.attention) if self.attention else preset.softmax,
+            softmax=backend_by_name(self.attention) if self.attention else preset.attention,
             lengths=integers(self.lengths, "lengths") or preset.lengths,
         )  # fmt: skip
 
@@ -76,12 +76,12 @@ class Job:
         if self.lora_rank:
             name, method = f"{name}_lora{self.lora_rank}", with_lora(method, self.lora_rank, self.lora_alpha)
         if self.trainable:
-            method = dataclasses.replace(method, trainable=Matching(self.trainable))
+            method = dataclasses.replace(method, trainable=PathPattern(self.trainable))
         return name, method
 
 
 @dataclasses.dataclass(frozen=True)
-class Matching:
+class PathPattern:
     """Parameters whose path (names joined by "/") has the pattern in it: a `Method.trainable`."""
 
     pattern: str
@@ -97,7 +97,7 @@ class Matching:
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
+class MeshOptions:
     """Over which devices the work is spread. On several hosts, each runs the same command."""
 
     mesh_data: int = 1  # the batch is split over so many devices, each with a copy of the weights
@@ -132,33 +132,35 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class InitAndExportOptions:
     """Where a training begins, beside the base, and what is made of its result."""
 
     init_from: str | None = None  # folder of an earlier training (RUN_DIR/methods/NAME): begin with its weights
-    moments: bool = False  # and with its optimiser's moments
+    init_opt_state: bool = False  # and with its optimiser's moments
     weights: Literal["ema", "raw"] = "ema"  # evaluate and export the average of the weights, or the last ones
     export_dir: str | None = None  # write the result as a Hugging Face directory
 
 
-class Asked(NamedTuple):
+class Options(NamedTuple):
     """All that the command line says."""
 
-    job: Job
+    job: ExperimentOptions
     space: Workspace
-    at: Place
+    at: RunConfig
 
 
-def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Asked]:
+def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Options]:
     """Defines the flags that all experiments have; what it returns is called inside main."""
-    job, recipe = flags.define(Job, flag_values=values), flags.define(Recipe, flag_values=values)
-    loop, ends = flags.define(LoopConfig, flag_values=values), flags.define(Ends, flag_values=values)
-    machine = flags.define(Machine, flag_values=values)
+    job, recipe = flags.define(ExperimentOptions, flag_values=values), flags.define(Recipe, flag_values=values)
+    loop, ends = flags.define(LoopConfig, flag_values=values), flags.define(InitAndExportOptions, flag_values=values)
+    machine = flags.define(MeshOptions, flag_values=values)
 
-    def asked() -> Asked:
+    def asked() -> Options:
         machine().start()
         end, chosen = ends(), job()
-        at = Place(machine().mesh(), loop(), end.init_from, end.moments, end.weights == "ema", end.export_dir)
-        return Asked(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
+        at = RunConfig(
+            machine().mesh(), loop(), end.init_from, end.init_opt_state, end.weights == "ema", end.export_dir
+        )
+        return Options(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
 
     return asked

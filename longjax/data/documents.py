@@ -138,7 +138,7 @@ def documents(inputs: Sequence[Input], fields: Fields, start: tuple[int, int] = 
 
 def _contents(one: Input, fields: Fields) -> Iterator[tuple[str, Any, float]]:
     """-> (source, content, share of the file). Only a file's first record can be a mistake with the flags."""
-    for row, (record, share) in enumerate(readers.read(one.path)):
+    for row, (record, share) in enumerate(readers.read_records(one.path)):
         try:
             found = [(one.label, None)] if record is None else list(fields(record, f"{one.path}, record 0", one.label))
         except ValueError:

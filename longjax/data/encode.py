@@ -27,7 +27,7 @@ class Encoder(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class TextEncoder:
     """A text's ids, or ids that came as such, between the tokens that open and close a document."""
 
     add_bos: bool = False
@@ -38,12 +38,12 @@ class Text:
             return _checked(content, tokenizer.vocab), None
         if not content.strip():
             raise ValueError("empty")
-        opens, closes = [tokenizer.begin] * self.add_bos, [tokenizer.end] * self.add_eos
+        opens, closes = [tokenizer.bos_id] * self.add_bos, [tokenizer.eos_id] * self.add_eos
         return np.concatenate([opens, tokenizer.encode(content), closes]).astype(np.int32), None
 
 
 def check_marks(tokenizer: Tokenizer, add_bos: bool, add_eos: bool) -> None:
-    for flag, wanted, i in (("--add_bos", add_bos, tokenizer.begin), ("--add_eos", add_eos, tokenizer.end)):
+    for flag, wanted, i in (("--add_bos", add_bos, tokenizer.bos_id), ("--add_eos", add_eos, tokenizer.eos_id)):
         if wanted and i < 0:
             raise ValueError(
                 f"{flag}: {tokenizer.path} does not say which token that is; put tokenizer_config.json beside it, "
@@ -62,7 +62,7 @@ def _checked(ids: np.ndarray, vocab: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class EncodeJob:
     """What a process does: contents to ids."""
 
     tokenizer: str
@@ -90,7 +90,7 @@ def _open(path: str, threads: int) -> Tokenizer:
     return Tokenizer(path, threads)
 
 
-def encode(raws: Iterable[Raw], job: Job, workers: int) -> Iterator[tuple[Item, float]]:
+def encode(raws: Iterable[Raw], job: EncodeJob, workers: int) -> Iterator[tuple[Item, float]]:
     """-> (document as ids, share of the inputs done), in the order of `raws`, whatever the number of workers."""
     for batch, results in _in_order(job, _batches(raws), workers):
         for raw, (ids, mask, why) in zip(batch, results, strict=True):
@@ -115,7 +115,7 @@ def _batches(raws: Iterable[Raw]) -> Iterator[list[Raw]]:
         yield batch
 
 
-def _in_order(job: Job, batches: Iterable[list[Raw]], workers: int) -> Iterator[tuple[list[Raw], list[Encoded]]]:
+def _in_order(job: EncodeJob, batches: Iterable[list[Raw]], workers: int) -> Iterator[tuple[list[Raw], list[Encoded]]]:
     if workers <= 1:
         yield from ((batch, job([raw.content for raw in batch])) for batch in batches)
         return

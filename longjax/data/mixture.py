@@ -15,9 +15,9 @@ import numpy as np
 
 from longjax import files
 from longjax.data.permutation import permute
-from longjax.data.plan import Plan, gather, load_plan
-from longjax.data.rows import Rows, Shifted, Stages, check_lengths, fingerprint
-from longjax.data.store import Store, read_json
+from longjax.data.plan import Plan, gather_rows, load_plan
+from longjax.data.rows import OffsetSource, RowBatch, StagedSource, check_lengths, settings_fingerprint
+from longjax.data.store import TokenStore, read_json
 from longjax.data.tokenizer import Tokenizer
 
 
@@ -51,18 +51,18 @@ class Mixed:
         return self.plans[0].length
 
     @property
-    def store(self) -> Store:
+    def store(self) -> TokenStore:
         """-> the tokens of the first plan."""
         return self.plans[0].store
 
     @property
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
-        return fingerprint([[plan.content for plan in self.plans], self.quotas.tolist()])
+        return settings_fingerprint([[plan.content for plan in self.plans], self.quotas.tolist()])
 
     @property
     def sha256(self) -> str:
-        return fingerprint([self.content, [plan.sha256 for plan in self.plans], self.seed])
+        return settings_fingerprint([self.content, [plan.sha256 for plan in self.plans], self.seed])
 
     @property
     def quotas(self) -> np.ndarray:
@@ -90,11 +90,11 @@ class Mixed:
         """Whether some rows keep documents apart; then all say where theirs begin, for one kind of batch."""
         return any(plan.doc_mask for plan in self.plans)
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         plan_B, row_B = self.where(np.arange(first, first + count))
         for n, plan in enumerate(self.plans):
             row_B[plan_B == n] = plan.order(row_B[plan_B == n])
-        return gather([self.plans[n] for n in plan_B], row_B, self.doc_mask)
+        return gather_rows([self.plans[n] for n in plan_B], row_B, self.doc_mask)
 
     def documents(self, first: int, count: int) -> list[str]:
         """-> the names of the documents in these rows of the training order."""
@@ -115,24 +115,24 @@ class Curriculum:
             raise ValueError(f"--plan: rows {self.rows} of the stages must be positive")
 
     @functools.cached_property
-    def stages(self) -> Stages:
+    def stages(self) -> StagedSource:
         ends = np.cumsum(self.rows).tolist()
         parts = zip(self.plans, ends, self.rows, strict=True)
-        return Stages(tuple((end, Shifted(plan, end - count)) for plan, end, count in parts))
+        return StagedSource(tuple((end, OffsetSource(plan, end - count)) for plan, end, count in parts))
 
     @property
     def length(self) -> int:
         return self.stages.length
 
     @property
-    def store(self) -> Store:
+    def store(self) -> TokenStore:
         """-> the tokens of the first plan."""
         return self.plans[0].store
 
     @property
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
-        return fingerprint([[plan.content for plan in self.plans], self.rows])
+        return settings_fingerprint([[plan.content for plan in self.plans], self.rows])
 
     @property
     def sha256(self) -> str:
@@ -143,7 +143,7 @@ class Curriculum:
         """As of Mixed: a training step is compiled for one kind of batch."""
         return any(plan.doc_mask for plan in self.plans)
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         rows = self.stages(first, count)
         if self.doc_mask and rows.start_BT is None:
             rows = rows._replace(start_BT=np.zeros(rows.weights_BT.shape, np.int32))

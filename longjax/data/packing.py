@@ -13,7 +13,7 @@ import numpy as np
 
 from longjax.data.plan import Plan, Spans
 from longjax.data.selection import Selection
-from longjax.data.store import Store
+from longjax.data.store import TokenStore
 
 
 class Pieces(NamedTuple):
@@ -87,7 +87,7 @@ class Intact:
     """Every row begins with a document's beginning or goes on with it; the end of the last one is padded."""
 
     def __call__(self, size_I: np.ndarray, length: int) -> Pieces:
-        spans = cut(size_I, length)
+        spans = split_documents(size_I, length)
         return _pieces([1] * len(spans), spans)
 
 
@@ -96,7 +96,7 @@ class BestFit:
     """Best-fit decreasing: no document is cut that fits into a row (arXiv:2404.10830)."""
 
     def __call__(self, size_I: np.ndarray, length: int) -> Pieces:
-        spans = sorted(cut(size_I, length), key=lambda span: -span[2])
+        spans = sorted(split_documents(size_I, length), key=lambda span: -span[2])
         bins: list[list[int]] = []
         free: list[int] = []  # sizes of the room that is left in some bin, sorted
         having: dict[int, list[int]] = {}  # the bins with so much of it
@@ -128,7 +128,7 @@ class Whole:
         return pieces._replace(doc_J=fits[pieces.doc_J])
 
 
-def cut(size_I: np.ndarray, length: int) -> list[tuple[int, int, int]]:
+def split_documents(size_I: np.ndarray, length: int) -> list[tuple[int, int, int]]:
     """-> (document, begin, size) of all spans of at most T + 1 tokens, each beginning with its predecessor's last."""
     return [
         (i, at, min(length + 1, size - at))
@@ -143,7 +143,7 @@ def _pieces(counts: list[int], spans: list[tuple[int, int, int]]) -> Pieces:
 
 
 def pack(
-    store: Store, selection: Selection, algorithm: Algorithm, length: int, doc_mask: bool = False, seed: int = 0
+    store: TokenStore, selection: Selection, algorithm: Algorithm, length: int, doc_mask: bool = False, seed: int = 0
 ) -> Plan:
     """-> the plan of rows of `length` tokens from the selected documents, in their order."""
     docs = selection.docs[store.docs["length"][selection.docs] > 0]

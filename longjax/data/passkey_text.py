@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.data.tokenizer import Tokenizer, inside
+from longjax.data.tokenizer import Tokenizer, encode_inside
 
 BEFORE, BETWEEN, AFTER = "\nThe pass key is ", ". Remember it. ", " is the pass key.\n"
 QUESTION = "\nWhat is the pass key? The pass key is "
@@ -18,7 +18,7 @@ Span = tuple[Sequence[int] | np.ndarray, float]  # ids and the weight of their l
 
 
 @dataclasses.dataclass(frozen=True)
-class Phrases:
+class PasskeyText:
     """The sentences above as ids. `digits` are the ten of them in order."""
 
     before: tuple[int, ...]
@@ -28,11 +28,13 @@ class Phrases:
     digits: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "Phrases":
-        digits = [inside(tokenizer, digit) for digit in "0123456789"]
+    def of(cls, tokenizer: Tokenizer) -> "PasskeyText":
+        digits = [encode_inside(tokenizer, digit) for digit in "0123456789"]
         if any(len(ids) != 1 for ids in digits):
             raise ValueError(f"{tokenizer.path} has no tokens for single digits, so that keys cannot be scored by them")
-        before, between, after, question = (inside(tokenizer, text) for text in (BEFORE, BETWEEN, AFTER, QUESTION))
+        before, between, after, question = (
+            encode_inside(tokenizer, text) for text in (BEFORE, BETWEEN, AFTER, QUESTION)
+        )
         return cls(before, between, after, question, tuple(i for (i,) in digits))
 
     def key(self, rng: np.random.Generator, held_out: bool) -> list[int]:
@@ -68,10 +70,10 @@ class Phrases:
             raise ValueError(f"a passkey prompt of {length} needs {filler} tokens of text: there are {len(source)}")
         start = int(rng.integers(0, len(source) - filler + 1))
         text, cut = source[start : start + filler], round(depth * filler)
-        return lay([(text[:cut], 1.0), *self.needle(key), (text[cut:], 1.0), *self.ask(key)], length)[0]
+        return concat_spans([(text[:cut], 1.0), *self.needle(key), (text[cut:], 1.0), *self.ask(key)], length)[0]
 
 
-def lay(spans: Sequence[Span], size: int) -> tuple[np.ndarray, np.ndarray]:
+def concat_spans(spans: Sequence[Span], size: int) -> tuple[np.ndarray, np.ndarray]:
     """-> ids_S int32, weights_S float32: the first `size` tokens of the spans one after the other."""
     ids_S = np.concatenate([np.asarray(ids, np.int32) for ids, _ in spans])[:size]
     weights_S = np.concatenate([np.full(len(ids), weight, np.float32) for ids, weight in spans])[:size]

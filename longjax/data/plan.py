@@ -17,8 +17,8 @@ import numpy as np
 
 from longjax import files
 from longjax.data.permutation import permute
-from longjax.data.rows import Rows, fingerprint
-from longjax.data.store import Store, open_store, read_json
+from longjax.data.rows import RowBatch, settings_fingerprint
+from longjax.data.store import TokenStore, open_store, read_json
 from longjax.data.tokenizer import Tokenizer
 
 
@@ -60,7 +60,7 @@ class Plan:
 
     """
 
-    store: Store
+    store: TokenStore
     length: int
     spans: Spans
     doc_mask: bool = False
@@ -74,11 +74,11 @@ class Plan:
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
         about = {"store": self.store.sha256, "length": self.length, "doc_mask": self.doc_mask}
-        return fingerprint(about | {"spans": self.spans.sha256})
+        return settings_fingerprint(about | {"spans": self.spans.sha256})
 
     @property
     def sha256(self) -> str:
-        return fingerprint([self.content, self.seed])
+        return settings_fingerprint([self.content, self.seed])
 
     def order(self, i_I: np.ndarray) -> np.ndarray:
         """-> r_I: which row comes i-th in training; i may exceed the number of rows."""
@@ -89,12 +89,12 @@ class Plan:
             r_I[now_I] = permute(place_I[now_I], len(self), (self.seed, int(epoch)))
         return r_I
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         return self.rows(self.order(np.arange(first, first + count)))
 
-    def rows(self, r_B: np.ndarray) -> Rows:
+    def rows(self, r_B: np.ndarray) -> RowBatch:
         """-> rows by their number in the plan."""
-        return gather([self] * len(r_B), r_B, self.doc_mask)
+        return gather_rows([self] * len(r_B), r_B, self.doc_mask)
 
     def fill(self, r: int, tokens_S: np.ndarray, weights_S: np.ndarray, start_S: np.ndarray | None) -> None:
         """Writes row r over tokens that are 0, weights that are 1, and starts that are 0."""
@@ -121,14 +121,14 @@ class Plan:
         return list(dict.fromkeys(self.store.name(int(doc)) for a, b in parts for doc in self.spans.doc[a:b]))
 
 
-def gather(plans: Sequence[Plan], r_B: np.ndarray, doc_mask: bool) -> Rows:
+def gather_rows(plans: Sequence[Plan], r_B: np.ndarray, doc_mask: bool) -> RowBatch:
     """-> row r[b] of plan number b; with `doc_mask` each knows its documents, or is one."""
     tokens_BS = np.zeros((len(r_B), plans[0].length + 1), np.int32)
     weights_BS = np.ones(tokens_BS.shape, np.float32)
     start_BS = np.zeros(tokens_BS.shape, np.int32) if doc_mask else None
     for b, (plan, r) in enumerate(zip(plans, r_B.tolist(), strict=True)):
         plan.fill(r, tokens_BS[b], weights_BS[b], None if start_BS is None else start_BS[b])
-    return Rows(tokens_BS, weights_BS[:, 1:], None if start_BS is None else start_BS[:, :-1])
+    return RowBatch(tokens_BS, weights_BS[:, 1:], None if start_BS is None else start_BS[:, :-1])
 
 
 def save_plan(plan: Plan, path: str | os.PathLike) -> None:

@@ -26,20 +26,20 @@ def readable(path: pathlib.Path) -> bool:
     return path.name.endswith(SUFFIXES)
 
 
-def read(path: pathlib.Path) -> Records:
+def read_records(path: pathlib.Path) -> Records:
     """-> the records of a file, by its suffix."""
     if path.name.endswith(TEXT):
-        return text(path)
+        return text_records(path)
     if path.name.endswith(LINES):
-        return lines(path)
+        return line_records(path)
     if path.suffix == ".parquet":
-        return parquet(path)
+        return parquet_records(path)
     if path.suffix == ".arrow":
-        return arrow(path)
+        return arrow_records(path)
     raise ValueError(f"--input: {path} is of no known kind: {' '.join(SUFFIXES)}, or a folder of them")
 
 
-def text(path: pathlib.Path) -> Records:
+def text_records(path: pathlib.Path) -> Records:
     """-> the file as one document."""
     try:
         yield {"text": path.read_text("utf-8")}, 1.0
@@ -47,7 +47,7 @@ def text(path: pathlib.Path) -> Records:
         yield None, 1.0
 
 
-def lines(path: pathlib.Path) -> Records:
+def line_records(path: pathlib.Path) -> Records:
     """-> a record a line; or the members of a list, if the file is one."""
     size = max(1, path.stat().st_size)
     try:
@@ -84,7 +84,7 @@ def _record(x: Any) -> Record | None:
     return x if isinstance(x, dict) else None
 
 
-def parquet(path: pathlib.Path) -> Records:
+def parquet_records(path: pathlib.Path) -> Records:
     pa = _pyarrow(path)
     import pyarrow.parquet
 
@@ -99,7 +99,7 @@ def parquet(path: pathlib.Path) -> Records:
         raise ValueError(f"{path} is torn or damaged ({_first(error)}): fetch it again") from error
 
 
-def arrow(path: pathlib.Path) -> Records:
+def arrow_records(path: pathlib.Path) -> Records:
     """-> records of a file that `datasets` saved."""
     pa, size = _pyarrow(path), max(1, path.stat().st_size)
     try:

@@ -12,32 +12,32 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from longjax.data import Plan, Rows, fingerprint
-from longjax.data.passkey_text import Phrases, Span, lay
+from longjax.data import Plan, RowBatch, settings_fingerprint
+from longjax.data.passkey_text import PasskeyText, Span, concat_spans
 
 GOLDEN = 0.6180339887498949  # fractional parts of its multiples spread evenly, whichever run of them one takes
 
 
-class Drill(NamedTuple):
+class TaskExample(NamedTuple):
     """A question and its best answer, as ids."""
 
     question: np.ndarray
     answer: np.ndarray
 
 
-class Pool(Protocol):
+class TaskExampleSource(Protocol):
     """Where drills come from: see longjax.drills."""
 
     @property
     def sha256(self) -> str: ...
 
-    def draw(self, rng: np.random.Generator, room: int) -> Drill | None:
+    def draw(self, rng: np.random.Generator, room: int) -> TaskExample | None:
         """-> a drill of at most `room` tokens, if there is one."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class RecallMixture:
     """A plan's rows, a share of them turned into recall. Row i is built from the plan's i-th row.
 
     Attributes:
@@ -55,7 +55,7 @@ class Mixture:
     """
 
     plan: Plan
-    phrases: Phrases
+    phrases: PasskeyText
     passkey: float = 0.35
     repeat: float = 0.25
     long: float = 0.5
@@ -63,34 +63,34 @@ class Mixture:
     gap: int = 24
     segment: int | None = None
     seed: int = 0
-    drills: Pool | None = None
-    drill_share: float = 0.0
+    task_examples: TaskExampleSource | None = None
+    task_example_share: float = 0.0
     answer: float = 4.0
 
     def __post_init__(self):
-        if min(shares := (self.passkey, self.repeat, self.drill_share)) < 0 or sum(shares) > 1:
+        if min(shares := (self.passkey, self.repeat, self.task_example_share)) < 0 or sum(shares) > 1:
             raise ValueError(
-                f"--passkey={self.passkey}, --repeat={self.repeat} and drills={self.drill_share} are shares: "
+                f"--passkey={self.passkey}, --repeat={self.repeat} and drills={self.task_example_share} are shares: "
                 "at most 1 together"
             )
-        assert self.drills or not self.drill_share
+        assert self.task_examples or not self.task_example_share
         if self.passkey and self.plan.length < (need := self.phrases.needle_size + self.phrases.ask_size):
             raise ValueError(f"--length={self.plan.length} is too short for a pass key row: it needs {need} tokens")
 
     @property
     def sha256(self) -> str:
-        hashes = {"plan": self.plan.sha256, "drills": self.drills and self.drills.sha256}
-        return fingerprint(vars(self) | hashes | {"phrases": dataclasses.asdict(self.phrases)})
+        hashes = {"plan": self.plan.sha256, "drills": self.task_examples and self.task_examples.sha256}
+        return settings_fingerprint(vars(self) | hashes | {"phrases": dataclasses.asdict(self.phrases)})
 
     @property
     def length(self) -> int:
         return self.plan.length
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         text_BS = self.plan(first, count).tokens_BS
         rows = [self.turn(first + b, text_BS[b]) for b in range(count)]
         tokens_BS, weights_BS = (np.stack(x) for x in zip(*rows, strict=True))
-        return Rows(tokens_BS, weights_BS[:, 1:])
+        return RowBatch(tokens_BS, weights_BS[:, 1:])
 
     def turn(self, i: int, text_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-> ids_S, weights_S of row i, given its text."""
@@ -98,11 +98,11 @@ class Mixture:
         kind = (i + 0.5) * GOLDEN % 1
         if kind < self.passkey:
             episodes = self.one_key(rng, iter(text_S)) if rng.random() < self.long else self.keys(rng, iter(text_S))
-            return lay([*episodes], len(text_S))
+            return concat_spans([*episodes], len(text_S))
         if kind < self.passkey + self.repeat:
-            return lay([*self.repeated(rng, text_S)], len(text_S))
-        if self.drills and kind < self.passkey + self.repeat + self.drill_share:
-            return lay([*self.drilled(rng, self.drills, text_S)], len(text_S))
+            return concat_spans([*self.repeated(rng, text_S)], len(text_S))
+        if self.task_examples and kind < self.passkey + self.repeat + self.task_example_share:
+            return concat_spans([*self.drilled(rng, self.task_examples, text_S)], len(text_S))
         return text_S, np.ones(len(text_S), np.float32)
 
     def text(self, source: Iterator[int], count: int) -> Span:
@@ -151,7 +151,7 @@ class Mixture:
             yield np.concatenate([segment[1:], *[segment] * times]), 1.0
             left -= (times + 2) * count
 
-    def drilled(self, rng: np.random.Generator, pool: Pool, text_S: np.ndarray) -> Iterator[Span]:
+    def drilled(self, rng: np.random.Generator, pool: TaskExampleSource, text_S: np.ndarray) -> Iterator[Span]:
         """Whole drills as long as one fits, in random order, then text: a drill that is cut teaches nothing."""
         left, drawn = len(text_S), []
         while drill := pool.draw(rng, left):

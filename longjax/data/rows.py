@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 
-class Rows(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows of the training order.
 
     Attributes:
@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     start_BT: np.ndarray | None = None
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """Rows number first to first + count - 1 of a training order that never ends."""
 
     @property
@@ -41,11 +41,11 @@ class Source(Protocol):
         """Of all that determines the rows."""
         ...
 
-    def __call__(self, first: int, count: int) -> Rows: ...
+    def __call__(self, first: int, count: int) -> RowBatch: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Stages:
+class StagedSource:
     """A curriculum: sources one after the other. Each is asked for the rows' numbers in the whole training.
 
     Attributes:
@@ -53,7 +53,7 @@ class Stages:
 
     """
 
-    stages: tuple[tuple[int, Source], ...]
+    stages: tuple[tuple[int, DataSource], ...]
 
     def __post_init__(self):
         check_lengths([source for _, source in self.stages])
@@ -64,9 +64,9 @@ class Stages:
 
     @property
     def sha256(self) -> str:
-        return fingerprint([(end, source.sha256) for end, source in self.stages])
+        return settings_fingerprint([(end, source.sha256) for end, source in self.stages])
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         ends = [end for end, _ in self.stages[:-1]] + [first + count]
         parts, start = [], first
         for end, (_, source) in zip(ends, self.stages, strict=True):
@@ -77,10 +77,10 @@ class Stages:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shifted:
+class OffsetSource:
     """A source that begins with its first row at row number `by` of the training."""
 
-    source: Source
+    source: DataSource
     by: int
 
     @property
@@ -89,28 +89,28 @@ class Shifted:
 
     @property
     def sha256(self) -> str:
-        return fingerprint([self.source.sha256, self.by])
+        return settings_fingerprint([self.source.sha256, self.by])
 
-    def __call__(self, first: int, count: int) -> Rows:
+    def __call__(self, first: int, count: int) -> RowBatch:
         return self.source(first - self.by, count)
 
 
-def check_lengths(sources: Sequence[Source]) -> None:
+def check_lengths(sources: Sequence[DataSource]) -> None:
     if len(lengths := {source.length for source in sources}) > 1:
         raise ValueError(f"--plan: rows of {' and '.join(map(str, sorted(lengths)))} tokens cannot be mixed")
 
 
-def join(parts: list[Rows]) -> Rows:
+def join(parts: list[RowBatch]) -> RowBatch:
     """-> all rows; where some know their documents, the rows that do not are one document each."""
     masked = any(part.start_BT is not None for part in parts)
     starts = [np.zeros(p.weights_BT.shape, np.int32) if p.start_BT is None else p.start_BT for p in parts]
-    return Rows(
+    return RowBatch(
         np.concatenate([part.tokens_BS for part in parts]),
         np.concatenate([part.weights_BT for part in parts]),
         np.concatenate(starts) if masked else None,
     )
 
 
-def fingerprint(settings: Any) -> str:
+def settings_fingerprint(settings: Any) -> str:
     """-> sha256 of anything that JSON can say."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

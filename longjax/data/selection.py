@@ -20,8 +20,8 @@ import numpy as np
 from longjax import files
 from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix, permute
-from longjax.data.rows import fingerprint
-from longjax.data.store import Store, read_json
+from longjax.data.rows import settings_fingerprint
+from longjax.data.store import TokenStore, read_json
 
 # Shares of SlimPajama's sources: in the code of arXiv:2402.10171, and in its section 5.3 and appendix 9.3 of
 # arXiv:2409.12181, which are LLaMA's.
@@ -59,7 +59,9 @@ class Selection:
 
     @property
     def sha256(self) -> str:
-        return fingerprint([self.about["store"], hashlib.sha256(self.docs.astype("<u4").tobytes()).hexdigest()])
+        return settings_fingerprint(
+            [self.about["store"], hashlib.sha256(self.docs.astype("<u4").tobytes()).hexdigest()]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +104,13 @@ class Rule:
             raise ValueError("--shares needs --tokens: shares of how many tokens?")
 
 
-def whole(store: Store, split: str = "train") -> Selection:
+def select_all(store: TokenStore, split: str = "train") -> Selection:
     """-> all documents of a split, in the store's order."""
     docs = np.flatnonzero(store.docs["split"] == SPLITS.index(split))
     return Selection(docs, {"store": store.sha256, "split": split}, f"the {split} split")
 
 
-def shares_of(store: Store, split: str = "train") -> dict[str, float]:
+def shares_of(store: TokenStore, split: str = "train") -> dict[str, float]:
     """-> how many tokens each source has."""
     mine = store.docs[store.docs["split"] == SPLITS.index(split)]
     tokens = np.bincount(mine["source"], mine["length"], len(store.manifest["sources"]))
@@ -122,9 +124,9 @@ def boosted(shares: Mapping[str, float], sources: list[str], share: float = 0.6)
     return {source: share if source in sources else part / sum(shares.values()) for source, part in shares.items()}
 
 
-def select(store: Store, rule: Rule) -> Selection:
+def select(store: TokenStore, rule: Rule) -> Selection:
     """-> the chosen documents, in a keyed random order."""
-    found = whole(store, rule.split).docs
+    found = select_all(store, rule.split).docs
     if rule.sources:
         found = found[np.isin(store.docs["source"][found], [_number(store, source) for source in rule.sources])]
     if not len(found):
@@ -143,14 +145,14 @@ def select(store: Store, rule: Rule) -> Selection:
     return Selection(order, {"store": store.sha256, "rule": settings, "repeated": repeated})
 
 
-def _number(store: Store, source: str) -> int:
+def _number(store: TokenStore, source: str) -> int:
     names = store.manifest["sources"]
     if source not in names:
         raise ValueError(f"--shares, --sources: there is no source {source}; the store has {', '.join(names)}")
     return names.index(source)
 
 
-def _sizes(store: Store, docs: np.ndarray, estimate: bool) -> np.ndarray:
+def _sizes(store: TokenStore, docs: np.ndarray, estimate: bool) -> np.ndarray:
     if not estimate:
         return store.docs["length"][docs].astype(np.int64)
     if not store.docs["characters"][docs].all():
@@ -158,13 +160,13 @@ def _sizes(store: Store, docs: np.ndarray, estimate: bool) -> np.ndarray:
     return store.docs["characters"][docs] / CHARACTERS
 
 
-def _chance(store: Store, docs: np.ndarray, rule: Rule) -> np.ndarray:
+def _chance(store: TokenStore, docs: np.ndarray, rule: Rule) -> np.ndarray:
     """-> a number in [0, 1) a document, which depends on its name and the seed alone."""
     (key,) = np.random.SeedSequence((rule.seed, 2)).generate_state(1, np.uint64)
     return (mix(store.docs["id"][docs] ^ key) >> np.uint64(11)) * 2.0**-53
 
 
-def _fill(store: Store, docs: np.ndarray, size: np.ndarray, fits: np.ndarray, rule: Rule):
+def _fill(store: TokenStore, docs: np.ndarray, size: np.ndarray, fits: np.ndarray, rule: Rule):
     """-> places in the order, of the second time around beyond its end, and {source: how often it was gone through}."""
     assert rule.tokens
     shares = rule.shares or {"all sources": 1.0}
@@ -194,7 +196,7 @@ def _times(have: int, budget: float, source: str, rule: Rule) -> int:
     return int(-(-budget // have))
 
 
-def save_selection(selection: Selection, path: str | os.PathLike, store: Store) -> None:
+def save_selection(selection: Selection, path: str | os.PathLike, store: TokenStore) -> None:
     """Writes selection.npy and selection.json into the folder."""
     folder, file = pathlib.Path(path), io.BytesIO()
     np.save(file, selection.docs.astype("<u4"))

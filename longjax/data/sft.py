@@ -41,9 +41,9 @@ class Template:
     needs: tuple[str, ...] = ()
 
     def check(self, tokenizer: Tokenizer, flag: str) -> None:
-        if missing := [piece for piece in self.needs if tokenizer.engine.find(piece) is None]:
+        if missing := [piece for piece in self.needs if tokenizer.backend.find(piece) is None]:
             raise ValueError(f"{flag} needs the tokens {' '.join(missing)}, which {tokenizer.path} does not have")
-        if not self.needs and min(tokenizer.begin, tokenizer.end) < 0:
+        if not self.needs and min(tokenizer.bos_id, tokenizer.eos_id) < 0:
             raise ValueError(
                 f"{flag} needs tokens that open and close a document, which {tokenizer.path} does not name"
             )
@@ -130,6 +130,6 @@ def encode_turn(tokenizer: Tokenizer, turn: Turn) -> tuple[np.ndarray, np.ndarra
     ids, before = tokenizer.encode(turn.before + turn.answer), tokenizer.encode(turn.before)
     shared = min(len(ids), len(before))
     learned = shared if (ids[:shared] == before[:shared]).all() else int((ids[:shared] != before[:shared]).argmax())
-    ids_I = np.concatenate([[tokenizer.begin] * turn.opens, ids, [tokenizer.end] * turn.closes]).astype(np.int32)
+    ids_I = np.concatenate([[tokenizer.bos_id] * turn.opens, ids, [tokenizer.eos_id] * turn.closes]).astype(np.int32)
     mask_I = (np.arange(len(ids_I)) >= learned + turn.opens).astype(np.uint8)
     return ids_I, mask_I

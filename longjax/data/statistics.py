@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from longjax.data.store import Store
+from longjax.data.store import TokenStore
 
 PERCENTS = (25, 50, 75, 90, 95, 99, 100)
 LONG = (4096, 32_768, 65_536)
 HEAD = ("source", "tokens", "share", "documents", *(f"p{p}" for p in PERCENTS), *(f">= {n // 1024}K" for n in LONG))
 
 
-def survey(store: Store, docs: np.ndarray) -> list[str]:
+def summarize(store: TokenStore, docs: np.ndarray) -> list[str]:
     """-> a line a source and one for all: tokens, documents, percentiles of lengths, share of tokens in long ones."""
     size, source = store.docs["length"][docs].astype(np.int64), store.docs["source"][docs]
     parts = [(name, size[source == i]) for i, name in enumerate(store.manifest["sources"])]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from longjax.data.corpus import SPLITS
-from longjax.data.rows import fingerprint
+from longjax.data.rows import settings_fingerprint
 from longjax.data.tokenizer import Tokenizer
 
 DOC = np.dtype(
@@ -34,7 +34,7 @@ DOC = np.dtype(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Store:
+class TokenStore:
     """All tokens and where their documents are.
 
     Attributes:
@@ -54,7 +54,7 @@ class Store:
 
     @property
     def sha256(self) -> str:
-        return fingerprint([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
+        return settings_fingerprint([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
 
     @property
     def vocab(self) -> int:
@@ -78,7 +78,7 @@ class Store:
         mine = self.docs[self.docs["split"] == SPLITS.index(split)]
         return [self.read(int(doc["start"]), int(doc["length"])) for doc in mine]
 
-    def stream(self, split: str) -> np.ndarray:
+    def token_stream(self, split: str) -> np.ndarray:
         """-> the tokens of all documents of the split, one after the other."""
         parts = self.documents(split)
         return np.concatenate(parts) if parts else self.shards[0][:0]
@@ -88,7 +88,7 @@ class Store:
         return f"{self.manifest['files'][self.docs['file'][doc]]}:{self.docs['row'][doc]}"
 
 
-def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, verify: bool = False) -> Store:
+def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, verify: bool = False) -> TokenStore:
     """-> the store in the folder `path`, after comparing its files' sizes with the manifest.
 
     Args:
@@ -109,7 +109,7 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
         if manifest["masks"]:
             _compare(folder / f"mask-{k:05}.bin", shard["tokens"], shard["mask_sha256"] if verify else None)
     _compare(folder / "docs.npy", None, manifest["docs"] if verify else None)
-    return Store(
+    return TokenStore(
         manifest,
         _docs(folder / "docs.npy", manifest["documents"]),
         tuple(_map(folder / f"tokens-{k:05}.bin", manifest["dtype"]) for k in range(len(manifest["shards"]))),
@@ -118,7 +118,7 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
     )
 
 
-def check_vocab(store: Store, vocab: int, flag: str) -> None:
+def check_vocab(store: TokenStore, vocab: int, flag: str) -> None:
     """Raises ValueError if the store, which `flag` names, has ids that a model does not have."""
     if store.vocab > vocab:
         raise ValueError(
@@ -134,7 +134,7 @@ def read_json(path: pathlib.Path, advice: str) -> dict[str, Any]:
         raise ValueError(f"{path} is missing or damaged: {advice}") from error
 
 
-def sha256(path: pathlib.Path) -> str:
+def sha256_of_file(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -142,7 +142,9 @@ def sha256(path: pathlib.Path) -> str:
 def _compare(path: pathlib.Path, size: int | None, expected: str | None) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: copy it again, or delete {path.parent} and start again")
-    if (size is not None and path.stat().st_size != size) or (expected is not None and sha256(path) != expected):
+    if (size is not None and path.stat().st_size != size) or (
+        expected is not None and sha256_of_file(path) != expected
+    ):
         raise ValueError(f"{path} does not match its manifest: copy it again, or delete {path.parent} and start again")
 
 

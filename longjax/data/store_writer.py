@@ -15,7 +15,7 @@ import numpy as np
 
 from longjax import files
 from longjax.data.corpus import SPLITS, split_of
-from longjax.data.store import DOC, Store, open_store, read_json, sha256
+from longjax.data.store import DOC, TokenStore, open_store, read_json, sha256_of_file
 
 SHARD = 2**27  # tokens: a kill costs the work on one shard
 
@@ -120,7 +120,7 @@ def _whole(path: pathlib.Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def write(folder: pathlib.Path, ledger: Ledger, items: Iterable[Item]) -> Store:
+def write_shards(folder: pathlib.Path, ledger: Ledger, items: Iterable[Item]) -> TokenStore:
     """Writes the documents that the ledger does not know yet, and seals the store.
 
     Args:
@@ -203,7 +203,7 @@ def _npy(docs: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _seal(folder: pathlib.Path, ledger: Ledger) -> Store:
+def _seal(folder: pathlib.Path, ledger: Ledger) -> TokenStore:
     """Joins the shards' lists of documents, and writes the manifest."""
     shards, layout = ledger.shards, ledger.layout
     labels = _few(label for shard in shards for label in shard["sources"])
@@ -218,7 +218,7 @@ def _seal(folder: pathlib.Path, ledger: Ledger) -> Store:
     docs = np.concatenate(parts)
     files.write_atomically(folder / "docs.npy", _npy(docs))
     manifest = dataclasses.asdict(layout) | {
-        "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256(folder / "docs.npy"),
+        "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256_of_file(folder / "docs.npy"),
         "sources": labels, "counts": _counts(docs, labels), "skipped": _total(shards),
         "shards": [{key: shard[key] for key in ("tokens", "sha256", "mask_sha256")} for shard in shards],
     }  # fmt: skip

@@ -11,18 +11,18 @@ import numpy as np
 from longjax.data import documents
 from longjax.data.corpus import SPLITS, Document
 from longjax.data.documents import Fields, Input
-from longjax.data.encode import Encoder, Job, encode
+from longjax.data.encode import EncodeJob, Encoder, encode
 from longjax.data.sft import Chat
-from longjax.data.store import Store, open_store, read_json
-from longjax.data.store_writer import SHARD, Item, Layout, Ledger, write
+from longjax.data.store import TokenStore, open_store, read_json
+from longjax.data.store_writer import SHARD, Item, Layout, Ledger, write_shards
 from longjax.data.tokenizer import Tokenizer
 from longjax.progress import ProgressFn, no_progress
 
 
-def tokenise(
+def tokenize(
     folder: pathlib.Path, inputs: Sequence[Input], fields: Fields, tokenizer: Tokenizer, encoder: Encoder,
     held_out: float = 0.1, shard: int = SHARD, workers: int = 1, report: ProgressFn = no_progress,
-) -> Store:  # fmt: skip
+) -> TokenStore:  # fmt: skip
     """-> the store in `folder`: made, gone on with after an interruption, or as it is if it is finished.
 
     Its bytes depend on the inputs and the settings alone: not on the workers, nor on interruptions.
@@ -38,11 +38,11 @@ def tokenise(
         return open_store(folder)
     ledger = Ledger(folder, layout)
     raws = documents.documents(inputs, fields, ledger.next)
-    pairs = encode(raws, Job(str(tokenizer.path), encoder), workers)
-    return write(folder, ledger, _told(pairs, report, sum(part["tokens"] for part in ledger.shards)))
+    pairs = encode(raws, EncodeJob(str(tokenizer.path), encoder), workers)
+    return write_shards(folder, ledger, with_progress(pairs, report, sum(part["tokens"] for part in ledger.shards)))
 
 
-def _told(pairs: Iterator[tuple[Item, float]], report: ProgressFn, before: int) -> Iterator[Item]:
+def with_progress(pairs: Iterator[tuple[Item, float]], report: ProgressFn, before: int) -> Iterator[Item]:
     """-> the items; says how many tokens there are, and how many a second."""
     began, tokens = time.time(), 0
     for n, (item, done) in enumerate(pairs):
@@ -54,7 +54,7 @@ def _told(pairs: Iterator[tuple[Item, float]], report: ProgressFn, before: int) 
     report(1.0, f"{before + tokens:,} tokens")
 
 
-def write_store(path: str | os.PathLike, documents: Iterable[Document], tokenizer: Tokenizer) -> Store:
+def write_store(path: str | os.PathLike, documents: Iterable[Document], tokenizer: Tokenizer) -> TokenStore:
     """Tokenises into the folder `path`, split by split, each document closed by the end token.
 
     What is there is replaced.
@@ -65,7 +65,7 @@ def write_store(path: str | os.PathLike, documents: Iterable[Document], tokenize
     about = {"documents": [d.sha256 for d in ordered], "add_bos": False, "add_eos": True}
     layout = Layout(tuple(d.name for d in ordered), tokenizer.sha256, tokenizer.vocab, settings=about)
     items = (
-        Item(d.name, "text", i, 0, np.append(tokenizer.encode(d.text), tokenizer.end), len(d.text))
+        Item(d.name, "text", i, 0, np.append(tokenizer.encode(d.text), tokenizer.eos_id), len(d.text))
         for i, d in enumerate(ordered)
     )
-    return write(folder, Ledger(folder, layout), items)
+    return write_shards(folder, Ledger(folder, layout), items)

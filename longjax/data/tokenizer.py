@@ -11,7 +11,7 @@ import numpy as np
 import sentencepiece
 
 from longjax.data.corpus import Document
-from longjax.data.tokenizer_backends import Engine, HuggingFace, SentencePiece
+from longjax.data.tokenizer_backends import HuggingFaceBackend, SentencePieceBackend, TokenizerBackend
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
 SAMPLE = (  # all that could make a group's ids depend on its neighbours
@@ -30,8 +30,8 @@ class Tokenizer:
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None):
         self.path = _file(pathlib.Path(path))
-        engine = HuggingFace if self.path.suffix == ".json" else SentencePiece
-        self.engine: Engine = engine(self.path, threads or os.cpu_count() or 1)
+        backend = HuggingFaceBackend if self.path.suffix == ".json" else SentencePieceBackend
+        self.backend: TokenizerBackend = backend(self.path, threads or os.cpu_count() or 1)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -39,28 +39,28 @@ class Tokenizer:
 
     @property
     def vocab(self) -> int:
-        return self.engine.vocab
+        return self.backend.vocab
 
     @property
-    def begin(self) -> int:
+    def bos_id(self) -> int:
         """The id that opens a document; -1: there is none."""
-        return self.engine.begin
+        return self.backend.bos_id
 
     @property
-    def end(self) -> int:
+    def eos_id(self) -> int:
         """The id that closes a document; -1: there is none."""
-        return self.engine.end
+        return self.backend.eos_id
 
     def encode(self, text: str) -> np.ndarray:
         """-> ids, int32: those of the whole text. Raises UnicodeError for halves of surrogate pairs."""
         text.encode()
         extra = self._extra
-        groups = self.engine.encode([text] if extra is None else lines(text))
+        groups = self.backend.encode([text] if extra is None else split_lines(text))
         parts = [np.asarray(ids[extra if i else 0 :], np.int32) for i, ids in enumerate(groups)]
         return np.concatenate(parts or [np.zeros(0, np.int32)])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self.engine.decode([int(i) for i in ids])
+        return self.backend.decode([int(i) for i in ids])
 
     @functools.cached_property
     def _extra(self) -> int | None:
@@ -69,9 +69,9 @@ class Tokenizer:
         A LLaMA tokenizer puts a space before every text it is given, so that each group but the first has one too
         many. Merges across lines' ends (Llama-3) or folded spaces make the groups' ids others than the text's.
         """
-        (alone,), (whole,) = self.engine.encode(["\n"]), self.engine.encode([SAMPLE])
+        (alone,), (whole,) = self.backend.encode(["\n"]), self.backend.encode([SAMPLE])
         extra = len(alone) - 1
-        groups = self.engine.encode(lines(SAMPLE, 0))
+        groups = self.backend.encode(split_lines(SAMPLE, 0))
         same = [i for g, ids in enumerate(groups) for i in ids[extra if g else 0 :]] == whole
         return extra if extra >= 0 and same else None
 
@@ -85,7 +85,7 @@ def _file(path: pathlib.Path) -> pathlib.Path:
     return found
 
 
-def lines(text: str, size: int = GROUP) -> list[str]:
+def split_lines(text: str, size: int = GROUP) -> list[str]:
     """-> the text in groups of whole lines of about `size` characters; all but the first begin with a line's end."""
     groups, start = [], 0
     while start < len(text):
@@ -147,7 +147,7 @@ def _sample(documents: Iterable[Document], characters: int) -> list[str]:
     return text[:: max(1, sum(map(len, text)) // characters)]
 
 
-def inside(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+def encode_inside(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """-> its ids within a longer text: without the space that LLaMA's tokenizers put before every text."""
     for before in ("\n", "7", ""):  # after which a tokenizer may not stop, as Llama-3's does not between line ends
         head = tokenizer.encode(before).tolist()

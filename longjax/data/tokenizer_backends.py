@@ -10,18 +10,18 @@ BEGIN = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "[CLS]")
 END = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "[SEP]")
 
 
-class Engine(Protocol):
+class TokenizerBackend(Protocol):
     """Whole texts to ids, nothing added.
 
     Attributes:
       vocab: one more than the largest id.
-      begin, end: ids that open and close a document; -1: there is none.
+      bos_id, eos_id: ids that open and close a document; -1: there is none.
 
     """
 
     vocab: int
-    begin: int
-    end: int
+    bos_id: int
+    eos_id: int
 
     def encode(self, texts: list[str]) -> list[list[int]]: ...
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
         ...
 
 
-class SentencePiece:
+class SentencePieceBackend:
     """A sentencepiece model."""
 
     def __init__(self, path: pathlib.Path, threads: int):
@@ -43,7 +43,7 @@ class SentencePiece:
         except RuntimeError as error:
             raise ValueError(f"{path} is not a sentencepiece model, or is torn: copy it again") from error
         self.threads = threads
-        self.vocab, self.begin, self.end = self.pieces.vocab_size(), self.pieces.bos_id(), self.pieces.eos_id()
+        self.vocab, self.bos_id, self.eos_id = self.pieces.vocab_size(), self.pieces.bos_id(), self.pieces.eos_id()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         if len(texts) == 1:  # threads would take longer to start
@@ -58,7 +58,7 @@ class SentencePiece:
         return None if i == self.pieces.unk_id() else i
 
 
-class HuggingFace:
+class HuggingFaceBackend:
     """A tokenizer.json; which of its tokens open and close a document is said in tokenizer_config.json beside it."""
 
     def __init__(self, path: pathlib.Path, threads: int):
@@ -75,8 +75,8 @@ class HuggingFace:
             raise ValueError(f"{path} is not a tokenizer.json, or is torn: copy it again") from error
         self.vocab = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
         named = _named(path.parent / "tokenizer_config.json")
-        self.begin = self._first([named.get("bos_token"), *BEGIN])
-        self.end = self._first([named.get("eos_token"), *END])
+        self.bos_id = self._first([named.get("bos_token"), *BEGIN])
+        self.eos_id = self._first([named.get("eos_token"), *END])
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [x.ids for x in self.tokenizer.encode_batch(texts, add_special_tokens=False)]

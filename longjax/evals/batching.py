@@ -8,16 +8,16 @@ import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from longjax.evals.requests import HowLikely, Question, sha256
+from longjax.evals.requests import LoglikelihoodRequest, Request, sha256_of_bytes
 
 
-class Shape(NamedTuple):
+class ProgramShape(NamedTuple):
     """What is compiled once: the kind of question, B, C, and what else tells programs apart."""
 
     kind: str
     rows: int
     size: int
-    alike: Hashable = None
+    group: Hashable = None
 
 
 class Batch(NamedTuple):
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     `lengths`, of question and answer, choose the frequencies.
     """
 
-    shape: Shape
+    shape: ProgramShape
     numbers: tuple[int, ...]
     lengths: tuple[int, ...]
 
@@ -39,14 +39,14 @@ def bucket(size: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """All calls for the questions of a task, in order."""
 
     batches: tuple[Batch, ...]
     tokens: int  # of the questions
 
     @property
-    def shapes(self) -> set[Shape]:
+    def shapes(self) -> set[ProgramShape]:
         return {batch.shape for batch in self.batches}
 
     @property
@@ -57,7 +57,7 @@ class Plan:
 
     @functools.cached_property
     def sha256(self) -> str:
-        return sha256(repr(self.batches))
+        return sha256_of_bytes(repr(self.batches))
 
     def lines(self) -> Iterator[str]:
         """One line a shape."""
@@ -68,7 +68,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Planner:
+class Batcher:
     """Puts questions of like length together.
 
     Attributes:
@@ -82,32 +82,32 @@ class Planner:
 
     budget: int
     parts: int = 1
-    size: Callable[[int], int] = int
-    alike: Callable[[Question], Hashable] = lambda question: None
-    used: Callable[[Sequence[int]], Sequence[int]] = list
+    row_tokens: Callable[[int], int] = int
+    group_key: Callable[[Request], Hashable] = lambda question: None
+    rope_lengths: Callable[[Sequence[int]], Sequence[int]] = list
 
-    def __call__(self, questions: Sequence[Question]) -> Plan:
+    def __call__(self, questions: Sequence[Request]) -> BatchPlan:
         """The same questions always get the same plan. Longest first, so that what does not fit fails at once."""
         groups: dict[tuple, list[int]] = {}
         lengths = []
         for number, question in enumerate(questions):
-            groups.setdefault((*self.room(question), self.alike(question)), []).append(number)
-            lengths.append(len(question.tokens_T) + question.new)
-        used, order = self.used(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
-        batches = [batch for key in order for batch in self.cut(key, groups[key], used)]
-        return Plan(tuple(batches), sum(lengths))
+            groups.setdefault((*self.room(question), self.group_key(question)), []).append(number)
+            lengths.append(len(question.tokens_T) + question.max_new_tokens)
+        used, order = self.rope_lengths(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
+        batches = [batch for key in order for batch in self.split(key, groups[key], used)]
+        return BatchPlan(tuple(batches), sum(lengths))
 
-    def room(self, question: Question) -> tuple[str, int]:
+    def room(self, question: Request) -> tuple[str, int]:
         length = len(question.tokens_T)
-        if isinstance(question, HowLikely):
+        if isinstance(question, LoglikelihoodRequest):
             return "likelihood", bucket(length)
-        return "generation", bucket(self.size(length + question.new))
+        return "generation", bucket(self.row_tokens(length + question.max_new_tokens))
 
-    def cut(self, key: tuple, numbers: list[int], used: Sequence[int]) -> Iterator[Batch]:
+    def split(self, key: tuple, numbers: list[int], used: Sequence[int]) -> Iterator[Batch]:
         kind, size, alike = key
         most = max(1, self.budget // size // self.parts) * self.parts
         few = self.parts << (-(-len(numbers) // self.parts) - 1).bit_length()  # a small task has a small shape
-        shape = Shape(kind, min(most, few), size, alike)
+        shape = ProgramShape(kind, min(most, few), size, alike)
         for start in range(0, len(numbers), shape.rows):
             part = tuple(numbers[start : start + shape.rows])
             yield Batch(shape, part, tuple(used[number] for number in part))

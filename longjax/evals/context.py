@@ -13,7 +13,7 @@ from longjax.evals.requests import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Material:
+class EvalContext:
     """What benchmarks make their questions of.
 
     Attributes:
@@ -32,7 +32,7 @@ class Material:
     tokenizer: Tokenizer
     lengths: tuple[int, ...]
     seed: int = 0
-    most: int | None = None
+    max_examples: int | None = None
     prompts: pathlib.Path | None = None
     skip_bad: bool = False
     trained_len: int = 4096
@@ -40,9 +40,9 @@ class Material:
     def ids(self, text: str) -> np.ndarray:
         """-> a prompt: the token that opens a text, if the tokenizer has one, and the text."""
         ids = self.tokenizer.encode(text)
-        return np.concatenate([[self.tokenizer.begin], ids]).astype(np.int32) if self.tokenizer.begin >= 0 else ids
+        return np.concatenate([[self.tokenizer.bos_id], ids]).astype(np.int32) if self.tokenizer.bos_id >= 0 else ids
 
-    def find(self, names: Sequence[str], holds: str, source: str) -> pathlib.Path:
+    def find_file(self, names: Sequence[str], holds: str, source: str) -> pathlib.Path:
         """-> the first of these paths below data_dir that exists.
 
         Raises ValueError that names the file, what it holds, and where a user gets it.
@@ -55,14 +55,14 @@ class Material:
             )
         return found
 
-    def lines(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
+    def read_jsonl(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
         """-> the objects of a .jsonl file, which have these fields, and how many lines were left out."""
         good, bad = [], []
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if not line.strip():
                 continue
             try:
-                good.append(checked(json.loads(line), fields))
+                good.append(check_record(json.loads(line), fields))
             except ValueError as error:
                 if not self.skip_bad:
                     raise ValueError(f"{path}, line {number}: {error} (--skip_bad leaves such lines out)") from error
@@ -74,7 +74,7 @@ class Material:
         return good, len(bad)
 
 
-def checked(record: Record, fields: Sequence[str]) -> Record:
+def check_record(record: Record, fields: Sequence[str]) -> Record:
     if not isinstance(record, dict):
         raise ValueError("not an object")
     if missing := [name for name in fields if name not in record]:

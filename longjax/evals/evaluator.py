@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from longjax import files
-from longjax.evals.batching import Batch, Plan
+from longjax.evals.batching import Batch, BatchPlan
 from longjax.evals.benchmarks import score
-from longjax.evals.records import COST, MANIFEST, RECORDS, SCORE, Records, append, seal
-from longjax.evals.requests import Answer, Ask, Question, Record, Task, sha256
+from longjax.evals.records import COST, MANIFEST, RECORDS, SCORE, RecordFile, append_records, write_or_check
+from longjax.evals.requests import Record, Request, RequestFn, Response, Task, sha256_of_bytes
 
-Tell = Callable[[float, str], None]
+TaskProgressFn = Callable[[float, str], None]
 
 
-class Subject(Protocol):
+class EvalModel(Protocol):
     """A model under test."""
 
     @property
-    def about(self) -> Record:
+    def metadata(self) -> Record:
         """What it is: checkpoint, method, tokenizer ..."""
         ...
 
-    def plan(self, questions: Sequence[Question]) -> Plan: ...
+    def plan(self, questions: Sequence[Request]) -> BatchPlan: ...
 
-    def answer(self, batch: Batch, questions: Sequence[Question]) -> list[Answer]:
+    def run_batch(self, batch: Batch, questions: Sequence[Request]) -> list[Response]:
         """-> of the questions with the batch's numbers."""
         ...
 
@@ -38,17 +38,19 @@ class Subject(Protocol):
         ...
 
 
-def manifest(task: Task, plan: Plan) -> Record:
+def task_manifest(task: Task, plan: BatchPlan) -> Record:
     """-> all that makes the records of a task what they are, beside the model."""
-    asked = "".join(sha256(q.tokens_T.astype("<i4")) + json.dumps(q.about, sort_keys=True) for q in task.questions)
+    asked = "".join(
+        sha256_of_bytes(q.tokens_T.astype("<i4")) + json.dumps(q.metadata, sort_keys=True) for q in task.requests
+    )
     return {
-        "task": task.name, "settings": task.settings, "n": len(task.questions), "questions": sha256(asked),
+        "task": task.name, "settings": task.settings, "n": len(task.requests), "questions": sha256_of_bytes(asked),
         "plan": plan.sha256,
     }  # fmt: skip
 
 
-def examine(
-    task: Task, plan: Plan, subject: Subject, folder: pathlib.Path, tell: Tell, writes: bool = True
+def evaluate_task(
+    task: Task, plan: BatchPlan, subject: EvalModel, folder: pathlib.Path, tell: TaskProgressFn, writes: bool = True
 ) -> list[Record]:
     """Asks what has not been answered yet. -> all records, in the order of the plan.
 
@@ -56,16 +58,16 @@ def examine(
     """
     own = folder / task.name
     own.mkdir(parents=True, exist_ok=True)
-    seal(own / MANIFEST, manifest(task, plan), writes)
-    records = Records(own / RECORDS, plan, writes)
+    write_or_check(own / MANIFEST, task_manifest(task, plan), writes)
+    records = RecordFile(own / RECORDS, plan, writes)
     todo = list(enumerate(plan.batches))[records.calls :]
     for number, batch in todo:
         start = time.perf_counter()
-        answers = subject.answer(batch, [task.questions[i] for i in batch.numbers])
-        records.append(list(made(task, batch, number, answers, time.perf_counter() - start)))
-        tell((number + 1) / len(plan.batches), f"{task.name}: {len(records.all)} of {len(task.questions)}")
+        answers = subject.run_batch(batch, [task.requests[i] for i in batch.numbers])
+        records.append(list(records_of_batch(task, batch, number, answers, time.perf_counter() - start)))
+        tell((number + 1) / len(plan.batches), f"{task.name}: {len(records.all)} of {len(task.requests)}")
     if writes and todo:
-        append(own / COST, [subject.cost()])
+        append_records(own / COST, [subject.cost()])
     if writes:
         files.write_atomically(
             own / SCORE, (json.dumps(score(records.all), indent=1, ensure_ascii=False) + "\n").encode()
@@ -73,21 +75,28 @@ def examine(
     return records.all
 
 
-def answered(task: Task, ask: Ask) -> list[Record]:
+def evaluate_in_memory(task: Task, ask: RequestFn) -> list[Record]:
     """-> the records of a task that is asked in one go, and kept nowhere."""
-    answers = zip(task.questions, ask(task.questions), strict=True)
+    answers = zip(task.requests, ask(task.requests), strict=True)
     return [
-        {"task": task.name, "index": i, **question.about, **task.keep(question, answer)}
+        {"task": task.name, "index": i, **question.metadata, **task.to_record(question, answer)}
         for i, (question, answer) in enumerate(answers)
     ]
 
 
-def made(task: Task, batch: Batch, number: int, answers: Sequence[Answer], spent: float) -> Iterator[Record]:
+def records_of_batch(
+    task: Task, batch: Batch, number: int, answers: Sequence[Response], spent: float
+) -> Iterator[Record]:
     """The records of one call."""
     for index, answer in zip(batch.numbers, answers, strict=True):
-        question = task.questions[index]
+        question = task.requests[index]
         yield {
-            "task": task.name, "index": index, **question.about,
-            "n_prompt_tokens": len(question.tokens_T), "prompt_sha256": sha256(question.tokens_T.astype("<i4")),
-            **task.keep(question, answer), "batch": number, "wall_ms": round(1000 * spent / len(batch.numbers), 3),
-        }  # fmt: skip
+            "task": task.name,
+            "index": index,
+            **question.metadata,
+            "n_prompt_tokens": len(question.tokens_T),
+            "prompt_sha256": sha256_of_bytes(question.tokens_T.astype("<i4")),
+            **task.to_record(question, answer),
+            "batch": number,
+            "wall_ms": round(1000 * spent / len(batch.numbers), 3),
+        }

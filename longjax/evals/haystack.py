@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
-from longjax.evals.requests import Record, sha256
+from longjax.evals.context import EvalContext
+from longjax.evals.requests import Record, sha256_of_bytes
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
 
@@ -43,9 +43,9 @@ class Haystack:
         return tokenizer.encode(self.repeated(tokenizer, count))[:count]
 
 
-def read_haystack(material: Material) -> Haystack:
+def read_haystack(material: EvalContext) -> Haystack:
     """-> what lies in haystack/*.txt."""
-    folder = material.find(["haystack"], "a folder of .txt files that needles are hidden in", SOURCE)
+    folder = material.find_file(["haystack"], "a folder of .txt files that needles are hidden in", SOURCE)
     paths = sorted(folder.glob("*.txt"))
     try:
         text = "".join(path.read_text("utf-8") for path in paths)
@@ -54,4 +54,4 @@ def read_haystack(material: Material) -> Haystack:
     if not text.strip():
         raise ValueError(f"{folder} holds no text: it needs .txt files ({SOURCE})")
     more = f"+{len(paths) - 1}" if len(paths) > 1 else ""
-    return Haystack(paths[0].stem + more, sha256(text), text)
+    return Haystack(paths[0].stem + more, sha256_of_bytes(text), text)

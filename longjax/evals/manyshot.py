@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from absl import logging
 
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.longbench.examples import SCHEMA, examples
-from longjax.evals.longbench.scoring import conditions, mean, shares
-from longjax.evals.longbench.tasks import about, wording_id, wordings
-from longjax.evals.longbench.truncation import fitted
-from longjax.evals.requests import Record, Task, WhatNext, sha256
+from longjax.evals.longbench.scoring import conditions, mean_score, score_shares
+from longjax.evals.longbench.tasks import record_metadata, wording_id, wordings
+from longjax.evals.longbench.truncation import truncate_middle
+from longjax.evals.requests import GenerationRequest, Record, Task, sha256_of_bytes
 
 KIND = "trec"  # the task of LongBench that this is, with more examples
 NAMES = {  # TREC's fine classes by the names that LongBench gives them, in its order; one is misspelt there
@@ -47,14 +47,14 @@ class ManyShot:
     manyshot_shots: str = "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # numbers of examples, comma-joined
     manyshot_per_item: bool = False  # draw other examples for every question, where we draw them
 
-    def tasks(self, material: Material) -> list[Task]:
-        return [self.task(material, shots) for shots in numbers(self.manyshot_shots)]
+    def tasks(self, material: EvalContext) -> list[Task]:
+        return [self.task(material, shots) for shots in parse_shots(self.manyshot_shots)]
 
-    def task(self, material: Material, shots: int) -> Task:
+    def task(self, material: EvalContext, shots: int) -> Task:
         path = material.data_dir / "manyshot" / f"trec_{shots}shots.jsonl"
         if path.exists():
             records, bad = examples(material, path, KIND)
-            settings: Record = {"examples": "file", "data": sha256(path.read_bytes())}
+            settings: Record = {"examples": "file", "data": sha256_of_bytes(path.read_bytes())}
         else:
             records, bad, settings = self.drawn(material, shots)
         (prompt,) = wordings(material, {KIND}).values()
@@ -62,12 +62,16 @@ class ManyShot:
         asked = []
         for i, record in enumerate(records):
             text = prompt.template.format(context=record["context"], input=record["input"])
-            ids, left_out = fitted(material, text, most)
-            asked.append(WhatNext(ids, about(record, i) | {"shots": shots, "n_truncated": left_out}, prompt.new))
+            ids, left_out = truncate_middle(material, text, most)
+            asked.append(
+                GenerationRequest(
+                    ids, record_metadata(record, i) | {"shots": shots, "n_truncated": left_out}, prompt.new
+                )
+            )
         settings |= {"shots": shots, "prompts": wording_id(material), "max_length": most, "bad_lines": bad}
         return Task(f"manyshot/trec_{shots}", asked, settings)
 
-    def drawn(self, material: Material, shots: int) -> tuple[list[Record], int, Record]:
+    def drawn(self, material: EvalContext, shots: int) -> tuple[list[Record], int, Record]:
         """-> examples in LongBench's schema, bad lines, settings. Fewer shots are the first of more."""
         paths = [label_file(material, name, shots) for name in ("train", "test")]
         (train, bad_train), (test, bad_test) = (labelled(path, material.skip_bad) for path in paths)
@@ -75,10 +79,10 @@ class ManyShot:
             raise ValueError(f"--manyshot_shots={shots}: {paths[0]} has {len(train)} questions")
         records = [
             example(train, order[:shots], *asked)
-            for order, asked in zip(self.orders(material.seed, len(train)), test[: material.most], strict=False)
+            for order, asked in zip(self.orders(material.seed, len(train)), test[: material.max_examples], strict=False)
         ]
         drawing = "per item" if self.manyshot_per_item else "same for all"
-        data = {path.name: sha256(path.read_bytes()) for path in paths}
+        data = {path.name: sha256_of_bytes(path.read_bytes()) for path in paths}
         return records, bad_train + bad_test, {"examples": drawing, "seed": material.seed, "data": data}
 
     def orders(self, seed: int, count: int) -> Iterable[np.ndarray]:
@@ -89,7 +93,7 @@ class ManyShot:
             item += self.manyshot_per_item
 
 
-def numbers(said: str) -> list[int]:
+def parse_shots(said: str) -> list[int]:
     try:
         shots = [int(word) for word in said.split(",")]
     except ValueError as error:
@@ -99,9 +103,9 @@ def numbers(said: str) -> list[int]:
     return list(dict.fromkeys(shots))
 
 
-def label_file(material: Material, name: str, shots: int) -> pathlib.Path:
+def label_file(material: EvalContext, name: str, shots: int) -> pathlib.Path:
     holds = f"examples of questions, {LABELS}, or trec_{shots}shots.jsonl, {SCHEMA}"
-    return material.find(
+    return material.find_file(
         [f"manyshot/{name}.label"], holds, f"{SOURCE} or huggingface.co/datasets/Leooyii/manyshots_trec"
     )
 
@@ -137,5 +141,5 @@ def score(records: Sequence[Record]) -> list[Record]:
     """-> one row of one number of examples."""
     tokens = float(np.mean([record["n_prompt_tokens"] for record in records]))
     row = {"benchmark": "manyshot", "task": records[0]["task"].split("/")[1], "length": None}
-    row |= mean(shares(KIND, records, first_line=True))
+    row |= mean_score(score_shares(KIND, records, first_line=True))
     return [row | {"shots": records[0]["shots"], "prompt_tokens": tokens} | conditions(records)]

@@ -6,7 +6,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from longjax.evals.requests import Record, sha256
+from longjax.evals.requests import Record, sha256_of_bytes
 
 LONGBENCH, RULER = "longbench.json", "ruler.json"
 RULER_FIELDS = {  # what each base task must say, and the most it may say
@@ -68,9 +68,9 @@ def checked_longbench(where: str, tasks: Record, asks: Mapping[str, bool]) -> di
     return prompts
 
 
-def fingerprint(folder: pathlib.Path, name: str) -> str:
+def prompts_fingerprint(folder: pathlib.Path, name: str) -> str:
     """-> SHA-256 of a file of prompts."""
-    return sha256(_bytes(folder / name))
+    return sha256_of_bytes(_bytes(folder / name))
 
 
 def check_fields(where: str, template: str, needed: set[str], known: set[str]) -> None:

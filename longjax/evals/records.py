@@ -7,22 +7,22 @@ import pathlib
 from collections.abc import Sequence
 
 from longjax import files
-from longjax.evals.batching import Plan
-from longjax.evals.requests import Record, sha256
+from longjax.evals.batching import BatchPlan
+from longjax.evals.requests import Record, sha256_of_bytes
 
 RUN, MANIFEST, RECORDS, COST, SCORE = "run.json", "manifest.json", "records.jsonl", "cost.jsonl", "score.json"
 CLOCK = ("wall_ms",)  # what two runs of the same do not share
 
 
-class Records:
+class RecordFile:
     """The file of a task. What a crash tore, and the call it belongs to, are dropped when it is opened.
 
     `writes`: of several hosts that get the same answers, one.
     """
 
-    def __init__(self, path: pathlib.Path, plan: Plan, writes: bool = True):
+    def __init__(self, path: pathlib.Path, plan: BatchPlan, writes: bool = True):
         self.path, self.writes = path, writes
-        found, ends = read(path)
+        found, ends = read_records(path)
         asked = [number for batch in plan.batches for number in batch.numbers]
         if [record["index"] for record in found] != asked[: len(found)]:
             raise ValueError(f"{path}: its records are not those of this plan; delete {path.parent}")
@@ -36,12 +36,12 @@ class Records:
     def append(self, records: Sequence[Record]) -> None:
         """Of one call."""
         if self.writes:
-            append(self.path, records)
+            append_records(self.path, records)
         self.all += records
         self.calls += 1
 
 
-def append(path: pathlib.Path, records: Sequence[Record]) -> None:
+def append_records(path: pathlib.Path, records: Sequence[Record]) -> None:
     """One line each; on the disk when this returns. Raises ValueError if the disk is full."""
     lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     try:
@@ -53,7 +53,7 @@ def append(path: pathlib.Path, records: Sequence[Record]) -> None:
         raise ValueError(f"{path} cannot be written: {error.strerror}; what it holds is kept") from error
 
 
-def read(path: pathlib.Path) -> tuple[list[Record], list[int]]:
+def read_records(path: pathlib.Path) -> tuple[list[Record], list[int]]:
     """-> records of all whole lines, and where each line ends in the file."""
     records, ends, place = [], [], 0
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -67,7 +67,7 @@ def read(path: pathlib.Path) -> tuple[list[Record], list[int]]:
     return records, ends
 
 
-def seal(path: pathlib.Path, content: Record, writes: bool = True) -> None:
+def write_or_check(path: pathlib.Path, content: Record, writes: bool = True) -> None:
     """Writes what a folder is of, or compares: numbers of two models or two sets of questions never mix."""
     said = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if not path.exists():
@@ -77,7 +77,7 @@ def seal(path: pathlib.Path, content: Record, writes: bool = True) -> None:
     old, new = json.loads(path.read_text("utf-8")), json.loads(said)
     if old != new:
         differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        marks = " and ".join(sha256(json.dumps(x, sort_keys=True))[:12] for x in (old, new))
+        marks = " and ".join(sha256_of_bytes(json.dumps(x, sort_keys=True))[:12] for x in (old, new))
         raise ValueError(
             f"{path.parent} holds another run: {path.name} differs in {', '.join(differ)} (fingerprints {marks}); "
             "choose another folder, or delete this one"

@@ -14,7 +14,7 @@ Record = dict[str, Any]  # what JSON can hold
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HowLikely:
+class LoglikelihoodRequest:
     """How likely are these tokens?
 
     Attributes:
@@ -25,16 +25,16 @@ class HowLikely:
     """
 
     tokens_T: np.ndarray
-    about: Record
+    metadata: Record
     first: int = 1
 
     @property
-    def new(self) -> int:
+    def max_new_tokens(self) -> int:
         return 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WhatNext:
+class GenerationRequest:
     """What follows these tokens? Always the likeliest token, until one that ends the text, or `stop`, or `new` tokens.
 
     Attributes:
@@ -48,44 +48,44 @@ class WhatNext:
     """
 
     tokens_T: np.ndarray
-    about: Record
-    new: int
+    metadata: Record
+    max_new_tokens: int
     stop_ids: tuple[int, ...] = ()
     stop_texts: tuple[str, ...] = ()
-    least: int = 0
+    min_new_tokens: int = 0
 
 
-class Likelihood(NamedTuple):
+class LoglikelihoodResult(NamedTuple):
     """Of the scored tokens: -log p, and whether each was the likeliest, which is what greedy decoding would say."""
 
     nll_U: np.ndarray
-    hit_U: np.ndarray
+    is_greedy_U: np.ndarray
 
 
-class Continuation(NamedTuple):
+class GenerationResult(NamedTuple):
     """What was said. `reason`: eos, stop or length; `logprob` is the sum over what was said."""
 
     text: str
     ids: tuple[int, ...]
-    reason: str
+    finish_reason: str
     logprob: float
 
 
-Question = HowLikely | WhatNext
-Answer = Likelihood | Continuation
-Ask = Callable[[Sequence[Question]], list[Answer]]  # a model under test
-Keep = Callable[[Question, Any], Record]
+Request = LoglikelihoodRequest | GenerationRequest
+Response = LoglikelihoodResult | GenerationResult
+RequestFn = Callable[[Sequence[Request]], list[Response]]  # a model under test
+ToRecord = Callable[[Request, Any], Record]
 
 
-def kept(question: Question, answer: Answer) -> Record:
+def to_record(question: Request, answer: Response) -> Record:
     """-> what is recorded of an answer, unless a task wants more."""
-    if isinstance(answer, Continuation):
+    if isinstance(answer, GenerationResult):
         return {
-            "prediction": answer.text, "n_new": len(answer.ids), "finish_reason": answer.reason,
-            "logprob": finite(answer.logprob),
+            "prediction": answer.text, "n_new": len(answer.ids), "finish_reason": answer.finish_reason,
+            "logprob": finite_or_none(answer.logprob),
         }  # fmt: skip
-    hits, n = int(answer.hit_U.sum()), len(answer.hit_U)
-    return {"nll": finite(float(answer.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
+    hits, n = int(answer.is_greedy_U.sum()), len(answer.is_greedy_U)
+    return {"nll": finite_or_none(float(answer.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,21 +101,21 @@ class Task:
     """
 
     name: str
-    questions: Sequence[Question]
+    requests: Sequence[Request]
     settings: Record
-    keep: Keep = kept
+    to_record: ToRecord = to_record
 
     @property
     def benchmark(self) -> str:
         return self.name.split("/")[0]
 
 
-def finite(x: float) -> float | None:
+def finite_or_none(x: float) -> float | None:
     """JSON has no NaN."""
     return float(x) if np.isfinite(x) else None
 
 
-def sha256(data: bytes | str | np.ndarray) -> str:
+def sha256_of_bytes(data: bytes | str | np.ndarray) -> str:
     """-> of a text, or of the bytes of an array (little-endian int32 for token ids)."""
     raw = data.encode() if isinstance(data, str) else data.tobytes() if isinstance(data, np.ndarray) else data
     return hashlib.sha256(raw).hexdigest()

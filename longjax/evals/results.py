@@ -7,31 +7,31 @@ from collections.abc import Iterator, Sequence
 from absl import logging
 
 from longjax.evals.benchmarks import score
-from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, read
+from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, read_records
 from longjax.evals.requests import Record
 
 
 def read_rows(root: pathlib.Path) -> list[Record]:
     """-> the rows of all runs in and below `root`, those of an unfinished task left out."""
-    return [row for run in sorted(root.rglob(RUN)) for row in of_run(run.parent, root)]
+    return [row for run in sorted(root.rglob(RUN)) for row in run_rows(run.parent, root)]
 
 
-def of_run(folder: pathlib.Path, root: pathlib.Path) -> Iterator[Record]:
+def run_rows(folder: pathlib.Path, root: pathlib.Path) -> Iterator[Record]:
     """-> the rows of one run, which is called by its place below `root`."""
     about = json.loads((folder / RUN).read_text("utf-8"))
     name = folder.name if folder == root else str(folder.relative_to(root))
     for path in sorted(folder.rglob(RECORDS)):
         manifest = json.loads((path.parent / MANIFEST).read_text("utf-8"))
-        records, _ = read(path)
+        records, _ = read_records(path)
         if len(records) < manifest["n"]:
             logging.warning("%s has %d of %d answers: left out", path.parent, len(records), manifest["n"])
             continue
         place = {"run": name, "records": str(path.relative_to(root))}
         known = about | place | {"settings": manifest["settings"], "questions": manifest.get("questions")}
-        yield from of_task(records, known, costs(path.parent))
+        yield from task_rows(records, known, costs(path.parent))
 
 
-def of_task(records: Sequence[Record], about: Record, cost: Record) -> Iterator[Record]:
+def task_rows(records: Sequence[Record], about: Record, cost: Record) -> Iterator[Record]:
     """The seconds of the whole task are in its first row."""
     seconds = sum(r.get("wall_ms", 0.0) for r in records) / 1000
     tokens = sum(r["n_prompt_tokens"] + r.get("n_new", 0) for r in records)
@@ -42,7 +42,7 @@ def of_task(records: Sequence[Record], about: Record, cost: Record) -> Iterator[
 
 def costs(folder: pathlib.Path) -> Record:
     """-> the largest memory of all parts of a task, and on what they ran."""
-    found, _ = read(folder / COST)
+    found, _ = read_records(folder / COST)
     peaks = [r["peak_bytes"] for r in found if r.get("peak_bytes")]
     devices = dict.fromkeys(r["device"] for r in found if r.get("device"))
     said = {"device": ", ".join(devices)} if devices else {}

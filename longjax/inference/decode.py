@@ -76,33 +76,33 @@ def prefill_chunk(rows: int, size: int) -> int:
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(4,))
 def prefill(
-    model: Llama, length: int, params: Any, rope: Rope, memory: Any, tokens_BC: jax.Array, length_B: jax.Array,
+    model: Llama, length: int, params: Any, rope: Rope, cache: Any, tokens_BC: jax.Array, length_B: jax.Array,
     rules: StopRules,
 ) -> DecodeState:  # fmt: skip
     """-> rows whose prompts are read, with the first token of each answer. `length` chooses the attention."""
     (B, C), P = tokens_BC.shape, prefill_chunk(*tokens_BC.shape)
 
-    def read(where, tokens_BP, memory):
+    def read(where, tokens_BP, cache):
         """-> (memory, last_BD): hidden states of the last token of each prompt, zeros if it is not here."""
-        hidden_BPD, memory = model.apply({"params": params}, tokens_BP, where, length, memory, rope=rope)
+        hidden_BPD, cache = model.apply({"params": params}, tokens_BP, where, length, cache, rope=rope)
         is_last_BP1 = (where.index_BT == length_B[:, None] - 1)[..., None]
-        return memory, row_layout(jnp.sum(jnp.where(is_last_BP1, hidden_BPD, 0), axis=1), model)
+        return cache, row_layout(jnp.sum(jnp.where(is_last_BP1, hidden_BPD, 0), axis=1), model)
 
     def read_chunk(n, carry):
-        memory, last_BD = carry
+        cache, last_BD = carry
         index_BP = jnp.broadcast_to(n * P + jnp.arange(P, dtype=jnp.int32), (B, P))
         tokens_BP = jax.lax.dynamic_slice_in_dim(tokens_BC, n * P, P, axis=1)
-        memory, more_BD = read(TokenPositions.at(index_BP, real_BT=index_BP < length_B[:, None]), tokens_BP, memory)
-        return memory, last_BD + more_BD
+        cache, more_BD = read(TokenPositions.at(index_BP, real_BT=index_BP < length_B[:, None]), tokens_BP, cache)
+        return cache, last_BD + more_BD
 
     if P == C:
         real_BC = jnp.arange(C, dtype=jnp.int32) < length_B[:, None]
-        memory, last_BD = read(TokenPositions.whole(B, C, real_BT=real_BC), tokens_BC, memory)
+        cache, last_BD = read(TokenPositions.whole(B, C, real_BT=real_BC), tokens_BC, cache)
     else:
         last_BD = row_layout(jnp.zeros((B, model.cfg.dim), model.cfg.dtype), model)
-        memory, last_BD = jax.lax.fori_loop(0, -(-jnp.max(length_B) // P), read_chunk, (memory, last_BD))
+        cache, last_BD = jax.lax.fori_loop(0, -(-jnp.max(length_B) // P), read_chunk, (cache, last_BD))
     none_B = jnp.zeros_like(length_B)
-    rows = DecodeState(memory, tokens_BC, length_B - 1, none_B, none_B, none_B.astype(jnp.float32))
+    rows = DecodeState(cache, tokens_BC, length_B - 1, none_B, none_B, none_B.astype(jnp.float32))
     return sample_step(model, params, rows, last_BD[:, None], rules)
 
 
@@ -116,8 +116,8 @@ def decode(
         n, rows = carry
         token_B1 = jnp.sum(jnp.where(at_index(rows), rows.tokens_BC, 0), axis=1, keepdims=True)
         where = TokenPositions.at(rows.index_B[:, None], real_BT=(rows.why_B == RUNNING)[:, None])
-        hidden_B1D, memory = model.apply({"params": params}, token_B1, where, length, rows.memory, rope=rope)
-        return n + 1, sample_step(model, params, rows.replace(cache=memory), hidden_B1D, rules)
+        hidden_B1D, cache = model.apply({"params": params}, token_B1, where, length, rows.cache, rope=rope)
+        return n + 1, sample_step(model, params, rows.replace(cache=cache), hidden_B1D, rules)
 
     def unfinished(carry):
         n, rows = carry
@@ -145,7 +145,9 @@ def sample_step(model: Llama, params: Any, rows: DecodeState, hidden_B1D: jax.Ar
     why_B = jnp.where(ends_B, jnp.where(choice_B == rules.eos_id, EOS, STOP), rows.finish_reason_B)
     why_B = jnp.where((why_B == RUNNING) & (said_B >= rules.max_new_tokens_B), LENGTH, why_B)
     token_B = jnp.where(inserted_B, model.cfg.vocab - 1, choice_B)
-    rows = rows.replace(index_B=jnp.where(grows_B, index_B, rows.index_B), num_generated_B=said_B, finish_reason_B=why_B)
+    rows = rows.replace(
+        index_B=jnp.where(grows_B, index_B, rows.index_B), num_generated_B=said_B, finish_reason_B=why_B
+    )
     here_BC = at_index(rows) & grows_B[:, None]
     return rows.replace(
         tokens_BC=jnp.where(here_BC, token_B[:, None], rows.tokens_BC),

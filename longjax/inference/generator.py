@@ -12,7 +12,7 @@ import numpy as np
 from longjax import sharding
 from longjax.attention.backends import default_decode_backend
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.requests import Continuation, WhatNext
+from longjax.evals.requests import GenerationRequest, GenerationResult
 from longjax.inference.decode import EOS, LENGTH, RUNNING, STOP, DecodeState, StopRules, decode, prefill
 from longjax.inference.score import RopesByLength
 from longjax.model.llama import Llama
@@ -45,18 +45,18 @@ class Generator:
         """One query at a time."""
         return dataclasses.replace(self.prefill_model, backend=default_decode_backend())
 
-    def __call__(self, asked: Sequence[WhatNext], size: int, used_B: np.ndarray) -> list[Continuation]:
+    def __call__(self, asked: Sequence[GenerationRequest], size: int, used_B: np.ndarray) -> list[GenerationResult]:
         """-> of questions that one attention can answer, in rows of `size` places, which suffice.
 
         The lengths `used_B` choose the frequencies.
         """
         prompts = [self.inserted(q.tokens_T) for q in asked]
-        like = self.by_length.like(max(len(q.tokens_T) + q.new for q in asked))
+        like = self.by_length.like(max(len(q.tokens_T) + q.max_new_tokens for q in asked))
         rope, rules = self.by_length.rope(used_B), self.stop_rules(asked)
         tokens_BC, length_B = pad_rows(prompts, size), np.array([len(p) for p in prompts], np.int32)
-        memory = init_sharded_cache(self.model, len(asked), size, like, self.mesh)
+        cache = init_sharded_cache(self.model, len(asked), size, like, self.mesh)
         rows = prefill(
-            self.prefill_model, like, self.params, rope, memory, *map(self.place_on_mesh, (tokens_BC, length_B)), rules
+            self.prefill_model, like, self.params, rope, cache, *map(self.place_on_mesh, (tokens_BC, length_B)), rules
         )
         turn = STOP_CHECK_TOKENS if any(q.stop_texts for q in asked) else size
         while (sharding.gather_to_host(rows.finish_reason_B) == RUNNING).any():
@@ -68,12 +68,14 @@ class Generator:
         insert = self.model.method.insert_tokens
         return tokens_T if insert is None else insert(tokens_T[None], self.model.cfg.vocab - 1)[0][0]
 
-    def stop_rules(self, asked: Sequence[WhatNext]) -> StopRules:
+    def stop_rules(self, asked: Sequence[GenerationRequest]) -> StopRules:
         stops = pad_rows(
             [np.asarray(q.stop_ids, np.int32) for q in asked], max(1, *(len(q.stop_ids) for q in asked)), -1
         )
-        least_B, most_B = (np.array([getattr(q, name) for q in asked], np.int32) for name in ("least", "new"))
-        end, words = (jnp.int32(n) for n in (self.tokenizer.end, self.tokenizer.vocab))
+        least_B, most_B = (
+            np.array([getattr(q, name) for q in asked], np.int32) for name in ("min_new_tokens", "max_new_tokens")
+        )
+        end, words = (jnp.int32(n) for n in (self.tokenizer.eos_id, self.tokenizer.vocab))
         return StopRules(end, words, *map(self.place_on_mesh, (stops, least_B, most_B)))
 
     def place_on_mesh(self, x: np.ndarray) -> Any:
@@ -82,7 +84,7 @@ class Generator:
             return jnp.asarray(x)
         return sharding.to_global_array(x, jax.NamedSharding(self.mesh, jax.P(BATCH, *[None] * (x.ndim - 1))))
 
-    def hit_stop_text(self, rows: DecodeState, asked: Sequence[WhatNext], length_B: np.ndarray) -> DecodeState:
+    def hit_stop_text(self, rows: DecodeState, asked: Sequence[GenerationRequest], length_B: np.ndarray) -> DecodeState:
         """Rows in whose text a stop has appeared have ended."""
         if not any(q.stop_texts for q in asked):
             return rows
@@ -100,13 +102,15 @@ class Generator:
         spans = [slice(start, end) for start, end in zip(length_B, end_B, strict=True)]
         return [row[span][kept_C[span]] for row, span in zip(tokens_BC, spans, strict=True)]
 
-    def generate(self, rows: DecodeState, asked: Sequence[WhatNext], length_B: np.ndarray) -> list[Continuation]:
+    def generate(
+        self, rows: DecodeState, asked: Sequence[GenerationRequest], length_B: np.ndarray
+    ) -> list[GenerationResult]:
         why_B, logprob_B = sharding.gather_to_host(rows.finish_reason_B), sharding.gather_to_host(rows.logprob_B)
         found = []
         for q, ids, why, logprob in zip(asked, self.new_ids(rows, length_B), why_B, logprob_B, strict=True):
             text, was_cut = cut_at_stop(self.tokenizer.decode(ids), q.stop_texts)
             reason = "stop" if was_cut else FINISH_REASONS[int(why)]
-            found.append(Continuation(text, tuple(ids.tolist()), reason, float(logprob)))
+            found.append(GenerationResult(text, tuple(ids.tolist()), reason, float(logprob)))
         return found
 
 

@@ -46,10 +46,12 @@ class RopesByLength:
 
     def rope(self, length_B: np.ndarray) -> Rope:
         """-> of a batch: every row has the frequencies of its own true length, whatever its neighbours."""
-        own = self.params.get("method", {})
+        method_params = self.params.get("method", {})
         for length in map(int, length_B):
             if length not in self.ropes:
-                self.ropes[length] = jax.tree.map(np.asarray, self.model.method.rope(self.model.cfg, length, own, None))
+                self.ropes[length] = jax.tree.map(
+                    np.asarray, self.model.method.rope(self.model.cfg, length, method_params, None)
+                )
         return stack_ropes([self.ropes[int(length)] for length in length_B])
 
     def like(self, length: int) -> int:

@@ -31,13 +31,13 @@ class AlibiRope:
     bias_max: float = 8.0
     softmax_scale: float | None = None
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         slopes_N = jnp.asarray(alibi_slopes(cfg.heads, self.bias_max), jnp.float32)
         query_scale = 1.0 if self.softmax_scale is None else self.softmax_scale * math.sqrt(cfg.head_dim)
         return Rope(jnp.zeros(0, jnp.float32), query_scale=query_scale, slopes_N=slopes_N)
 
 
-def no_rope(cfg, length, own, key):
+def no_rope(cfg, length, method_params, key):
     return Rope(jnp.zeros(0, jnp.float32))
 
 

@@ -151,12 +151,12 @@ class ClexRope:
     solve: Solve
 
     @functools.partial(jax.jit, static_argnums=(0, 1))  # one compilation for all lengths
-    def inv_freq(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array) -> jax.Array:
+    def inv_freq(self, cfg: ModelConfig, method_params: dict[str, Any], t: jax.Array) -> jax.Array:
         """-> inv_freq_R of the integer t."""
-        return self.solve(self.net(own), cfg, t, self.max_factor)
+        return self.solve(self.net(method_params), cfg, t, self.max_factor)
 
-    def net(self, own: dict[str, Any]) -> Net:
-        up_RP, down_PR = own["up_RP"].astype(jnp.float32), own["down_PR"].astype(jnp.float32)
+    def net(self, method_params: dict[str, Any]) -> Net:
+        up_RP, down_PR = method_params["up_RP"].astype(jnp.float32), method_params["down_PR"].astype(jnp.float32)
 
         def net(x_R):
             hidden_P = ACTS[self.act](jnp.matmul(x_R, up_RP, precision="highest"))
@@ -164,22 +164,24 @@ class ClexRope:
 
         return net
 
-    def train(self, cfg: ModelConfig, own: dict[str, Any], t: jax.Array, length: int, inner_I: jax.Array) -> Rope:
+    def train(
+        self, cfg: ModelConfig, method_params: dict[str, Any], t: jax.Array, length: int, inner_I: jax.Array
+    ) -> Rope:
         """The rope of a training step, given what is drawn for it."""
         place_T = train_positions(inner_I, t, length, cfg.trained_len)
-        return Rope(self.inv_freq(cfg, own, t), position_BT=place_T[None])
+        return Rope(self.inv_freq(cfg, method_params, t), position_BT=place_T[None])
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         if key is not None:
             key_t, key_places = jax.random.split(key)
             t = jax.random.randint(key_t, (), 1, self.max_factor + 1, jnp.int32)
-            return self.train(cfg, own, t, length, random_factor(key_places, t, length))
+            return self.train(cfg, method_params, t, length, random_factor(key_places, t, length))
         t = math.ceil(length / cfg.trained_len)
         if t > self.max_factor:
             most = self.max_factor * cfg.trained_len
             raise ValueError(f"--max_factor={self.max_factor} ends at {most} tokens: a sequence of {length} needs {t}")
         scale = math.log(length) / math.log(cfg.trained_len) if self.log_scale else 1.0
-        return Rope(self.inv_freq(cfg, own, jnp.asarray(t, jnp.int32)), query_scale=scale)
+        return Rope(self.inv_freq(cfg, method_params, jnp.asarray(t, jnp.int32)), query_scale=scale)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from longjax.methods.method import Method, fixed_rope, frozen, plain_rope
 class DcaRope:
     """The released code's temperature, which the paper's numbers did not use: it changes with the length."""
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(inv_freq(cfg), scale=0.05 * math.log(max(length / cfg.trained_len, 1.0)) + 1.0)
 
 

@@ -28,8 +28,8 @@ class AtInit:
 
     divisor: float = 1.0  # of positions (PI)
 
-    def __call__(self, place_BT, freq, scale):
-        cos_BTR, sin_BTR = Float32()(bf16(bf16(place_BT) / self.divisor), freq, scale)
+    def __call__(self, position_BT, freq, scale):
+        cos_BTR, sin_BTR = Float32()(bf16(bf16(position_BT) / self.divisor), freq, scale)
         return bf16(cos_BTR), bf16(sin_BTR)
 
 
@@ -43,11 +43,11 @@ class AtForward:
     divisor: float = 1.0
     run: int = 1
 
-    def __call__(self, place_BT, freq, scale):
-        place_BT = place_BT.astype(jnp.float32)
-        run_start_BT = jnp.floor(place_BT / self.run) * self.run
-        place_BT = bf16(bf16(bf16(run_start_BT) + (place_BT - run_start_BT)) / self.divisor)
-        angle_BTR = bf16(place_BT[..., None] * bf16(freq))
+    def __call__(self, position_BT, freq, scale):
+        position_BT = position_BT.astype(jnp.float32)
+        run_start_BT = jnp.floor(position_BT / self.run) * self.run
+        position_BT = bf16(bf16(bf16(run_start_BT) + (position_BT - run_start_BT)) / self.divisor)
+        angle_BTR = bf16(position_BT[..., None] * bf16(freq))
         return bf16(jnp.cos(angle_BTR) * scale), bf16(jnp.sin(angle_BTR) * scale)
 
 
@@ -55,8 +55,8 @@ class AtForward:
 class Recomputed:
     """Frequencies made anew in the forward pass are float32 again; only the table is rounded."""
 
-    def __call__(self, place_BT, freq, scale):
-        cos_BTR, sin_BTR = Float32()(place_BT, freq, scale)
+    def __call__(self, position_BT, freq, scale):
+        cos_BTR, sin_BTR = Float32()(position_BT, freq, scale)
         return bf16(cos_BTR), bf16(sin_BTR)
 
 
@@ -69,9 +69,9 @@ class DeepSpeedTables:
     later: Table
     built_len: int | None = None
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         table = self.first if length <= (self.built_len or cfg.trained_len) else self.later
-        return self.inner(cfg, length, own, key).replace(table=table)
+        return self.inner(cfg, length, method_params, key).replace(table=table)
 
 
 def ds_bf16(method: Method, built_len: int | None = None, run: int = 1) -> Method:

@@ -17,7 +17,7 @@ class Llama3Rope:
     low: float
     high: float
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         inv_freq_R = inv_freq(cfg)
         turns_R = cfg.trained_len * inv_freq_R / (2 * np.pi)  # over the trained context
         kept_R = np.clip((turns_R - self.low) / (self.high - self.low), 0.0, 1.0)

@@ -30,18 +30,21 @@ class TopKMiddleAttention:
     insert_at: int
     from_layer: int
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        plain = KVCache.of(k_BSKH, v_BSKH, scene.keys)
-        turned = plain.replace(k_BWKH=rotate(k_BSKH, scene.keys.position_BT, scene.rope))
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        plain = KVCache.of(k_BSKH, v_BSKH, metadata.keys)
+        turned = plain.replace(k_BWKH=rotate(k_BSKH, metadata.keys.position_BT, metadata.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
-        for name, store in (memory or {}).items():
-            seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, scene.keys)
+        for name, store in (cache or {}).items():
+            seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, metadata.keys)
         near, first = (
             Branch(SlidingWindow(self.window)),
             Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0)),
         )
-        parts = (branch_inputs(near, q_BTNH, seen["near"], scene), branch_inputs(first, q_BTNH, seen["first"], scene))
-        return scene.backend((*parts, self.middle(q_BTNH, seen["every"].single_layer(), scene))), after or None
+        parts = (
+            branch_inputs(near, q_BTNH, seen["near"], metadata),
+            branch_inputs(first, q_BTNH, seen["first"], metadata),
+        )
+        return metadata.backend((*parts, self.middle(q_BTNH, seen["every"].single_layer(), metadata))), after or None
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
         kept = {
@@ -51,24 +54,24 @@ class TopKMiddleAttention:
         }
         return {name: KVCache.empty(cfg, batch, size, keep) for name, keep in kept.items()}
 
-    def middle(self, q_BTNH: jax.Array, every: KVCache, scene: AttentionMetadata) -> BranchInputs:
+    def middle(self, q_BTNH: jax.Array, every: KVCache, metadata: AttentionMetadata) -> BranchInputs:
         """The chosen keys, J for each of the G query heads of a key head; a query head's interval is its own J."""
-        queries, (B, T, N, _), K = scene.queries, q_BTNH.shape, every.k_BWKH.shape[2]
-        place_BT = jnp.full((B, T), self.insert_at, jnp.float32)
-        q_BTNH = scale_queries(rotate(q_BTNH, place_BT, scene.rope), scene.rope)
-        newest_B1 = jnp.max(flat_indices(scene.keys), axis=1, keepdims=True)
+        queries, (B, T, N, _), K = metadata.queries, q_BTNH.shape, every.k_BWKH.shape[2]
+        position_BT = jnp.full((B, T), self.insert_at, jnp.float32)
+        q_BTNH = scale_queries(rotate(q_BTNH, position_BT, metadata.rope), metadata.rope)
+        newest_B1 = jnp.max(flat_indices(metadata.keys), axis=1, keepdims=True)
         last_BT = queries.real_BT & (queries.index_BT == newest_B1)
         slot_BNJ, count_BN = self.choose(q_BTNH, every, last_BT, queries.start_BT, newest_B1)
         slot_BKS = slot_BNJ.reshape(B, K, -1)
         row, head = jnp.arange(B)[:, None, None], jnp.arange(K)[:, None]
         k_BSKH, v_BSKH = (jnp.swapaxes(x[row, slot_BKS, head], 1, 2) for x in (every.k_BWKH, every.v_BWKH))
         lo_N = jnp.arange(N) % (N // K) * slot_BNJ.shape[-1]
-        looks_BT = last_BT & (scene.layer >= self.from_layer)
+        looks_BT = last_BT & (metadata.layer >= self.from_layer)
         lo_BTN, hi_BTN = jnp.broadcast_arrays(lo_N, lo_N + jnp.where(looks_BT[:, :, None], count_BN[:, None], 0))
         s_index_BS = jnp.broadcast_to(jnp.arange(k_BSKH.shape[1]), (B, k_BSKH.shape[1]))
         return BranchInputs(
-            q_BTNH, k_BSKH, v_BSKH, lo_BTN, hi_BTN, queries.index_BT, s_index_BS, place_BT,
-            jnp.zeros(s_index_BS.shape, jnp.float32), scene.rope.slopes_N,
+            q_BTNH, k_BSKH, v_BSKH, lo_BTN, hi_BTN, queries.index_BT, s_index_BS, position_BT,
+            jnp.zeros(s_index_BS.shape, jnp.float32), metadata.rope.slopes_N,
         )  # fmt: skip
 
     def choose(self, q_BTNH, every: KVCache, last_BT, start_BT, newest_B1) -> tuple[jax.Array, jax.Array]:

@@ -23,7 +23,7 @@ class LongRope:
     factor: float
     scale: float | None = None
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         factors = self.long if length > cfg.trained_len else self.short
         inv_freq_R = inv_freq(cfg)
         if len(factors) != len(inv_freq_R):

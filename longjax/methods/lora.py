@@ -36,16 +36,18 @@ class Lora:
     alpha: float = 16.0
     names: tuple[str, ...] = ("q", "k", "v", "o")
 
-    def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def __call__(self, w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return w | {
-            weight: w[weight].astype(jnp.float32) + self.delta(name, own)
+            weight: w[weight].astype(jnp.float32) + self.delta(name, method_params)
             for name, weight in zip(self.names, map(weight_name, self.names), strict=True)
         }
 
-    def delta(self, name: str, own: dict[str, jax.Array]) -> jax.Array:
+    def delta(self, name: str, method_params: dict[str, jax.Array]) -> jax.Array:
         """What is added to the weight, with its axes."""
         (a, b), (inputs, outputs) = lora_param_names(name), AXES[name]
-        product = jnp.einsum(f"{inputs}R,R{outputs}->{inputs}{outputs}", own[a], own[b], precision="highest")
+        product = jnp.einsum(
+            f"{inputs}R,R{outputs}->{inputs}{outputs}", method_params[a], method_params[b], precision="highest"
+        )
         return self.alpha / self.rank * product
 
 
@@ -69,11 +71,11 @@ class LoraInit:
 
 def merge(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
     """-> parameters of the same model without adapters, their products added to the weights: for export."""
-    own = params["method"]
+    method_params = params["method"]
     weights = {name: params[name] for name in map(weight_name, lora.names)}
-    rest = {name: x for name, x in own["layers"].items() if not name.startswith("lora_")}
-    method = {name: x for name, x in own.items() if name != "layers"} | ({"layers": rest} if rest else {})
-    return params | jax.vmap(lora)(weights, own["layers"]) | {"method": method}
+    rest = {name: x for name, x in method_params["layers"].items() if not name.startswith("lora_")}
+    method = {name: x for name, x in method_params.items() if name != "layers"} | ({"layers": rest} if rest else {})
+    return params | jax.vmap(lora)(weights, method_params["layers"]) | {"method": method}
 
 
 def adapters_only(path: str) -> bool:
@@ -85,5 +87,7 @@ def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[s
     if method.adapt is not unchanged_weights:
         raise ValueError("--lora_rank: the method has adapters of its own")
     lora = Lora(rank, alpha, names)
-    own = LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
-    return dataclasses.replace(method, init_params=own, adapt=lora, trainable=adapters_only)
+    method_params = (
+        LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
+    )
+    return dataclasses.replace(method, init_params=method_params, adapt=lora, trainable=adapters_only)

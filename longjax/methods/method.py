@@ -20,7 +20,7 @@ class RopeFn(Protocol):
     `key` is given in training only.
     """
 
-    def __call__(self, cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope: ...
+    def __call__(self, cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope: ...
 
 
 class AttentionFn(Protocol):
@@ -32,7 +32,7 @@ class AttentionFn(Protocol):
 class AdaptWeights(Protocol):
     """One layer's weights as the method uses them (LoRA). `own` are the method's parameters of that layer."""
 
-    def __call__(self, w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
+    def __call__(self, w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
 
 
 class InsertTokens(Protocol):
@@ -52,7 +52,7 @@ def fixed_rope(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 
     return Rope(jnp.asarray(inv_freq_R, jnp.float32), scale, query_scale)
 
 
-def plain_rope(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
+def plain_rope(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
     return fixed_rope(inv_freq(cfg))
 
 
@@ -64,7 +64,7 @@ def no_params(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
     return {}
 
 
-def unchanged_weights(w: dict[str, jax.Array], own: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def unchanged_weights(w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return w
 
 
@@ -126,12 +126,15 @@ def compose(position: Method, attention: Method) -> Method:
     """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
     if position.attention is not full_attention:
         raise ValueError("compose: the first method must leave attention as it is")
-    own = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
+    method_params = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
     trainable = attention.trainable if attention.trained else position.trainable
     if position.init_params is not no_params and attention.trained:
         trainable = AlsoMethodParams(attention.trainable)
     return dataclasses.replace(
-        attention, rope=position.rope, init_params=JointInit(tuple(own)) if own else no_params, trainable=trainable
+        attention,
+        rope=position.rope,
+        init_params=JointInit(tuple(method_params)) if method_params else no_params,
+        trainable=trainable,
     )
 
 

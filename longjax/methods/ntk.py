@@ -27,7 +27,7 @@ def ntk_inv_freq(cfg: ModelConfig, alpha: float) -> np.ndarray:
 class FixedNtkRope:
     alpha: float
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(ntk_inv_freq(cfg, self.alpha))
 
 
@@ -43,7 +43,7 @@ class NtkRope:
         scale = self.scale or reach / (2 * cfg.trained_len)
         return scale * max(reach, length) / cfg.trained_len - (scale - 1)
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(ntk_inv_freq(cfg, self.alpha(cfg, length)))
 
 

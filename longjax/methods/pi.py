@@ -13,7 +13,7 @@ from longjax.methods.method import Method, fixed_rope
 class PiRope:
     factor: float
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(inv_freq(cfg) / self.factor)
 
 
@@ -21,7 +21,7 @@ class PiRope:
 class DynamicPiRope:
     """The factor that the sequence needs, and no more."""
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(inv_freq(cfg) / max(length / cfg.trained_len, 1.0))
 
 

@@ -14,7 +14,7 @@ from longjax.methods.method import Method, fixed_rope
 class ThetaRope:
     base: float
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         return fixed_rope(inv_freq(cfg, self.base))
 
 

@@ -58,7 +58,7 @@ class YarnRope:
     scale: float | None = None
     ramp: Ramp = Ramp()
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         inv_freq_R = inv_freq(cfg)
         lo, hi = correction_range(cfg, self.beta_fast, self.beta_slow, self.truncate)
         ramp_R = self.ramp(len(inv_freq_R), lo, hi)
@@ -77,10 +77,10 @@ class DynamicYarnRope:
     divisor: int | None = None
     factor: float = 1.0
 
-    def __call__(self, cfg, length, own, key) -> Rope:
+    def __call__(self, cfg, length, method_params, key) -> Rope:
         beyond = length > (self.max_len or cfg.trained_len)
         factor = length / (self.divisor or cfg.trained_len) if beyond else self.factor
-        return YarnRope(factor)(cfg, length, own, key)
+        return YarnRope(factor)(cfg, length, method_params, key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class PartNtkRope:
 
     factor: float
 
-    def __call__(self, cfg, length, own, key):
+    def __call__(self, cfg, length, method_params, key):
         inv_freq_R, ramp = inv_freq(cfg), Ramp()
         slow_R = ramp(len(inv_freq_R), *correction_range(cfg, 1.25, 0.75))
         mixed_R = slow_R * inv_freq_R / self.factor + (1 - slow_R) * ntk_inv_freq(cfg, self.factor)

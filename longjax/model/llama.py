@@ -97,8 +97,8 @@ def clip_symmetric(x: jax.Array, most: float | None) -> jax.Array:
 def decoder_layer(
     x_BTD: jax.Array,
     w: Weights,
-    memory: Any,
-    scene: AttentionMetadata,
+    cache: Any,
+    metadata: AttentionMetadata,
     attention: Attention,
     cfg: ModelConfig,
     act: Any,
@@ -108,11 +108,11 @@ def decoder_layer(
     q_BTNH = clip_symmetric(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
     k_BTKH = clip_symmetric(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
     v_BTKH = clip_symmetric(project(h_BTD, w, "v", "BTD,DKH->BTKH"), cfg.clip_qkv)
-    out_BTNH, memory = attention(q_BTNH, k_BTKH, v_BTKH, scene, memory)
+    out_BTNH, cache = attention(q_BTNH, k_BTKH, v_BTKH, metadata, cache)
     y_BTD = checkpoint_name(x_BTD + project(out_BTNH, w, "o", "BTNH,NHD->BTD", act), "attn_sum")
     if not cfg.parallel:
         h_BTD = norm(y_BTD, w, "ffn_norm", cfg)
-    return y_BTD + feed_forward(h_BTD, w, cfg, act), memory
+    return y_BTD + feed_forward(h_BTD, w, cfg, act), cache
 
 
 class Llama(nn.Module):
@@ -150,7 +150,7 @@ class Llama(nn.Module):
         tokens_BT: jax.Array,
         where: TokenPositions,
         length: int,
-        memory: Any = None,
+        cache: Any = None,
         key: jax.Array | None = None,
         rope: Rope | None = None,
     ) -> tuple[jax.Array, Any]:
@@ -160,7 +160,7 @@ class Llama(nn.Module):
           tokens_BT: token ids, int32.
           where: where they stand.
           length: of the whole sequence, prompt and continuation; chooses the frequencies, once a sequence.
-          memory: cache of the tokens before these, from `empty_memory` or an earlier call.
+          cache: KV cache of the tokens before these, from `init_cache` or an earlier call.
           key: random numbers for training (CLEX).
           rope: the method's, if it was asked before: a jitted caller then compiles once for many methods.
 
@@ -169,26 +169,26 @@ class Llama(nn.Module):
         outer = {name: self.param(name, initializer(name, cfg), shape) for name, shape in global_shapes(cfg).items()}
         stacked = {name: (cfg.layers, *shape) for name, shape in layer_shapes(cfg).items()}
         layers = {name: self.param(name, initializer(name, cfg), shape) for name, shape in stacked.items()}
-        own = {} if method.init_params is no_params else self.param("method", method.init_params, cfg)
-        rope = rope or method.rope(cfg, length, own, key)
+        method_params = {} if method.init_params is no_params else self.param("method", method.init_params, cfg)
+        rope = rope or method.rope(cfg, length, method_params, key)
         if rope.position_BT is not None:
             where = where.replace(position_BT=jnp.broadcast_to(rope.position_BT, where.index_BT.shape))
         attention = self.placement.attention(self.attention(length))
         head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
-        scene = AttentionMetadata(where, where, rope, head_N, backend=self.backend)
+        metadata = AttentionMetadata(where, where, rope, head_N, backend=self.backend)
 
         def body(carry, layer):
-            (x_BTD, memory), (w, own, number) = carry, layer
-            w = method.adapt(w, own)
+            (x_BTD, cache), (w, method_params, number) = carry, layer
+            w = method.adapt(w, method_params)
             w = self.placement.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
-            scene_here, memory = scene.replace(layer=number), in_layer(memory, number)
-            x_BTD, memory = decoder_layer(x_BTD, w, memory, scene_here, attention, cfg, self.placement.act)
-            return (x_BTD, in_layer(memory, None)), None
+            scene_here, cache = metadata.replace(layer=number), in_layer(cache, number)
+            x_BTD, cache = decoder_layer(x_BTD, w, cache, scene_here, attention, cfg, self.placement.act)
+            return (x_BTD, in_layer(cache, None)), None
 
         x_BTD = self.placement.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
-        stack = (layers, own.get("layers", {}), jnp.arange(cfg.layers))
-        (x_BTD, memory), _ = jax.lax.scan(jax.checkpoint(body, policy=self.remat_policy), (x_BTD, memory), stack)
-        return norm(x_BTD, outer, "norm", cfg), memory
+        stack = (layers, method_params.get("layers", {}), jnp.arange(cfg.layers))
+        (x_BTD, cache), _ = jax.lax.scan(jax.checkpoint(body, policy=self.remat_policy), (x_BTD, cache), stack)
+        return norm(x_BTD, outer, "norm", cfg), cache
 
 
 def unembedding(params: Weights) -> tuple[jax.Array, jax.Array | None]:

@@ -1,3 +1,3 @@
 """What is made of records: tables, figures, findings, pages."""
 
-from longjax.report.page import write as write
+from longjax.report.page import write_report as write_report

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from longjax.evals.requests import Record
-from longjax.report.rows import Number, mean, mean_of, means
+from longjax.report.rows import Number, mean_of, mean_row, means
 
 RULER_TASKS = (
     "niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2", "niah_multikey_3",
@@ -16,7 +16,7 @@ LONGBENCH_16 = (
 )  # fmt: skip
 
 
-def whole(number: Number | None) -> bool:
+def complete_only(number: Number | None) -> bool:
     return number is not None and "of " not in number.mark
 
 
@@ -25,7 +25,7 @@ def all_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
 
     def number(rows: Sequence[Record]) -> Number | None:
         cells = [r for r in rows if r.get(field) is not None]
-        return mean(cells, field) if cells else None
+        return mean_row(cells, field) if cells else None
 
     return number
 
@@ -34,7 +34,7 @@ def all_shots(rows: Sequence[Record]) -> Number | None:
     """The questions are the same for all numbers of shots, so that their errors add up."""
     errors = [r["stderr"] for r in rows if r.get("stderr") is not None]
     together = sum(errors) / len(errors) if len(errors) == len(rows) else None
-    return dataclasses.replace(mean(rows), stderr=together, n=max(r["n"] for r in rows))
+    return dataclasses.replace(mean_row(rows), stderr=together, n=max(r["n"] for r in rows))
 
 
 def sixteen(field: str) -> Callable[[Sequence[Record]], Number | None]:

@@ -13,7 +13,7 @@ from longjax.report.single_run import page as study
 from longjax.report.single_run.page import is_of_study, settings_of
 
 
-def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
+def write_report(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
     """Writes report.md with its tables and figures into `out`, else `folder`. -> the main table for a terminal."""
     folder = pathlib.Path(folder)
     target = pathlib.Path(folder if out is None else out)
@@ -26,7 +26,7 @@ def write(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> st
         parts.append(study.write(folder, of_study, target))
         rows = rows if len(rows) > len(of_study) else []
     if rows:
-        parts.append(evaluation.write(rows, target, *lengths(folder, rows)))
+        parts.append(evaluation.write_evaluation_page(rows, target, *lengths(folder, rows)))
     files.write_atomically(target / "report.md", "\n".join(page for _, page in parts).encode())
     return "\n\n".join(table for table, _ in parts)
 

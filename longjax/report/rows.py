@@ -43,7 +43,7 @@ class Number:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ReportSubject:
     """Who was evaluated: a method with one kind of weights in one run. `label` is short, and no other has it."""
 
     method: str
@@ -86,7 +86,7 @@ class Evaluations:
 
     """
 
-    rows: dict[Subject, list[Record]]
+    rows: dict[ReportSubject, list[Record]]
     trained: int | None = None
     extended: int | None = None
 
@@ -95,7 +95,7 @@ class Evaluations:
         count = Counter(s for rows in self.rows.values() for s in {suite_of(r) for r in rows})
         return sorted((s for s in count if s.benchmark == benchmark), key=lambda s: (-count[s], s.title))
 
-    def select(self, suite: Suite, task: str | None = None) -> dict[Subject, list[Record]]:
+    def select(self, suite: Suite, task: str | None = None) -> dict[ReportSubject, list[Record]]:
         """-> the rows of a suite, or of one of its tasks, of the subjects that have any."""
         chosen = {
             s: [r for r in rows if suite_of(r) == suite and task in (None, r["task"])] for s, rows in self.rows.items()
@@ -132,7 +132,7 @@ def kind_of(rows: Sequence[Record]) -> str:
     return str(rows[0]["kind"])
 
 
-def subject(key: Key, kind: str, keys: Sequence[Key]) -> Subject:
+def subject(key: Key, kind: str, keys: Sequence[Key]) -> ReportSubject:
     """The label says no more than it must: the method, its weights if others have other ones, the run if need be."""
     method, weights, run = key
     others = [k for k in keys if k[0] == method and k != key]
@@ -141,20 +141,20 @@ def subject(key: Key, kind: str, keys: Sequence[Key]) -> Subject:
         words.append(weights)
     if any(k[1] == weights for k in others):
         words.append(f"[{run}]")
-    return Subject(method, weights, kind, run, " ".join(words))
+    return ReportSubject(method, weights, kind, run, " ".join(words))
 
 
 def suite_of(row: Record) -> Suite:
     names = SPLITS.get(row["benchmark"], ())
-    return Suite(row["benchmark"], tuple((name, said(row, name)) for name in names))
+    return Suite(row["benchmark"], tuple((name, field_of(row, name)) for name in names))
 
 
-def said(row: Record, name: str) -> Any:
+def field_of(row: Record, name: str) -> Any:
     """-> what the row says of this, else its settings; None: neither does."""
     return row.get(name, (row.get("settings") or {}).get(name))
 
 
-def mean(rows: Sequence[Record], field: str = "value") -> Number:
+def mean_row(rows: Sequence[Record], field: str = "value") -> Number:
     """-> mean over rows, each of which weighs as much; examples of different rows are independent.
 
     Fields beside "value" have their standard error under <field>_stderr, if anywhere. Where every row is one example,
@@ -185,7 +185,7 @@ def means(rows: Sequence[Record], key: Callable[[Record], K], field: str = "valu
     for row in rows:
         if field == "value" or row.get(field) is not None:
             groups.setdefault(key(row), []).append(row)
-    return {k: mean(group, field) for k, group in groups.items()}
+    return {k: mean_row(group, field) for k, group in groups.items()}
 
 
 def mean_of(numbers: Sequence[Number | None], wanted: int) -> Number | None:

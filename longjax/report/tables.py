@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Table:
     file: str
     title: str
     columns: tuple[Column, ...]
-    lines: tuple[tuple[Subject, tuple[Number | None, ...]], ...]
+    lines: tuple[tuple[ReportSubject, tuple[Number | None, ...]], ...]
     notes: tuple[str, ...] = ()
     head: str = "method"
 

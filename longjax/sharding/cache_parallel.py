@@ -45,11 +45,11 @@ class CacheParallel:
 
     inner: Attention
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        assert memory is not None, "this placement is for texts that grow"
-        scene = jax.tree.map(jnp.asarray, scene)
-        layout, stores = metadata_layout(scene, ROWS_BT), cache_layout(memory, self.inner)
-        scene = jax.tree.map(jax.reshard, scene, layout)
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        assert cache is not None, "this placement is for texts that grow"
+        metadata = jax.tree.map(jnp.asarray, metadata)
+        layout, stores = metadata_layout(metadata, ROWS_BT), cache_layout(cache, self.inner)
+        metadata = jax.tree.map(jax.reshard, metadata, layout)
         q_BTNH, k_BSKH, v_BSKH = jax.reshard((q_BTNH, k_BSKH, v_BSKH), HEADS_BTNH)
         run = jax.shard_map(
             self.shard,
@@ -57,18 +57,18 @@ class CacheParallel:
             out_specs=(HEADS_BTNH, stores),
             check_vma=False,
         )
-        return run(q_BTNH, k_BSKH, v_BSKH, scene, memory)
+        return run(q_BTNH, k_BSKH, v_BSKH, metadata, cache)
 
-    def shard(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory: Any):
+    def shard(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache: Any):
         """What one device does."""
         if not isinstance(self.inner, BranchedAttention) or jax.lax.axis_size("seq") == 1:
-            return self.inner(q_BTNH, k_BSKH, v_BSKH, scene, memory)
+            return self.inner(q_BTNH, k_BSKH, v_BSKH, metadata, cache)
         split = tuple(self.inner.retention(branch) == CacheRetention() for branch in self.inner.branches)
-        first = {name: shard_offset(store) for name, store in memory.items()}
-        memory = {name: store.replace(offset=first[name]) for name, store in memory.items()}
-        across = scene.backend if scene.keys.from_start else CrossDeviceSoftmax(split, scene.backend)
-        out_BTNH, memory = self.inner(q_BTNH, k_BSKH, v_BSKH, scene.replace(backend=across), memory)
-        return out_BTNH, {name: store.replace(offset=None) for name, store in memory.items()}
+        first = {name: shard_offset(store) for name, store in cache.items()}
+        cache = {name: store.replace(offset=first[name]) for name, store in cache.items()}
+        across = metadata.backend if metadata.keys.from_start else CrossDeviceSoftmax(split, metadata.backend)
+        out_BTNH, cache = self.inner(q_BTNH, k_BSKH, v_BSKH, metadata.replace(backend=across), cache)
+        return out_BTNH, {name: store.replace(offset=None) for name, store in cache.items()}
 
     def init_cache(self, cfg, batch, size):
         return self.inner.init_cache(cfg, batch, size)
@@ -116,7 +116,7 @@ class CrossDeviceSoftmax:
         return out_BKGH.reshape(B, T, N, H).astype(parts[0].q_BTNH.dtype), lse_BKG.reshape(B, T, N)
 
 
-def cache_layout(memory: Any, attention: Attention) -> Any:
+def cache_layout(cache: Any, attention: Attention) -> Any:
     """-> a PartitionSpec for every array of the cache."""
     union = isinstance(attention, BranchedAttention)
 
@@ -125,7 +125,7 @@ def cache_layout(memory: Any, attention: Attention) -> Any:
         axes = {0: (), 3: slots, 5: (*slots, "model", None)}
         return jax.tree.map(lambda x: P(*axes[x.ndim]), store)
 
-    return jax.tree.map(of, memory, is_leaf=lambda x: isinstance(x, KVCache))
+    return jax.tree.map(of, cache, is_leaf=lambda x: isinstance(x, KVCache))
 
 
 def init_sharded_cache(model: Llama, batch: int, size: int, length: int, mesh: jax.sharding.Mesh | None) -> Any:

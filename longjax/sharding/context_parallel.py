@@ -27,8 +27,8 @@ class ContextParallel:
 
     inner: Attention
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        assert memory is None, "a cache is never split over the sequence"
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        assert cache is None, "a cache is never split over the sequence"
         parts = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
         N, K = q_BTNH.shape[2], k_BSKH.shape[2]
         if N % parts == 0 and (K % parts == 0 or parts % K == 0):
@@ -37,29 +37,29 @@ class ContextParallel:
                 k_BSKH, v_BSKH = (jnp.repeat(x, parts // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
         else:
             queries, keys = HEADS_BTNH, WHOLE_BSKH
-            scene = scene.replace(queries=scene.queries.replace(in_order=False, from_start=False))
-        scene = jax.tree.map(jnp.asarray, scene)
-        layout = metadata_layout(scene, P(*queries[:2]), P(queries[2]))
-        scene = jax.tree.map(jax.reshard, scene, layout)
+            metadata = metadata.replace(queries=metadata.queries.replace(in_order=False, from_start=False))
+        metadata = jax.tree.map(jnp.asarray, metadata)
+        layout = metadata_layout(metadata, P(*queries[:2]), P(queries[2]))
+        metadata = jax.tree.map(jax.reshard, metadata, layout)
         run = jax.shard_map(
             lambda *args: self.inner(*args)[0],
             in_specs=(queries, keys, keys, layout),
             out_specs=queries,
             check_vma=False,
         )
-        out_BTNH = run(jax.reshard(q_BTNH, queries), *jax.reshard((k_BSKH, v_BSKH), keys), scene)
+        out_BTNH = run(jax.reshard(q_BTNH, queries), *jax.reshard((k_BSKH, v_BSKH), keys), metadata)
         return jax.reshard(out_BTNH, HEADS_BTNH), None
 
     def init_cache(self, cfg, batch, size):
         return self.inner.init_cache(cfg, batch, size)
 
 
-def metadata_layout(scene: AttentionMetadata, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> AttentionMetadata:
+def metadata_layout(metadata: AttentionMetadata, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> AttentionMetadata:
     """-> the scene with a PartitionSpec for every array."""
-    return scene.replace(
-        queries=jax.tree.map(lambda _: queries_BT, scene.queries),
-        keys=jax.tree.map(lambda _: P(BATCH, None), scene.keys),
-        rope=rope_layout(scene.rope, heads_N),
+    return metadata.replace(
+        queries=jax.tree.map(lambda _: queries_BT, metadata.queries),
+        keys=jax.tree.map(lambda _: P(BATCH, None), metadata.keys),
+        rope=rope_layout(metadata.rope, heads_N),
         head_N=heads_N,
         layer=P(),
     )

@@ -3,7 +3,7 @@
 import dataclasses
 
 from longjax.methods import METHODS, Method, ds_bf16
-from longjax.study.config import Preset, Variant
+from longjax.study.config import StudyConfig, Variant
 from longjax.training.train_step import Recipe
 
 
@@ -25,27 +25,29 @@ class Arm:
     method: Method
     recipe: Recipe
     tests: tuple[str, ...]
-    few: tuple[str, ...] = ()
-    taught: Method | None = None
+    raw_weight_tests: tuple[str, ...] = ()
+    train_method: Method | None = None
 
     @property
     def trained(self) -> bool:
         return self.method.trained
 
 
-def main_arm(preset: Preset, name: str, method: Method | None = None) -> Arm:
+def method_arm(preset: StudyConfig, name: str, method: Method | None = None) -> Arm:
     """-> the arm of a method, by default with the preset's parameters: all tests, and its own."""
     method = METHODS[name](**preset.settings.get(name, {})) if method is None else method
-    others = {test for who, tests in preset.only.items() if who != name for test in tests}
-    return Arm(name, method, preset.extend, tuple(test for test in preset.tests if test not in others), preset.few)
+    others = {test for who, tests in preset.method_tests.items() if who != name for test in tests}
+    return Arm(
+        name, method, preset.extend, tuple(test for test in preset.tests if test not in others), preset.raw_weight_tests
+    )
 
 
-def variant(preset: Preset, name: str, what: Variant) -> Arm:
+def variant(preset: StudyConfig, name: str, what: Variant) -> Arm:
     method = METHODS[what.method](**{**preset.settings.get(what.method, {}), **what.settings})
     taught = ds_bf16(method) if what.tables == "ds_bf16" else None
     recipe = dataclasses.replace(preset.extend, **what.recipe)
-    return Arm(name, method, recipe, preset.few if what.tests is None else what.tests, taught=taught)
+    return Arm(name, method, recipe, preset.raw_weight_tests if what.tests is None else what.tests, train_method=taught)
 
 
-def variants(preset: Preset) -> list[Arm]:
+def variants(preset: StudyConfig) -> list[Arm]:
     return [variant(preset, name, what) for name, what in preset.variants.items()]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from longjax.attention.core import AttentionBackend
 from longjax.config import ModelConfig
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.requests import Task
 from longjax.study.task_examples import TASKS
 from longjax.training.remat import Remat
@@ -14,7 +14,7 @@ from longjax.training.train_step import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class DataStage:
     """A part of the training, and how its rows are mixed: see recall.Mixture."""
 
     until: float = 1.0  # share of the steps
@@ -23,25 +23,25 @@ class Stage:
     long: float = 0.5
     filler: float = 0.3
     segment: int | None = None
-    drills: float = 0.0
+    task_examples: float = 0.0
 
 
 class Test(Protocol):
     """An evaluator with its settings."""
 
-    def tasks(self, material: Material) -> list[Task]: ...
+    def tasks(self, material: EvalContext) -> list[Task]: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class At:
+class AtLengths:
     """A test at lengths of its own, with at most so many questions a task."""
 
     test: Test
     lengths: tuple[int, ...]
-    most: int | None = None
+    max_lengths: int | None = None
 
-    def tasks(self, material: Material) -> list[Task]:
-        return self.test.tasks(dataclasses.replace(material, lengths=self.lengths, most=self.most))
+    def tasks(self, material: EvalContext) -> list[Task]:
+        return self.test.tasks(dataclasses.replace(material, lengths=self.lengths, max_examples=self.max_lengths))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class StudyConfig:
     """One study.
 
     Attributes:
@@ -96,21 +96,21 @@ class Preset:
     extended: int
     base: Recipe | None
     extend: Recipe
-    base_stages: tuple[Stage, ...]
-    extend_stages: tuple[Stage, ...]
+    base_stages: tuple[DataStage, ...]
+    extend_stages: tuple[DataStage, ...]
     lengths: tuple[int, ...]
     methods: tuple[str, ...]
     settings: dict[str, dict[str, Any]]
     tests: Mapping[str, Test]
-    few: tuple[str, ...] = ()
-    only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    raw_weight_tests: tuple[str, ...] = ()
+    method_tests: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     seeds: int = 1
-    drills: tuple[int, int] = (0, 0)
-    drill_tasks: tuple[str, ...] = TASKS
+    task_examples: tuple[int, int] = (0, 0)
+    task_example_tasks: tuple[str, ...] = TASKS
     characters: int = 8_000_000
-    tokens_a_call: int = 16_384
-    softmax: AttentionBackend | None = None
+    batch_tokens: int = 16_384
+    attention: AttentionBackend | None = None
     remat: Remat = "full"
     base_dir: str | None = None
     workers: int = 1

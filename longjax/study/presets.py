@@ -11,7 +11,7 @@ from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler.tasks import Ruler
-from longjax.study.config import At, Preset, Stage, Test, Variant
+from longjax.study.config import AtLengths, DataStage, StudyConfig, Test, Variant
 from longjax.training.train_step import Recipe
 
 BASES = pathlib.Path(__file__).parent.parent.parent / "bases"
@@ -36,15 +36,17 @@ SMALL = Recipe(schedule="cosine", min_lr_ratio=0.02, weight_decay=0.1, b2=0.95) 
 
 # 1.1 million parameters, context 256, extended to 2048. Recall is learned from dense rows first: short episodes, short
 # repeats; then as it will be asked for. The base that ships has seen six times these tokens: 12,000 steps of 64 rows.
-MINI = Preset(
+MINI = StudyConfig(
     model=ModelConfig(
         vocab=2048, dim=128, layers=3, heads=2, kv_heads=2, ffn=352, rope_base=1000.0, trained_len=256, dtype="float32"
     ),
     extended=2048,
     base=dataclasses.replace(SMALL, steps=4000, batch_size=32, learning_rate=3e-3, warmup=200, ema_decay=0.99),
-    extend=dataclasses.replace(SMALL, steps=48, batch_size=1, learning_rate=1e-3, warmup=5, ema_decay=0.9, frequency_rate=0.05),
-    base_stages=(Stage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), Stage(1.0, 0.2, 0.05, drills=0.3)),
-    extend_stages=(Stage(passkey=0.3, drills=0.3),),
+    extend=dataclasses.replace(
+        SMALL, steps=48, batch_size=1, learning_rate=1e-3, warmup=5, ema_decay=0.9, frequency_rate=0.05
+    ),
+    base_stages=(DataStage(0.25, 0.5, 0.3, 0.0, 0.1, 24, 0.2), DataStage(1.0, 0.2, 0.05, task_examples=0.3)),
+    extend_stages=(DataStage(passkey=0.3, task_examples=0.3),),
     lengths=(256, 1024, 2048, 4096),
     methods=(*FROZEN, *TRAINED),
     settings={
@@ -62,10 +64,10 @@ MINI = Preset(
         "passkey": dataclasses.replace(KEYS, passkey_samples=2, passkey_depths="0,0.33,0.67,1"),
         "needle_number": NeedleTest("number", needle_depths=8, needle_buffer=112),
     },
-    drills=(2_000_000, 100_000),
-    drill_tasks=("needle", "number"),  # the others have no room in 256 tokens
-    tokens_a_call=8192,
-    softmax=Blockwise(256, 256),
+    task_examples=(2_000_000, 100_000),
+    task_example_tasks=("needle", "number"),  # the others have no room in 256 tokens
+    batch_tokens=8192,
+    attention=Blockwise(256, 256),
     remat="none",
     base_dir=str(BASES / "mini"),
     workers=2,
@@ -77,7 +79,7 @@ QUICK = dataclasses.replace(
     base=dataclasses.replace(MINI.base or Recipe(), steps=60, batch_size=8),
     extend=dataclasses.replace(MINI.extend, steps=8),
     characters=2_500_000,
-    drills=(50_000, 50_000),
+    task_examples=(50_000, 50_000),
     lengths=(256, 2048, 4096),
     methods=("base", "self_extend", "pi", "longlora", "landmark"),
     tests={
@@ -108,7 +110,7 @@ HELD_OUT = PerplexityTest("nested", ppl_data="held_out", num_windows=8)
 # The study itself at a size that two GPUs do in half an hour: 110 million parameters, context 2048, extended to 16384.
 # The ratios are the paper's, and so are the factors. Two studies differ in base, order of rows and trainings.
 # Most tests have 8 questions a length or 16, so that few shapes are compiled.
-H200_100M = Preset(
+H200_100M = StudyConfig(
     model=ModelConfig(vocab=4096, dim=1024, layers=8, heads=8, kv_heads=8, ffn=2816, trained_len=2048),
     extended=16_384,
     base=Recipe(
@@ -132,8 +134,8 @@ H200_100M = Preset(
         b2=0.95,
         ema_decay=0.98,
     ),
-    base_stages=(Stage(0.2, 0.25, 0.35, 0.0, 0.1, 64, 0.3), Stage(1.0, 0.05, 0.1, drills=0.35)),
-    extend_stages=(Stage(passkey=0.05, drills=0.35),),
+    base_stages=(DataStage(0.2, 0.25, 0.35, 0.0, 0.1, 64, 0.3), DataStage(1.0, 0.05, 0.1, task_examples=0.35)),
+    extend_stages=(DataStage(passkey=0.05, task_examples=0.35),),
     lengths=LONG,
     methods=(
         "base",
@@ -161,47 +163,49 @@ H200_100M = Preset(
         "leaky_rerope": {"window": 512, "factor": 16.0},
     },
     tests={
-        "perplexity": At(HELD_OUT, (1024, *LONG)),
-        "perplexity_lceg": At(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
-        "perplexity_landmark": At(PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "perplexity": AtLengths(HELD_OUT, (1024, *LONG)),
+        "perplexity_lceg": AtLengths(PerplexityTest("lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)),
+        "perplexity_landmark": AtLengths(
+            PerplexityTest("landmark_lceg", ppl_data="held_out", num_windows=8), (2048, 16_384)
+        ),
         "passkey": PasskeyTest("study", 4, passkey_depths="0,0.33,0.67,1"),
         "needle_number": NeedleTest("number", needle_depths=16),
         "needle": NeedleTest(needle_depths=8),
-        "ruler": At(Ruler(ruler_samples=8), (2048, 4096, 8192, 16_384)),
-        "manyshot": At(ManyShot("10,60,140,290,590"), (32_768,), most=8),
-        "ruler_32k": At(Ruler(ruler_samples=4), (32_768,)),
-        "needle_lceg": At(NeedleTest(needle_depths=8, needle_bos="lceg"), (2048, 8192, 16_384)),
+        "ruler": AtLengths(Ruler(ruler_samples=8), (2048, 4096, 8192, 16_384)),
+        "manyshot": AtLengths(ManyShot("10,60,140,290,590"), (32_768,), max_lengths=8),
+        "ruler_32k": AtLengths(Ruler(ruler_samples=4), (32_768,)),
+        "needle_lceg": AtLengths(NeedleTest(needle_depths=8, needle_bos="lceg"), (2048, 8192, 16_384)),
     },
-    few=("perplexity", "passkey", "needle_number"),
-    only={"landmark": ("perplexity_landmark",)},
+    raw_weight_tests=("perplexity", "passkey", "needle_number"),
+    method_tests={"landmark": ("perplexity_landmark",)},
     variants=TABLES | LARGER | MAPS | GRID,
     seeds=2,
-    drills=(20_000_000, 6_000_000),
+    task_examples=(20_000_000, 6_000_000),
     characters=250_000_000,
-    tokens_a_call=131_072,
+    batch_tokens=131_072,
     remat="qkv",
     workers=6,
 )
 
 # What the paper says: 1 B tokens in rows of 32K, 32 rows an update, EMA (arXiv:2409.12181, section 4, table 7).
-PAPER = Preset(
+PAPER = StudyConfig(
     model=LLAMA2_7B,
     extended=32_768,
     base=None,
     extend=Recipe(),
-    base_stages=(Stage(),),
-    extend_stages=(Stage(),),
+    base_stages=(DataStage(),),
+    extend_stages=(DataStage(),),
     lengths=(2048, 4096, 8192, 16_384, 32_768, 65_536),
     methods=(*FROZEN, *TRAINED),
     settings={},
     tests=plain_tests(16, 20),
     characters=4_000_000_000,
-    tokens_a_call=65_536,
+    batch_tokens=65_536,
     remat="attention",
 )
 
 
-def changed(preset: Preset, extended: int, settings: dict[str, dict[str, Any]], **recipe: Any) -> Preset:
+def changed(preset: StudyConfig, extended: int, settings: dict[str, dict[str, Any]], **recipe: Any) -> StudyConfig:
     """-> the preset at another length, with a recipe that differs in some fields."""
     lengths = tuple(2**n for n in range(11, max(extended, 32_768).bit_length() + 1))  # twice as long at the end
     extend = dataclasses.replace(preset.extend, **recipe)

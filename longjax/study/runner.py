@@ -16,11 +16,11 @@ from longjax.attention.backends import default_backend
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.resize_vocab import grow_vocab
+from longjax.checkpoints.resize_vocab import resize_vocab
 from longjax.config import ModelConfig
-from longjax.data import Source
+from longjax.data import DataSource
 from longjax.evals.benchmarks import score
-from longjax.evals.evaluator import answered
+from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.requests import Task
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
 from longjax.inference.language_model import LanguageModel
@@ -31,16 +31,16 @@ from longjax.model.placement import Placement, SingleDevice
 from longjax.progress import ProgressFn, sub_progress
 from longjax.sharding.distributed import barrier
 from longjax.study.arms import Arm
-from longjax.study.config import Preset
+from longjax.study.config import StudyConfig
 from longjax.study.workspace import Workspace
-from longjax.training import metrics_writer as logs
+from longjax.training import metrics_writer
 from longjax.training.remat import REMAT
 from longjax.training.train_step import Recipe, TrainState
 from longjax.training.trainer import LoopConfig, Mesh, TrainingRun, train
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RunConfig:
     """Where and how a job runs, which does not change its result.
 
     Attributes:
@@ -56,7 +56,7 @@ class Place:
     mesh: Mesh = None
     loop: LoopConfig = LoopConfig()
     init_from: str | None = None
-    moments: bool = False
+    init_opt_state: bool = False
     average: bool = True
     export_dir: str | None = None
 
@@ -71,21 +71,36 @@ class Place:
         return sharding.MeshPlacement() if self.mesh else SingleDevice()
 
 
-ALONE = Place()
-PROBES = {"perplexity", "passkey"}  # tests of a model in training
+SINGLE_DEVICE = RunConfig()
+EVALS_IN_TRAINING = {"perplexity", "passkey"}  # tests of a model in training
 
 
 def seconds_of_training(folder: pathlib.Path) -> float:
     """-> of all steps."""
-    return round(sum(m["seconds"] for m in logs.read_metrics(folder)), 1) if (folder / logs.NAME).exists() else 0.0
+    return (
+        round(sum(m["seconds"] for m in metrics_writer.read_metrics(folder)), 1)
+        if (folder / metrics_writer.NAME).exists()
+        else 0.0
+    )
 
 
-def training(
-    cfg: ModelConfig, method: Method, preset: Preset, recipe: Recipe, rows: Source, folder: pathlib.Path, at: Place
+def training_run(
+    cfg: ModelConfig,
+    method: Method,
+    preset: StudyConfig,
+    recipe: Recipe,
+    rows: DataSource,
+    folder: pathlib.Path,
+    at: RunConfig,
 ) -> TrainingRun:
     model = Llama(
-        cfg, method, train=True, backend=preset.softmax or default_backend(), placement=at.placement(), remat_policy=REMAT[preset.remat]
-    )  # fmt: skip
+        cfg,
+        method,
+        train=True,
+        backend=preset.attention or default_backend(),
+        placement=at.placement(),
+        remat_policy=REMAT[preset.remat],
+    )
     what = {"model": dataclasses.asdict(cfg), "method": described(method)}
     return TrainingRun(model, recipe, rows, folder, what, at.mesh, at.loop)
 
@@ -96,38 +111,42 @@ def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
     return jax.jit(lambda key: Llama(cfg).init(key, one, TokenPositions.whole(1, 8), 8)["params"])(jax.random.key(seed))
 
 
-def base_params(space: Workspace, report: ProgressFn, at: Place = ALONE) -> dict[str, Any]:
+def base_params(space: Workspace, report: ProgressFn, at: RunConfig = SINGLE_DEVICE) -> dict[str, Any]:
     """-> parameters of the base: given, or the average at the end of its training."""
     preset, cfg = space.preset, space.preset.model
-    if given := space.given():
+    if given := space.base_checkpoint():
         return pretrained.load(given.tensors, cfg, at.mesh, report=report)
     if preset.base is None:
         raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
     rows, recipe = space.base_rows(), preset.base
     with at.scope(cfg, recipe.batch_size, cfg.trained_len):
-        run = training(cfg, Method(), preset, recipe, rows, space.own / "base", at)
+        run = training_run(cfg, Method(), preset, recipe, rows, space.seed_folder / "base", at)
         return train(run, initial(cfg, recipe.seed), report).params(average=True)
 
 
-def extend(space: Workspace, arm: Arm, base: dict[str, Any], report: ProgressFn, at: Place = ALONE) -> TrainState:
+def extend(
+    space: Workspace, arm: Arm, base: dict[str, Any], report: ProgressFn, at: RunConfig = SINGLE_DEVICE
+) -> TrainState:
     """Trains the method, which starts with `base` and gives its memory away."""
-    preset, recipe, method = space.preset, arm.recipe, arm.taught or arm.method
+    preset, recipe, method = space.preset, arm.recipe, arm.train_method or arm.method
     cfg = with_inserted_token(preset.model, method)
     own = method.init_params(jax.random.key(recipe.seed), cfg)
-    params = {**(grow_vocab(base) if method.insert_tokens else base), **({"method": own} if own else {})}
+    params = {**(resize_vocab(base) if method.insert_tokens else base), **({"method": own} if own else {})}
     rows = space.extend_rows(recipe)
     with at.scope(cfg, recipe.batch_size, rows.length):
-        run = training(cfg, method, preset, recipe, rows, space.method_folder(arm.name), at)
-        run = dataclasses.replace(run, init_from=at.init_from, init_opt_state=at.moments)
-        return train(run, params, report, functools.partial(probed, space, arm, run.model, at))
+        run = training_run(cfg, method, preset, recipe, rows, space.method_folder(arm.name), at)
+        run = dataclasses.replace(run, init_from=at.init_from, init_opt_state=at.init_opt_state)
+        return train(run, params, report, functools.partial(eval_in_training, space, arm, run.model, at))
 
 
-def probed(space: Workspace, arm: Arm, model: Llama, at: Place, params: dict[str, Any]) -> dict[str, float]:
+def eval_in_training(
+    space: Workspace, arm: Arm, model: Llama, at: RunConfig, params: dict[str, Any]
+) -> dict[str, float]:
     """-> perplexity and pass keys at the length of training, in the middle of it."""
     model = dataclasses.replace(model, train=False)
-    ask = LanguageModel(model, params, space.tokenizer(), {}, at.mesh, space.preset.tokens_a_call)
-    tasks = questions(space, PROBES & {*arm.tests}, (space.preset.extended,))
-    rows = [row for task in tasks for row in score(answered(task, ask))]
+    ask = LanguageModel(model, params, space.tokenizer(), {}, at.mesh, space.preset.batch_tokens)
+    tasks = plan_tests(space, EVALS_IN_TRAINING & {*arm.tests}, (space.preset.extended,))
+    rows = [row for task in tasks for row in score(evaluate_in_memory(task, ask))]
     ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
     keys = [row["value"] for row in rows if row["task"] == "passkey"]
     return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
@@ -135,26 +154,26 @@ def probed(space: Workspace, arm: Arm, model: Llama, at: Place, params: dict[str
 
 def evaluate(
     space: Workspace, arm: Arm, params: dict[str, Any], tests: tuple[str, ...], weights: str, report: ProgressFn,
-    at: Place = ALONE,
+    at: RunConfig = SINGLE_DEVICE,
 ) -> None:  # fmt: skip
     """Puts every task to the model, and keeps the answers in the arm's folder; the first host writes them."""
-    method, about, writes = arm.method, identity(space, arm, weights), jax.process_index() == 0
+    method, about, writes = arm.method, run_metadata(space, arm, weights), jax.process_index() == 0
     folder, cfg = space.method_folder(arm.name) / "evals" / weights, with_inserted_token(space.preset.model, method)
     params = sharding.shard_params(params, at.mesh) if at.mesh else jax.device_put(params)
-    model = Llama(cfg, method, backend=space.preset.softmax or default_backend(), placement=at.placement())
-    subject = LanguageModel(model, params, space.tokenizer(), about, at.mesh, space.preset.tokens_a_call)
-    tasks = questions(space, tests, space.preset.lengths)
+    model = Llama(cfg, method, backend=space.preset.attention or default_backend(), placement=at.placement())
+    subject = LanguageModel(model, params, space.tokenizer(), about, at.mesh, space.preset.batch_tokens)
+    tasks = plan_tests(space, tests, space.preset.lengths)
     evaluate_tasks(plan_tasks(tasks, subject), subject, folder, report, writes)
 
 
-def questions(space: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
+def plan_tests(space: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
     """-> of these tests; the first host puts on disk what is drawn, before the others read it."""
     tasks = space.tasks(tests, lengths) if jax.process_index() == 0 else []
     barrier("what is drawn is on disk")
     return tasks or space.tasks(tests, lengths)
 
 
-def identity(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
+def run_metadata(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
     """-> what its records are of."""
     preset = space.preset
     return {
@@ -164,25 +183,35 @@ def identity(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(space: Workspace, arm: Arm, report: ProgressFn, at: Place = ALONE) -> None:
+def run_arm(space: Workspace, arm: Arm, report: ProgressFn, at: RunConfig = SINGLE_DEVICE) -> None:
     """One arm from the base to its records; what was done before is not done again."""
-    given = space.given()
-    arm = of_checkpoint(arm, given.method) if given else arm
+    given = space.base_checkpoint()
+    arm = on_base_checkpoint(arm, given.method) if given else arm
     share, params = 0.65 if arm.trained else 0.0, base_params(space, sub_progress(report, 0.0, 0.0, "base "), at)
     state = extend(space, arm, params, sub_progress(report, 0.0, share), at) if arm.trained else None
     averaged = bool(state and state.ema and at.average)
     params = state.params(averaged) if state else params
-    last = 0.9 if state and averaged and arm.few else 1.0
+    last = 0.9 if state and averaged and arm.raw_weight_tests else 1.0
     evaluate(space, arm, params, arm.tests, "ema" if averaged else "raw", sub_progress(report, share, last), at)
     if at.export_dir:
-        how = pretrained.How(length=space.preset.extended)
+        how = pretrained.ExportOptions(length=space.preset.extended)
         pretrained.export(
             at.export_dir, params, with_inserted_token(space.preset.model, arm.method), arm.method, given, how
         )
     if state and last < 1:
-        evaluate(space, arm, state.params(), arm.few, "raw", sub_progress(report, last, 1.0, "last weights: "), at)
+        evaluate(
+            space,
+            arm,
+            state.params(),
+            arm.raw_weight_tests,
+            "raw",
+            sub_progress(report, last, 1.0, "last weights: "),
+            at,
+        )
     report(1.0, "done")
 
 
-def of_checkpoint(arm: Arm, base: Method) -> Arm:
-    return dataclasses.replace(arm, method=on_base(arm.method, base), taught=arm.taught and on_base(arm.taught, base))
+def on_base_checkpoint(arm: Arm, base: Method) -> Arm:
+    return dataclasses.replace(
+        arm, method=on_base(arm.method, base), train_method=arm.train_method and on_base(arm.train_method, base)
+    )

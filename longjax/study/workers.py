@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 import jax
 
 from longjax.progress import MultiProgress, ProgressFn
-from longjax.study import runner as launch
+from longjax.study import runner
 from longjax.study.arms import Arm
-from longjax.study.runner import Place
+from longjax.study.runner import RunConfig
 from longjax.study.workspace import Workspace
 
 GPU_MEMORY = 0.85  # of each, for all its workers together; beside it each takes half a GiB for itself
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretraining:
+class PretrainJob:
     """The base of a study."""
 
     space: Workspace
-    at: Place
+    at: RunConfig
     cost = 16.0  # relative to others
 
     @property
@@ -36,16 +36,16 @@ class Pretraining:
         return f"{prefix(self.space)}base model"
 
     def __call__(self, report: ProgressFn) -> None:
-        launch.base_params(self.space, report, self.at)
+        runner.base_params(self.space, report, self.at)
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ArmJob:
     """One arm of a study, from its base to its records."""
 
     space: Workspace
     arm: Arm
-    at: Place
+    at: RunConfig
 
     @property
     def name(self) -> str:
@@ -56,14 +56,14 @@ class Comparison:
         return 9.0 if self.arm.trained else 3.0
 
     def __call__(self, report: ProgressFn) -> None:
-        launch.run(self.space, self.arm, report, self.at)
+        runner.run_arm(self.space, self.arm, report, self.at)
 
 
 def prefix(space: Workspace) -> str:
-    return f"{space.own.name}/" if space.preset.seeds > 1 else ""
+    return f"{space.seed_folder.name}/" if space.preset.seeds > 1 else ""
 
 
-Job = Pretraining | Comparison
+Job = PretrainJob | ArmJob
 
 
 class Slot(NamedTuple):
@@ -75,7 +75,7 @@ class Slot(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Crew:
+class WorkerPool:
     """Workers.
 
     Attributes:
@@ -89,21 +89,23 @@ class Crew:
     cache: pathlib.Path
     board: MultiProgress
 
-    def do(self, jobs: Sequence[Job], alone: bool = False) -> None:
+    def run(self, jobs: Sequence[Job], alone: bool = False) -> None:
         """Waits for all, in this order. `alone`: each has a device, or all cores, to itself."""
         if not jobs:
             return
         gpus = visible_gpus()
         each = 1 if alone else self.workers
-        slots = shares(min(len(jobs), each * max(1, len(gpus))), gpus, GPU_MEMORY / each)
+        slots = memory_shares(min(len(jobs), each * max(1, len(gpus))), gpus, GPU_MEMORY / each)
         context = multiprocessing.get_context("spawn")
         events: Any = context.Queue()
         threading.Thread(target=self.follow, args=(events,), daemon=True).start()
         free: Any = context.Queue()
         for slot in slots:
             free.put(slot)
-        with concurrent.futures.ProcessPoolExecutor(len(slots), context, begin, (events, free, self.cache)) as pool:
-            finish([pool.submit(work, job) for job in jobs])
+        with concurrent.futures.ProcessPoolExecutor(
+            len(slots), context, init_worker, (events, free, self.cache)
+        ) as pool:
+            wait_all([pool.submit(run_job, job) for job in jobs])
 
     def follow(self, events: Any) -> None:
         while True:
@@ -124,13 +126,13 @@ def count_gpus() -> int:
     return jax.local_device_count() if jax.default_backend() == "gpu" else 0
 
 
-def shares(count: int, gpus: list[str], memory: float) -> list[Slot]:
+def memory_shares(count: int, gpus: list[str], memory: float) -> list[Slot]:
     """-> what each of so many workers gets."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return [Slot(tuple(cores[i::count]), gpus[i % len(gpus)] if gpus else None, memory) for i in range(count)]
 
 
-def finish(jobs: list[concurrent.futures.Future]) -> None:
+def wait_all(jobs: list[concurrent.futures.Future]) -> None:
     """Waits for all. One that fails leaves the others alone; Ctrl-C ends all, which lose what was not yet saved."""
     try:
         failed = [error for done in concurrent.futures.as_completed(jobs) if (error := done.exception())]
@@ -144,10 +146,10 @@ def finish(jobs: list[concurrent.futures.Future]) -> None:
         raise error
 
 
-def begin(events: Any, free: Any, cache: pathlib.Path) -> None:
+def init_worker(events: Any, free: Any, cache: pathlib.Path) -> None:
     """In a new worker, before it touches a device."""
-    global tell
-    tell = events.put
+    global send_progress
+    send_progress = events.put
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=end_with_parent, daemon=True).start()
     slot: Slot = free.get()
@@ -167,8 +169,8 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def work(job: Job) -> None:
-    job(lambda fraction, doing: tell((job.name, fraction, doing)))
+def run_job(job: Job) -> None:
+    job(lambda fraction, doing: send_progress((job.name, fraction, doing)))
 
 
-tell: Any = None
+send_progress: Any = None

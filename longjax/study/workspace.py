@@ -10,15 +10,13 @@ from typing import Any
 
 from longjax import data
 from longjax.checkpoints import pretrained
-from longjax.data import corpus as text
-from longjax.data import tokenizer
-from longjax.data.passkey_text import SENTENCES, Phrases
-from longjax.data.recall_rows import Mixture
-from longjax.evals.context import Material
+from longjax.data import corpus, tokenizer
+from longjax.data.passkey_text import SENTENCES, PasskeyText
+from longjax.data.recall_rows import RecallMixture
+from longjax.evals.context import EvalContext
 from longjax.evals.requests import Task
-from longjax.study import eval_data as held_out
-from longjax.study import task_examples as drills
-from longjax.study.config import Preset, Stage
+from longjax.study import eval_data, task_examples
+from longjax.study.config import DataStage, StudyConfig
 from longjax.training.train_step import Recipe
 
 TOKENIZERS = ("tokenizer.model", "tokenizer.json")
@@ -39,7 +37,7 @@ class Workspace:
     """
 
     folder: pathlib.Path
-    preset: Preset
+    preset: StudyConfig
     text_dir: str | None = None
     base_dir: str | None = None
     adapter: str | None = None
@@ -50,20 +48,20 @@ class Workspace:
         return self.preset.extend.seed
 
     @property
-    def own(self) -> pathlib.Path:
+    def seed_folder(self) -> pathlib.Path:
         """-> the folder of this seed: of several, each has its own base and trainings."""
         return self.folder / f"seed_{self.seed}" if self.preset.seeds > 1 else self.folder
 
     def method_folder(self, name: str) -> pathlib.Path:
-        return self.own / "methods" / name
+        return self.seed_folder / "methods" / name
 
-    def of_seed(self, seed: int) -> "Workspace":
+    def with_seed(self, seed: int) -> "Workspace":
         """-> the same study with another seed."""
         base, extend = self.preset.base, dataclasses.replace(self.preset.extend, seed=seed)
         base = base and dataclasses.replace(base, seed=seed)
         return dataclasses.replace(self, preset=dataclasses.replace(self.preset, base=base, extend=extend))
 
-    def given(self) -> pretrained.Checkpoint | None:
+    def base_checkpoint(self) -> pretrained.Checkpoint | None:
         """-> the base that is not pretrained here, unread."""
         return pretrained.open_checkpoint(self.base_dir, self.adapter) if self.base_dir else None
 
@@ -75,15 +73,15 @@ class Workspace:
             data.check_vocab(self.plan().store, self.preset.model.vocab, f"--plan_dir={self.plan_dir}")
             return
         if not (self.folder / "store" / "manifest.json").exists():
-            self.tokenise()
-        base, extension = self.preset.drills
+            self.tokenize()
+        base, extension = self.preset.task_examples
         if base and not self.base_dir:
-            self.write_drills("base", self.preset.model.trained_len, base)
+            self.write_task_examples("base", self.preset.model.trained_len, base)
         if extension:
-            self.write_drills("extension", self.preset.extended, extension)
+            self.write_task_examples("extension", self.preset.extended, extension)
 
-    def tokenise(self) -> None:
-        documents = text.collect(self.text_dir, self.preset.characters)
+    def tokenize(self) -> None:
+        documents = corpus.collect(self.text_dir, self.preset.characters)
         if self.base_dir:
             self.copy_tokenizer()
         else:
@@ -91,14 +89,16 @@ class Workspace:
             tokenizer.train(train, self.folder / "tokenizer.model", self.preset.model.vocab, SENTENCES)
         data.write_store(self.folder / "store", documents, self.tokenizer())
 
-    def write_drills(self, name: str, longest: int, tokens: int) -> None:
+    def write_task_examples(self, name: str, longest: int, tokens: int) -> None:
         """Questions with their answers to train on, from a sixteenth of the rows' length on. They are for all seeds."""
         if (self.folder / "drills" / name / "manifest.json").exists():
             return
         lengths = tuple(longest >> n for n in range(5))
-        training = "\n".join(held_out.texts(self.store(), "train", self.tokenizer()))
-        material = drills.prepare(self.folder / "drills" / "data", training, self.tokenizer(), lengths, seed=0)
-        drills.write(self.folder / "drills" / name, material, tokens, self.preset.drill_tasks)
+        training = "\n".join(eval_data.held_out_texts(self.store(), "train", self.tokenizer()))
+        material = task_examples.prepare_sources(
+            self.folder / "drills" / "data", training, self.tokenizer(), lengths, seed=0
+        )
+        task_examples.write_examples(self.folder / "drills" / name, material, tokens, self.preset.task_example_tasks)
 
     def copy_tokenizer(self) -> None:
         """The base's, of either kind."""
@@ -115,7 +115,7 @@ class Workspace:
             next((p for n in TOKENIZERS if (p := self.folder / n).exists()), self.folder / "tokenizer.model")
         )
 
-    def store(self) -> data.Store:
+    def store(self) -> data.TokenStore:
         """The tokens that are trained and evaluated on."""
         return (
             self.plan().store
@@ -131,15 +131,15 @@ class Workspace:
     def tasks(self, names: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
         """-> the questions of these tests. They are the same for all seeds."""
         preset, folder = self.preset, self.folder / "eval"
-        held_out.write(folder, self.store(), "test", self.tokenizer(), seed=0)
-        material = Material(folder, self.tokenizer(), lengths, trained_len=preset.model.trained_len)
+        eval_data.write_eval_data(folder, self.store(), "test", self.tokenizer(), seed=0)
+        material = EvalContext(folder, self.tokenizer(), lengths, trained_len=preset.model.trained_len)
         return [task for name in names for task in preset.tests[name].tasks(material)]
 
-    def base_rows(self) -> data.Stages:
+    def base_rows(self) -> data.StagedSource:
         assert self.preset.base
         return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages, "base")
 
-    def extend_rows(self, recipe: Recipe | None = None) -> data.Source:
+    def extend_rows(self, recipe: Recipe | None = None) -> data.DataSource:
         """The same for every method. `recipe`: of its training, if it is not the preset's."""
         if not self.plan_dir:
             stages = self.preset.extend_stages
@@ -151,20 +151,22 @@ class Workspace:
             )
         return plan
 
-    def rows(self, length: int, recipe: Recipe, stages: tuple[Stage, ...], name: str) -> data.Stages:
-        store, phrases = self.store(), Phrases.of(self.tokenizer())
-        plan = data.pack(store, data.whole(store), data.Concat(), length, seed=self.seed)
-        drilled = any(stage.drills for stage in stages)
-        pool = drills.Drills(self.folder / "drills" / name, self.tokenizer().sha256) if drilled else None
+    def rows(self, length: int, recipe: Recipe, stages: tuple[DataStage, ...], name: str) -> data.StagedSource:
+        store, phrases = self.store(), PasskeyText.of(self.tokenizer())
+        plan = data.pack(store, data.select_all(store), data.Concat(), length, seed=self.seed)
+        drilled = any(stage.task_examples for stage in stages)
+        pool = task_examples.TaskExamples(self.folder / "drills" / name, self.tokenizer().sha256) if drilled else None
         ends = (round(stage.until * recipe.steps) * recipe.batch_size for stage in stages)
-        return data.Stages(
+        return data.StagedSource(
             tuple((end, self.mixture(plan, phrases, stage, pool)) for end, stage in zip(ends, stages, strict=True))
         )
 
-    def mixture(self, plan: data.Plan, phrases: Phrases, stage: Stage, pool: drills.Drills | None) -> Mixture:
-        return Mixture(
+    def mixture(
+        self, plan: data.Plan, phrases: PasskeyText, stage: DataStage, pool: task_examples.TaskExamples | None
+    ) -> RecallMixture:
+        return RecallMixture(
             plan, phrases, stage.passkey, stage.repeat, stage.long, stage.filler, segment=stage.segment,
-            seed=self.seed, drills=pool if stage.drills else None, drill_share=stage.drills,
+            seed=self.seed, task_examples=pool if stage.task_examples else None, task_example_share=stage.task_examples,
         )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
@@ -180,11 +182,11 @@ class Workspace:
             "base_dir": self.base_dir,
             "adapter": self.adapter,
             "plan_dir": self.plan_dir,
-            "preset": dataclasses.asdict(self.preset) | {"softmax": repr(self.preset.softmax)},
+            "preset": dataclasses.asdict(self.preset) | {"softmax": repr(self.preset.attention)},
             "sha256": hashes | {"extension rows": self.extend_rows().sha256},
         }
 
-    def seal(self, path: pathlib.Path, settings: dict[str, Any]) -> None:
+    def write_or_check_settings(self, path: pathlib.Path, settings: dict[str, Any]) -> None:
         """Writes the settings, or compares them with those of the run that is resumed.
 
         Raises ValueError if they differ: numbers of two studies never mix.
@@ -202,12 +204,12 @@ class Workspace:
 
 
 def open_workspace(
-    run_dir: str, preset: Preset, text_dir: str | None = None, base_dir: str | None = None,
+    run_dir: str, preset: StudyConfig, text_dir: str | None = None, base_dir: str | None = None,
     adapter: str | None = None, plan_dir: str | None = None,
 ) -> Workspace:  # fmt: skip
     """-> the workspace; with `base_dir`, of that model."""
     space = Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, adapter, plan_dir)
-    if not (given := space.given()):
+    if not (given := space.base_checkpoint()):
         return space
     model = dataclasses.replace(given.cfg, dtype=preset.model.dtype)
     return dataclasses.replace(space, preset=dataclasses.replace(preset, model=model, base=None))

@@ -8,14 +8,14 @@ from typing import TypeVar
 import numpy as np
 
 from longjax.config import ModelConfig
-from longjax.data import Rows
+from longjax.data import RowBatch
 from longjax.methods.method import Method
 
 T = TypeVar("T")
 PREFETCH_DEPTH = 2  # batches that wait for the devices
 
 
-def as_batch(rows: Rows, method: Method, cfg: ModelConfig) -> dict[str, np.ndarray]:
+def as_batch(rows: RowBatch, method: Method, cfg: ModelConfig) -> dict[str, np.ndarray]:
     """-> tokens_BT, targets_BT, index_BT, weights_BT and start_BT if documents are apart: in the method's pieces,
     with the tokens that it inserts.
     """
@@ -30,13 +30,13 @@ def as_batch(rows: Rows, method: Method, cfg: ModelConfig) -> dict[str, np.ndarr
     return batch if start_BT is None else batch | {"start_BT": start_BT}
 
 
-def split_rows(rows: Rows, size: int) -> Rows:
+def split_rows(rows: RowBatch, size: int) -> RowBatch:
     """Each row of T tokens and a last target as T / size shorter rows."""
     tokens_BS, weights_BT, start_BT = rows
     if weights_BT.shape[1] % size:
         raise ValueError(f"--piece={size} must divide the rows of {weights_BT.shape[1]} tokens")
     places = range(0, weights_BT.shape[1], size)
-    return Rows(
+    return RowBatch(
         np.concatenate([tokens_BS[:, at : at + size + 1] for at in places]),
         np.concatenate([weights_BT[:, at : at + size] for at in places]),
         None
@@ -45,13 +45,13 @@ def split_rows(rows: Rows, size: int) -> Rows:
     )
 
 
-def insert_method_tokens(rows: Rows, method: Method, token: int) -> Rows:
+def insert_method_tokens(rows: RowBatch, method: Method, token: int) -> RowBatch:
     """The rows with the method's own tokens, which are predicted as all others are."""
     assert method.insert_tokens
     longer_BS, real_BS = method.insert_tokens(rows.tokens_BS, token)
     weights_BS = np.ones(longer_BS.shape, np.float32)
     weights_BS[real_BS] = np.pad(rows.weights_BT, [(0, 0), (1, 0)]).ravel()
-    return Rows(
+    return RowBatch(
         longer_BS, weights_BS[:, 1:], None if rows.start_BT is None else shift_document_starts(rows.start_BT, real_BS)
     )
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
 
+from longjax.training.skip_step import SkipStepState
 from longjax.training.train_step import TrainState
 
 FORMAT = 1
@@ -119,9 +120,12 @@ class TrainCheckpointer:
             raise CorruptCheckpointError(str(error).splitlines()[0] if str(error) else repr(error)) from error
         opt = saved["opt"]
         return template.replace(
-            trained=saved["params"], ema=saved["ema"] if "ema" in like else {}, step=opt["step"],
-            opt_state=opt["opt"], skip_step=SkipStepState(**opt["guard"]),
-        )  # fmt: skip
+            trained=saved["params"],
+            ema=saved["ema"] if "ema" in like else {},
+            step=opt["step"],
+            opt_state=opt["opt"],
+            skip_step=SkipStepState(*(opt["guard"][name] for name in ("skipped", "streak", "loss_W", "norm_W"))),
+        )
 
     def quarantine(self, step: int, why: str) -> None:
         print(f"warning: checkpoint {self.folder}/{step} is torn and left out: {why}", file=sys.stderr, flush=True)
@@ -183,12 +187,18 @@ class CorruptCheckpointError(Exception):
 
 
 def arrays(state: TrainState) -> dict[str, Any]:
-    """The parts of a state that training changes, under their names on disk."""
-    skip_step = {field.name: getattr(state.skip_step, field.name) for field in dataclasses.fields(state.skip_step)}
+    """The parts of a state that training changes, under their names on disk (those of longjax 0.1)."""
+    skips = state.skip_step
+    guard = {
+        "skipped": skips.skipped,
+        "streak": skips.consecutive_skips,
+        "loss_W": skips.loss_W,
+        "norm_W": skips.norm_W,
+    }
     return {
         "params": state.trained,
         "ema": state.ema,
-        "opt": {"opt": state.opt_state, "step": state.step, "guard": skip_step},
+        "opt": {"opt": state.opt_state, "step": state.step, "guard": guard},
     }
 
 

@@ -84,8 +84,8 @@ def matmul_weights(cfg: ModelConfig, method: Method) -> tuple[int, int]:
     """-> (weights that a token is multiplied with, those of them that are trained)."""
     sizes = {name: cfg.layers * math.prod(shape) for name, shape in layer_shapes(cfg).items() if is_matrix(name)}
     sizes["embed_VD" if cfg.tied else "unembed_DV"] = cfg.dim * cfg.vocab
-    own = jax.eval_shape(lambda: method.init_params(jax.random.key(0), cfg)).get("layers", {})
-    sizes |= {f"method/layers/{name}": x.size for name, x in own.items() if name.startswith("lora_")}
+    method_params = jax.eval_shape(lambda: method.init_params(jax.random.key(0), cfg)).get("layers", {})
+    sizes |= {f"method/layers/{name}": x.size for name, x in method_params.items() if name.startswith("lora_")}
     return sum(sizes.values()), sum(size for path, size in sizes.items() if method.trainable(path))
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from longjax.progress import ProgressFn, format_duration
-from longjax.training import position_loss as buckets
+from longjax.training import position_loss
 from longjax.training.metrics_writer import MetricsWriter
 from longjax.training.throughput import ThroughputMeter, peak_memory
 
@@ -40,7 +40,7 @@ class StepLogger:
     ):
         self.log, self.meter, self.report = log, meter, report
         self.steps, self.most_skipped = steps, most_skipped
-        self.tokens, self.bounds = shape[0] * shape[1], buckets.bucket_edges(shape[1])
+        self.tokens, self.bounds = shape[0] * shape[1], position_loss.bucket_edges(shape[1])
         self.late: tuple[int, Numbers, Numbers] | None = None
         self.since, self.waited = time.perf_counter(), 0.0
 
@@ -61,7 +61,7 @@ class StepLogger:
         rates = self.meter(step, self.tokens, now - self.since, self.waited)
         self.since, self.waited = now, 0.0
         if self.log:
-            by_position = buckets.bucket_means(loss_P.tolist(), weight_P.tolist(), self.bounds)
+            by_position = position_loss.bucket_means(loss_P.tolist(), weight_P.tolist(), self.bounds)
             self.log(
                 step,
                 {"tokens_seen": (step + 1) * self.tokens}

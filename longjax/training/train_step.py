@@ -72,9 +72,14 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """
     mu_dtype = "bfloat16" if recipe.state_dtype == "bfloat16" else recipe.mu_dtype
     adamw = optax.adamw(
-        learning_rate_schedule(recipe), b1=recipe.b1, b2=recipe.b2, eps=recipe.eps, weight_decay=recipe.weight_decay, mask=weight_decay_mask,
+        learning_rate_schedule(recipe),
+        b1=recipe.b1,
+        b2=recipe.b2,
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+        mask=weight_decay_mask,
         mu_dtype=mu_dtype,
-    )  # fmt: skip
+    )
     clip, slow = optax.clip_by_global_norm(recipe.max_grad_norm), optax.scale(recipe.frequency_rate)
     apart = optax.chain(optax.masked(clip, frequency_params), optax.masked(clip, model_params))
     return optax.chain(clip if recipe.joint_clip else apart, adamw, optax.masked(slow, frequency_params))

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 
 from longjax import files, sharding
-from longjax.data import Source
+from longjax.data import DataSource
 from longjax.model.llama import Llama
 from longjax.progress import ProgressFn
-from longjax.training import memory_estimate as memory
+from longjax.training import memory_estimate
 from longjax.training.batch import as_batch, prefetch
 from longjax.training.checkpoint import RunMetadata, TrainCheckpointer, init_from_checkpoint
 from longjax.training.flops import peak_flops, train_flops
@@ -61,7 +61,7 @@ class TrainingRun:
 
     model: Llama
     recipe: Recipe
-    source: Source
+    source: DataSource
     folder: pathlib.Path
     identity: dict[str, Any]
     mesh: Mesh = None
@@ -144,12 +144,15 @@ def compile_step(run: TrainingRun, state: TrainState, batch: dict[str, Any], rep
     says, beside each other in memory.txt.
     """
     traced = train_step.trace(run.model, run.recipe, state, batch)
-    expected, limit = memory.estimate(traced, state, batch), memory.limit_bytes(jax.local_devices()[0])
-    report(0.0, memory.summary_line(expected, limit))
+    expected, limit = (
+        memory_estimate.estimate(traced, state, batch),
+        memory_estimate.limit_bytes(jax.local_devices()[0]),
+    )
+    report(0.0, memory_estimate.summary_line(expected, limit))
     with explain_oom(expected, limit):
         step_once = traced.lower().compile()
     if jax.process_index() == 0:
-        table = memory.memory_table(expected, memory.compiled_bytes(step_once), limit)
+        table = memory_estimate.memory_table(expected, memory_estimate.compiled_bytes(step_once), limit)
         files.write_atomically(run.folder / "memory.txt", f"{table}\n".encode())
 
     def step(state: TrainState, batch: dict[str, Any]) -> Any:
@@ -160,7 +163,7 @@ def compile_step(run: TrainingRun, state: TrainState, batch: dict[str, Any], rep
 
 
 @contextlib.contextmanager
-def explain_oom(expected: memory.MemoryEstimate, limit: int | None) -> Iterator[None]:
+def explain_oom(expected: memory_estimate.MemoryEstimate, limit: int | None) -> Iterator[None]:
     """Running out of memory is a mistake in the flags: what would help?"""
     try:
         yield
@@ -168,8 +171,9 @@ def explain_oom(expected: memory.MemoryEstimate, limit: int | None) -> Iterator[
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ValueError(
-            f"out of memory: {memory.summary_line(expected, limit)}; less with --micro_rows, --remat=attention or full, "
-            "more devices in --mesh_fsdp or --mesh_seq, --state_dtype=bfloat16, --ema=0, or --lora_rank"
+            f"out of memory: {memory_estimate.summary_line(expected, limit)}; reduce it with --micro_batch_size, "
+            "--remat=attention or full, more devices in --mesh_fsdp or --mesh_seq, --state_dtype=bfloat16, "
+            "--ema_decay=0, or --lora_rank"
         ) from error
 
 

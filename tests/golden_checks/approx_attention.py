@@ -65,11 +65,11 @@ def setting(case: Case, method: Method) -> Setting:
 
 
 @functools.partial(jax.jit, static_argnames=("attend", "softmax"))
-def attend(attend: Attention, softmax: AttentionBackend, qkv, index_BT, rope: Rope, memory=None):
+def attend(attend: Attention, softmax: AttentionBackend, qkv, index_BT, rope: Rope, cache=None):
     where = TokenPositions.at(index_BT, real_BT=index_BT >= 0)
     q_BTNH, k_BTKH, v_BTKH = qkv
-    scene = AttentionMetadata(where, where, rope, jnp.arange(q_BTNH.shape[2]), backend=softmax)
-    return attend(q_BTNH, k_BTKH, v_BTKH, scene, memory)
+    metadata = AttentionMetadata(where, where, rope, jnp.arange(q_BTNH.shape[2]), backend=softmax)
+    return attend(q_BTNH, k_BTKH, v_BTKH, metadata, cache)
 
 
 def whole(s: Setting, seen_by: Attention, softmax: AttentionBackend = DENSE, length: int | None = None) -> jax.Array:
@@ -80,11 +80,11 @@ def whole(s: Setting, seen_by: Attention, softmax: AttentionBackend = DENSE, len
 
 def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> np.ndarray:
     """-> out_BTNH, token by token or in chunks through the cache; `seen_by` may differ from piece to piece."""
-    memory = seen_by(0).init_cache(s.cfg, s.index_BT.shape[0], s.length)
+    cache = seen_by(0).init_cache(s.cfg, s.index_BT.shape[0], s.length)
     outs = []
     for number, (a, b) in enumerate(itertools.pairwise(cuts)):
         qkv = tuple(x[:, a:b] for x in s.qkv)
-        out, memory = attend(seen_by(number), DENSE, qkv, s.index_BT[:, a:b], s.rope(b), memory)
+        out, cache = attend(seen_by(number), DENSE, qkv, s.index_BT[:, a:b], s.rope(b), cache)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
 

@@ -63,10 +63,10 @@ def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "length"))
-def forward(model: Llama, params: Any, ids_BT: Any, index_BT: Any, length: int, memory: Any = None):
+def forward(model: Llama, params: Any, ids_BT: Any, index_BT: Any, length: int, cache: Any = None):
     """-> (logits_BTV, memory)."""
-    hidden_BTD, memory = model.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, memory)
-    return logits(params, hidden_BTD), memory
+    hidden_BTD, cache = model.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, cache)
+    return logits(params, hidden_BTD), cache
 
 
 def run(model: Llama, params: Any, ids_BT: np.ndarray, cuts: list[int] | None = None) -> np.ndarray:
@@ -75,9 +75,9 @@ def run(model: Llama, params: Any, ids_BT: np.ndarray, cuts: list[int] | None = 
     index_BT = np.broadcast_to(np.arange(length, dtype=np.int32), ids_BT.shape)
     if cuts is None:
         return np.asarray(forward(model, params, ids_BT, index_BT, length)[0])
-    memory, outs = model.init_cache(batch, length, length), []
+    cache, outs = model.init_cache(batch, length, length), []
     for a, b in itertools.pairwise(cuts):
-        out, memory = forward(model, params, ids_BT[:, a:b], index_BT[:, a:b], length, memory)
+        out, cache = forward(model, params, ids_BT[:, a:b], index_BT[:, a:b], length, cache)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
 
@@ -107,13 +107,13 @@ def chat(case: Case, cfg: ModelConfig, params: Any) -> Computed:
     turns = case.meta["turns(prompt,gen)"]
     model = Llama(cfg, sliding_window(sinks + max(recent, *(sum(turn) for turn in turns))))
     batch, length = ids_BT.shape
-    memory, outs, begin = model.init_cache(batch, length, length), [], 0
+    cache, outs, begin = model.init_cache(batch, length, length), [], 0
     for prompt, new in turns:
         rope = model.method.rope(cfg, length, {}, None)
-        memory = {name: with_room(store, prompt + new, sinks, recent, rope) for name, store in memory.items()}
+        cache = {name: with_room(store, prompt + new, sinks, recent, rope) for name, store in cache.items()}
         for size in [prompt] + [1] * new:
             index_BT = np.broadcast_to(np.arange(begin, begin + size, dtype=np.int32), (batch, size))
-            out, memory = forward(model, params, ids_BT[:, begin : begin + size], index_BT, length, memory)
+            out, cache = forward(model, params, ids_BT[:, begin : begin + size], index_BT, length, cache)
             outs.append(np.asarray(out))
             begin += size
     yield "logits", "cache", np.concatenate(outs, axis=1)

@@ -15,7 +15,7 @@ import numpy as np
 from golden_checks.common import Result
 from golden_checks.exact_case import Check, failure
 from longjax.attention.core import TokenPositions
-from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints import param_mapping
 from longjax.checkpoints.pretrained import Checkpoint, open_checkpoint
 from longjax.checkpoints.safetensors import NAMES
 from longjax.checkpoints.tensor_source import Tensors
@@ -65,7 +65,7 @@ def open_case(case: Path) -> Checkpoint:
     folder = next(path for path in (case / "meta", case / "hf") if path.exists())
     adapter = case / "adapter"
     checkpoint = open_checkpoint(folder, str(adapter) if adapter.exists() else None, dtype="float32")
-    convert.check_names(checkpoint.tensors.shapes(), checkpoint.cfg)
+    param_mapping.check_names(checkpoint.tensors.shapes(), checkpoint.cfg)
     return checkpoint
 
 
@@ -76,8 +76,8 @@ def state_of(tensors: Tensors) -> dict[str, np.ndarray]:
 def lossless(family: str, case: Path, checkpoint: Checkpoint) -> Iterator[Result]:
     """Every tensor of the checkpoint goes through our names and back as it is, bit for bit."""
     cfg, state = checkpoint.cfg, state_of(checkpoint.tensors)
-    again = convert.to_hf(convert.from_hf(state, cfg), cfg)
-    for theirs, stored in convert.stored_names(state, cfg).items():
+    again = param_mapping.to_hf(param_mapping.from_hf(state, cfg), cfg)
+    for theirs, stored in param_mapping.stored_names(state, cfg).items():
         if not (cfg.tied and theirs == "lm_head.weight") and not same(again.pop(theirs), state[stored]):
             yield failure(family, case.name, f"{stored} does not come back as it was")
     yield Result(family, case.name, float(len(again)), 0.0, "tensors that were not there")
@@ -107,7 +107,7 @@ def forward(model: Llama, params: Any, ids_BT: jax.Array) -> jax.Array:
 
 def same_logits(case: Path, checkpoint: Checkpoint) -> Iterator[Check]:
     cfg, model = checkpoint.cfg, Llama(checkpoint.cfg, checkpoint.method)
-    params = convert.from_hf(state_of(checkpoint.tensors), cfg)
+    params = param_mapping.from_hf(state_of(checkpoint.tensors), cfg)
     params = {name: x.astype(np.float32) for name, x in params.items()}
     with np.load(case / LOGITS, allow_pickle=False) as file:
         arrays = dict(file)

@@ -11,15 +11,14 @@ from absl import logging
 from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.evals import longbench, manyshot
-from longjax.evals.longbench.scoring import first_lines, shares
+from longjax.evals.longbench.scoring import first_lines, score_shares
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.metrics import chinese, needle, ruler
-from longjax.evals.metrics import rouge_stemmed as stemmed
+from longjax.evals.metrics import chinese, needle, rouge_stemmed, ruler
 from longjax.evals.metrics.classification import classification
 from longjax.evals.metrics.code import code_sim
 from longjax.evals.metrics.count_retrieval import count, retrieval, retrieval_zh
 from longjax.evals.metrics.porter import stem
-from longjax.evals.metrics.qa import f1_zh, normalised, qa_f1, qa_f1_zh
+from longjax.evals.metrics.qa import f1_zh, normalize, qa_f1, qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_l, rouge_zh
 
 Row = dict[str, Any]
@@ -58,7 +57,7 @@ def lines(path: Path) -> list[str]:
 def scorable(row: Row) -> bool:
     """Chinese tasks as a whole want a dictionary of words; single answers come with their words."""
     metric = TASKS[row["dataset"]].metric if row.get("dataset") in TASKS else None
-    return chinese.can_cut() or metric not in (qa_f1_zh, rouge_zh)
+    return chinese.can_segment() or metric not in (qa_f1_zh, rouge_zh)
 
 
 def compared(family: str, case: str, checked: Checked) -> Iterator[Result]:
@@ -88,7 +87,7 @@ def single(metric: Callable[[str, str], float]) -> Callable[[Row, Lists], Checke
 def qa(row: Row, lists: Lists) -> Checked:
     yield from single(qa_f1)(row, lists)
     for side in ("prediction", "reference"):
-        yield side, normalised(row[side]), row[f"normalized_{side}"]
+        yield side, normalize(row[side]), row[f"normalized_{side}"]
 
 
 def qa_zh(row: Row, lists: Lists) -> Checked:
@@ -102,10 +101,10 @@ def rouge_chinese(row: Row, lists: Lists) -> Checked:
 
 
 def segmented(metric: Callable[[str, str], float], row: Row, lists: Lists) -> Checked:
-    if chinese.can_cut():
+    if chinese.can_segment():
         yield from single(metric)(row, lists)
         for side in ("prediction", "reference"):
-            yield f"words of the {side}", chinese.cut(row[side]), row[f"jieba_{side}"]
+            yield f"words of the {side}", chinese.segment(row[side]), row[f"jieba_{side}"]
 
 
 def classes(row: Row, lists: Lists) -> Checked:
@@ -145,7 +144,7 @@ def dataset(row: Row, lists: Lists) -> Checked:
     yield "the study's total", percent(got["lceg"]), theirs.pop("total_score")
     counts = {f"#{name}": n for name, n in got["lceg_n_by_length"].items()}
     yield "the study's score by length", percents(got["lceg_by_length"]) | counts, theirs
-    ours_I = shares(name, records, first_lines(name)[1])
+    ours_I = score_shares(name, records, first_lines(name)[1])
     yield "examples", float(np.abs(ours_I - np.array(row["per_example_lceg"])).max()), 0.0
 
 
@@ -185,8 +184,8 @@ def ruler_batch(row: Row, lists: Lists) -> Checked:
 def niah(row: Row, lists: Lists) -> Checked:
     del lists
     said = row["response"]
-    yield "ROUGE-1", 10 * stemmed.rouge_1(said, needle.STUDY_NEEDLE), row["rouge1_f_x10"]
-    yield "ROUGE-L", stemmed.rouge_l(said, needle.STUDY_NEEDLE), row["rougeL_f"]
+    yield "ROUGE-1", 10 * rouge_stemmed.rouge_1(said, needle.STUDY_NEEDLE), row["rouge1_f_x10"]
+    yield "ROUGE-L", rouge_stemmed.rouge_l(said, needle.STUDY_NEEDLE), row["rougeL_f"]
     yield "word overlap", needle.word_overlap(said), row["heatmap_word_overlap"]
 
 

@@ -12,18 +12,18 @@ from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.needle.facts import PROMPT, best_things
-from longjax.evals.needle.insertion import AddsBegin, Plain, before, full_stops, insert, trimmed
+from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trimmed
 from longjax.evals.needle.tasks import STUDY_LENGTHS, NeedleTest
 from longjax.evals.passkey.landmark import Landmark
 from longjax.evals.passkey.longlora import LongLora
-from longjax.evals.passkey.sentences import Sample
+from longjax.evals.passkey.sentences import PasskeySample
 from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import YarnHard
-from longjax.evals.requests import sha256
+from longjax.evals.requests import sha256_of_bytes
 
 NEEDLES, GRID, KEYS = "insert_needle.jsonl", "grid.jsonl", "yarn_hard.jsonl"
 TOKENIZER = "tokenizer/tokenizer.model"  # beside the folder of needles
-CODECS = {"plain": Plain, "hf_with_bos": AddsBegin}
+CODECS = {"plain": PlainCodec, "hf_with_bos": BosCodec}
 
 Row = dict[str, Any]
 Pairs = Iterator[tuple[str, Any, Any]]  # what, ours, theirs
@@ -73,16 +73,16 @@ def inserted(row: Row, tokenizer: Tokenizer, folder: Path) -> Pairs:
     prompt = PROMPT.format(context=text, question=needles.question)
     place, inner = text.index(sentence.strip()), sentence.strip()
     after = place + len(inner)
-    index = None if depth == 100 else before(context[: room - len(needle)], depth, stops)
+    index = None if depth == 100 else sentence_start_before(context[: room - len(needle)], depth, stops)
     yield "insertion_index", index, row["insertion_index"]
     yield "context_chars", len(text), row["context_chars"]
-    yield "context_sha256", sha256(text), row["context_sha256"]
+    yield "context_sha256", sha256_of_bytes(text), row["context_sha256"]
     yield "needle_char_offset", place, row["needle_char_offset"]
     yield "text_before_needle", text[max(0, place - 40) : place], row["text_before_needle"]
     yield "text_after_needle", text[after : after + 40], row["text_after_needle"]
     yield "prompt_prefix", prompt[: len(row["prompt_prefix"])], row["prompt_prefix"]
     yield "prompt_suffix", prompt[-len(row["prompt_suffix"]) :], row["prompt_suffix"]
-    yield "n_bos_in_prompt", codec.encode(prompt).count(tokenizer.begin), row["n_bos_in_prompt"]
+    yield "n_bos_in_prompt", codec.encode(prompt).count(tokenizer.bos_id), row["n_bos_in_prompt"]
 
 
 def grid(row: Row) -> Pairs:
@@ -101,10 +101,10 @@ def longlora(row: Row) -> Pairs:
     return same_prompt(LongLora().draw(row["seed"], row["n_garbage"]), row)
 
 
-def same_prompt(sample: Sample, row: Row) -> Pairs:
+def same_prompt(sample: PasskeySample, row: Row) -> Pairs:
     yield "answer", sample.key, str(row["answer"])
     yield "prompt_chars", len(sample.prompt), row["prompt_chars"]
-    yield "prompt_sha256", sha256(sample.prompt), row["prompt_sha256"]
+    yield "prompt_sha256", sha256_of_bytes(sample.prompt), row["prompt_sha256"]
     if row["prompt"] is not None:
         yield "prompt", sample.prompt, row["prompt"]
 
@@ -122,4 +122,4 @@ def yarn_hard(row: Row) -> Pairs:
     yield "target", plan.target, row["target"]
     yield "key", sample.key, str(row["pass_keys"][row["target"]])
     yield "question", sample.prompt[-len(row["question"]) :], row["question"]
-    yield "prompt_sha256", sha256(sample.prompt), row["prompt_sha256"]
+    yield "prompt_sha256", sha256_of_bytes(sample.prompt), row["prompt_sha256"]

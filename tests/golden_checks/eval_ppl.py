@@ -15,9 +15,9 @@ import numpy as np
 from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.checkpoints.pretrained import load, open_checkpoint
-from longjax.evals.perplexity import PerplexityTest, Text, score
+from longjax.evals.perplexity import EvalText, PerplexityTest, score
 from longjax.evals.perplexity.protocols import spans
-from longjax.evals.requests import HowLikely, Likelihood, Question, Record, Task
+from longjax.evals.requests import LoglikelihoodRequest, LoglikelihoodResult, Record, Request, Task
 from longjax.inference.score import Scorer
 from longjax.model.llama import Llama
 
@@ -52,16 +52,16 @@ class Model:
         checkpoint = open_checkpoint(folder, dtype="float32")
         self.score = Scorer(Llama(checkpoint.cfg, checkpoint.method), load(checkpoint.tensors, checkpoint.cfg))
         ids = np.fromfile(folder / "tokens.bin", "<u2").astype(np.int32)
-        self.text = Text("tokens", ids, np.flatnonzero(ids == ids[0]), True, "", str(folder / "tokens.bin"))
+        self.text = EvalText("tokens", ids, np.flatnonzero(ids == ids[0]), True, "", str(folder / "tokens.bin"))
         self.known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def ask(self, questions: Sequence[Question]) -> list[Likelihood]:
+    def ask(self, questions: Sequence[Request]) -> list[LoglikelihoodResult]:
         """Each alone, as the peers do with batches of one."""
         found = []
         for question in questions:
-            assert isinstance(question, HowLikely)
+            assert isinstance(question, LoglikelihoodRequest)
             nll_T, hit_T = self.whole(question.tokens_T)
-            found.append(Likelihood(nll_T[question.first :], hit_T[question.first :]))
+            found.append(LoglikelihoodResult(nll_T[question.first :], hit_T[question.first :]))
         return found
 
     def whole(self, tokens_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +73,8 @@ class Model:
         return self.known[key]
 
     def records(self, task: Task) -> list[Record]:
-        answers = zip(task.questions, self.ask(task.questions), strict=True)
-        return [{**question.about, **task.keep(question, answer)} for question, answer in answers]
+        answers = zip(task.requests, self.ask(task.requests), strict=True)
+        return [{**question.metadata, **task.to_record(question, answer)} for question, answer in answers]
 
 
 class Numbers(NamedTuple):
@@ -122,7 +122,7 @@ def sliding(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
     yield relative(accuracy, row["expected_val_acc"], 1e-6, "val_acc, a float32")
 
 
-def of_text(row: dict[str, Any], text: Text) -> Iterator[Numbers]:
+def of_text(row: dict[str, Any], text: EvalText) -> Iterator[Numbers]:
     yield equal(len(text.ids), row["n_tokens_file"], "tokens of the file")
     if "n_docs_in_file" in row:
         yield equal(len(text.starts), row["n_docs_in_file"], "documents of the file")
@@ -132,8 +132,8 @@ def of_text(row: dict[str, Any], text: Text) -> Iterator[Numbers]:
 def accuracies(task: Task, model: Model) -> np.ndarray:
     """-> val_acc of each window: it has a target past its end, and is divided by its length."""
     found = []
-    for question in task.questions:
-        start, length = question.about["start"], len(question.tokens_T)
+    for question in task.requests:
+        start, length = question.metadata["start"], len(question.tokens_T)
         _, hit_S = model.whole(model.text.ids[start : start + length + 1])
         found.append(hit_S.sum() / length)
     return np.array(found)

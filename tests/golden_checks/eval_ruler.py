@@ -15,19 +15,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from golden_checks import eval_ruler_data as data
+from golden_checks import eval_ruler_data
 from golden_checks.common import Result
 from golden_checks.eval_ruler_facts import FOUND, claimed, facts, items, tokens, without_needles
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.metrics import ruler
 from longjax.evals.prompts import RulerPrompt, ruler_prompts
-from longjax.evals.ruler.inputs import Kit
-from longjax.evals.ruler.length_fitting import Fit
-from longjax.evals.ruler.niah import one
-from longjax.evals.ruler.sample import Chance, Growing
-from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, Made, make
+from longjax.evals.ruler.inputs import RulerInputs
+from longjax.evals.ruler.length_fitting import FittedSample
+from longjax.evals.ruler.niah import single_needle
+from longjax.evals.ruler.sample import Growing, SampleSeed
+from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, RulerTask, make
 
 Row = dict[str, Any]
 SEED = 42
@@ -39,12 +39,12 @@ class StandIn(Tokenizer):
     """Tokens are words of letters and digits, and signs, as in the goldens."""
 
     def __init__(self):
-        self.path, self.engine = Path("stand-in"), WordEngine()
+        self.path, self.backend = Path("stand-in"), WordEngine()
         self.__dict__["sha256"] = "0" * 64
 
 
 class WordEngine:
-    vocab, begin, end = 1000, -1, -1
+    vocab, bos_id, eos_id = 1000, -1, -1
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[zlib.crc32(token.encode()) % self.vocab for token in tokens(text)] for text in texts]
@@ -92,7 +92,7 @@ def read(row: Row, folder: Path) -> Row:
 
 def prompt_of(row: Row, folder: Path) -> RulerPrompt:
     prompt = VERSIONS[row["version"]].prompt(ruler_prompts(folder.parent / "prompts")[BASES[row["task"]]])
-    return one(prompt) if row["task"] in NIAH and len(row["outputs"]) == 1 else prompt
+    return single_needle(prompt) if row["task"] in NIAH and len(row["outputs"]) == 1 else prompt
 
 
 def context_of(row: Row, prompt: RulerPrompt) -> str:
@@ -133,18 +133,20 @@ def asked(row: Row, context: str) -> str:
 class Sized(NamedTuple):
     """Our task of a length, and its first samples."""
 
-    made: Made
-    fits: list[Fit | None]
+    made: RulerTask
+    fits: list[FittedSample | None]
 
 
 class Peers:
     """Our tasks, made of what the rows are made of."""
 
     def __init__(self, folder: Path, made: Path, rows: Sequence[Row]):
-        data.write(made, rows)
+        eval_ruler_data.write(made, rows)
         self.full = (folder.parent / "prompts").exists() and all("input" in row for row in rows)
-        self.kit = Kit(Material(made, StandIn(), (), prompts=folder.parent / "prompts" if self.full else None))
-        self.bare = Kit(Material(made, StandIn(), (), prompts=data.bare_prompts(made / "bare")))
+        self.kit = RulerInputs(
+            EvalContext(made, StandIn(), (), prompts=folder.parent / "prompts" if self.full else None)
+        )
+        self.bare = RulerInputs(EvalContext(made, StandIn(), (), prompts=eval_ruler_data.bare_prompts(made / "bare")))
 
     @functools.cache  # noqa: B019 (as long as a check)
     def grow(self, version: str, task: str, length: int) -> Growing:
@@ -154,7 +156,7 @@ class Peers:
     @functools.cache  # noqa: B019
     def sized(self, version: str, task: str, length: int) -> Sized:
         made = make(VERSIONS[version], task, length, SEED, self.kit)
-        chances = [Chance(SEED, task, i) for i in range(min(3, made.grow.samples))]
+        chances = [SampleSeed(SEED, task, i) for i in range(min(3, made.grow.samples))]
         return Sized(made, list(made.sizing(made.grow, made.room, chances)))
 
 
@@ -205,8 +207,10 @@ def of_size(peers: Peers, row: Row) -> Iterator[str]:
     size, task = size_of(row), row["task"]
     if size is None:
         return
-    ours = peers.grow(row["version"], task, row["max_seq_length"])(Chance(SEED, task, 0), size)
-    context = ours.input[: ours.input.rindex(data.MARK)].rpartition("\n\n" if task == "vt" else data.MARK)[2]
+    ours = peers.grow(row["version"], task, row["max_seq_length"])(SampleSeed(SEED, task, 0), size)
+    context = ours.input[: ours.input.rindex(eval_ruler_data.MARK)].rpartition(
+        "\n\n" if task == "vt" else eval_ruler_data.MARK
+    )[2]
     theirs, mine = facts(task, row["context"], row["outputs"]), facts(task, context, ours.outputs)
     same = theirs.keys() - {"plain", "plain_keys"}  # which depend on the keys that were drawn
     yield from (f"{name} is {theirs[name]}, ours {mine[name]}" for name in same if theirs[name] != mine[name])
@@ -229,5 +233,5 @@ def of_length(peers: Peers, row: Row) -> Iterator[str]:
         yield "ours is too long"
     if task not in (*DRAWN, "niah_multikey_1", "niah_multivalue", "niah_multiquery") and lengths != {row["length"]}:
         yield f"its length is {row['length']}, ours {lengths}"
-    if data.around(row["input"], task) != data.around(fits[0].sample.text, task):
+    if eval_ruler_data.around(row["input"], task) != eval_ruler_data.around(fits[0].sample.text, task):
         yield "what stands around the context is not as in ours"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from golden_checks.eval_ruler_facts import FOUND, ITEM, documents, items, without_needles
-from longjax.evals import wordlists as words
+from longjax.evals import wordlists
 from longjax.evals.ruler.haystacks import NOISE
 from longjax.evals.ruler.versions import BASES, ESSAY, NIAH
 
@@ -51,7 +51,7 @@ def essays(rows: Sequence[Row]) -> Row:
 
 def lists(rows: Sequence[Row]) -> dict[str, list[str]]:
     """-> nouns and adjectives of keys, and all words of lists."""
-    own = words.read(Path("none"))
+    own = wordlists.read_words(Path("none"))
     keys = {key for row in rows if row["task"] in NIAH for _, key, _ in FOUND.findall(row["context"])}
     pairs = [key.split("-", 1) for key in keys if re.fullmatch("[a-z]+-.*[a-z].*", key)]
     listed = {word for row in rows if row["task"] == "cwe" for word in items(row["context"].split("\n")[-1])}

@@ -11,10 +11,10 @@ from typing import Any
 from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.tasks import question, wordings
-from longjax.evals.requests import WhatNext, sha256
+from longjax.evals.longbench.tasks import request, wordings
+from longjax.evals.requests import GenerationRequest, sha256_of_bytes
 
 CASES = "cases.jsonl"
 FAMILY = "longbench_truncation"
@@ -28,7 +28,7 @@ def is_truncation(folder: Path) -> bool:
 def results(folder: Path) -> Iterator[Result]:
     """Every row of the file; one that cannot be read fails, and the others are still checked."""
     tokenizer = Tokenizer(folder.parent / "tokenizer" / "tokenizer.model")
-    material = Material(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
+    material = EvalContext(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
     prompts = wordings(material, set(TASKS))
     for number, line in enumerate((folder / CASES).read_text("utf-8").split("\n"), 1):
         if not line:
@@ -36,7 +36,7 @@ def results(folder: Path) -> Iterator[Result]:
         try:
             row = json.loads(line)
             kind = row["dataset"]
-            asked = question(material, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"])
+            asked = request(material, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"])
             yield from compared(f"{kind}_{row['id']}", ours(asked, tokenizer), theirs(row))
         except Exception as error:
             yield failure(FAMILY, f"line {number}", f"{type(error).__name__}: {error}")
@@ -48,14 +48,18 @@ def compared(case: str, got: dict[str, Any], want: dict[str, Any]) -> Iterator[R
         yield Result(FAMILY, case, wrong, 0.0, f"{name} is {got[name]!r}, not {want[name]!r}")
 
 
-def ours(asked: WhatNext, tokenizer: Tokenizer) -> dict[str, Any]:
+def ours(asked: GenerationRequest, tokenizer: Tokenizer) -> dict[str, Any]:
     ids = asked.tokens_T
     return {
-        "count": len(ids), "sha256": sha256(ids.astype("<i4")), "first": ids[:8].tolist(), "last": ids[-8:].tolist(),
-        "left_out": asked.about["n_truncated"], "new": asked.new,
-        "stop": [tokenizer.end, *asked.stop_ids] if asked.stop_ids else None,
-        "shortest": len(ids) + asked.least if asked.least else None,
-    }  # fmt: skip
+        "count": len(ids),
+        "sha256": sha256_of_bytes(ids.astype("<i4")),
+        "first": ids[:8].tolist(),
+        "last": ids[-8:].tolist(),
+        "left_out": asked.metadata["n_truncated"],
+        "new": asked.max_new_tokens,
+        "stop": [tokenizer.eos_id, *asked.stop_ids] if asked.stop_ids else None,
+        "shortest": len(ids) + asked.min_new_tokens if asked.min_new_tokens else None,
+    }
 
 
 def theirs(row: dict[str, Any]) -> dict[str, Any]:

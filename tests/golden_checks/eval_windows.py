@@ -48,12 +48,12 @@ class Given:
 
 def unlike(row: Row) -> Iterator[str]:
     """What the adapter does otherwise than the row says."""
-    from longjax.evals.harness.adapter import Adapter, disjoint
+    from longjax.evals.harness.adapter import HarnessModel, disjoint
 
     def never(questions: Any) -> Any:
         raise AssertionError("nothing is asked here")
 
-    adapter = Adapter(never, Given(row), row["max_seq_len"])  # pyright: ignore[reportArgumentType]
+    adapter = HarnessModel(never, Given(row), row["max_seq_len"])  # pyright: ignore[reportArgumentType]
     pairs = disjoint(row["tokens"], row["prefix_token"], row["max_seq_len"], row["context_len"])
     if [[*pair] for pair in pairs] != row["disjoint"]:
         yield "disjoint windows"

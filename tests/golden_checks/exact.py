@@ -9,30 +9,28 @@ from pathlib import Path
 
 import jax
 
-from golden_checks import exact_clex as clex
-from golden_checks import exact_models as models
-from golden_checks import exact_tables as tables
+from golden_checks import exact_clex, exact_models, exact_tables
 from golden_checks.common import Result
 from golden_checks.exact_case import Case, Check, cases, failure
 
 # (an array that only this kind of case has, how to check it); the first that fits is taken
 CHECKS: tuple[tuple[str, Callable[[Case], Iterator[Check]]], ...] = (
-    ("bias_last_row", tables.slopes),
-    ("bucket", tables.buckets),
-    ("wq_meta", tables.layout),
-    ("lr_used_at_update", tables.learning_rates),
-    ("distinct_rows", tables.deepspeed),
-    ("inv_freq_after_call", tables.stateful),
-    ("inv_freq_buffer", tables.table),
-    ("freq_at_time_grid", clex.equation),
-    ("eff_inv_freq", clex.inference),
-    ("cos_row", clex.one_instance),
-    ("token_index", clex.training_table),
-    ("w_cos", clex.gradient),
-    ("logits_incremental", models.decode),
-    ("logits_same_module_0", models.several),
-    ("grad_q_proj_layer0", models.training),
-    ("logits", models.whole),
+    ("bias_last_row", exact_tables.slopes),
+    ("bucket", exact_tables.buckets),
+    ("wq_meta", exact_tables.layout),
+    ("lr_used_at_update", exact_tables.learning_rates),
+    ("distinct_rows", exact_tables.deepspeed),
+    ("inv_freq_after_call", exact_tables.stateful),
+    ("inv_freq_buffer", exact_tables.table),
+    ("freq_at_time_grid", exact_clex.equation),
+    ("eff_inv_freq", exact_clex.inference),
+    ("cos_row", exact_clex.one_instance),
+    ("token_index", exact_clex.training_table),
+    ("w_cos", exact_clex.gradient),
+    ("logits_incremental", exact_models.decode),
+    ("logits_same_module_0", exact_models.several),
+    ("grad_q_proj_layer0", exact_models.training),
+    ("logits", exact_models.whole),
 )
 DOCUMENTS = (".md", "SHA256SUMS")
 WEIGHTS = "_weights.npz"
@@ -63,7 +61,7 @@ def _list_results(path: Path) -> Iterator[Result]:
     listing = json.loads(path.read_text())
     try:
         if "rows" in listing:
-            yield from (check.result(path.stem, name) for name, check in tables.configurations(path))
+            yield from (check.result(path.stem, name) for name, check in exact_tables.configurations(path))
         elif "cases" in listing:
             for case in cases(path):
                 yield from _case_results(case)

@@ -130,7 +130,7 @@ def gradient(case: Case) -> Iterator[Check]:
 
     (value, made), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters(case))
     place_T = case.array("ex_positions")
-    yield Check("ex_positions", made.place_BT[0], place_T, 1e-7 * place_T)
+    yield Check("ex_positions", made.position_BT[0], place_T, 1e-7 * place_T)
     allowed_TR = np.tile(ABSOLUTE + RELATIVE * place_T[:, None] * np.asarray(made.inv_freq_R), 2)
     allowed = np.sqrt(np.sum(allowed_TR**2 * (w_cos**2 + w_sin**2)))  # errors of the elements are independent
     yield Check("loss", value, case.array("loss"), allowed)

@@ -77,11 +77,11 @@ def losses(logits_BTV: jax.Array, tokens_BT: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def step(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array, start: jax.Array, memory: Any):
+def step(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array, start: jax.Array, cache: Any):
     """Some more tokens of a row -> (logits_BV of the last, memory)."""
     where = TokenPositions.at(start + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None])
-    hidden_BTD, memory = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, where, 1, memory)
-    return logits(params, hidden_BTD[:, -1:])[:, 0], memory
+    hidden_BTD, cache = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, where, 1, cache)
+    return logits(params, hidden_BTD[:, -1:])[:, 0], cache
 
 
 @functools.cache
@@ -151,14 +151,14 @@ def decode(case: Case) -> Iterator[Check]:
     prompt, total = case["prefill"], case["prefill"] + case["decode"]
     yield Check("input_ids", tokens_BT.shape[1], total, 0)
     used = list(lengths_used(growth_of(case, model), range(prompt, total + 1), model.cfg.trained_len))
-    memory = Llama(model.cfg, GIVEN).init_cache(1, total, total)
+    cache = Llama(model.cfg, GIVEN).init_cache(1, total, total)
     rows, start, before = [], 0, None
     for end, length in zip(range(prompt, total + 1), used, strict=True):
         rope = model.rope(length)
         if before is not None and isinstance(model.method.rope, ClexRope):  # its cache holds unrotated keys
-            memory = {name: rerotate(store, before, rope) for name, store in memory.items()}
+            cache = {name: rerotate(store, before, rope) for name, store in cache.items()}
         params, tokens = model.with_rope(rope), tokens_BT[:, start:end]
-        row, memory = step(model.cfg, params, tokens, jnp.int32(start), memory)
+        row, cache = step(model.cfg, params, tokens, jnp.int32(start), cache)
         rows, start, before = [*rows, row[0]], end, rope
     yield Check("logits_incremental", np.stack(rows), case.array("logits_incremental"), model.allowed(total))
     logits_BTV, _ = forward(model.cfg, model.with_rope(model.rope(total)), tokens_BT)
@@ -190,11 +190,11 @@ def training(case: Case) -> Iterator[Check]:
         logits_BTV, loss = forward(model.cfg, Subject(model.cfg, model.method, params, own).with_rope(rope), tokens_BT)
         return loss, (logits_BTV, rope.position_BT)
 
-    (loss, (logits_BTV, place_BT)), grads = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))(
+    (loss, (logits_BTV, position_BT)), grads = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))(
         model.params, model.own
     )
     place_T = case.array("ex_positions")
-    yield Check("ex_positions", place_BT[0], place_T, 1e-7 * place_T)
+    yield Check("ex_positions", position_BT[0], place_T, 1e-7 * place_T)
     yield Check("logits", logits_BTV[0, case.array("logit_positions")], case.array("logits"), model.allowed(length))
     yield Check("loss", loss, case.array("loss"), LOSS)
     theirs = to_hf(grads[0], model.cfg)

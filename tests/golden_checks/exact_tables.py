@@ -190,14 +190,14 @@ def layout(case: Case) -> Iterator[Check]:
     """Meta's order of channels and Hugging Face's: weights, rotated queries and keys, scores."""
     H, N, K, length = case["head_dim"], case["n_heads"], case["n_kv"], case["L"]
     rope = base().rope(ModelConfig(head_width=H), length, {}, None)
-    place_BT = jnp.arange(length, dtype=jnp.float32)[None]
+    position_BT = jnp.arange(length, dtype=jnp.float32)[None]
     rotated = {}
     for name, heads in (("q", N), ("k", K)):
         meta, hf = case.array(f"w{name}_meta"), case.array(f"w{name}_hf")
         yield Check(f"w{name}_hf", meta_to_hf(meta, heads), hf, 0)
         yield Check(f"w{name}_meta", hf_to_meta(hf, heads), meta, 0)
         x = jnp.matmul(case.array("x"), meta_to_hf(meta, heads).T, precision="highest")
-        rotated[name] = turned = np.asarray(rotate(x.reshape(1, length, heads, H), place_BT, rope)[0])
+        rotated[name] = turned = np.asarray(rotate(x.reshape(1, length, heads, H), position_BT, rope)[0])
         size = 2e-6 * np.abs(turned).max()
         yield Check(f"{name}_rot_hf", turned, case.array(f"{name}_rot_hf"), size)
         in_meta = hf_to_meta(turned.reshape(length, -1).T, heads).T.reshape(length, heads, H)

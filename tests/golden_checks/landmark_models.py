@@ -18,7 +18,7 @@ from golden_checks.approx_case import FAMILY, Case, Computed, compare
 from golden_checks.common import Result
 from longjax.attention.core import MASK_VALUE, Attention, TokenPositions
 from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, PerToken, ScorePooling, top_blocks
-from longjax.checkpoints import param_mapping as convert
+from longjax.checkpoints import param_mapping
 from longjax.config import ModelConfig
 from longjax.methods.landmark import InsertLandmarks, landmark
 from longjax.methods.method import Method
@@ -47,7 +47,7 @@ class Model(NamedTuple):
             kv_heads=meta["kv_heads"], ffn=meta["inter"], norm_eps=meta["rms_eps"], rope_base=meta["rope_theta"],
             dtype="float32",
         )  # fmt: skip
-        return cls(cfg, {name: jnp.asarray(x) for name, x in convert.from_hf(weights.arrays, cfg).items()})
+        return cls(cfg, {name: jnp.asarray(x) for name, x in param_mapping.from_hf(weights.arrays, cfg).items()})
 
 
 def with_landmarks(ids: np.ndarray, case: Case, cfg: ModelConfig) -> np.ndarray:
@@ -76,7 +76,7 @@ def training_model(case: Case) -> Computed:
     (value, logits_BTV), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(model.params)
     yield "logits", "training", logits_BTV
     yield "loss", "training", value
-    for name, grad in convert.to_hf(jax.tree.map(np.asarray, grads), model.cfg).items():
+    for name, grad in param_mapping.to_hf(jax.tree.map(np.asarray, grads), model.cfg).items():
         yield f"grad.{name}", "autodiff", grad
 
 
@@ -116,18 +116,18 @@ class WholeCall:
 class Replay:
     """Landmark memory that opens given blocks: its cache is (store, the blocks to open, their regret) of all layers."""
 
-    memory: LandmarkMemory
+    cache: LandmarkMemory
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene, memory=None):
-        assert memory is not None
-        store, block_LBTNJ, regret_LBTN = memory
-        given = Given(block_LBTNJ[scene.layer])
-        replay = dataclasses.replace(self.memory, pool=WholeCall(self.memory.pool), choose=given)
-        out_BTNH, store = replay(q_BTNH, k_BSKH, v_BSKH, scene, store)
-        return out_BTNH, (store, block_LBTNJ, regret_LBTN.at[scene.layer].set(given.regret_BTN))
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata, cache=None):
+        assert cache is not None
+        store, block_LBTNJ, regret_LBTN = cache
+        given = Given(block_LBTNJ[metadata.layer])
+        replay = dataclasses.replace(self.cache, pool=WholeCall(self.cache.pool), choose=given)
+        out_BTNH, store = replay(q_BTNH, k_BSKH, v_BSKH, metadata, store)
+        return out_BTNH, (store, block_LBTNJ, regret_LBTN.at[metadata.layer].set(given.regret_BTN))
 
-    def empty(self, cfg, batch, size):
-        return self.memory.init_cache(cfg, batch, size)
+    def init_cache(self, cfg, batch, size):
+        return self.cache.init_cache(cfg, batch, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +139,10 @@ class Always:
 
 
 @functools.partial(jax.jit, static_argnames=("llama", "length"))
-def call(llama: Llama, params: Any, ids_BT: jax.Array, first: jax.Array, length: int, memory: Any):
+def call(llama: Llama, params: Any, ids_BT: jax.Array, first: jax.Array, length: int, cache: Any):
     index_BT = first + jnp.broadcast_to(jnp.arange(ids_BT.shape[1], dtype=jnp.int32), ids_BT.shape)
-    hidden_BTD, memory = llama.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, memory)
-    return logits(params, hidden_BTD), memory
+    hidden_BTD, cache = llama.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, cache)
+    return logits(params, hidden_BTD), cache
 
 
 class Calls:
@@ -159,10 +159,10 @@ class Calls:
         """-> logits of the next piece, whose selections are the arrays `prefix`0, `prefix`1, ..."""
         names = [f"{prefix}{layer}" for layer in range(self.model.cfg.layers)]
         block_LBTNJ = jnp.asarray(np.stack([self.stored(name, ids.shape) for name in names]))
-        memory = (self.store, block_LBTNJ, jnp.zeros(block_LBTNJ.shape[:-1], jnp.float32))
+        cache = (self.store, block_LBTNJ, jnp.zeros(block_LBTNJ.shape[:-1], jnp.float32))
         first = jnp.int32(self.first)
-        out, memory = call(self.llama, self.model.params, jnp.asarray(ids, jnp.int32), first, self.size, memory)
-        self.store, _, regret_LBTN = memory
+        out, cache = call(self.llama, self.model.params, jnp.asarray(ids, jnp.int32), first, self.size, cache)
+        self.store, _, regret_LBTN = cache
         self.first += ids.shape[1]
         self.regrets |= dict(zip(names, np.asarray(regret_LBTN), strict=True))
         return np.asarray(out)

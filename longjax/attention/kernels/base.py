@@ -17,19 +17,19 @@ class Kernel(Protocol):
 
     documents: ClassVar[bool]
 
-    def unsupported_reason(self, q_BTNH: jax.Array, k_BSKH: jax.Array, band: Rectangle) -> str | None:
+    def unsupported_reason(self, q_BTNH: jax.Array, k_BSKH: jax.Array, rectangle: Rectangle) -> str | None:
         """-> why it cannot do this rectangle of these arrays; None if it can."""
         ...
 
     def forward(
-        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, band: Rectangle, starts: Starts
+        self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, rectangle: Rectangle, starts: Starts
     ) -> tuple[jax.Array, jax.Array]:
         """-> out_BTNH, lse_BNT: of what is seen inside; lse in float32, by the natural logarithm."""
         ...
 
     def backward(
         self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, out_BTNH: jax.Array, lse_BNT: jax.Array,
-        d_out_BTNH: jax.Array, band: Rectangle, starts: Starts,
+        d_out_BTNH: jax.Array, rectangle: Rectangle, starts: Starts,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
         """-> dq_BTNH, dk_BSKH, dv_BSKH: the rectangle's share, where out and lse are those of the whole softmax."""
         ...

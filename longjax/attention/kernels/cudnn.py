@@ -23,7 +23,7 @@ MAX_HEAD_DIM = 2**31  # elements of the queries: beyond, cuDNN's gradients have 
 class Cudnn:
     documents: ClassVar[bool] = False
 
-    def unsupported_reason(self, q_BTNH, k_BSKH, band: Rectangle):
+    def unsupported_reason(self, q_BTNH, k_BSKH, rectangle: Rectangle):
         (B, T, N, H), S = q_BTNH.shape, k_BSKH.shape[1]
         if q_BTNH.dtype not in (jnp.bfloat16, jnp.float16):
             return f"cuDNN computes in bfloat16 or float16, not {q_BTNH.dtype}"
@@ -35,17 +35,17 @@ class Cudnn:
             return f"{B} x {T} queries in {N} heads are more than cuDNN counts right: split them over more devices"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Rectangle, starts):
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, rectangle: Rectangle, starts):
         bind = cudnn._dot_product_attention_fwd_p_wrapper.bind
         out_BTNH, lse_BNT = bind(
-            q_BTNH, k_BSKH, v_BSKH, *placeholder(q_BTNH), is_training=True, **call_options(q_BTNH, band)
+            q_BTNH, k_BSKH, v_BSKH, *placeholder(q_BTNH), is_training=True, **call_options(q_BTNH, rectangle)
         )
         return out_BTNH, lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Rectangle, starts):
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, rectangle: Rectangle, starts):
         bind, none = cudnn._dot_product_attention_bwd_p_wrapper.bind, placeholder(q_BTNH)
         given = (q_BTNH, k_BSKH, v_BSKH, *none, lse_BNT, out_BTNH, d_out_BTNH)
-        return tuple(bind(*given, **call_options(q_BTNH, band))[:3])
+        return tuple(bind(*given, **call_options(q_BTNH, rectangle))[:3])
 
 
 def unusable_reason(device: Any) -> str | None:
@@ -64,10 +64,12 @@ def placeholder(q_BTNH: jax.Array) -> tuple[jax.Array, ...]:
     return (jnp.zeros(0, q_BTNH.dtype),) * 7
 
 
-def call_options(q_BTNH: jax.Array, band: Rectangle) -> dict:
-    causal = cudnn.MaskType.CAUSAL if band.causal else cudnn.MaskType.NO_MASK  # a window without it sees the future
+def call_options(q_BTNH: jax.Array, rectangle: Rectangle) -> dict:
+    causal = (
+        cudnn.MaskType.CAUSAL if rectangle.causal else cudnn.MaskType.NO_MASK
+    )  # a window without it sees the future
     newer = "score_mod" in inspect.signature(cudnn._dot_product_attention_fwd_rule).parameters
     return {
         "scale": q_BTNH.shape[-1] ** -0.5, "seed": 42, "dropout_rate": 0.0, "variadic_args": (False, False),
-        "mask_type": causal, "layout": cudnn.AttentionLayout.BTNH.value, "sliding_window_length": band.window,
+        "mask_type": causal, "layout": cudnn.AttentionLayout.BTNH.value, "sliding_window_length": rectangle.window,
     } | ({"score_mod": None} if newer else {})  # fmt: skip

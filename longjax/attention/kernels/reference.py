@@ -18,26 +18,26 @@ dot = partial(jnp.einsum, preferred_element_type=jnp.float32)
 class Reference:
     documents: ClassVar[bool] = True
 
-    def unsupported_reason(self, q_BTNH, k_BSKH, band: Rectangle):
+    def unsupported_reason(self, q_BTNH, k_BSKH, rectangle: Rectangle):
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Rectangle, starts):
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, rectangle: Rectangle, starts):
         k_BSKH, v_BSKH = repeat_heads(k_BSKH), repeat_heads(v_BSKH)
-        x_BKGTS = reference_scores(q_BTNH, k_BSKH, band, starts)
+        x_BKGTS = reference_scores(q_BTNH, k_BSKH, rectangle, starts)
         lse_BKGT = jax.nn.logsumexp(x_BKGTS, axis=-1)
         weight_BKGTS = jnp.exp(x_BKGTS - lse_BKGT[..., None]).astype(v_BSKH.dtype)
         out = jnp.einsum("BKGTS,BSKH->BTKGH", weight_BKGTS, v_BSKH)  # not in float32: it is as large as the queries
         B, T, N, _ = q_BTNH.shape
         return out.reshape(q_BTNH.shape), lse_BKGT.reshape(B, N, T)
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Rectangle, starts):
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, rectangle: Rectangle, starts):
         (B, T, N, H), (S, K) = q_BTNH.shape, k_BSKH.shape[1:3]
         k_BSKH, v_BSKH = repeat_heads(k_BSKH), repeat_heads(v_BSKH)
         grouped = (B, T, K, N // K, H)
         q_BTKGH, d_BTKGH = q_BTNH.reshape(grouped), d_out_BTNH.reshape(grouped)
         delta_BTN = (d_out_BTNH.astype(jnp.float32) * out_BTNH.astype(jnp.float32)).sum(-1)
         delta_BKGT = jnp.moveaxis(delta_BTN, 1, 2).reshape(B, K, N // K, T)
-        p_BKGTS = jnp.exp(reference_scores(q_BTNH, k_BSKH, band, starts) - lse_BNT.reshape(B, K, N // K, T, 1))
+        p_BKGTS = jnp.exp(reference_scores(q_BTNH, k_BSKH, rectangle, starts) - lse_BNT.reshape(B, K, N // K, T, 1))
         dv_BSKH = dot("BKGTS,BTKGH->BSKH", p_BKGTS.astype(q_BTNH.dtype), d_BTKGH)
         ds_BKGTS = p_BKGTS * (dot("BTKGH,BSKH->BKGTS", d_BTKGH, v_BSKH) - delta_BKGT[..., None]) * H**-0.5
         ds_BKGTS = ds_BKGTS.astype(q_BTNH.dtype)
@@ -51,12 +51,12 @@ def repeat_heads(x_BSKH: jax.Array) -> jax.Array:
     return jnp.pad(x_BSKH, ((0, 0), (0, -x_BSKH.shape[1] % 16), (0, 0), (0, 0)))
 
 
-def reference_scores(q_BTNH: jax.Array, k_BSKH: jax.Array, band: Rectangle, starts: Starts) -> jax.Array:
+def reference_scores(q_BTNH: jax.Array, k_BSKH: jax.Array, rectangle: Rectangle, starts: Starts) -> jax.Array:
     """-> x_BKGTS in float32, NEVER where unseen."""
     (B, T, N, H), K = q_BTNH.shape, k_BSKH.shape[2]
     x_BKGTS = dot("BTKGH,BSKH->BKGTS", q_BTNH.reshape(B, T, K, N // K, H), k_BSKH) * H**-0.5
-    more = k_BSKH.shape[1] - band.cols
-    seen = jnp.pad(band.seen(), ((0, 0), (0, more)))
+    more = k_BSKH.shape[1] - rectangle.cols
+    seen = jnp.pad(rectangle.seen(), ((0, 0), (0, more)))
     if starts is None:
         return jnp.where(seen, x_BKGTS, MASK_VALUE)
     same_BTS = starts[0][:, :, None] == jnp.pad(starts[1], ((0, 0), (0, more)), constant_values=-1)[:, None]

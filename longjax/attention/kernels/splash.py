@@ -30,14 +30,14 @@ class Splash:
     interpret: bool = False
     documents: ClassVar[bool] = True
 
-    def unsupported_reason(self, q_BTNH, k_BSKH, band: Rectangle):
-        for what, size in (("queries", band.rows), ("keys", band.cols)):
+    def unsupported_reason(self, q_BTNH, k_BSKH, rectangle: Rectangle):
+        for what, size in (("queries", rectangle.rows), ("keys", rectangle.cols)):
             if size % LANES:
                 return f"splash attention wants multiples of {LANES}, not {size} {what}"
         return None
 
-    def forward(self, q_BTNH, k_BSKH, v_BSKH, band: Rectangle, starts):
-        kernel = splash_kernel(self, q_BTNH.shape[2], band)
+    def forward(self, q_BTNH, k_BSKH, v_BSKH, rectangle: Rectangle, starts):
+        kernel = splash_kernel(self, q_BTNH.shape[2], rectangle)
         given = kernel.kwargs
 
         def one(q_NTH, k_KSH, v_KSH, documents):
@@ -52,8 +52,8 @@ class Splash:
         )
         return heads_first(out_BNTH), lse_BNT
 
-    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, band: Rectangle, starts):
-        kernel = splash_kernel(self, q_BTNH.shape[2], band)
+    def backward(self, q_BTNH, k_BSKH, v_BSKH, out_BTNH, lse_BNT, d_out_BTNH, rectangle: Rectangle, starts):
+        kernel = splash_kernel(self, q_BTNH.shape[2], rectangle)
         settings = [kernel.kwargs[name] for name in BACKWARD]
         run: Any = splash._splash_attention_bwd
 
@@ -89,7 +89,7 @@ def padded_queries(q_BTNH: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def splash_kernel(how: Splash, heads: int, band: Rectangle) -> Any:
+def splash_kernel(how: Splash, heads: int, rectangle: Rectangle) -> Any:
     """-> the kernel for this rectangle. Which tiles it skips is found on the host.
 
     The gradients of queries and of keys are two kernels. Splash has one for both, which writes a dq for every tile of
@@ -97,13 +97,13 @@ def splash_kernel(how: Splash, heads: int, band: Rectangle) -> Any:
     twice, unless tiles are so wide (4096 keys, 4 % of a step at 32K) that a v5p cannot hold them; and its memory grows
     with the square of the length.
     """
-    q, kv = block_size(band.rows, how.block), block_size(band.cols, how.block)
+    q, kv = block_size(rectangle.rows, how.block), block_size(rectangle.cols, how.block)
     inner = block_size(kv, how.compute)
     blocks = splash.BlockSizes(
         block_q=q, block_kv=kv, block_kv_compute=inner, block_q_dkv=q, block_kv_dkv=kv, block_kv_dkv_compute=inner,
         block_q_dq=q, block_kv_dq=kv,
     )  # fmt: skip
-    mask, parts = masks.MultiHeadMask([rectangle_mask(band)] * heads), {"head_shards": 1, "q_seq_shards": 1}
+    mask, parts = masks.MultiHeadMask([rectangle_mask(rectangle)] * heads), {"head_shards": 1, "q_seq_shards": 1}
     forward, function = tiles.process_mask(mask, (q, kv), **parts)  # numpy: also where no device is there to hold it
     backward, _ = tiles.process_mask_dkv(mask, (q, kv), **parts)
     return splash.SplashAttentionKernel(
@@ -118,11 +118,11 @@ def block_size(size: int, most: int) -> int:
     return max(n for n in range(LANES, min(size, most) + 1, LANES) if size % n == 0)
 
 
-def rectangle_mask(band: Rectangle) -> masks.Mask:
-    shape = (band.rows, band.cols)
-    if not band.causal:
+def rectangle_mask(rectangle: Rectangle) -> masks.Mask:
+    shape = (rectangle.rows, rectangle.cols)
+    if not rectangle.causal:
         return masks.FullMask(shape)
-    return TilesAtOnce(shape) if band.window is None else WindowTilesAtOnce(shape, (band.window - 1, 0), 0)
+    return TilesAtOnce(shape) if rectangle.window is None else WindowTilesAtOnce(shape, (rectangle.window - 1, 0), 0)
 
 
 class AnswersByCorners:

@@ -61,12 +61,12 @@ class LandmarkAttention:
 
     block: int
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        assert memory is None, "training has no cache"
-        rotated = rotate(k_BSKH, scene.keys.position_BT, scene.rope)
-        causal = branch_inputs(Branch(), q_BTNH, KVCache.of(rotated, v_BSKH, scene.keys), scene)
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        assert cache is None, "training has no cache"
+        rotated = rotate(k_BSKH, metadata.keys.position_BT, metadata.rope)
+        causal = branch_inputs(Branch(), q_BTNH, KVCache.of(rotated, v_BSKH, metadata.keys), metadata)
         x_BKGTS, seen = attention_scores(causal)
-        weight_BKGTS = landmark_weights(x_BKGTS, seen, scene.queries.index_BT, self.block)
+        weight_BKGTS = landmark_weights(x_BKGTS, seen, metadata.queries.index_BT, self.block)
         return weighted_values(weight_BKGTS, causal).reshape(q_BTNH.shape).astype(q_BTNH.dtype), None
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> None:

@@ -82,36 +82,36 @@ class LandmarkMemory:
     chunk: int | None = 1
     choose: Callable[[jax.Array, int], jax.Array] = top_blocks
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, scene: AttentionMetadata, memory=None):
-        keys = scene.keys
-        store = self.new_cache(k_BSKH) if memory is None else memory
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
+        keys = metadata.keys
+        store = self.new_cache(k_BSKH) if cache is None else cache
         offset_BS = (keys.index_BT % self.block).astype(jnp.float32)
-        store = store.write(rotate(k_BSKH, offset_BS, scene.rope), v_BSKH, keys)
+        store = store.write(rotate(k_BSKH, offset_BS, metadata.rope), v_BSKH, keys)
         blocks = Blocks.of(store, self.block)
-        here, way = self.blocks_in_chunk(k_BSKH.shape[1]), block_attention_for(scene.backend, q_BTNH, self.block)
-        asked = ChunkQueries(scale_queries(q_BTNH, scene.rope), scene.queries, self.num_past_blocks(scene))
+        here, way = self.blocks_in_chunk(k_BSKH.shape[1]), block_attention_for(metadata.backend, q_BTNH, self.block)
+        asked = ChunkQueries(scale_queries(q_BTNH, metadata.rope), metadata.queries, self.num_past_blocks(metadata))
 
         def chosen(asked: ChunkQueries) -> jax.Array:
             if self.pool == PerToken() and self.choose is top_blocks:
-                return way.choose(asked, blocks, scene.rope, self.top_k)
-            return self.choose(self.pool(landmark_scores(asked, blocks, scene.rope, self.top_k), asked), self.top_k)
+                return way.choose(asked, blocks, metadata.rope, self.top_k)
+            return self.choose(self.pool(landmark_scores(asked, blocks, metadata.rope, self.top_k), asked), self.top_k)
 
         def attended(asked: ChunkQueries, block_BTNJ: jax.Array) -> jax.Array:
-            return way.attend(asked, block_BTNJ, blocks, scene.rope, self.top_k, here)
+            return way.attend(asked, block_BTNJ, blocks, metadata.rope, self.top_k, here)
 
         most = way.max_queries(asked, blocks, self.top_k, here)
         if self.pool.whole_call:
             out_BTNH = in_tiles(attended, most, asked, chosen(asked))
         else:
             out_BTNH = in_tiles(lambda asked: attended(asked, chosen(asked)), most, asked)
-        return out_BTNH, None if memory is None else store
+        return out_BTNH, None if cache is None else store
 
-    def num_past_blocks(self, scene: AttentionMetadata) -> jax.Array:
+    def num_past_blocks(self, metadata: AttentionMetadata) -> jax.Array:
         """-> past_BT: how many blocks lie before the chunk of each query."""
-        index_BT = scene.queries.index_BT
+        index_BT = metadata.queries.index_BT
         if self.chunk is not None:
             return index_BT // (self.block * self.chunk) * self.chunk
-        first_B1 = jnp.min(jnp.where(scene.keys.real_BT, scene.keys.index_BT, 2**30), axis=1, keepdims=True)
+        first_B1 = jnp.min(jnp.where(metadata.keys.real_BT, metadata.keys.index_BT, 2**30), axis=1, keepdims=True)
         return jnp.broadcast_to(first_B1 // self.block, index_BT.shape)
 
     def blocks_in_chunk(self, call: int) -> int:

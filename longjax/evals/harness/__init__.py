@@ -5,7 +5,7 @@ as their data sets are: where there is a network, `datasets.load_dataset("Rowan/
 .to_json("short/hellaswag.jsonl")` writes one (catalog.py says which splits).
 """
 
-from longjax.evals.harness.runner import ShortTasks, ready, run
+from longjax.evals.harness.runner import ShortTasks, ready, run_short_tasks
 from longjax.evals.harness.scoring import score
 
-__all__ = ["ShortTasks", "ready", "run", "score"]
+__all__ = ["ShortTasks", "ready", "run_short_tasks", "score"]

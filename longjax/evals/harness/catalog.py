@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 
-from longjax.evals.harness import validation as faults
+from longjax.evals.harness import validation
 from longjax.evals.requests import Record
 
 
 @dataclasses.dataclass(frozen=True)
-class Short:
+class ShortTask:
     """One task of lm_eval that reads a local file.
 
     Attributes:
@@ -47,34 +47,34 @@ class Short:
 
 
 SUBJECT = "subject"  # MMLU is one task a subject
-ARC = Short(
-    "arc_challenge", "arc_challenge", "arc/arc_challenge.yaml", ("question", "choices", "answerKey"), faults.arc,
+ARC = ShortTask(
+    "arc_challenge", "arc_challenge", "arc/arc_challenge.yaml", ("question", "choices", "answerKey"), validation.arc,
     shots=25, main="acc_norm", split="test",
     source="the data set allenai/ai2_arc, ARC-Challenge, split test (examples: train)",
 )  # fmt: skip
-HELLASWAG = Short(
+HELLASWAG = ShortTask(
     "hellaswag", "hellaswag", "hellaswag/hellaswag.yaml", ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
-    faults.hellaswag, shots=10, main="acc_norm",
+    validation.hellaswag, shots=10, main="acc_norm",
     source="the data set Rowan/hellaswag, split validation (examples: train)",
 )  # fmt: skip
-MMLU = Short(
-    "mmlu", "mmlu", "mmlu/default/mmlu_{subject}.yaml", ("question", SUBJECT, "choices", "answer"), faults.mmlu,
+MMLU = ShortTask(
+    "mmlu", "mmlu", "mmlu/default/mmlu_{subject}.yaml", ("question", SUBJECT, "choices", "answer"), validation.mmlu,
     shots=5, main="acc", split="test", pool=("fewshot_split",),
     source="the data set cais/mmlu, all, split test (examples: dev)",
 )  # fmt: skip
-WINOGRANDE = Short(
+WINOGRANDE = ShortTask(
     "winogrande", "winogrande", "winogrande/default.yaml", ("sentence", "option1", "option2", "answer"),
-    faults.winogrande, shots=5, main="acc",
+    validation.winogrande, shots=5, main="acc",
     source="the data set allenai/winogrande, winogrande_xl, split validation (examples: train)",
 )  # fmt: skip
-GSM8K = Short(
-    "gsm8k", "gsm8k", "gsm8k/gsm8k.yaml", ("question", "answer"), faults.gsm8k,
+GSM8K = ShortTask(
+    "gsm8k", "gsm8k", "gsm8k/gsm8k.yaml", ("question", "answer"), validation.gsm8k,
     shots=5, main="exact_match,strict-match", split="test", pool=("training_split", "fewshot_split"),
     source="the data set openai/gsm8k, main, split test (examples: train)",
 )  # fmt: skip
-MC2 = Short(
+MC2 = ShortTask(
     "truthfulqa_mc2", "truthfulqa", "truthfulqa/truthfulqa_mc2.yaml", ("question", "mc1_targets", "mc2_targets"),
-    faults.truthfulqa, shots=0, main="acc",
+    validation.truthfulqa, shots=0, main="acc",
     source="the data set truthfulqa/truthful_qa, multiple_choice, split validation",
 )  # fmt: skip
 MC1 = dataclasses.replace(MC2, name="truthfulqa_mc1", yaml="truthfulqa/truthfulqa_mc1.yaml")
@@ -84,7 +84,7 @@ BY_NAME = {task.name: task for task in (*OPENLLM, MC1)}
 GROUPS = {"openllm": tuple(task.name for task in OPENLLM)}
 
 
-def chosen(names: str) -> list[Short]:
+def tasks_by_name(names: str) -> list[ShortTask]:
     """-> the tasks that --short_tasks names: groups or tasks, joined by commas."""
     wanted = [x for name in names.split(",") for x in GROUPS.get(name.strip(), (name.strip(),))]
     if unknown := [name for name in wanted if name not in BY_NAME]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from longjax.evals.context import Material
-from longjax.evals.harness.catalog import SUBJECT, Short
+from longjax.evals.context import EvalContext
+from longjax.evals.harness.catalog import SUBJECT, ShortTask
 from longjax.evals.longbench.examples import line_of
-from longjax.evals.requests import Record, sha256
+from longjax.evals.requests import Record, sha256_of_bytes
 
 SUBJECTS = 57  # of MMLU
 
@@ -30,7 +30,7 @@ class Prepared:
     """
 
     name: str
-    task: Short
+    task: ShortTask
     rows: Sequence[Record]
     pool: Sequence[Record]
     shots: int
@@ -40,7 +40,7 @@ class Prepared:
         return self.task.yaml.format(subject=self.name.removeprefix("mmlu_"))
 
 
-def prepare(material: Material, tasks: Sequence[Short], shots: int | None) -> list[Prepared]:
+def prepare_tasks(material: EvalContext, tasks: Sequence[ShortTask], shots: int | None) -> list[Prepared]:
     """-> the tasks with their rows. Raises ValueError that names what is missing and where to get it.
 
     `shots`: instead of the published numbers; TruthfulQA's prompt has its own examples and gets no others.
@@ -48,9 +48,9 @@ def prepare(material: Material, tasks: Sequence[Short], shots: int | None) -> li
     return [one for task in tasks for one in _of(material, task, task.shots if shots is None else task.shots and shots)]
 
 
-def _of(material: Material, task: Short, shots: int) -> list[Prepared]:
-    rows = read(material, task, "")
-    pool = read(material, task, "_fewshot") if shots else []
+def _of(material: EvalContext, task: ShortTask, shots: int) -> list[Prepared]:
+    rows = read_examples(material, task, "")
+    pool = read_examples(material, task, "_fewshot") if shots else []
     if task.name != "mmlu":
         return [_enough(Prepared(task.name, task, rows, pool, shots))]
     by_subject, pools = grouped(rows), grouped(pool)
@@ -62,17 +62,17 @@ def _of(material: Material, task: Short, shots: int) -> list[Prepared]:
     ]
 
 
-def read(material: Material, task: Short, which: str) -> list[Record]:
+def read_examples(material: EvalContext, task: ShortTask, which: str) -> list[Record]:
     """-> rows with the task's fields and no others."""
-    path = material.find([f"short/{task.file}{which}.jsonl"], task.said(bool(which)), task.source)
-    rows, _ = material.lines(path, task.fields)
+    path = material.find_file([f"short/{task.file}{which}.jsonl"], task.said(bool(which)), task.source)
+    rows, _ = material.read_jsonl(path, task.fields)
     good = [row for row in rows if usable(material, path, row, task.fault(row))]
     if not good:
         raise ValueError(f"{path}: no line can be used")
     return [{name: row[name] for name in task.fields} for row in good]
 
 
-def usable(material: Material, path: pathlib.Path, row: Record, fault: str | None) -> bool:
+def usable(material: EvalContext, path: pathlib.Path, row: Record, fault: str | None) -> bool:
     if fault is None:
         return True
     said = f"{path}, line {line_of(path, row)}: {fault}"
@@ -100,7 +100,7 @@ def _enough(one: Prepared) -> Prepared:
 
 def content(prepared: Sequence[Prepared]) -> str:
     """-> sha256 of all rows."""
-    return sha256(json.dumps([[one.name, one.rows, one.pool] for one in prepared], sort_keys=True))
+    return sha256_of_bytes(json.dumps([[one.name, one.rows, one.pool] for one in prepared], sort_keys=True))
 
 
 def write_tasks(prepared: Sequence[Prepared], folder: pathlib.Path, shipped: pathlib.Path) -> None:

@@ -15,16 +15,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from longjax import files
-from longjax.evals.context import Material
-from longjax.evals.harness.catalog import Short, chosen
-from longjax.evals.harness.offline import Prepared, content, prepare, write_tasks
-from longjax.evals.harness.scoring import kept
-from longjax.evals.records import MANIFEST, RECORDS, seal
-from longjax.evals.requests import Ask, Record
+from longjax.evals.context import EvalContext
+from longjax.evals.harness.catalog import ShortTask, tasks_by_name
+from longjax.evals.harness.offline import Prepared, content, prepare_tasks, write_tasks
+from longjax.evals.harness.scoring import sample_records
+from longjax.evals.records import MANIFEST, RECORDS, write_or_check
+from longjax.evals.requests import Record, RequestFn
 from longjax.progress import ProgressFn, no_progress
 
 ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
-LEAST = (0, 4, 12)  # older ones read task files in other ways
+MIN_VERSION = (0, 4, 12)  # older ones read task files in other ways
 FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
 
 
@@ -36,32 +36,32 @@ class ShortTasks:
     def __post_init__(self) -> None:
         if self.short_fewshot is not None and self.short_fewshot < 0:
             raise ValueError(f"--short_fewshot={self.short_fewshot} must be 0 or more")
-        chosen(self.short_tasks)
+        tasks_by_name(self.short_tasks)
 
     @property
-    def tasks(self) -> list[Short]:
-        return chosen(self.short_tasks)
+    def tasks(self) -> list[ShortTask]:
+        return tasks_by_name(self.short_tasks)
 
 
-def ready(material: Material, settings: ShortTasks) -> list[Prepared]:
+def ready(material: EvalContext, settings: ShortTasks) -> list[Prepared]:
     """-> the tasks, before anything is asked. Raises ValueError for what is missing: the package, or files."""
     harness()
-    return prepare(material, settings.tasks, settings.short_fewshot)
+    return prepare_tasks(material, settings.tasks, settings.short_fewshot)
 
 
-def manifest(material: Material, prepared: Sequence[Prepared], max_length: int) -> Record:
+def short_manifest(material: EvalContext, prepared: Sequence[Prepared], max_length: int) -> Record:
     """-> all that makes the questions what they are."""
     settings = {
         "lm_eval": importlib.metadata.version("lm_eval"), "tasks": {one.name: one.shots for one in prepared},
-        "data_sha256": content(prepared), "seed": FEWSHOT_SEED + material.seed, "most": material.most,
-        "bos": material.tokenizer.begin >= 0, "max_length": max_length,
+        "data_sha256": content(prepared), "seed": FEWSHOT_SEED + material.seed, "most": material.max_examples,
+        "bos": material.tokenizer.bos_id >= 0, "max_length": max_length,
     }  # fmt: skip
-    return {"task": "short", "settings": settings, "n": sum(len(one.rows[: material.most]) for one in prepared)}
+    return {"task": "short", "settings": settings, "n": sum(len(one.rows[: material.max_examples]) for one in prepared)}
 
 
-def run(
-    ask: Ask,
-    material: Material,
+def run_short_tasks(
+    ask: RequestFn,
+    material: EvalContext,
     settings: ShortTasks,
     folder: pathlib.Path,
     max_length: int,
@@ -81,20 +81,20 @@ def run(
 
     """
     prepared = ready(material, settings)
-    seal(folder / MANIFEST, manifest(material, prepared, max_length), writes)
+    write_or_check(folder / MANIFEST, short_manifest(material, prepared, max_length), writes)
     if (folder / RECORDS).exists():
         return
-    from longjax.evals.harness.adapter import Adapter
+    from longjax.evals.harness.adapter import HarnessModel
 
-    model = Adapter(ask, material.tokenizer, max_length - 1, tell)  # the last token is scored, and not read
-    records = answer(model, material, prepared, folder, writes)
+    model = HarnessModel(ask, material.tokenizer, max_length - 1, tell)  # the last token is scored, and not read
+    records = answer_tasks(model, material, prepared, folder, writes)
     if writes:
         lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         files.write_atomically(folder / RECORDS, lines.encode())
 
 
-def answer(
-    model: Any, material: Material, prepared: Sequence[Prepared], folder: pathlib.Path, writes: bool
+def answer_tasks(
+    model: Any, material: EvalContext, prepared: Sequence[Prepared], folder: pathlib.Path, writes: bool
 ) -> list[Record]:
     """-> the records of all tasks, in their order. `model` is an Adapter."""
     lm_eval = harness()
@@ -104,13 +104,13 @@ def answer(
             model=model,
             tasks=[one.name for one in prepared],
             task_manager=lm_eval.tasks.TaskManager(include_path=made, include_defaults=False),
-            use_cache=str(answers(folder, pathlib.Path(made), writes)),
-            limit=material.most,
+            use_cache=str(read_answers(folder, pathlib.Path(made), writes)),
+            limit=material.max_examples,
             bootstrap_iters=0,
             fewshot_random_seed=FEWSHOT_SEED + material.seed,
         )
     samples = found["samples"]
-    return [r for one in prepared for r in kept(one.name, one.task, samples[one.name], model.measure)]
+    return [r for one in prepared for r in sample_records(one.name, one.task, samples[one.name], model.measure)]
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def one_line(folder: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def answers(folder: pathlib.Path, own: pathlib.Path, writes: bool) -> pathlib.Path:
+def read_answers(folder: pathlib.Path, own: pathlib.Path, writes: bool) -> pathlib.Path:
     """-> where lm_eval keeps answers. Hosts that do not write start from a copy, so that all ask for the same rest.
 
     The copy is made before the first answer, which needs all hosts, so that nothing is written meanwhile.
@@ -154,6 +154,6 @@ def harness() -> Any:
     except ImportError as error:
         raise ValueError("--tasks=short needs lm-evaluation-harness: pip install longjax[harness]") from error
     version = importlib.metadata.version("lm_eval")
-    if tuple(map(int, re.findall(r"\d+", version)[:3])) < LEAST:
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < MIN_VERSION:
         raise ValueError(f"--tasks=short needs a newer lm_eval than {version}: pip install -U longjax[harness]")
     return lm_eval

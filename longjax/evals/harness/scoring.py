@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from longjax.evals.harness.catalog import Short
-from longjax.evals.requests import Record, finite, sha256
+from longjax.evals.harness.catalog import ShortTask
+from longjax.evals.requests import Record, finite_or_none, sha256_of_bytes
 
 Measure = Callable[[Any], tuple[int, int]]  # a request's arguments -> tokens of its prompt, tokens cut from it
 
 
-def kept(name: str, task: Short, samples: Sequence[Record], measure: Measure) -> list[Record]:
+def sample_records(name: str, task: ShortTask, samples: Sequence[Record], measure: Measure) -> list[Record]:
     """-> a record an example; lm_eval has one an example and filter."""
     by_doc: dict[int, list[Record]] = collections.defaultdict(list)
     for sample in samples:
@@ -21,20 +21,28 @@ def kept(name: str, task: Short, samples: Sequence[Record], measure: Measure) ->
     return [_record(name, task, index, by_doc[index], measure) for index in sorted(by_doc)]
 
 
-def _record(name: str, task: Short, index: int, samples: Sequence[Record], measure: Measure) -> Record:
+def _record(name: str, task: ShortTask, index: int, samples: Sequence[Record], measure: Measure) -> Record:
     arguments = samples[0]["arguments"]
     size, cut = measure(arguments[0])
     return {
-        "task": f"short/{name}", "index": index, "group": task.name, "references": str(samples[0]["target"]),
-        "n_prompt_tokens": size, "n_truncated": cut, "prompt_sha256": sha256(json.dumps(arguments)),
-        "said": [_plain(said[0]) for said in samples[0]["resps"]], "main": task.main,
-        "metrics": {_key(metric, x["filter"]): finite(float(x[metric])) for x in samples for metric in x["metrics"]},
-    }  # fmt: skip
+        "task": f"short/{name}",
+        "index": index,
+        "group": task.name,
+        "references": str(samples[0]["target"]),
+        "n_prompt_tokens": size,
+        "n_truncated": cut,
+        "prompt_sha256": sha256_of_bytes(json.dumps(arguments)),
+        "said": [_plain(said[0]) for said in samples[0]["resps"]],
+        "main": task.main,
+        "metrics": {
+            _key(metric, x["filter"]): finite_or_none(float(x[metric])) for x in samples for metric in x["metrics"]
+        },
+    }
 
 
 def _plain(said: Any) -> Any:
     """-> a text, or the log-probability of a choice and whether greedy decoding would say it."""
-    return said if isinstance(said, str) else [finite(float(said[0])), bool(said[1])]
+    return said if isinstance(said, str) else [finite_or_none(float(said[0])), bool(said[1])]
 
 
 def _key(metric: str, which: str) -> str:

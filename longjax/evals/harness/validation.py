@@ -3,7 +3,7 @@
 from longjax.evals.requests import Record
 
 
-def texts(x: object) -> bool:
+def is_text_list(x: object) -> bool:
     return isinstance(x, list) and len(x) > 0 and all(isinstance(text, str) for text in x)
 
 
@@ -17,7 +17,7 @@ def not_text(x: object) -> bool:
 
 def arc(row: Record) -> str | None:
     choices = row["choices"]
-    if not isinstance(choices, dict) or not texts(choices.get("text")) or not texts(choices.get("label")):
+    if not isinstance(choices, dict) or not is_text_list(choices.get("text")) or not is_text_list(choices.get("label")):
         return "choices must be {text: [...], label: [...]}"
     if len(choices["text"]) != len(choices["label"]) or row["answerKey"] not in choices["label"]:
         return f"answerKey {row['answerKey']!r} is none of the labels, or there are not as many as choices"
@@ -25,7 +25,7 @@ def arc(row: Record) -> str | None:
 
 
 def hellaswag(row: Record) -> str | None:
-    if not texts(row["endings"]):
+    if not is_text_list(row["endings"]):
         return "endings must be a list of texts"
     if str(row["label"]) not in map(str, range(len(row["endings"]))):
         return f"label {row['label']!r} is no number of an ending"
@@ -33,7 +33,7 @@ def hellaswag(row: Record) -> str | None:
 
 
 def mmlu(row: Record) -> str | None:
-    if not texts(row["choices"]) or len(row["choices"]) != 4:
+    if not is_text_list(row["choices"]) or len(row["choices"]) != 4:
         return "choices must be a list of four texts"
     if row["answer"] not in (0, 1, 2, 3):
         return f"answer {row['answer']!r} must be 0, 1, 2 or 3"
@@ -55,7 +55,7 @@ def gsm8k(row: Record) -> str | None:
 def truthfulqa(row: Record) -> str | None:
     for name in ("mc1_targets", "mc2_targets"):
         held = row[name]
-        if not isinstance(held, dict) or not texts(held.get("choices")):
+        if not isinstance(held, dict) or not is_text_list(held.get("choices")):
             return f"{name} must be {{choices: [...], labels: [...]}}"
         labels = held.get("labels")
         if not isinstance(labels, list) or len(labels) != len(held["choices"]) or not {*labels} <= {0, 1}:

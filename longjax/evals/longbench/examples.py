@@ -6,7 +6,7 @@ import re
 
 from absl import logging
 
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.metrics.classification import classification
 from longjax.evals.metrics.count_retrieval import retrieval, retrieval_zh
@@ -18,9 +18,9 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which are no text
 SOURCE = "huggingface.co/datasets/THUDM/LongBench (data.zip)"
 
 
-def examples(material: Material, path: pathlib.Path, kind: str) -> tuple[list[Record], int]:
+def examples(material: EvalContext, path: pathlib.Path, kind: str) -> tuple[list[Record], int]:
     """-> at most material.most of them, and how many lines were left out."""
-    records, bad = material.lines(path, FIELDS)
+    records, bad = material.read_jsonl(path, FIELDS)
     good = []
     for record in records:
         if said := fault(record, kind):
@@ -32,28 +32,28 @@ def examples(material: Material, path: pathlib.Path, kind: str) -> tuple[list[Re
             good.append(record)
     if not good:
         raise ValueError(f"{path}: no line can be used; it needs {SCHEMA}")
-    return good[: material.most], bad + len(records) - len(good)
+    return good[: material.max_examples], bad + len(records) - len(good)
 
 
 def fault(record: Record, kind: str) -> str | None:
     """-> why an example cannot be asked or scored."""
     for name in ("input", "context"):
         if not isinstance(record[name], str):
-            return f"{name} must be a text, not {short(record[name])}"
+            return f"{name} must be a text, not {shorten(record[name])}"
         if SURROGATES.search(record[name]):
             return f"{name} holds half of a surrogate pair"
-    if not texts(record["answers"]):
-        return f"answers must be a list of texts, not {short(record['answers'])}"
+    if not has_texts(record["answers"]):
+        return f"answers must be a list of texts, not {shorten(record['answers'])}"
     if not isinstance(record["length"], int) or isinstance(record["length"], bool):
-        return f"length must be a number of words, not {short(record['length'])}"
+        return f"length must be a number of words, not {shorten(record['length'])}"
     return unscored(record, kind)
 
 
 def unscored(record: Record, kind: str) -> str | None:
     """-> why the task's metric cannot take an example."""
     metric = TASKS[kind].metric
-    if metric is classification and not texts(record["all_classes"]):
-        return f"all_classes must be a list of texts, not {short(record['all_classes'])}"
+    if metric is classification and not has_texts(record["all_classes"]):
+        return f"all_classes must be a list of texts, not {shorten(record['all_classes'])}"
     try:
         if metric in (retrieval, retrieval_zh):
             _ = [metric("", answer) for answer in record["answers"]]
@@ -62,11 +62,11 @@ def unscored(record: Record, kind: str) -> str | None:
     return None
 
 
-def texts(x: object) -> bool:
+def has_texts(x: object) -> bool:
     return isinstance(x, list) and len(x) > 0 and all(isinstance(text, str) for text in x)
 
 
-def short(x: object) -> str:
+def shorten(x: object) -> str:
     return repr(x)[:60]
 
 

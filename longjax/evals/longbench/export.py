@@ -8,7 +8,7 @@ from longjax import files
 from longjax.evals.requests import Record
 
 
-def export(records: Sequence[Record], path: pathlib.Path) -> None:
+def export_longbench(records: Sequence[Record], path: pathlib.Path) -> None:
     """Writes the predictions of one task; the file is there whole or not at all."""
     lines = [
         {"pred": record["prediction"]} | {name: record[name] for name in ("answers", "all_classes", "length")}

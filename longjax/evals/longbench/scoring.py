@@ -23,14 +23,14 @@ def score(records: Sequence[Record]) -> list[Record]:
     """
     benchmark, name = records[0]["task"].split("/")
     kind = name.removesuffix(EVEN)
-    shares_by = {first_line: shares(kind, records, first_line) for first_line in set(first_lines(kind))}
+    shares_by = {first_line: score_shares(kind, records, first_line) for first_line in set(first_lines(kind))}
     ours_I, lceg_I = (shares_by[first_line] for first_line in first_lines(kind))
-    row = {"benchmark": benchmark, "task": name, "length": None} | mean(ours_I)
+    row = {"benchmark": benchmark, "task": name, "length": None} | mean_score(ours_I)
     row |= {"lceg": float(lceg_I.mean()), "lceg_stderr": stderr(lceg_I)}
     length_I = np.array([record["length"] for record in records])
-    row |= {"by_length": by_length(ours_I, length_I, BUCKETS), "n_by_length": counts(length_I, BUCKETS)}
+    row |= {"by_length": means_by_length(ours_I, length_I, BUCKETS), "n_by_length": counts(length_I, BUCKETS)}
     row |= {
-        "lceg_by_length": by_length(lceg_I, length_I, LCEG_BUCKETS),
+        "lceg_by_length": means_by_length(lceg_I, length_I, LCEG_BUCKETS),
         "lceg_n_by_length": counts(length_I, LCEG_BUCKETS),
     }
     return [row | conditions(records)]
@@ -48,12 +48,12 @@ def conditions(records: Sequence[Record]) -> Record:
     }
 
 
-def shares(kind: str, records: Sequence[Record], first_line: bool) -> np.ndarray:
+def score_shares(kind: str, records: Sequence[Record], first_line: bool) -> np.ndarray:
     """-> share_I: of each example, by the answer that fits best."""
-    return np.array([share(kind, record, first_line) for record in records], np.float64)
+    return np.array([score_share(kind, record, first_line) for record in records], np.float64)
 
 
-def share(kind: str, record: Record, first_line: bool) -> float:
+def score_share(kind: str, record: Record, first_line: bool) -> float:
     said = record["prediction"].lstrip("\n").split("\n")[0] if first_line else record["prediction"]
     metric = TASKS[kind].metric
     if metric is classification:
@@ -61,21 +61,21 @@ def share(kind: str, record: Record, first_line: bool) -> float:
     return max(metric(said, answer) for answer in record["answers"])
 
 
-def by_length(share_I: np.ndarray, length_I: np.ndarray, buckets: Buckets) -> dict[str, float | None]:
+def means_by_length(share_I: np.ndarray, length_I: np.ndarray, buckets: Buckets) -> dict[str, float | None]:
     """-> the mean of each bucket; None: it is empty."""
-    inside = {name: within(length_I, *bounds) for name, bounds in buckets.items()}
+    inside = {name: in_bucket(length_I, *bounds) for name, bounds in buckets.items()}
     return {name: float(share_I[in_I].mean()) if in_I.any() else None for name, in_I in inside.items()}
 
 
 def counts(length_I: np.ndarray, buckets: Buckets) -> dict[str, int]:
-    return {name: int(within(length_I, *bounds).sum()) for name, bounds in buckets.items()}
+    return {name: int(in_bucket(length_I, *bounds).sum()) for name, bounds in buckets.items()}
 
 
-def within(length_I: np.ndarray, first: int, last: int | None) -> np.ndarray:
+def in_bucket(length_I: np.ndarray, first: int, last: int | None) -> np.ndarray:
     return (length_I >= first) & (length_I < (np.inf if last is None else last))
 
 
-def mean(share_I: np.ndarray) -> Record:
+def mean_score(share_I: np.ndarray) -> Record:
     return {"value": float(share_I.mean()), "stderr": stderr(share_I), "n": len(share_I)}
 
 

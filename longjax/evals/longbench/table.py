@@ -10,7 +10,7 @@ from longjax.evals.metrics.qa import qa_f1, qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_l, rouge_zh
 
 
-class Kind(NamedTuple):
+class LongBenchTask(NamedTuple):
     """What a task is.
 
     Attributes:
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
     """
 
     metric: Callable[..., float]
-    new: int
+    max_new_tokens: int
     asks: bool = True
     first_line: bool = False
     first_line_lceg: bool = False
@@ -35,26 +35,26 @@ class Kind(NamedTuple):
 
 
 TASKS = {
-    "narrativeqa": Kind(qa_f1, 128, first_line_lceg=True),
-    "qasper": Kind(qa_f1, 128, first_line_lceg=True, even=True),
-    "multifieldqa_en": Kind(qa_f1, 64, first_line_lceg=True, even=True),
-    "multifieldqa_zh": Kind(qa_f1_zh, 64, paper=False),
-    "hotpotqa": Kind(qa_f1, 32, first_line_lceg=True, even=True),
-    "2wikimqa": Kind(qa_f1, 32, first_line_lceg=True, even=True),
-    "musique": Kind(qa_f1, 32, first_line_lceg=True),
-    "dureader": Kind(rouge_zh, 128, paper=False),
-    "gov_report": Kind(rouge_l, 512, asks=False, even=True),
-    "qmsum": Kind(rouge_l, 512),
-    "multi_news": Kind(rouge_l, 512, asks=False, even=True),
-    "vcsum": Kind(rouge_zh, 512, asks=False, paper=False),
-    "trec": Kind(classification, 64, first_line=True, first_line_lceg=True, even=True),
-    "triviaqa": Kind(qa_f1, 32, first_line=True, first_line_lceg=True, even=True),
-    "samsum": Kind(rouge_l, 128, first_line=True, first_line_lceg=True, one_line=True, even=True),
-    "lsht": Kind(classification, 64, first_line=True, first_line_lceg=True, paper=False),
-    "passage_count": Kind(count, 32, asks=False, first_line_lceg=True, even=True),
-    "passage_retrieval_en": Kind(retrieval, 32, first_line_lceg=True, even=True),
-    "passage_retrieval_zh": Kind(retrieval_zh, 32, paper=False),
-    "lcc": Kind(code_sim, 64, asks=False, even=True),
-    "repobench-p": Kind(code_sim, 64, even=True),
+    "narrativeqa": LongBenchTask(qa_f1, 128, first_line_lceg=True),
+    "qasper": LongBenchTask(qa_f1, 128, first_line_lceg=True, even=True),
+    "multifieldqa_en": LongBenchTask(qa_f1, 64, first_line_lceg=True, even=True),
+    "multifieldqa_zh": LongBenchTask(qa_f1_zh, 64, paper=False),
+    "hotpotqa": LongBenchTask(qa_f1, 32, first_line_lceg=True, even=True),
+    "2wikimqa": LongBenchTask(qa_f1, 32, first_line_lceg=True, even=True),
+    "musique": LongBenchTask(qa_f1, 32, first_line_lceg=True),
+    "dureader": LongBenchTask(rouge_zh, 128, paper=False),
+    "gov_report": LongBenchTask(rouge_l, 512, asks=False, even=True),
+    "qmsum": LongBenchTask(rouge_l, 512),
+    "multi_news": LongBenchTask(rouge_l, 512, asks=False, even=True),
+    "vcsum": LongBenchTask(rouge_zh, 512, asks=False, paper=False),
+    "trec": LongBenchTask(classification, 64, first_line=True, first_line_lceg=True, even=True),
+    "triviaqa": LongBenchTask(qa_f1, 32, first_line=True, first_line_lceg=True, even=True),
+    "samsum": LongBenchTask(rouge_l, 128, first_line=True, first_line_lceg=True, one_line=True, even=True),
+    "lsht": LongBenchTask(classification, 64, first_line=True, first_line_lceg=True, paper=False),
+    "passage_count": LongBenchTask(count, 32, asks=False, first_line_lceg=True, even=True),
+    "passage_retrieval_en": LongBenchTask(retrieval, 32, first_line_lceg=True, even=True),
+    "passage_retrieval_zh": LongBenchTask(retrieval_zh, 32, paper=False),
+    "lcc": LongBenchTask(code_sim, 64, asks=False, even=True),
+    "repobench-p": LongBenchTask(code_sim, 64, even=True),
 }
 EVEN = "_e"  # ends the name of a task of LongBench-E

@@ -4,16 +4,16 @@ import dataclasses
 
 from absl import logging
 
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.longbench.examples import SCHEMA, SOURCE, examples
 from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import EVEN, TASKS
-from longjax.evals.longbench.truncation import fitted
-from longjax.evals.metrics.chinese import can_cut
+from longjax.evals.longbench.truncation import truncate_middle
+from longjax.evals.metrics.chinese import can_segment
 from longjax.evals.metrics.qa import qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_zh
-from longjax.evals.prompts import LONGBENCH, Prompt, fingerprint, longbench_prompts
-from longjax.evals.requests import Record, Task, WhatNext, sha256
+from longjax.evals.prompts import LONGBENCH, Prompt, longbench_prompts, prompts_fingerprint
+from longjax.evals.requests import GenerationRequest, Record, Task, sha256_of_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,17 @@ class LongBench:
     longbench_tasks: str = "paper"  # paper (the study's 16), all (21), e (LongBench-E's 13), or names: qasper,lcc_e
     longbench_max_length: int | None = None  # tokens of a prompt, the rest is cut from its middle; default: the longest
 
-    def tasks(self, material: Material) -> list[Task]:
+    def tasks(self, material: EvalContext) -> list[Task]:
         most = max(material.lengths) if self.longbench_max_length is None else self.longbench_max_length
         if most < 2:
             raise ValueError(f"--longbench_max_length={most} must be at least 2")
-        names = chosen(self.longbench_tasks)
+        names = longbench_names(self.longbench_tasks)
         warn_of_jieba(names)
         prompts = wordings(material, {name.removesuffix(EVEN) for name in names})
         return [task(material, name, prompts[name.removesuffix(EVEN)], most) for name in names]
 
 
-def chosen(said: str) -> list[str]:
+def longbench_names(said: str) -> list[str]:
     """-> names of tasks, each once."""
     groups = {
         "paper": [name for name, kind in TASKS.items() if kind.paper],
@@ -50,48 +50,53 @@ def chosen(said: str) -> list[str]:
 def warn_of_jieba(names: list[str]) -> None:
     """Scores can be made later, so that nothing stops here."""
     chinese = [name for name in names if TASKS[name.removesuffix(EVEN)].metric in (qa_f1_zh, rouge_zh)]
-    if chinese and not can_cut():
+    if chinese and not can_segment():
         logging.warning("scoring %s will need jieba: pip install 'longjax[zh]'", ", ".join(chinese))
 
 
-def wordings(material: Material, names: set[str]) -> dict[str, Prompt]:
+def wordings(material: EvalContext, names: set[str]) -> dict[str, Prompt]:
     """-> the benchmark's own, or ours."""
     if material.prompts is not None:
         return longbench_prompts(material.prompts, {name: TASKS[name].asks for name in sorted(names)})
-    return {name: Prompt(WORDING[name], TASKS[name].new) for name in names}
+    return {name: Prompt(WORDING[name], TASKS[name].max_new_tokens) for name in names}
 
 
-def wording_id(material: Material) -> str:
-    return "own" if material.prompts is None else fingerprint(material.prompts, LONGBENCH)
+def wording_id(material: EvalContext) -> str:
+    return "own" if material.prompts is None else prompts_fingerprint(material.prompts, LONGBENCH)
 
 
-def task(material: Material, name: str, prompt: Prompt, most: int) -> Task:
+def task(material: EvalContext, name: str, prompt: Prompt, most: int) -> Task:
     files = [f"longbench/data/{name}.jsonl", f"longbench/{name}.jsonl"]
-    path = material.find(files, f"LongBench's task {name}, {SCHEMA}", SOURCE)
+    path = material.find_file(files, f"LongBench's task {name}, {SCHEMA}", SOURCE)
     kind = name.removesuffix(EVEN)
     records, bad = examples(material, path, kind)
     folder = f"longbench{EVEN}" if name.endswith(EVEN) else "longbench"
     settings = {
-        "prompts": wording_id(material), "data": sha256(path.read_bytes()), "max_length": most, "bad_lines": bad,
-    }  # fmt: skip
-    asked = [question(material, kind, prompt, record, i, most) for i, record in enumerate(records)]
+        "prompts": wording_id(material),
+        "data": sha256_of_bytes(path.read_bytes()),
+        "max_length": most,
+        "bad_lines": bad,
+    }
+    asked = [request(material, kind, prompt, record, i, most) for i, record in enumerate(records)]
     return Task(f"{folder}/{name}", asked, settings)
 
 
-def question(material: Material, kind: str, prompt: Prompt, record: Record, index: int, most: int) -> WhatNext:
+def request(
+    material: EvalContext, kind: str, prompt: Prompt, record: Record, index: int, most: int
+) -> GenerationRequest:
     """`index` names those that have no _id."""
     text = prompt.template.format(context=record["context"], input=record["input"])
-    ids, left_out = fitted(material, text, most)
+    ids, left_out = truncate_middle(material, text, most)
     one_line = TASKS[kind].one_line
-    return WhatNext(
+    return GenerationRequest(
         ids,
-        about(record, index) | {"n_truncated": left_out},
+        record_metadata(record, index) | {"n_truncated": left_out},
         prompt.new,
         stop_ids=(int(material.tokenizer.encode("\n")[-1]),) if one_line else (),
-        least=1 if one_line else 0,
+        min_new_tokens=1 if one_line else 0,
     )
 
 
-def about(record: Record, index: int) -> Record:
+def record_metadata(record: Record, index: int) -> Record:
     """-> what the scorers need to know. `length` is LongBench's, in words (Chinese: characters)."""
     return {"id": record.get("_id", str(index))} | {name: record[name] for name in ("answers", "all_classes", "length")}

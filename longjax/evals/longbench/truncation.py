@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 
 
-def fitted(material: Material, prompt: str, most: int) -> tuple[np.ndarray, int]:
+def truncate_middle(material: EvalContext, prompt: str, most: int) -> tuple[np.ndarray, int]:
     """-> ids_T, and how many of the prompt's were left out.
 
     Both halves are turned into text, and the text into ids again: the token that opens a text is dropped and set again,
@@ -15,11 +15,11 @@ def fitted(material: Material, prompt: str, most: int) -> tuple[np.ndarray, int]
     if len(ids) <= most:
         return ids, 0
     half = most // 2
-    text = "".join(plain(material, part) for part in (ids[:half], ids[-half:]))
+    text = "".join(decode_plain(material, part) for part in (ids[:half], ids[-half:]))
     return material.ids(text), len(ids) - 2 * half
 
 
-def plain(material: Material, ids: np.ndarray) -> str:
+def decode_plain(material: EvalContext, ids: np.ndarray) -> str:
     """-> their text, without what opens and closes one."""
-    special = (material.tokenizer.begin, material.tokenizer.end)
+    special = (material.tokenizer.bos_id, material.tokenizer.eos_id)
     return material.tokenizer.decode(ids[~np.isin(ids, special)])

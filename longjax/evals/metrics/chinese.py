@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 
 
-def cut(text: str) -> list[str]:
+def segment(text: str) -> list[str]:
     """-> words and what stands between them; raises ValueError without jieba."""
     return list(_cutter()(text))
 
 
-def can_cut() -> bool:
+def can_segment() -> bool:
     return importlib.util.find_spec("jieba") is not None
 
 

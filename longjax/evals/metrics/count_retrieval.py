@@ -12,14 +12,14 @@ def count(prediction: str, reference: str) -> float:
 
 
 def retrieval(prediction: str, reference: str) -> float:
-    return count(prediction, number(PARAGRAPH, reference))
+    return count(prediction, number_share(PARAGRAPH, reference))
 
 
 def retrieval_zh(prediction: str, reference: str) -> float:
-    return count(prediction, number(PARAGRAPH_ZH, reference))
+    return count(prediction, number_share(PARAGRAPH_ZH, reference))
 
 
-def number(pattern: str, reference: str) -> str:
+def number_share(pattern: str, reference: str) -> str:
     """-> which paragraph it was."""
     found = re.search(pattern, reference)
     if found is None:

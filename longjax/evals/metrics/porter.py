@@ -56,7 +56,7 @@ def doubled(word: str) -> bool:
     return len(word) > 1 and word[-1] == word[-2] and kinds(word)[-1] == "c"
 
 
-def short(word: str) -> bool:
+def is_short(word: str) -> bool:
     """Ends in consonant, vowel, consonant other than w, x, y; or is a vowel and a consonant."""
     return (kinds(word)[-3:] == "cvc" and word[-1] not in "wxy") or kinds(word) == "vc"
 
@@ -82,7 +82,7 @@ def restored(cut: str) -> str:
         return cut + "e"
     if doubled(cut):
         return cut if cut[-1] in "lsz" else cut[:-1]
-    return cut + "e" if measure(cut) == 1 and short(cut) else cut
+    return cut + "e" if measure(cut) == 1 and is_short(cut) else cut
 
 
 def y_to_i(word: str) -> str:
@@ -110,7 +110,7 @@ def suffixes(word: str) -> str:
 
 def final_e(word: str) -> str:
     stem = word[:-1]
-    goes = word.endswith("e") and (measure(stem) > 1 or (measure(stem) == 1 and not short(stem)))
+    goes = word.endswith("e") and (measure(stem) > 1 or (measure(stem) == 1 and not is_short(stem)))
     return stem if goes else word
 
 

@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-from longjax.evals.metrics.chinese import cut
+from longjax.evals.metrics.chinese import segment
 
 PUNCTUATION = frozenset(string.punctuation)
 CHINESE_RANGES = (  # what LongBench deletes from Chinese words; the opening half of some brackets is not in its list
@@ -17,16 +17,16 @@ CHINESE = PUNCTUATION | {chr(i) for first, last in CHINESE_RANGES for i in range
 
 
 def qa_f1(prediction: str, reference: str) -> float:
-    return f1(normalised(prediction).split(), normalised(reference).split())
+    return f1(normalize(prediction).split(), normalize(reference).split())
 
 
 def qa_f1_zh(prediction: str, reference: str) -> float:
-    return f1_zh(cut(prediction), cut(reference))
+    return f1_zh(segment(prediction), segment(reference))
 
 
 def f1_zh(prediction: Sequence[str], reference: Sequence[str]) -> float:
     """-> F1 of words that are cut already."""
-    said, wanted = ([word for x in side if (word := normalised_zh(x))] for side in (prediction, reference))
+    said, wanted = ([word for x in side if (word := normalize_zh(x))] for side in (prediction, reference))
     return f1(said, wanted)
 
 
@@ -36,11 +36,11 @@ def f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
     return 2 * common / (len(prediction) + len(reference)) if common else 0.0
 
 
-def normalised(text: str) -> str:
+def normalize(text: str) -> str:
     """-> lower case, no punctuation, no articles, single spaces."""
     bare = "".join(c for c in text.lower() if c not in PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
-def normalised_zh(word: str) -> str:
+def normalize_zh(word: str) -> str:
     return "".join("".join(c for c in word.lower() if c not in CHINESE).split())

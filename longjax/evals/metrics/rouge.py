@@ -5,12 +5,12 @@ walks the table by recursion and gives up on long sentences, which LongBench the
 """
 
 from longjax.evals.metrics import lcs
-from longjax.evals.metrics.chinese import cut
+from longjax.evals.metrics.chinese import segment
 
 
 def rouge_l(prediction: str, reference: str) -> float:
     """-> f of the words on longest common subsequences of all pairs of sentences."""
-    said, wanted = sentences(prediction), sentences(reference)
+    said, wanted = split_sentences(prediction), split_sentences(reference)
     if not said or not wanted:
         return 0.0
     common = set().union(*(lcs.words(x, y) for x in wanted for y in said))
@@ -18,11 +18,11 @@ def rouge_l(prediction: str, reference: str) -> float:
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 
-def sentences(text: str) -> list[list[str]]:
+def split_sentences(text: str) -> list[list[str]]:
     """-> words; one of blanks alone has an empty word, as the package splits at each single space."""
     return [" ".join(part.split()).split(" ") for part in text.split(".") if part]
 
 
 def rouge_zh(prediction: str, reference: str) -> float:
     """-> the same of Chinese text, whose words a dictionary finds."""
-    return rouge_l(" ".join(cut(prediction)), " ".join(cut(reference)))
+    return rouge_l(" ".join(segment(prediction)), " ".join(segment(reference)))

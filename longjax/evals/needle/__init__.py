@@ -1,6 +1,6 @@
 """A needle in a haystack: a sentence, several, or a number, hidden at some depth of a long text."""
 
-from longjax.evals.needle.scoring import export, score
+from longjax.evals.needle.scoring import export_needle, score
 from longjax.evals.needle.tasks import NeedleTest
 
-__all__ = ["NeedleTest", "export", "score"]
+__all__ = ["NeedleTest", "export_needle", "score"]

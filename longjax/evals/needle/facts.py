@@ -13,7 +13,7 @@ PROMPT = (
     "<|im_start|> This is a very long story book: <book> {context} </book>.\n"
     " Based on the content of the book, Question: {question}\nAnswer:"
 )
-PLACES = {  # the best thing to do there, as facts that an answer must name
+CITIES = {  # the best thing to do there, as facts that an answer must name
     "San Francisco": ("eat a sandwich", "sit in Dolores Park on a sunny day"),
     "Lisbon": ("ride the old tram", "taste a custard tart"),
     "Kyoto": ("walk among the bamboo", "drink green tea"),
@@ -23,7 +23,7 @@ PLACES = {  # the best thing to do there, as facts that an answer must name
     "Hanoi": ("cross the red bridge", "share a bowl of noodles"),
     "Quebec": ("climb the city walls", "skate on the river"),
 }
-MOST = len(PLACES)  # needles of one prompt
+MAX_NEEDLES = len(CITIES)  # needles of one prompt
 
 
 class Needles(NamedTuple):
@@ -45,21 +45,21 @@ class Needles(NamedTuple):
     lead: str = ""
 
 
-def best_things(count: int, places: Mapping[str, tuple[str, str]] = PLACES) -> Needles:
+def best_things(count: int, places: Mapping[str, tuple[str, str]] = CITIES) -> Needles:
     """-> what is best to do in so many cities; the question asks for all of them."""
     cities = list(places)[:count]
     things = [" and ".join(places[city]) for city in cities]
     sentences = [f"\nThe best thing to do in {city} is {thing}.\n" for city, thing in zip(cities, things, strict=True)]
     what = "What is the best thing to do" if count == 1 else "What are the best things to do"
     facts = [fact for city in cities for fact in places[city]]
-    return Needles(sentences, f"{what} in {listed(cities)}?", f"{', '.join(things)}.", facts)
+    return Needles(sentences, f"{what} in {join_with_and(cities)}?", f"{', '.join(things)}.", facts)
 
 
-def listed(names: list[str]) -> str:
+def join_with_and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def numbers(count: int, rng: np.random.Generator, places: Sequence[str] = tuple(PLACES)) -> Needles:
+def number_needles(count: int, rng: np.random.Generator, places: Sequence[str] = tuple(CITIES)) -> Needles:
     """-> numbers of so many cities; the first one is asked for, the others distract."""
     cities = rng.permutation(list(places))[:count].tolist()
     drawn = [str(int(n)) for n in rng.choice(9_000_000, count, replace=False) + 1_000_000]

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 from typing import Protocol
 
-from longjax.data.tokenizer import Tokenizer, inside
+from longjax.data.tokenizer import Tokenizer, encode_inside
 
 
 class Codec(Protocol):
@@ -21,7 +21,7 @@ class Codec(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
+class PlainCodec:
     """Nothing is added to a text."""
 
     tokenizer: Tokenizer
@@ -34,7 +34,7 @@ class Plain:
 
 
 @dataclasses.dataclass(frozen=True)
-class AddsBegin:
+class BosCodec:
     """The study's way, by accident: encoding adds the opening id, decoding writes it out, and it is read again.
 
     Two of them so begin the haystack, and one stands right before the needle, which marks it.
@@ -44,15 +44,15 @@ class AddsBegin:
 
     def encode(self, text: str) -> list[int]:
         first, *rest = text.split(self.mark)
-        ids = [self.tokenizer.begin, *self.tokenizer.encode(first).tolist()]
+        ids = [self.tokenizer.bos_id, *self.tokenizer.encode(first).tolist()]
         for part in rest:
-            ids += [self.tokenizer.begin, *(inside(self.tokenizer, part) if part else ())]
+            ids += [self.tokenizer.bos_id, *(encode_inside(self.tokenizer, part) if part else ())]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         runs: list[list[int]] = [[]]
         for i in ids:
-            if i == self.tokenizer.begin:
+            if i == self.tokenizer.bos_id:
                 runs.append([])
             else:
                 runs[-1].append(i)
@@ -60,18 +60,18 @@ class AddsBegin:
 
     def later(self, ids: Sequence[int]) -> str:
         """-> the text of ids that are not the first, with the blank that they may begin with."""
-        (*_, before) = inside(self.tokenizer, ".")
+        (*_, before) = encode_inside(self.tokenizer, ".")
         return self.tokenizer.decode([before, *ids])[len(self.tokenizer.decode([before])) :]
 
     @functools.cached_property
     def mark(self) -> str:
         """The opening token as text; sentencepiece does not write it."""
-        return self.tokenizer.decode([self.tokenizer.begin]) or "<s>"
+        return self.tokenizer.decode([self.tokenizer.bos_id]) or "<s>"
 
 
 def full_stops(tokenizer: Tokenizer) -> set[int]:
     """-> ids of "." behind a word and behind a blank."""
-    return {inside(tokenizer, text)[-1] for text in (".", " .")}
+    return {encode_inside(tokenizer, text)[-1] for text in (".", " .")}
 
 
 def trimmed(text: str, length: int, codec: Codec) -> list[int]:
@@ -94,12 +94,12 @@ def insert(ids: list[int], needles: Sequence[list[int]], depth: float, room: int
     ids = ids[: room - sum(map(len, needles))]
     step = (100 - depth) / len(needles)
     for number, needle in enumerate(needles):
-        place = before(ids, depth + number * step, stops)
+        place = sentence_start_before(ids, depth + number * step, stops)
         ids = [*ids[:place], *needle, *ids[place:]]
     return ids
 
 
-def before(ids: list[int], depth: float, stops: set[int]) -> int:
+def sentence_start_before(ids: list[int], depth: float, stops: set[int]) -> int:
     """-> the place behind the last full stop before the depth; the beginning, if there is none."""
     place = int(len(ids) * (depth / 100))
     if depth == 100:

@@ -18,18 +18,18 @@ def score(records: Sequence[Record]) -> list[Record]:
     for record in records:
         cells.setdefault(record["depth"], []).append(record)
     about = {"benchmark": "needle", "task": "needle"} | {name: records[0][name] for name in ("form", "length")}
-    return [about | {"depth": depth} | cell(cells[depth]) for depth in sorted(cells)]
+    return [about | {"depth": depth} | cell_row(cells[depth]) for depth in sorted(cells)]
 
 
-def cell(records: Sequence[Record]) -> Record:
-    every = [shares(record) for record in records]
+def cell_row(records: Sequence[Record]) -> Record:
+    every = [needle_scores(record) for record in records]
     means = {name: float(np.mean([one[name] for one in every])) for name in every[0]}
     values = np.array([one["value"] for one in every])
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return means | {"stderr": error, "n": len(values)}
 
 
-def shares(record: Record) -> dict[str, float]:
+def needle_scores(record: Record) -> dict[str, float]:
     """-> of a number: whether all its tokens are the likeliest, and how many. Of a sentence:
 
     value: the share of its facts that was named; exact: whether the answer was said word for word; word_overlap: the
@@ -44,7 +44,7 @@ def shares(record: Record) -> dict[str, float]:
     }  # fmt: skip
 
 
-def export(records: Sequence[Record], folder: pathlib.Path, model: str = "longjax") -> list[pathlib.Path]:
+def export_needle(records: Sequence[Record], folder: pathlib.Path, model: str = "longjax") -> list[pathlib.Path]:
     """Writes a JSON file a cell, as the study's tester does and its needle_plot.py reads. -> their paths."""
     if any("prediction" not in record for record in records):
         raise ValueError(f"{folder}: of --needle_kind=number nothing is decoded; the study's plots read sentences")

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from absl import logging
 
-from longjax.data.tokenizer import inside
-from longjax.evals.context import Material
+from longjax.data.tokenizer import encode_inside
+from longjax.evals.context import EvalContext
 from longjax.evals.haystack import Haystack, read_haystack
-from longjax.evals.needle.facts import MOST, PROMPT, Needles, best_things, numbers
-from longjax.evals.needle.insertion import AddsBegin, Codec, Plain, full_stops, insert, trimmed
-from longjax.evals.requests import HowLikely, Question, Task, WhatNext
+from longjax.evals.needle.facts import MAX_NEEDLES, PROMPT, Needles, best_things, number_needles
+from longjax.evals.needle.insertion import BosCodec, Codec, PlainCodec, full_stops, insert, trimmed
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Request, Task
 
 NEW = 50  # tokens of an answer
 STUDY_LENGTHS = np.linspace(1000, 128_000, 40).round().astype(int).tolist()
@@ -34,8 +34,8 @@ class NeedleTest:
     needle_buffer: int = 200  # of a length, tokens left to prompt, question and answer
 
     def __post_init__(self):
-        if not 1 <= self.needle_count <= MOST:
-            raise ValueError(f"--needle_count={self.needle_count} must be from 1 to {MOST}")
+        if not 1 <= self.needle_count <= MAX_NEEDLES:
+            raise ValueError(f"--needle_count={self.needle_count} must be from 1 to {MAX_NEEDLES}")
         for name, least, value in (("depths", 1, self.needle_depths), ("buffer", 0, self.needle_buffer)):
             if value < least:
                 raise ValueError(f"--needle_{name}={value} must be at least {least}")
@@ -48,21 +48,21 @@ class NeedleTest:
         curve = (100 / (1 + np.exp(-0.1 * (even - 50)))).round(3)
         return np.where(even % 100 == 0, even, curve).tolist()
 
-    def lengths(self, material: Material) -> list[int]:
+    def lengths(self, material: EvalContext) -> list[int]:
         if self.needle_lengths == "given":
             return list(material.lengths)
         return [length for length in STUDY_LENGTHS if length <= max(material.lengths)]
 
-    def codec(self, material: Material) -> Codec:
+    def codec(self, material: EvalContext) -> Codec:
         if self.needle_bos == "clean":
-            return Plain(material.tokenizer)
-        if material.tokenizer.begin < 0:
+            return PlainCodec(material.tokenizer)
+        if material.tokenizer.bos_id < 0:
             raise ValueError(f"--needle_bos=lceg: {material.tokenizer.path} has no token that opens a text")
-        return AddsBegin(material.tokenizer)
+        return BosCodec(material.tokenizer)
 
-    def tasks(self, material: Material) -> list[Task]:
+    def tasks(self, material: EvalContext) -> list[Task]:
         lengths = self.lengths(material)
-        grid = Grid(self, material, read_haystack(material), self.codec(material))
+        grid = NeedleGrid(self, material, read_haystack(material), self.codec(material))
         found = [task for length in lengths if (task := grid.task(length))]
         if not found:
             raise ValueError(
@@ -73,18 +73,18 @@ class NeedleTest:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Grid:
+class NeedleGrid:
     """All that the cells share."""
 
     test: NeedleTest
-    material: Material
+    material: EvalContext
     haystack: Haystack
     codec: Codec
 
     def task(self, length: int) -> Task | None:
         """-> a cell a depth; None if needles, question and answer have no room."""
         context = trimmed(self.haystack.repeated(self.material.tokenizer, length), length, self.codec)
-        cells = [self.cell(context, length, depth) for depth in self.test.depths(self.material.most)]
+        cells = [self.cell(context, length, depth) for depth in self.test.depths(self.material.max_examples)]
         questions = [question for question in cells if question]
         if len(questions) < len(cells):
             logging.warning("needles are left out at --lengths=%d: it has no room for them", length)
@@ -93,34 +93,34 @@ class Grid:
         kind = self.test.needle_kind + "_lceg" * (self.test.needle_bos == "lceg")
         return Task(f"needle/{kind}/{length}", questions, settings)
 
-    def cell(self, context: list[int], length: int, depth: float) -> Question | None:
+    def cell(self, context: list[int], length: int, depth: float) -> Request | None:
         needles, room = self.needles(length, depth), length - self.test.needle_buffer
         encoded = [self.codec.encode(text) for text in needles.sentences]
         if sum(map(len, encoded)) >= room:
             return None
         ids = insert(context, encoded, depth, room, full_stops(self.material.tokenizer))
         prompt = PROMPT.format(context=self.codec.decode(ids), question=needles.question) + needles.lead
-        question = self.question(opened(self.codec.encode(prompt), self.material.tokenizer.begin), needles)
-        question.about.update({"length": length, "depth": depth / 100, **self.haystack.about})
-        return question if len(question.tokens_T) + question.new <= length else None
+        question = self.question(with_bos(self.codec.encode(prompt), self.material.tokenizer.bos_id), needles)
+        question.metadata.update({"length": length, "depth": depth / 100, **self.haystack.about})
+        return question if len(question.tokens_T) + question.max_new_tokens <= length else None
 
     def needles(self, length: int, depth: float) -> Needles:
         if self.test.needle_kind == "sentence":
             return best_things(self.test.needle_count)
         rng = np.random.default_rng((self.material.seed, length, round(1000 * depth)))
-        return numbers(self.test.needle_count, rng)
+        return number_needles(self.test.needle_count, rng)
 
-    def question(self, prompt: list[int], needles: Needles) -> Question:
+    def question(self, prompt: list[int], needles: Needles) -> Request:
         about = {
             "form": self.test.needle_kind, "references": needles.facts, "answer": needles.answer,
-            "needle": "".join(needles.sentences), "n_bos": prompt.count(self.material.tokenizer.begin),
+            "needle": "".join(needles.sentences), "n_bos": prompt.count(self.material.tokenizer.bos_id),
         }  # fmt: skip
         if self.test.needle_kind == "sentence":
-            return WhatNext(np.array(prompt, np.int32), about, NEW)
-        answer = inside(self.material.tokenizer, f" {needles.answer}")
-        return HowLikely(np.array([*prompt, *answer], np.int32), about, first=len(prompt))
+            return GenerationRequest(np.array(prompt, np.int32), about, NEW)
+        answer = encode_inside(self.material.tokenizer, f" {needles.answer}")
+        return LoglikelihoodRequest(np.array([*prompt, *answer], np.int32), about, first=len(prompt))
 
 
-def opened(ids: list[int], begin: int) -> list[int]:
+def with_bos(ids: list[int], begin: int) -> list[int]:
     """-> with the token that opens a text, if there is one, once."""
     return ids if begin < 0 or ids[0] == begin else [begin, *ids]

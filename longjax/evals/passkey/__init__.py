@@ -1,7 +1,7 @@
 """Pass keys in the variants of several papers, and in that of our own study."""
 
-from longjax.evals.passkey.grid import Study
+from longjax.evals.passkey.grid import PasskeyGrid
 from longjax.evals.passkey.scoring import score
 from longjax.evals.passkey.tasks import PasskeyTest
 
-__all__ = ["PasskeyTest", "Study", "score"]
+__all__ = ["PasskeyGrid", "PasskeyTest", "score"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-def largest(tokens: Callable[[int], int], room: int, step: int, probe: int, most: int) -> int:
+def largest_fitting(tokens: Callable[[int], int], room: int, step: int, probe: int, most: int) -> int:
     """-> the largest multiple of `step`, at most `most`, whose tokens fit into `room`; -1: none does.
 
     Args:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.data.passkey_text import DIGITS, Phrases
-from longjax.evals.requests import HowLikely, Task
+from longjax.data.passkey_text import DIGITS, PasskeyText
+from longjax.evals.requests import LoglikelihoodRequest, Task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Study:
+class PasskeyGrid:
     """A grid of cells of some prompts each.
 
     Attributes:
@@ -28,7 +28,7 @@ class Study:
     """
 
     source: np.ndarray
-    phrases: Phrases
+    phrases: PasskeyText
     depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
     samples: int = 20
     seed: int = 0
@@ -37,7 +37,7 @@ class Study:
     def task(self, length: int) -> Task:
         """-> prompts of `length` tokens, the key at their end included."""
         questions = [
-            HowLikely(tokens_T, self.about(tokens_T, length, depth), first=length - DIGITS)
+            LoglikelihoodRequest(tokens_T, self.about(tokens_T, length, depth), first=length - DIGITS)
             for depth in self.depths
             for tokens_T in self.prompts(length, depth)
         ]

@@ -3,9 +3,9 @@
 import dataclasses
 import random
 
-from longjax.evals.context import Material
-from longjax.evals.passkey.sentences import MOST, STEP, Sample, hidden
-from longjax.evals.requests import Record, WhatNext
+from longjax.evals.context import EvalContext
+from longjax.evals.passkey.sentences import MOST, STEP, PasskeySample, hide_key
+from longjax.evals.requests import GenerationRequest, Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Landmark:
     samples: int = 50
     new: int = 10
 
-    def draw(self, seed: int, size: int) -> Sample:
+    def draw(self, seed: int, size: int) -> PasskeySample:
         """-> a prompt with `size` characters of garbage."""
         rng = random.Random(seed)
-        return hidden(size, rng.randint(0, size), rng.randint(1, 50_000))
+        return hide_key(size, rng.randint(0, size), rng.randint(1, 50_000))
 
-    def question(self, material: Material, sample: Sample, about: Record) -> WhatNext:
-        return WhatNext(material.ids(sample.prompt), {**about, "rule": "number"}, self.new)
+    def question(self, material: EvalContext, sample: PasskeySample, about: Record) -> GenerationRequest:
+        return GenerationRequest(material.ids(sample.prompt), {**about, "rule": "number"}, self.new)

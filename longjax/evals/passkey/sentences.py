@@ -15,7 +15,7 @@ STEP = 128  # the garbage grows by so many characters, where it is fitted, as in
 MOST = 10**9  # characters: it can be repeated for ever
 
 
-class Sample(NamedTuple):
+class PasskeySample(NamedTuple):
     """A prompt, the key that it hides, and where: 0 at the beginning of the garbage, 1 at its end."""
 
     prompt: str
@@ -23,9 +23,9 @@ class Sample(NamedTuple):
     depth: float
 
 
-def hidden(size: int, before: int, key: int) -> Sample:
+def hide_key(size: int, before: int, key: int) -> PasskeySample:
     """-> a prompt with `size` characters of garbage, `before` of them before the key. Words are cut."""
     garbage = " ".join([GARBAGE] * (size // len(GARBAGE) + 1))
     info = f"The pass key is {key}. Remember it. {key} is the pass key."
     prompt = "\n".join([TASK, garbage[:before], info, garbage[: size - before], QUESTION])
-    return Sample(prompt, str(key), before / max(1, size))
+    return PasskeySample(prompt, str(key), before / max(1, size))

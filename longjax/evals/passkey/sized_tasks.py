@@ -5,13 +5,13 @@ from typing import Protocol
 
 from absl import logging
 
-from longjax.evals.context import Material
-from longjax.evals.passkey.fitting import largest
-from longjax.evals.passkey.sentences import Sample
-from longjax.evals.requests import Question, Record, Task
+from longjax.evals.context import EvalContext
+from longjax.evals.passkey.fitting import largest_fitting
+from longjax.evals.passkey.sentences import PasskeySample
+from longjax.evals.requests import Record, Request, Task
 
 
-class Variant(Protocol):
+class PasskeyVariant(Protocol):
     """A prompt of any size, and how it is asked.
 
     Attributes:
@@ -38,17 +38,17 @@ class Variant(Protocol):
     @property
     def most(self) -> int: ...
 
-    def draw(self, seed: int, size: int) -> Sample: ...
+    def draw(self, seed: int, size: int) -> PasskeySample: ...
 
-    def question(self, material: Material, sample: Sample, about: Record) -> Question: ...
+    def question(self, material: EvalContext, sample: PasskeySample, about: Record) -> Request: ...
 
 
-def published(variant: Variant, material: Material, samples: int) -> list[Task]:
+def published_tasks(variant: PasskeyVariant, material: EvalContext, samples: int) -> list[Task]:
     """-> a task a size that the authors print; its length is that of its first prompt."""
     return [of_size(variant, material, samples, size, None) for size in variant.sizes]
 
 
-def fitted(variant: Variant, material: Material, samples: int) -> list[Task]:
+def fitted_tasks(variant: PasskeyVariant, material: EvalContext, samples: int) -> list[Task]:
     """-> a task a length, whose prompts and answers fit into it."""
     tasks = [task for length in material.lengths if (task := of_length(variant, material, samples, length))]
     if not tasks:
@@ -56,14 +56,14 @@ def fitted(variant: Variant, material: Material, samples: int) -> list[Task]:
     return tasks
 
 
-def of_length(variant: Variant, material: Material, samples: int, length: int) -> Task | None:
+def of_length(variant: PasskeyVariant, material: EvalContext, samples: int, length: int) -> Task | None:
     def tokens(size: int) -> int:
         return total(variant.question(material, variant.draw(material.seed, size), {}))
 
-    size = largest(tokens, length, variant.step, 100 * variant.step, variant.most)
+    size = largest_fitting(tokens, length, variant.step, 100 * variant.step, variant.most)
     while size >= 0:
         task = of_size(variant, material, samples, size, length)
-        if max(map(total, task.questions)) <= length:  # other draws may cut words otherwise
+        if max(map(total, task.requests)) <= length:  # other draws may cut words otherwise
             return task
         size -= variant.step
     logging.warning(
@@ -72,21 +72,21 @@ def of_length(variant: Variant, material: Material, samples: int, length: int) -
     return None
 
 
-def of_size(variant: Variant, material: Material, samples: int, size: int, length: int | None) -> Task:
+def of_size(variant: PasskeyVariant, material: EvalContext, samples: int, size: int, length: int | None) -> Task:
     draws = [variant.draw(material.seed + i, size) for i in range(samples)]
-    questions = [ask(variant, material, draw) for draw in draws]
+    questions = [passkey_request(variant, material, draw) for draw in draws]
     settings = {"seed": material.seed, "samples": samples, "size": size}
     length, name = (length, f"{length}") if length else (total(questions[0]), f"{size}c")
     for question in questions:
-        question.about["length"] = length
+        question.metadata["length"] = length
     return Task(f"passkey/{variant.name}/{name}", questions, settings)
 
 
-def ask(variant: Variant, material: Material, sample: Sample) -> Question:
+def passkey_request(variant: PasskeyVariant, material: EvalContext, sample: PasskeySample) -> Request:
     about = {"variant": variant.name, "depth": sample.depth, "cell": None, "key": sample.key}
     return variant.question(material, sample, about)
 
 
-def total(question: Question) -> int:
+def total(question: Request) -> int:
     """-> tokens of prompt and answer."""
-    return len(question.tokens_T) + question.new
+    return len(question.tokens_T) + question.max_new_tokens

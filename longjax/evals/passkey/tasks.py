@@ -6,14 +6,14 @@ from typing import Literal
 
 from absl import logging
 
-from longjax.data.passkey_text import Phrases
-from longjax.evals.context import Material
+from longjax.data.passkey_text import PasskeyText
+from longjax.evals.context import EvalContext
 from longjax.evals.haystack import Haystack, read_haystack
 from longjax.evals.passkey import self_extend
-from longjax.evals.passkey.grid import Study
+from longjax.evals.passkey.grid import PasskeyGrid
 from longjax.evals.passkey.landmark import Landmark
 from longjax.evals.passkey.longlora import LongLora
-from longjax.evals.passkey.sized_tasks import Variant, fitted, published
+from longjax.evals.passkey.sized_tasks import PasskeyVariant, fitted_tasks, published_tasks
 from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import YarnHard
 from longjax.evals.requests import Task
@@ -47,7 +47,7 @@ class PasskeyTest:
             raise ValueError(f"--passkey_depths={self.passkey_depths} must lie between 0 and 1")
         return found
 
-    def tasks(self, material: Material) -> list[Task]:
+    def tasks(self, material: EvalContext) -> list[Task]:
         if self.passkey_lengths == "published" and self.passkey_variant not in ("landmark", "longlora"):
             raise ValueError(
                 f"--passkey_lengths=published: --passkey_variant={self.passkey_variant} has lengths in tokens, if any; "
@@ -58,29 +58,29 @@ class PasskeyTest:
             return marked(self.in_haystack(material, haystack), haystack)
         if self.passkey_variant == "self_extend":
             return list(self_extend.tasks(material))
-        variants: dict[str, Variant] = {"landmark": Landmark(), "longlora": LongLora(), "yarn": Yarn()}
+        variants: dict[str, PasskeyVariant] = {"landmark": Landmark(), "longlora": LongLora(), "yarn": Yarn()}
         variant = variants[self.passkey_variant]
-        make = published if self.passkey_lengths == "published" else fitted
+        make = published_tasks if self.passkey_lengths == "published" else fitted_tasks
         return make(variant, material, self.samples(material, variant.samples))
 
-    def samples(self, material: Material, usual: int, cells: int = 1) -> int:
+    def samples(self, material: EvalContext, usual: int, cells: int = 1) -> int:
         """-> prompts a cell."""
         wanted = self.passkey_samples or usual
-        return wanted if material.most is None else max(1, min(wanted, material.most // cells))
+        return wanted if material.max_examples is None else max(1, min(wanted, material.max_examples // cells))
 
-    def in_haystack(self, material: Material, haystack: Haystack) -> list[Task]:
+    def in_haystack(self, material: EvalContext, haystack: Haystack) -> list[Task]:
         if self.passkey_variant == "study":
             return self.of_study(material, haystack)
         text = haystack.repeated(material.tokenizer, max(material.lengths))
         variant = YarnHard(re.findall(r"\S+\s*", text), self.passkey_keys)
-        return fitted(variant, material, self.samples(material, variant.samples))
+        return fitted_tasks(variant, material, self.samples(material, variant.samples))
 
-    def of_study(self, material: Material, haystack: Haystack) -> list[Task]:
+    def of_study(self, material: EvalContext, haystack: Haystack) -> list[Task]:
         """-> the study's grid."""
         tokenizer, depths = material.tokenizer, self.depths
         samples = self.samples(material, STUDY_SAMPLES, len(depths))
         source = haystack.tokens(tokenizer, max(material.lengths))
-        study = Study(source, Phrases.of(tokenizer), depths, samples, material.seed, tokenizer.begin)
+        study = PasskeyGrid(source, PasskeyText.of(tokenizer), depths, samples, material.seed, tokenizer.bos_id)
         lengths = [length for length in material.lengths if length >= study.least]
         if not lengths:
             raise ValueError(f"--lengths={','.join(map(str, material.lengths))}: a pass key needs {study.least} tokens")
@@ -92,6 +92,6 @@ class PasskeyTest:
 def marked(tasks: list[Task], haystack: Haystack) -> list[Task]:
     """-> the tasks, which say what text their keys are hidden in."""
     for task in tasks:
-        for about in (task.settings, *(question.about for question in task.questions)):
+        for about in (task.settings, *(question.metadata for question in task.requests)):
             about.update(haystack.about)
     return tasks

@@ -8,12 +8,12 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from longjax.evals.context import Material
-from longjax.evals.passkey.sentences import TASK, Sample
-from longjax.evals.requests import Record, WhatNext
+from longjax.evals.context import EvalContext
+from longjax.evals.passkey.sentences import TASK, PasskeySample
+from longjax.evals.requests import GenerationRequest, Record
 
 
-class Plan(NamedTuple):
+class HardPlan(NamedTuple):
     """What is drawn: the keys, before which word each comes, and which is asked for."""
 
     keys: list[int]
@@ -44,28 +44,28 @@ class YarnHard:
     def most(self) -> int:
         return len(self.words)
 
-    def plan(self, seed: int, size: int) -> Plan:
+    def plan(self, seed: int, size: int) -> HardPlan:
         rng = random.Random(seed)
         keys = [rng.randint(1, 50_000) for _ in range(self.keys)]
         places = sorted(rng.randint(1, max(1, size)) for _ in range(self.keys))
-        return Plan(keys, places, rng.randint(0, self.keys - 1))
+        return HardPlan(keys, places, rng.randint(0, self.keys - 1))
 
-    def draw(self, seed: int, size: int) -> Sample:
+    def draw(self, seed: int, size: int) -> PasskeySample:
         """-> a prompt with the first `size` words."""
         keys, places, target = self.plan(seed, size)
         lines, cuts = [TASK], [0, *places, size]
         for i, key in enumerate(keys):
-            lines += ["".join(self.words[cuts[i] : cuts[i + 1]]), sentence(ordinal(i + 1), key)]
+            lines += ["".join(self.words[cuts[i] : cuts[i + 1]]), key_sentence(ordinal(i + 1), key)]
         name = ordinal(target + 1)
         question = f"What is the {name} pass key? The {name} pass key is"
         lines += ["".join(self.words[places[-1] : size]), question]
-        return Sample("\n".join(lines), str(keys[target]), places[target] / max(1, size))
+        return PasskeySample("\n".join(lines), str(keys[target]), places[target] / max(1, size))
 
-    def question(self, material: Material, sample: Sample, about: Record) -> WhatNext:
-        return WhatNext(material.ids(sample.prompt), {**about, "rule": "start"}, self.new)
+    def question(self, material: EvalContext, sample: PasskeySample, about: Record) -> GenerationRequest:
+        return GenerationRequest(material.ids(sample.prompt), {**about, "rule": "start"}, self.new)
 
 
-def sentence(name: str, key: int) -> str:
+def key_sentence(name: str, key: int) -> str:
     return f"The {name} pass key is {key}. Remember it. {key} is the {name} pass key."
 
 

@@ -2,6 +2,6 @@
 
 from longjax.evals.perplexity.scoring import score
 from longjax.evals.perplexity.tasks import PerplexityTest
-from longjax.evals.perplexity.text import Text, from_store, read_texts
+from longjax.evals.perplexity.text import EvalText, from_store, read_texts
 
-__all__ = ["PerplexityTest", "Text", "from_store", "read_texts", "score"]
+__all__ = ["EvalText", "PerplexityTest", "from_store", "read_texts", "score"]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from longjax.evals.perplexity.text import Text
+from longjax.evals.perplexity.text import EvalText
 
 X = TypeVar("X")
 
@@ -51,7 +51,7 @@ class Window(NamedTuple):
 class Windows(Protocol):
     """A protocol."""
 
-    def __call__(self, text: Text, length: int) -> Sequence[Window]: ...
+    def __call__(self, text: EvalText, length: int) -> Sequence[Window]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Sliding:
     stride: int = 256
     documents: int | None = None
 
-    def __call__(self, text: Text, length: int) -> list[Window]:
+    def __call__(self, text: EvalText, length: int) -> list[Window]:
         kept = self.documents is not None and self.documents < len(text.starts)
         ids = text.ids[: text.starts[self.documents]] if kept else text.ids
         starts = range(0, len(ids) - length, self.stride)[:-1]
@@ -101,7 +101,7 @@ class Strided:
     least: int = 0
     equal: bool = False
 
-    def __call__(self, text: Text, length: int) -> list[Window]:
+    def __call__(self, text: EvalText, length: int) -> list[Window]:
         room = length - (self.begin >= 0)
         found = []
         for d, ids in text.documents(self.documents, self.least):
@@ -144,7 +144,7 @@ class Nested:
     longest: int
     most: int | None = None
 
-    def __call__(self, text: Text, length: int) -> list[Window]:
+    def __call__(self, text: EvalText, length: int) -> list[Window]:
         stretches = [
             (d, i, ids[i : i + self.longest])
             for d, ids in text.documents()
@@ -157,13 +157,13 @@ class Nested:
             )
         return [
             Window(ids[at : at + length], d, i + at, piece)
-            for piece, (d, i, ids) in enumerate(spread(stretches, self.most))
+            for piece, (d, i, ids) in enumerate(evenly_spaced(stretches, self.most))
             for at in range(0, self.longest - length + 1, length)
         ]
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class EvenlySpaced:
     """Some of another protocol's windows, evenly chosen.
 
     Attributes:
@@ -175,12 +175,12 @@ class Spread:
     of: Windows
     most: int
 
-    def __call__(self, text: Text, length: int) -> Sequence[Window]:
-        return spread(self.of(text, length), self.most)
+    def __call__(self, text: EvalText, length: int) -> Sequence[Window]:
+        return evenly_spaced(self.of(text, length), self.most)
 
 
 @dataclasses.dataclass(frozen=True)
-class Forgetful:
+class WithoutMemory:
     """Another protocol's windows, all context lost every `size` tokens; parts weigh by their lengths.
 
     With 512 the study's evaluation of Landmark attention (eval_landmark.py), whose parts get no memory of those
@@ -195,7 +195,7 @@ class Forgetful:
     of: Windows
     size: int
 
-    def __call__(self, text: Text, length: int) -> list[Window]:
+    def __call__(self, text: EvalText, length: int) -> list[Window]:
         return [part for window in self.of(text, length) for part in parts(window, self.size)]
 
 
@@ -210,7 +210,7 @@ def parts(window: Window, size: int) -> list[Window]:
     ]
 
 
-def spread(every: Sequence[X], most: int | None) -> Sequence[X]:
+def evenly_spaced(every: Sequence[X], most: int | None) -> Sequence[X]:
     """-> `most` of them, evenly chosen, the first and the last among them."""
     if most is None or len(every) <= most:
         return every

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.evals.requests import Record, finite
+from longjax.evals.requests import Record, finite_or_none
 
 LCEG_E = 2.71828  # the study's code raises this, not e, to the loss
 
@@ -16,10 +16,10 @@ def score(records: Sequence[Record]) -> list[Record]:
     """-> rows. Windows with a loss that is not finite are left out, and counted in `nan`."""
     good = [record for record in records if record["nll"] is not None]
     about = {"benchmark": "perplexity"} | {name: records[0][name] for name in ("protocol", "data", "length")}
-    return [about | whole(records, good), *(about | row for row in positions(good, records[0]["length"]))]
+    return [about | whole_text(records, good), *(about | row for row in by_position_rows(good, records[0]["length"]))]
 
 
-def whole(records: Sequence[Record], good: Sequence[Record]) -> Record:
+def whole_text(records: Sequence[Record], good: Sequence[Record]) -> Record:
     """-> perplexity, its standard error over independent pieces of text, and the share of likeliest tokens."""
     mean, error = weighted(good)
     value = np.exp(np.minimum(mean, 700.0))
@@ -27,8 +27,8 @@ def whole(records: Sequence[Record], good: Sequence[Record]) -> Record:
         "value": value, "stderr": value * error, "nll": mean, "nll_stderr": error, "lceg": LCEG_E ** min(mean, 700.0),
         "accuracy": sum(r["hits"] for r in good) / max(1, sum(r["n"] for r in good)) if good else np.nan,
     }  # fmt: skip
-    counts = {"n": len(good), "nan": len(records) - len(good), "pieces": [finite(x) for x in by_piece(records)]}
-    return {"task": "perplexity"} | {name: finite(x) for name, x in numbers.items()} | counts
+    counts = {"n": len(good), "nan": len(records) - len(good), "pieces": [finite_or_none(x) for x in by_piece(records)]}
+    return {"task": "perplexity"} | {name: finite_or_none(x) for name, x in numbers.items()} | counts
 
 
 def weighted(good: Sequence[Record]) -> tuple[float, float]:
@@ -56,7 +56,7 @@ def by_piece(records: Sequence[Record]) -> list[float]:
     return [weighted(found[name])[0] for name in sorted(found)]
 
 
-def positions(good: Sequence[Record], length: int) -> list[Record]:
+def by_position_rows(good: Sequence[Record], length: int) -> list[Record]:
     """-> mean loss of each bucket of neighbouring positions; none if the task does not keep them."""
     if not good or "bucket_nll" not in good[0]:
         return []
@@ -73,4 +73,4 @@ def bucket(good: Sequence[Record], k: int, position: float) -> list[Record]:
     loss_I = np.array([record["bucket_nll"][k] for record in scored])
     value, n = float((count_I * loss_I).sum() / count_I.sum()), int(count_I.sum())
     error = loss_I.std(ddof=1) / np.sqrt(len(loss_I)) if len(loss_I) > 1 else np.nan
-    return [{"task": "position_nll", "position": position, "value": value, "stderr": finite(error), "n": n}]
+    return [{"task": "position_nll", "position": position, "value": value, "stderr": finite_or_none(error), "n": n}]

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from longjax.evals.context import Material
-from longjax.evals.perplexity.protocols import Forgetful, Nested, Sliding, Spread, Strided, Window, Windows
-from longjax.evals.perplexity.text import Text, read_texts
-from longjax.evals.requests import HowLikely, Likelihood, Question, Record, Task, finite
+from longjax.evals.context import EvalContext
+from longjax.evals.perplexity.protocols import EvenlySpaced, Nested, Sliding, Strided, Window, Windows, WithoutMemory
+from longjax.evals.perplexity.text import EvalText, read_texts
+from longjax.evals.requests import LoglikelihoodRequest, LoglikelihoodResult, Record, Request, Task, finite_or_none
 
 Name = Literal["strided", "lceg", "longlora", "yarn", "nonoverlap", "nested", "landmark_lceg", "chunked"]
 LCEG_DOCUMENTS = 10  # eval_perplexity reads no more
@@ -38,13 +38,15 @@ class PerplexityTest:
             if value < 1:
                 raise ValueError(f"--{name}={value} must be at least 1")
 
-    def tasks(self, material: Material) -> list[Task]:
+    def tasks(self, material: EvalContext) -> list[Task]:
         tokenizer, found = material.tokenizer, read_texts(material, self.ppl_data)
-        parts = [self.of(x, material.lengths, tokenizer.begin, material.trained_len, material.most) for x in found]
+        parts = [
+            self.of(x, material.lengths, tokenizer.bos_id, material.trained_len, material.max_examples) for x in found
+        ]
         return [task for part in parts for task in part]
 
     def of(
-        self, text: Text, lengths: Sequence[int], begin: int = -1, trained_len: int = 4096, most: int | None = None
+        self, text: EvalText, lengths: Sequence[int], begin: int = -1, trained_len: int = 4096, most: int | None = None
     ) -> list[Task]:
         """-> a task a length.
 
@@ -79,14 +81,14 @@ class PerplexityTest:
             case "lceg":
                 return ten
             case "landmark_lceg":
-                return Forgetful(ten, LANDMARK_PART)
+                return WithoutMemory(ten, LANDMARK_PART)
             case "chunked":
-                return Forgetful(ten, trained_len)
+                return WithoutMemory(ten, trained_len)
 
-    def task(self, text: Text, length: int, longest: int, windows: Windows) -> Task:
+    def task(self, text: EvalText, length: int, longest: int, windows: Windows) -> Task:
         protocol = self.ppl_protocol
         about = {"protocol": protocol, "data": text.name, "length": length}
-        questions = Questions(windows(text, length), about)
+        questions = WindowRequests(windows(text, length), about)
         if not questions:
             raise ValueError(
                 f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
@@ -94,16 +96,16 @@ class PerplexityTest:
             )
         settings = {**dataclasses.asdict(self), "windows": repr(windows), "data_sha256": text.sha256}
         again = protocol == "nested" and length < longest  # the same tokens with less context before them
-        keep = Losses(length, 0 if again else self.ppl_buckets)
+        keep = LossRecord(length, 0 if again else self.ppl_buckets)
         return Task(f"perplexity/{protocol}/{text.name}/{length}", questions, settings, keep)
 
 
 def some(windows: Windows, most: int | None) -> Windows:
-    return windows if most is None else Spread(windows, most)
+    return windows if most is None else EvenlySpaced(windows, most)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Questions(Sequence[Question]):
+class WindowRequests(Sequence[Request]):
     """One a window, made when it is asked: all together would be many times as large as the text."""
 
     windows: Sequence[Window]
@@ -112,17 +114,17 @@ class Questions(Sequence[Question]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, number: int) -> HowLikely:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, number: int) -> LoglikelihoodRequest:  # pyright: ignore[reportIncompatibleMethodOverride]
         window = self.windows[number]
         about = {
             **self.about, "document": window.document, "start": window.start, "piece": window.piece,
             "place": window.place, "weight": window.weight,
         }  # fmt: skip
-        return HowLikely(window.tokens_T, about, window.first)
+        return LoglikelihoodRequest(window.tokens_T, about, window.first)
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses:
+class LossRecord:
     """What is recorded of a window: its loss, and that of each bucket of neighbouring positions.
 
     Attributes:
@@ -134,11 +136,11 @@ class Losses:
     length: int
     buckets: int
 
-    def __call__(self, question: Question, answer: Likelihood) -> Record:
-        assert isinstance(question, HowLikely)
+    def __call__(self, question: Request, answer: LoglikelihoodResult) -> Record:
+        assert isinstance(question, LoglikelihoodRequest)
         nll_U = answer.nll_U.astype(np.float64)
-        record = {"nll": finite(float(nll_U.sum())), "n": len(nll_U), "hits": int(answer.hit_U.sum())}
-        first = question.about["place"] + question.first
+        record = {"nll": finite_or_none(float(nll_U.sum())), "n": len(nll_U), "hits": int(answer.is_greedy_U.sum())}
+        first = question.metadata["place"] + question.first
         return record | self.by_place(nll_U, first) if self.buckets else record
 
     def by_place(self, nll_U: np.ndarray, first: int) -> Record:
@@ -147,7 +149,7 @@ class Losses:
         bucket_U = np.searchsorted(edges, np.arange(first, first + len(nll_U)), side="right") - 1
         count = np.bincount(bucket_U, minlength=len(edges))
         mean = np.bincount(bucket_U, nll_U, minlength=len(edges)) / np.maximum(count, 1)
-        means = [finite(x) if n else None for x, n in zip(mean, count, strict=True)]
+        means = [finite_or_none(x) if n else None for x, n in zip(mean, count, strict=True)]
         return {"bucket_nll": means, "bucket_n": count.tolist()}
 
     def edges(self) -> list[int]:

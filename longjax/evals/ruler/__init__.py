@@ -4,7 +4,7 @@ versions.py says what the three versions of it differ in, sizing.py how samples 
 """
 
 from longjax.evals.ruler.length_fitting import TooShortError
-from longjax.evals.ruler.scoring import export, score
+from longjax.evals.ruler.scoring import export_ruler, score
 from longjax.evals.ruler.tasks import Ruler
 
-__all__ = ["Ruler", "TooShortError", "export", "score"]
+__all__ = ["Ruler", "TooShortError", "export_ruler", "score"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.ruler.sample import Chance, Order, Sample
+from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 
 COMMON = 10
 
@@ -46,22 +46,22 @@ class Common:
     def most(self) -> int:
         return len(self.words)
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         example, common = self.told(random.Random(f"{chance.seed}/{chance.task}/{chance.index}/example"), chance)
         rng = chance.rng()
         words = rng.sample(self.words, len(self.words))[:n]  # a longer list has the words of a shorter one
         question = self.question(chance, words, self.often)
-        return Sample(
+        return RulerSample(
             f"{example}{self.prompt.answer_prefix}{self.gap}{numbered(common)}\n{question}",
             self.prompt.answer_prefix, words[:COMMON], {"distinct": n},
         )  # fmt: skip
 
-    def told(self, rng: random.Random, chance: Chance) -> tuple[str, list[str]]:
+    def told(self, rng: random.Random, chance: SampleSeed) -> tuple[str, list[str]]:
         """-> the example's question and its answer."""
         words = rng.sample(self.words, self.shot_size)
         return self.question(chance, words, self.shot_often), words[:COMMON]
 
-    def question(self, chance: Chance, words: Sequence[str], often: Often) -> str:
+    def question(self, chance: SampleSeed, words: Sequence[str], often: Often) -> str:
         listed = [*words[:COMMON]] * often.common + [*words[COMMON:]] * often.other
         self.order(chance).shuffle(listed)
         return self.prompt.template.format(context=numbered(listed), query="")

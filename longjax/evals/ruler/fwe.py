@@ -6,7 +6,7 @@ import random
 import string
 
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.ruler.sample import Chance, Order, Sample
+from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 
 LETTERS, ZETA_2 = 6, math.pi**2 / 6  # alpha is 2
 DOTS = "..."
@@ -23,14 +23,16 @@ class Coded:
     most: int = 10**9
     samples: int = 10**9
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         rng, names = chance.rng(), [DOTS]
         while len(names) < self.vocab:
             name = "".join(rng.choices(string.ascii_lowercase, k=LETTERS))
             names += [name] if name not in names else []
         words = [name for rank, name in enumerate(names, 1) for _ in range(count(n, rank))]
         text = self.prompt.template.format(context=" ".join(shuffled(words, self.order(chance))), query="")
-        return Sample(text, self.prompt.answer_prefix, names[1:4], {"distinct": len(set(words)), "words": len(words)})
+        return RulerSample(
+            text, self.prompt.answer_prefix, names[1:4], {"distinct": len(set(words)), "words": len(words)}
+        )
 
 
 def shuffled(words: list[str], rng: random.Random) -> list[str]:

@@ -5,15 +5,15 @@ import functools
 import json
 from collections.abc import Sequence
 
-from longjax.evals import wordlists as words
-from longjax.evals.context import Material
+from longjax.evals import wordlists
+from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.requests import Record, sha256
-from longjax.evals.ruler.documents import Library, hotpotqa, read, squad
+from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.ruler.documents import Library, hotpotqa, read_library, squad
 from longjax.evals.ruler.haystacks import Essays
 from longjax.evals.ruler.prompts import wording
-from longjax.evals.ruler.token_counter import Counter
+from longjax.evals.ruler.token_counter import TokenCounter
 
 ESSAYS, ENGLISH = "ruler/PaulGrahamEssays.json", "ruler/english_words.json"
 SOURCES = {
@@ -23,20 +23,20 @@ SOURCES = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Kit:
-    material: Material
+class RulerInputs:
+    material: EvalContext
 
     @functools.cached_property
-    def counter(self) -> Counter:
-        return Counter(self.material.tokenizer)
+    def counter(self) -> TokenCounter:
+        return TokenCounter(self.material.tokenizer)
 
     @functools.cached_property
     def named_prompts(self) -> tuple[dict[str, RulerPrompt], str]:
         return wording(self.material.prompts)
 
     @functools.cached_property
-    def words(self) -> words.Words:
-        return words.read(self.material.data_dir / "ruler/words.json")
+    def words(self) -> wordlists.Words:
+        return wordlists.read_words(self.material.data_dir / "ruler/words.json")
 
     @functools.cached_property
     def haystack(self) -> tuple[Essays, Record]:
@@ -49,12 +49,12 @@ class Kit:
             text = json.loads(path.read_text("utf-8"))["text"].split()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'{path} is torn, or not {{"text": ...}} as RULER has it: make it again') from error
-        return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256(path.read_bytes())}
+        return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256_of_bytes(path.read_bytes())}
 
     @functools.cache  # noqa: B019 (a kit lives as long as its run)
     def library(self, task: str) -> Library:
         name, reader, source = SOURCES[task]
-        return read(self.material.find([name], "questions and documents, as published", source), reader)
+        return read_library(self.material.find_file([name], "questions and documents, as published", source), reader)
 
     def listed(self, count: int) -> tuple[Sequence[str], str]:
         """-> at least `count` words for lists, and what they are: beyond the words, RULER's file or made ones."""
@@ -63,7 +63,7 @@ class Kit:
             return held, self.words.name
         path = self.material.data_dir / ENGLISH
         if path.exists():
-            more, name = words.read_english(path), "english_words.json"
+            more, name = wordlists.read_english(path), "english_words.json"
         else:
-            more, name = words.made(count), "made"
+            more, name = wordlists.made_words(count), "made"
         return list(dict.fromkeys([*held, *more])), f"{self.words.name}+{name}"

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from longjax.evals.ruler.sample import Chance, Growing, Sample
-from longjax.evals.ruler.token_counter import Counter
+from longjax.evals.ruler.sample import Growing, RulerSample, SampleSeed
+from longjax.evals.ruler.token_counter import TokenCounter
 
 GUESSES = 8  # by interpolation; halving thereafter
 
@@ -26,37 +26,37 @@ class Room:
 
     """
 
-    counter: Counter
+    counter: TokenCounter
     length: int
     new: int
     begin: int
 
 
-class Fit(NamedTuple):
+class FittedSample(NamedTuple):
     """A sample that fits, its size, and its tokens."""
 
     size: int
-    sample: Sample
+    sample: RulerSample
     tokens: int
 
 
-Fits = Iterator[Fit | None]  # None: even the smallest is too long
+Fits = Iterator[FittedSample | None]  # None: even the smallest is too long
 
 
 class Sizing(Protocol):
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits: ...
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits: ...
 
 
 class Weighed:
     """Tokens of one sample at any size; remembers what it has counted."""
 
-    def __init__(self, grow: Growing, chance: Chance, count: Callable[[str], int]):
+    def __init__(self, grow: Growing, chance: SampleSeed, count: Callable[[str], int]):
         self.grow, self.chance, self.count = grow, chance, count
-        self.fits: dict[int, Fit] = {}
+        self.fits: dict[int, FittedSample] = {}
 
     def __call__(self, n: int) -> int:
         sample = self.grow(self.chance, n)
-        self.fits[n] = Fit(n, sample, self.count(sample.text))
+        self.fits[n] = FittedSample(n, sample, self.count(sample.text))
         return self.fits[n].tokens
 
 
@@ -68,7 +68,7 @@ class Exact:
     100): it fills 95% of its length wherever a unit is less than 5% of it.
     """
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
         limit, counter, guess = room.length - room.new - room.begin, room.counter, room.length // 8
         for chance in chances:
             weigh = Weighed(grow, chance, counter.quick)
@@ -96,7 +96,7 @@ class Linear:
     reserve: int
     answers: bool = True
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
         chances, n, limit = list(chances), max(self.start, grow.least), room.length - self.reserve
 
         def fits(n: int) -> bool:
@@ -115,14 +115,14 @@ class Bisect:
 
     step: int
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
+    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
         chances, limit = list(chances), room.length - room.new
         weigh = Weighed(grow, chances[0], room.counter.exact)
         n = largest(weigh, limit, grow.least, grow.most, room.length // 8)
         yield from fewer(n or grow.least, self.step, limit, grow, room, chances)
 
 
-def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[Chance]) -> Fits:
+def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
     """-> samples of size n, or as many steps smaller as it takes. RULER's loop may never end."""
     for chance in chances:
         weigh = Weighed(grow, chance, room.counter.exact)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from longjax.evals.prompts import RulerPrompt
 from longjax.evals.ruler.haystacks import IS, Hay
-from longjax.evals.ruler.sample import Chance, Order, Sample
+from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 
 NEEDLE = "One of the special magic {kind} for {key}" + IS + "{value}."  # as printed in the paper, table 2
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -19,7 +19,7 @@ UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 Draw = Callable[[random.Random], str]
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """What keys or values are: their name, one of them, and the regular expression of all."""
 
     name: str
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     like: str
 
 
-def number(rng: random.Random) -> str:
+def random_number(rng: random.Random) -> str:
     return str(rng.randint(10**6, 10**7 - 1))
 
 
@@ -35,7 +35,7 @@ def identifier(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-NUMBERS, UUIDS = Kind("numbers", number, "[0-9]{7}"), Kind("uuids", identifier, UUID)
+NUMBERS, UUIDS = ValueKind("numbers", random_number, "[0-9]{7}"), ValueKind("uuids", identifier, UUID)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Pairs:
 class OtherNeedle:
     """A line of hay that looks like a needle."""
 
-    key: Kind
-    value: Kind
+    key: ValueKind
+    value: ValueKind
 
     def __call__(self, rng: random.Random) -> str:
         return NEEDLE.format(kind=self.value.name, key=self.key.draw(rng), value=self.value.draw(rng))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Needles:
+class NeedlesInHay:
     """Grows by units of the hay.
 
     Attributes:
@@ -75,8 +75,8 @@ class Needles:
 
     prompt: RulerPrompt
     hay: Hay
-    key: Kind
-    value: Kind
+    key: ValueKind
+    value: ValueKind
     order: Order
     keys: int = 1
     values: int = 1
@@ -85,20 +85,20 @@ class Needles:
     most: int = 10**9
     samples: int = 10**9
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         rng = chance.rng()
         held = self.drawn(rng)
         asked = rng.sample(list(held), self.queries)
         needles = [NEEDLE.format(kind=self.value.name, key=k, value=v) for k in held for v in held[k]]
         self.order(chance).shuffle(needles)
         outputs = [value for key in asked for value in held[key]]
-        prompt = one(self.prompt) if len(outputs) == 1 else self.prompt
+        prompt = single_needle(self.prompt) if len(outputs) == 1 else self.prompt
         kind = self.value.name.removesuffix("s") if len(outputs) == 1 else self.value.name
         query = ", ".join(asked[:-1]) + ", and " + asked[-1] if len(asked) > 1 else asked[0]
         context = self.hay(rng, n, needles)
         asks = {"type_needle_v": kind, "query": query}
         about = {"keys": asked, "depths": [round(context.find(x) / len(context), 4) for x in outputs]}
-        return Sample(
+        return RulerSample(
             prompt.template.format(context=context, **asks), prompt.answer_prefix.format(**asks), outputs, about
         )
 
@@ -110,7 +110,7 @@ class Needles:
         return held
 
 
-def one(prompt: RulerPrompt) -> RulerPrompt:
+def single_needle(prompt: RulerPrompt) -> RulerPrompt:
     """-> the prompt for a single value, by RULER's replacements of words."""
     template, prefix = (
         text.replace("Some", "A").replace("are all", "is").replace("are", "is").replace("answers", "answer")

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
-from longjax.evals.ruler.inputs import Kit
+from longjax.evals.context import EvalContext
+from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import TooShortError
 from longjax.progress import ThroughputProgress
 
 WORTH = 30_000_000  # tokens; less is made before processes have started
 Job = tuple[int, str]  # length and task
-Make = Callable[[str, int, Kit], object]  # must be known by name in a new process
+Make = Callable[[str, int, RulerInputs], object]  # must be known by name in a new process
 
 
-def on_all_cores(make: Make, material: Material, jobs: Sequence[Job], samples: int) -> None:
+def on_all_cores(make: Make, material: EvalContext, jobs: Sequence[Job], samples: int) -> None:
     """Calls make(task, length, kit) for every job, each in one of as many processes as there are cores.
 
     What a length is too short for is left to the caller to find.
@@ -29,8 +29,8 @@ def on_all_cores(make: Make, material: Material, jobs: Sequence[Job], samples: i
     given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
     report, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
     context, about = multiprocessing.get_context("spawn"), (material.tokenizer.path, given)
-    with concurrent.futures.ProcessPoolExecutor(min(cores, len(jobs)), context, begin, about) as pool:
-        running = {pool.submit(one, make, *job): job for job in sorted(jobs, reverse=True)}  # the longest first
+    with concurrent.futures.ProcessPoolExecutor(min(cores, len(jobs)), context, init_process, about) as pool:
+        running = {pool.submit(make_sample, make, *job): job for job in sorted(jobs, reverse=True)}  # the longest first
         for future in concurrent.futures.as_completed(running):
             future.result()
             length, task = running[future]
@@ -38,12 +38,12 @@ def on_all_cores(make: Make, material: Material, jobs: Sequence[Job], samples: i
             report(done / total, f"{task} at {length}")
 
 
-def begin(tokenizer: os.PathLike, given: dict[str, Any]) -> None:
+def init_process(tokenizer: os.PathLike, given: dict[str, Any]) -> None:
     """In a new process."""
     global kit
-    kit = Kit(Material(tokenizer=Tokenizer(tokenizer, threads=1), **given))
+    kit = RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **given))
 
 
-def one(make: Make, length: int, task: str) -> None:
+def make_sample(make: Make, length: int, task: str) -> None:
     with contextlib.suppress(TooShortError):
         make(task, length, kit)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from longjax.evals.prompts import RULER, RulerPrompt, fingerprint, ruler_prompts
+from longjax.evals.prompts import RULER, RulerPrompt, prompts_fingerprint, ruler_prompts
 
 OWN = {
     "niah": RulerPrompt(
@@ -41,7 +41,7 @@ OWN = {
 
 def wording(folder: pathlib.Path | None) -> tuple[dict[str, RulerPrompt], str]:
     """-> prompts by base task, and what results call them."""
-    return (OWN, "own") if folder is None else (ruler_prompts(folder), fingerprint(folder, RULER))
+    return (OWN, "own") if folder is None else (ruler_prompts(folder), prompts_fingerprint(folder, RULER))
 
 
 def corrected(prompt: RulerPrompt) -> RulerPrompt:

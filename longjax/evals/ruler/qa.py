@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.ruler.sample import Chance, Order, Sample
+from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 
 TRIED = 4096  # distractors that a sample may have: more than 128K tokens hold
 
 
-class Asked(NamedTuple):
+class QaQuestion(NamedTuple):
     """A question; documents are numbers.
 
     Attributes:
@@ -39,7 +39,7 @@ class Documents:
 
     prompt: RulerPrompt
     texts: Sequence[str]
-    asked: Sequence[Asked]
+    asked: Sequence[QaQuestion]
     order: Order
     least: int = 1
 
@@ -51,7 +51,7 @@ class Documents:
     def samples(self) -> int:
         return len(self.asked)
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         rng, one = chance.rng(), self.asked[chance.index]
         near = one.near if n - len(one.own) >= len(one.near) else rng.sample(one.near, max(0, n - len(one.own)))
         chosen = [*one.own, *near]
@@ -69,7 +69,7 @@ class RepeatedDocuments(Documents):
     def most(self) -> int:
         return 10**9
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         count = len(self.texts)
         if n <= count:
             return super().__call__(chance, n)
@@ -91,7 +91,7 @@ class WordsOfDocuments(Documents):
     def most(self) -> int:
         return 10**9 if len(self.texts) > max(len(one.needed) for one in self.asked) else 0
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         rng, one = chance.rng(), self.asked[chance.index]
         needed = set(one.needed)
         near = [i for i in dict.fromkeys([*one.own, *one.near]) if i not in needed]
@@ -116,11 +116,11 @@ class WordsOfDocuments(Documents):
         return parts
 
 
-def written(task: Documents, chance: Chance, one: Asked, texts: list[str]) -> Sample:
+def written(task: Documents, chance: SampleSeed, one: QaQuestion, texts: list[str]) -> RulerSample:
     gold = {task.texts[i] for i in one.needed}
     task.order(chance).shuffle(texts)
     context = "\n\n".join(f"Document {i}:\n{text}" for i, text in enumerate(texts, 1))
     text = task.prompt.template.format(context=context, query=one.question)
     depths = [round(i / len(texts), 4) for i, text in enumerate(texts) if text in gold]
     about = {"question_id": one.id, "documents": len(texts), "depths": depths}
-    return Sample(text, task.prompt.answer_prefix.format(query=one.question), one.answers, about)
+    return RulerSample(text, task.prompt.answer_prefix.format(query=one.question), one.answers, about)

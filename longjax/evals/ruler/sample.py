@@ -9,7 +9,7 @@ from longjax.evals.requests import Record
 
 
 @dataclasses.dataclass(frozen=True)
-class Chance:
+class SampleSeed:
     """All that a sample's randomness comes from. It knows no length: a sample is the same one at every length."""
 
     seed: int
@@ -28,10 +28,10 @@ class Chance:
         return random.Random(self.seed)
 
 
-Order = Callable[[Chance], random.Random]
+Order = Callable[[SampleSeed], random.Random]
 
 
-class Sample(NamedTuple):
+class RulerSample(NamedTuple):
     """A question, how its answer begins, and what the answer must hold."""
 
     input: str
@@ -62,4 +62,4 @@ class Growing(Protocol):
     @property
     def samples(self) -> int: ...
 
-    def __call__(self, chance: Chance, n: int) -> Sample: ...
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample: ...

@@ -15,8 +15,8 @@ from typing import BinaryIO, overload
 
 import numpy as np
 
-from longjax.evals.requests import Record, WhatNext
-from longjax.evals.ruler.token_counter import Counter
+from longjax.evals.requests import GenerationRequest, Record
+from longjax.evals.ruler.token_counter import TokenCounter
 from longjax.files import atomic_files
 
 
@@ -39,13 +39,13 @@ class Samples:
             return hashlib.sha256(file.read(self.places[self.count])).hexdigest()
 
 
-def held(path: pathlib.Path, made: Record, count: int) -> Samples | None:
+def load_samples(path: pathlib.Path, made: Record, count: int) -> Samples | None:
     """-> samples of the file if it is whole, was made in this way, and has enough."""
     try:
         said = json.loads(path.with_suffix(".json").read_bytes())
         if said["made"] != made or count > said["wanted"]:
             return None
-        if digest(path) != said["sha256"]:
+        if samples_sha256(path) != said["sha256"]:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -54,15 +54,15 @@ def held(path: pathlib.Path, made: Record, count: int) -> Samples | None:
     return Samples(path, tuple(places), min(count, len(places) - 1))
 
 
-def digest(path: pathlib.Path) -> str:
+def samples_sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]) -> Samples:
+def write_samples(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]) -> Samples:
     """Writes rows as they come; both files, or neither. There may be fewer than wanted."""
     places, hashed = [0], hashlib.sha256()
-    with making(path) as create:
+    with atomic_samples(path) as create:
         file = create(path.name)
         for row in rows:
             line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -75,7 +75,7 @@ def written(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]
 
 
 @contextlib.contextmanager
-def making(path: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
+def atomic_samples(path: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     """As files.together, in a folder of its own at first: several hosts may make the same samples at the same time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,30 +89,32 @@ def making(path: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Questions(Sequence[WhatNext]):
+class SampleRequests(Sequence[GenerationRequest]):
     """Made of samples when asked for, so that 64K tokens times thousands need not be held."""
 
     samples: Samples
-    counter: Counter
+    counter: TokenCounter
     new: int
 
     def __len__(self) -> int:
         return self.samples.count
 
     @overload
-    def __getitem__(self, i: int) -> WhatNext: ...
+    def __getitem__(self, i: int) -> GenerationRequest: ...
 
     @overload
-    def __getitem__(self, i: slice) -> list[WhatNext]: ...
+    def __getitem__(self, i: slice) -> list[GenerationRequest]: ...
 
-    def __getitem__(self, i: int | slice) -> WhatNext | list[WhatNext]:
+    def __getitem__(self, i: int | slice) -> GenerationRequest | list[GenerationRequest]:
         if isinstance(i, slice):
             return [self.question(j) for j in range(*i.indices(len(self)))]
         return self.question(range(len(self))[i])
 
-    def question(self, i: int) -> WhatNext:
+    def question(self, i: int) -> GenerationRequest:
         row = self.samples[i]
         about = {"id": row["index"], "references": row["outputs"], **row["about"]}
-        begin = self.counter.tokenizer.begin
+        begin = self.counter.tokenizer.bos_id
         opens = np.array([begin] if begin >= 0 else [], np.int32)
-        return WhatNext(np.concatenate([opens, self.counter.ids(row["input"] + row["answer_prefix"])]), about, self.new)
+        return GenerationRequest(
+            np.concatenate([opens, self.counter.ids(row["input"] + row["answer_prefix"])]), about, self.new
+        )

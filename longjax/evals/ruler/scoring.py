@@ -42,7 +42,7 @@ def precision(record: Record, text: str) -> float | None:
     return len(found & {x.lower() for x in record["references"]}) / len(found) if found else None
 
 
-def export(records: Sequence[Record], path: pathlib.Path) -> None:
+def export_ruler(records: Sequence[Record], path: pathlib.Path) -> None:
     """Writes predictions as RULER's eval/evaluate.py reads them."""
     rows = [
         {

@@ -9,14 +9,14 @@ from typing import Literal
 
 from absl import logging
 
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.requests import Record, Task
-from longjax.evals.ruler import sample_store as store
-from longjax.evals.ruler.inputs import Kit
-from longjax.evals.ruler.length_fitting import Fit, TooShortError
+from longjax.evals.ruler import sample_store
+from longjax.evals.ruler.inputs import RulerInputs
+from longjax.evals.ruler.length_fitting import FittedSample, TooShortError
 from longjax.evals.ruler.parallel import on_all_cores
-from longjax.evals.ruler.sample import Chance
-from longjax.evals.ruler.versions import BASES, VERSIONS, Made, make
+from longjax.evals.ruler.sample import SampleSeed
+from longjax.evals.ruler.versions import BASES, VERSIONS, RulerTask, make
 
 TRIES = 20  # draws of which one must fit, or the length is too short
 FILL = 0.95
@@ -37,11 +37,11 @@ class Ruler:
             raise ValueError(f"--ruler_tasks={self.ruler_tasks}: no task {unknown[0]!r}; there are {', '.join(BASES)}")
         return names
 
-    def tasks(self, material: Material) -> list[Task]:
+    def tasks(self, material: EvalContext) -> list[Task]:
         """-> tasks whose samples lie on disk; lengths that are too short for one are left out with a warning."""
         if self.ruler_samples < 1:
             raise ValueError(f"--ruler_samples={self.ruler_samples} must be at least 1")
-        kit, tasks, short = Kit(material), [], []
+        kit, tasks, short = RulerInputs(material), [], []
         jobs = list(itertools.product(material.lengths, self.names))
         missing = [(length, name) for length, name in jobs if not self.path(name, length, kit).exists()]
         on_all_cores(self.task, material, missing, self.count(material))
@@ -57,7 +57,7 @@ class Ruler:
             raise short[0][2]
         return tasks
 
-    def task(self, name: str, length: int, kit: Kit) -> Task:
+    def task(self, name: str, length: int, kit: RulerInputs) -> Task:
         material = kit.material
         made = make(VERSIONS[self.ruler_version], name, length, material.seed, kit)
         count = min(self.count(material), made.grow.samples)
@@ -66,16 +66,18 @@ class Ruler:
             "tokenizer_sha256": material.tokenizer.sha256, **made.settings,
         }  # fmt: skip
         path = self.path(name, length, kit)
-        samples = store.held(path, settings, count)
+        samples = sample_store.load_samples(path, settings, count)
         if samples is None:
-            samples = store.written(path, settings, count, rows(made, name, count, material.seed))
+            samples = sample_store.write_samples(path, settings, count, rows(made, name, count, material.seed))
         settings |= {"samples": samples.count, "data_sha256": samples.sha256}
-        return Task(f"ruler/{length}/{name}", store.Questions(samples, kit.counter, made.room.new), settings)
+        return Task(
+            f"ruler/{length}/{name}", sample_store.SampleRequests(samples, kit.counter, made.room.new), settings
+        )
 
-    def count(self, material: Material) -> int:
-        return min(self.ruler_samples, material.most or self.ruler_samples)
+    def count(self, material: EvalContext) -> int:
+        return min(self.ruler_samples, material.max_examples or self.ruler_samples)
 
-    def path(self, name: str, length: int, kit: Kit) -> pathlib.Path:
+    def path(self, name: str, length: int, kit: RulerInputs) -> pathlib.Path:
         """-> where the samples lie."""
         material = kit.material
         root = pathlib.Path(self.ruler_cache) if self.ruler_cache else material.data_dir / "ruler_cache"
@@ -83,15 +85,15 @@ class Ruler:
         return root / "-".join(of) / str(length) / f"{name}.jsonl"
 
 
-def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
+def rows(made: RulerTask, name: str, count: int, seed: int) -> Iterator[Record]:
     """-> samples as they are stored. Raises TooShortError if none of the first fits."""
-    chances = [Chance(seed, name, i) for i in range(min(made.grow.samples, 2 * count + TRIES))]
+    chances = [SampleSeed(seed, name, i) for i in range(min(made.grow.samples, 2 * count + TRIES))]
     room, fits, done, low = made.room, made.sizing(made.grow, made.room, chances), 0, 0
     for chance, fit in zip(chances, fits, strict=True):
         if fit is None and not done and chance.index + 1 >= min(TRIES, len(chances)):
             raise TooShortError(f"--lengths={room.length} is too short for {name} with this tokenizer")
         if fit is not None:
-            row = stored(made, chance, fit)
+            row = sample_row(made, chance, fit)
             done, low = done + 1, low + (row["about"]["fill"] < FILL)
             yield row
         if done == count:
@@ -102,7 +104,7 @@ def rows(made: Made, name: str, count: int, seed: int) -> Iterator[Record]:
         logging.info("%s at %d: %d of %d samples fill less than %s of it", name, room.length, low, done, FILL)
 
 
-def stored(made: Made, chance: Chance, fit: Fit) -> Record:
+def sample_row(made: RulerTask, chance: SampleSeed, fit: FittedSample) -> Record:
     room, (size, sample, tokens) = made.room, fit
     about = {
         "ruler_task": chance.task, "metric": "part" if BASES[chance.task] == "qa" else "all", "like": made.like,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from longjax.evals.prompts import RulerPrompt
 from longjax.evals.ruler.haystacks import NOISE
-from longjax.evals.ruler.sample import Chance, Sample
+from longjax.evals.ruler.sample import RulerSample, SampleSeed
 
 LETTERS, SHOT_LETTERS = 5, 3  # of a variable's name; in the example
 
@@ -19,7 +19,7 @@ Lines = Callable[[Sequence[str]], str]
 class Shot(Protocol):
     """The solved example before the question, of n lines of noise."""
 
-    def __call__(self, prompt: RulerPrompt, chance: Chance, n: int) -> str: ...
+    def __call__(self, prompt: RulerPrompt, chance: SampleSeed, n: int) -> str: ...
 
 
 def one_a_line(lines: Sequence[str]) -> str:
@@ -37,9 +37,9 @@ class Varied:
 
     lines: Lines
 
-    def __call__(self, prompt: RulerPrompt, chance: Chance, n: int) -> str:
+    def __call__(self, prompt: RulerPrompt, chance: SampleSeed, n: int) -> str:
         rng = random.Random(f"{chance.seed}/{chance.task}/{chance.index}/example")
-        text, names = told(prompt, rng, SHOT_LETTERS, n, self.lines)
+        text, names = story(prompt, rng, SHOT_LETTERS, n, self.lines)
         return text + " " + " ".join(names) + "\n\n"
 
 
@@ -49,9 +49,9 @@ class Garbled:
 
     lines: Lines
 
-    def __call__(self, prompt: RulerPrompt, chance: Chance, n: int) -> str:
+    def __call__(self, prompt: RulerPrompt, chance: SampleSeed, n: int) -> str:
         prompt = prompt._replace(template=" ".join(prompt.template.split()[:-1]))
-        text, names = told(prompt, chance.shared(), SHOT_LETTERS, n, self.lines)
+        text, names = story(prompt, chance.shared(), SHOT_LETTERS, n, self.lines)
         return " " + text + " " + " ".join(names) + "\n\n\n\n"
 
 
@@ -74,15 +74,15 @@ class Chains:
     most: int = 10**9
     samples: int = 10**9
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
         example = self.shot(self.prompt, chance, self.noise)
         rng = chance.rng()
-        names, value = drawn(rng, LETTERS)
-        context = self.lines(hidden(rng, names, value, n))
+        names, value = random_names(rng, LETTERS)
+        context = self.lines(assignments(rng, names, value, n))
         asks = {"query": value, "num_v": str(len(names))}
         about = {"keys": [value], "depths": [round(context.find(f"VAR {x} =") / len(context), 4) for x in names]}
         text = self.prompt.template.format(context=context, **asks)
-        return Sample(example + text, self.prompt.answer_prefix.format(**asks), names, about)
+        return RulerSample(example + text, self.prompt.answer_prefix.format(**asks), names, about)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,19 +95,19 @@ class Example:
     most: int = 10**9
     samples: int = 1
 
-    def __call__(self, chance: Chance, n: int) -> Sample:
-        return Sample(self.shot(self.prompt, chance, n), "", [], {})
+    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
+        return RulerSample(self.shot(self.prompt, chance, n), "", [], {})
 
 
-def told(prompt: RulerPrompt, rng: random.Random, letters: int, n: int, lines: Lines) -> tuple[str, list[str]]:
+def story(prompt: RulerPrompt, rng: random.Random, letters: int, n: int, lines: Lines) -> tuple[str, list[str]]:
     """-> question and the beginning of its answer, and the names that the answer has."""
-    names, value = drawn(rng, letters)
+    names, value = random_names(rng, letters)
     asks = {"query": value, "num_v": str(len(names))}
-    context = lines(hidden(rng, names, value, n))
+    context = lines(assignments(rng, names, value, n))
     return prompt.template.format(context=context, **asks) + prompt.answer_prefix.format(**asks), names
 
 
-def drawn(rng: random.Random, letters: int, count: int = 5) -> tuple[list[str], str]:
+def random_names(rng: random.Random, letters: int, count: int = 5) -> tuple[list[str], str]:
     """-> names of a chain, four hops long, and its value."""
     names = []
     while len(names) < count:
@@ -116,7 +116,7 @@ def drawn(rng: random.Random, letters: int, count: int = 5) -> tuple[list[str], 
     return names, str(rng.randint(10_000, 99_998))
 
 
-def hidden(rng: random.Random, names: Sequence[str], value: str, n: int) -> list[str]:
+def assignments(rng: random.Random, names: Sequence[str], value: str, n: int) -> list[str]:
     """-> n lines of noise, with the chain in order at random places among them."""
     says = [f"VAR {names[0]} = {value}"] + [f"VAR {b} = VAR {a} " for a, b in itertools.pairwise(names)]
     places = sorted(rng.sample(range(max(n, len(says))), len(says)))  # fewer lines than that: the rest at the end

@@ -6,10 +6,10 @@ from typing import Any
 
 from longjax.evals.synthetic import chinese, code, prose, trec
 from longjax.evals.synthetic.chinese import WORDS
-from longjax.evals.synthetic.settings import Files, World, lines
+from longjax.evals.synthetic.settings import Files, SyntheticConfig, to_jsonl
 
-Made = dict[str, Any]  # context, input, answers, and all_classes where there are any
-Make = Callable[[random.Random, int], Made]
+Example = dict[str, Any]  # context, input, answers, and all_classes where there are any
+Make = Callable[[random.Random, int], Example]
 PARAGRAPHS = 30  # of passage retrieval, as its prompt says
 E = (
     "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "gov_report", "multi_news", "trec", "triviaqa", "samsum",
@@ -17,19 +17,19 @@ E = (
 )  # fmt: skip
 
 
-def files(world: World) -> Files:
+def files(world: SyntheticConfig) -> Files:
     for task, make in TASKS.items():
         yield f"longbench/data/{task}.jsonl", _file(world, task, task, make, (1,))
     for task in E:  # of three lengths, for the scores by length
         yield f"longbench/data/{task}_e.jsonl", _file(world, f"{task}_e", task, TASKS[task], (1, 2, 3))
 
 
-def _file(world: World, name: str, task: str, make: Make, sizes: Sequence[int]) -> bytes:
+def _file(world: SyntheticConfig, name: str, task: str, make: Make, sizes: Sequence[int]) -> bytes:
     made = (make(rng, world.words * sizes[i % len(sizes)]) for i, rng in enumerate(world.each("longbench", name)))
-    return lines(_row(f"{name}-{i}", task, one) for i, one in enumerate(made))
+    return to_jsonl(_row(f"{name}-{i}", task, one) for i, one in enumerate(made))
 
 
-def _row(name: str, task: str, made: Made) -> Made:
+def _row(name: str, task: str, made: Example) -> Example:
     zh = task in CHINESE
     length = len(made["context"]) if zh else len(made["context"].split())
     return {
@@ -38,21 +38,21 @@ def _row(name: str, task: str, made: Made) -> Made:
     }  # fmt: skip
 
 
-def document(rng: random.Random, words: int) -> Made:
+def document(rng: random.Random, words: int) -> Example:
     facts = prose.facts(rng, 3)
     one = rng.choice(facts)
-    context = prose.text(rng, words, [fact.said for fact in facts])
+    context = prose.prose_text(rng, words, [fact.said for fact in facts])
     return {"context": context, "input": f"Who owns the {one.thing}?", "answers": [one.who, one.who.split()[0]]}
 
 
-def article(rng: random.Random, words: int) -> Made:
+def article(rng: random.Random, words: int) -> Example:
     """Every third question has no answer."""
     if rng.randrange(3):
         return document(rng, words)
     return document(rng, words) | {"input": "Who owns the wooden moon?", "answers": ["unanswerable"]}
 
 
-def passages(rng: random.Random, words: int) -> Made:
+def passages(rng: random.Random, words: int) -> Example:
     """The question needs two of them: one says who owns the thing, the other what that person does."""
     facts = prose.facts(rng, 4)
     one = facts[0]
@@ -64,41 +64,41 @@ def passages(rng: random.Random, words: int) -> Made:
     return {"context": "\n".join(parts), "input": question, "answers": [one.trade]}
 
 
-def report(rng: random.Random, words: int) -> Made:
+def report(rng: random.Random, words: int) -> Example:
     said = [fact.said for fact in prose.facts(rng, 3)]
-    return {"context": prose.text(rng, words, said), "input": "", "answers": [" ".join(said)]}
+    return {"context": prose.prose_text(rng, words, said), "input": "", "answers": [" ".join(said)]}
 
 
-def news(rng: random.Random, words: int) -> Made:
+def news(rng: random.Random, words: int) -> Example:
     parts = [report(rng, words // 3) for _ in range(3)]
     context = "\n\n".join(f"Passage {i}:\n{part['context']}" for i, part in enumerate(parts, 1))
     return {"context": context, "input": "", "answers": [" ".join(part["answers"][0] for part in parts)]}
 
 
-def meeting(rng: random.Random, words: int) -> Made:
+def meeting(rng: random.Random, words: int) -> Example:
     facts = prose.facts(rng, 3)
-    said = prose.sentences(rng, words, [fact.said for fact in facts])
+    said = prose.filler_sentences(rng, words, [fact.said for fact in facts])
     context = "\n".join(f"{rng.choice(facts).who}: {x}" for x in said)
     return {"context": context, "input": f"What was said about {facts[0].who}?", "answers": [facts[0].said]}
 
 
-def questions(rng: random.Random, words: int) -> Made:
+def qa_pairs(rng: random.Random, words: int) -> Example:
     kinds = rng.choices(trec.KINDS, k=max(4, words // 12))
-    context = "\n".join(f"Question: {trec.question(rng, kind)}\nType: {kind.name}" for kind in kinds)
+    context = "\n".join(f"Question: {trec.trec_question(rng, kind)}\nType: {kind.name}" for kind in kinds)
     asked = rng.choice(kinds)
     names = [kind.name for kind in trec.KINDS]
-    question = f"Question: {trec.question(rng, asked)}\nType:"
+    question = f"Question: {trec.trec_question(rng, asked)}\nType:"
     return {"context": context, "input": question, "answers": [asked.name], "all_classes": names}
 
 
-def trivia(rng: random.Random, words: int) -> Made:
+def trivia(rng: random.Random, words: int) -> Example:
     *shots, last = (document(rng, words // 3) for _ in range(3))
     form = "Passage:\n{context}\nQuestion:\n{input}\nAnswer:\n"
     context = "\n\n".join(form.format(**shot) + shot["answers"][0] for shot in shots)
     return {"context": context, "input": form.format(**last), "answers": last["answers"]}
 
 
-def dialogues(rng: random.Random, words: int) -> Made:
+def dialogues(rng: random.Random, words: int) -> Example:
     shots = [_dialogue(rng) for _ in range(max(2, words // 40))]
     context = "\n".join(f"Dialogue: {talk}\nSummary: {summary}" for talk, summary in shots)
     talk, summary = _dialogue(rng)
@@ -112,7 +112,7 @@ def _dialogue(rng: random.Random) -> tuple[str, str]:
     return talk, f"{a} will fetch the {one.thing} from {one.town}."
 
 
-def counted(rng: random.Random, words: int) -> Made:
+def passage_count(rng: random.Random, words: int) -> Example:
     different = rng.randint(2, 6)
     made = [prose.passage(rng, words // 8, [fact.said]) for fact in prose.facts(rng, different)]
     made += rng.choices(made, k=8 - different)
@@ -121,7 +121,7 @@ def counted(rng: random.Random, words: int) -> Made:
     return {"context": context, "input": "", "answers": [str(different)]}
 
 
-def retrieved(rng: random.Random, words: int) -> Made:
+def passage_retrieval(rng: random.Random, words: int) -> Example:
     facts = prose.facts(rng, PARAGRAPHS)
     made = [prose.passage(rng, words // PARAGRAPHS, [fact.said]) for fact in facts]
     context = "\n\n".join(f"Paragraph {i}: {x}" for i, x in enumerate(made, 1))
@@ -131,40 +131,40 @@ def retrieved(rng: random.Random, words: int) -> Made:
     return {"context": context, "input": abstract, "answers": [f"Paragraph {place + 1}"]}
 
 
-def document_zh(rng: random.Random, characters: int) -> Made:
+def document_zh(rng: random.Random, characters: int) -> Example:
     facts = chinese.facts(rng, 3)
     one = rng.choice(facts)
-    context = chinese.text(rng, characters, [fact.form("said") for fact in facts])
+    context = chinese.chinese_text(rng, characters, [fact.form("said") for fact in facts])
     return {"context": context, "input": one.form("whose"), "answers": [one.who]}
 
 
-def passages_zh(rng: random.Random, characters: int) -> Made:
+def passages_zh(rng: random.Random, characters: int) -> Example:
     facts = chinese.facts(rng, 3)
-    texts = (chinese.text(rng, characters // 3, [fact.form("said")]) for fact in facts)
+    texts = (chinese.chinese_text(rng, characters // 3, [fact.form("said")]) for fact in facts)
     parts = [WORDS["passage"].format(i=i, title=facts[i - 1].thing, text=text) for i, text in enumerate(texts, 1)]
     return {"context": "".join(parts), "input": facts[0].form("trade"), "answers": [facts[0].trade]}
 
 
-def meeting_zh(rng: random.Random, characters: int) -> Made:
+def meeting_zh(rng: random.Random, characters: int) -> Example:
     facts = chinese.facts(rng, 3)
-    said = [chinese.text(rng, characters // 3, [fact.form("said")]) for fact in facts]
+    said = [chinese.chinese_text(rng, characters // 3, [fact.form("said")]) for fact in facts]
     context = "".join(WORDS["speaker"].format(who=fact.who, said=x) for fact, x in zip(facts, said, strict=True))
     summary = WORDS["summary"].format(said="".join(fact.form("said") for fact in facts))
     return {"context": context, "input": "", "answers": [summary]}
 
 
-def news_zh(rng: random.Random, characters: int) -> Made:
+def news_zh(rng: random.Random, characters: int) -> Example:
     about = WORDS["news_about"]
     labels = rng.choices([*about], k=max(3, characters // 40))
-    shots = [WORDS["news_shot"].format(text=chinese.drawn(rng, about[x]), label=x) for x in labels]
+    shots = [WORDS["news_shot"].format(text=chinese.random_facts(rng, about[x]), label=x) for x in labels]
     asked = rng.choice(labels)
-    question = WORDS["news"].format(text=chinese.drawn(rng, about[asked]))
+    question = WORDS["news"].format(text=chinese.random_facts(rng, about[asked]))
     return {"context": "".join(shots), "input": question, "answers": [asked], "all_classes": [*about]}
 
 
-def retrieved_zh(rng: random.Random, characters: int) -> Made:
+def passage_retrieval_zh(rng: random.Random, characters: int) -> Example:
     facts = chinese.facts(rng, PARAGRAPHS)
-    texts = (chinese.text(rng, characters // PARAGRAPHS, [fact.form("said")]) for fact in facts)
+    texts = (chinese.chinese_text(rng, characters // PARAGRAPHS, [fact.form("said")]) for fact in facts)
     context = "".join(WORDS["paragraph"].format(i=i, text=x) for i, x in enumerate(texts, 1))
     place = rng.randrange(PARAGRAPHS)
     answer = WORDS["paragraph_answer"].format(i=place + 1)
@@ -173,11 +173,11 @@ def retrieved_zh(rng: random.Random, characters: int) -> Made:
 
 CHINESE: dict[str, Make] = {
     "multifieldqa_zh": document_zh, "dureader": passages_zh, "vcsum": meeting_zh, "lsht": news_zh,
-    "passage_retrieval_zh": retrieved_zh,
+    "passage_retrieval_zh": passage_retrieval_zh,
 }  # fmt: skip
 TASKS: dict[str, Make] = {
     "narrativeqa": document, "qasper": article, "multifieldqa_en": document, "hotpotqa": passages,
     "2wikimqa": passages, "musique": passages, "gov_report": report, "qmsum": meeting, "multi_news": news,
-    "trec": questions, "triviaqa": trivia, "samsum": dialogues, "passage_count": counted,
-    "passage_retrieval_en": retrieved, "lcc": code.one_file, "repobench-p": code.repository, **CHINESE,
+    "trec": qa_pairs, "triviaqa": trivia, "samsum": dialogues, "passage_count": passage_count,
+    "passage_retrieval_en": passage_retrieval, "lcc": code.one_file, "repobench-p": code.repository, **CHINESE,
 }  # fmt: skip

@@ -4,13 +4,13 @@ The sentences are those of Mohtashami and Jaggi 2023, arXiv:2305.16300.
 """
 
 from longjax.evals.passkey import sentences
-from longjax.evals.synthetic.settings import Files, World, lines
+from longjax.evals.synthetic.settings import Files, SyntheticConfig, to_jsonl
 
 TASK = sentences.TASK.replace("memorize them", "memorize it")  # as Self-Extend has it
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 
 
-def files(world: World) -> Files:
+def files(world: SyntheticConfig) -> Files:
     rows = []
     for rng in world.each("passkey"):
         key, count = str(rng.randint(10_000, 99_999)), max(2, world.words // len(sentences.GARBAGE.split()))
@@ -18,4 +18,4 @@ def files(world: World) -> Files:
         garbage.insert(rng.randint(0, count), KEY.format(key=key))
         text = "\n".join([TASK, *garbage]) + "\n"
         rows.append({"input": text, "target": key, "passkey_position": text.index(key)})
-    yield "passkey/self_extend.jsonl", lines(rows)
+    yield "passkey/self_extend.jsonl", to_jsonl(rows)

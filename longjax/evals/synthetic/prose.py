@@ -27,7 +27,7 @@ class Fact(NamedTuple):
         return f"{self.who}, a {self.trade} in {self.town}, owns the {self.thing}."
 
 
-def sentence(rng: random.Random) -> str:
+def filler_sentence(rng: random.Random) -> str:
     pick = rng.choice
     return pick(WORDS["forms"]).format(
         when=pick(WORDS["when"]), trade=pick(TRADES), verb=pick(WORDS["verbs"]), adjective=pick(ADJECTIVES),
@@ -42,11 +42,11 @@ def facts(rng: random.Random, count: int) -> list[Fact]:
     return [Fact(who, rng.choice(TOWNS), thing, rng.choice(TRADES)) for who, thing in zip(people, things, strict=True)]
 
 
-def sentences(rng: random.Random, words: int, said: Sequence[str] = ()) -> list[str]:
+def filler_sentences(rng: random.Random, words: int, said: Sequence[str] = ()) -> list[str]:
     """-> about so many words of prose, with what is `said` spread over it in this order."""
     made, count = [], sum(len(x.split()) for x in said)
     while count < words or not made:
-        made.append(sentence(rng))
+        made.append(filler_sentence(rng))
         count += len(made[-1].split())
     places = sorted(rng.randrange(len(made) + 1) for _ in said)
     for place, one in reversed(list(zip(places, said, strict=True))):
@@ -58,10 +58,10 @@ def paragraphs(made: Sequence[str], size: int = 6) -> str:
     return "\n\n".join(" ".join(made[i : i + size]) for i in range(0, len(made), size))
 
 
-def text(rng: random.Random, words: int, said: Sequence[str] = ()) -> str:
-    return paragraphs(sentences(rng, words, said))
+def prose_text(rng: random.Random, words: int, said: Sequence[str] = ()) -> str:
+    return paragraphs(filler_sentences(rng, words, said))
 
 
 def passage(rng: random.Random, words: int, said: Sequence[str] = ()) -> str:
     """-> one paragraph."""
-    return " ".join(sentences(rng, words, said))
+    return " ".join(filler_sentences(rng, words, said))

@@ -4,13 +4,13 @@ import random
 from typing import Any
 
 from longjax.evals.synthetic import prose
-from longjax.evals.synthetic.settings import Files, World, document
+from longjax.evals.synthetic.settings import Files, SyntheticConfig, document
 
 ARTICLES, PARAGRAPHS = 24, 4  # articles at least
 DISTRACTORS = 8  # documents beside the two that answer
 
 
-def files(world: World) -> Files:
+def files(world: SyntheticConfig) -> Files:
     words = max(12, world.words // 6)
     count = max(ARTICLES, world.examples // PARAGRAPHS)
     articles = [_article(world.rng("squad", i), i, words) for i in range(count)]
@@ -37,8 +37,11 @@ def _hops(rng: random.Random, number: int, words: int) -> dict[str, Any]:
     """One document says who owns the thing, another where that person lives."""
     one, *others = prose.facts(rng, 1 + DISTRACTORS)
     owns, lives = f"{one.who} owns the {one.thing}.", f"{one.who} is a {one.trade} and lives in {one.town}."
-    context = [[one.thing, prose.sentences(rng, words, [owns])], [one.who, prose.sentences(rng, words, [lives])]]
-    context += [[fact.who, prose.sentences(rng, words, [fact.said])] for fact in others]
+    context = [
+        [one.thing, prose.filler_sentences(rng, words, [owns])],
+        [one.who, prose.filler_sentences(rng, words, [lives])],
+    ]
+    context += [[fact.who, prose.filler_sentences(rng, words, [fact.said])] for fact in others]
     facts = [[title, said.index(sentence)] for (title, said), sentence in zip(context, (owns, lives), strict=False)]
     context = [[title, [said[0], *(f" {x}" for x in said[1:])]] for title, said in context]  # as in the original
     rng.shuffle(context)

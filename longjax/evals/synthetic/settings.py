@@ -12,7 +12,7 @@ Files = Iterator[tuple[str, bytes]]  # name below the folder, content
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class World:
+class SyntheticConfig:
     """How much is made, and of what.
 
     Attributes:
@@ -39,7 +39,7 @@ class World:
         return (self.rng(*name, i) for i in range(self.examples + more))
 
 
-def lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """-> an object a line, as the benchmarks write them: other scripts as they are."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 

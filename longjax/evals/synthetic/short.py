@@ -8,23 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 from longjax.evals.synthetic import prose
-from longjax.evals.synthetic.settings import Files, World, lines
+from longjax.evals.synthetic.settings import Files, SyntheticConfig, to_jsonl
 
 Row = dict[str, Any]
 SUBJECTS = ("anatomy", "marketing", "philosophy", "sociology")  # one of each of MMLU's four groups
 SHOTS = {"arc_challenge": 25, "hellaswag": 10, "winogrande": 5, "gsm8k": 5}
 
 
-def files(world: World) -> Files:
+def files(world: SyntheticConfig) -> Files:
     for task, count in SHOTS.items():
         make = MAKERS[task]
-        yield f"short/{task}.jsonl", lines(make(rng) for rng in world.each("short", task))
+        yield f"short/{task}.jsonl", to_jsonl(make(rng) for rng in world.each("short", task))
         shown = (world.rng("short", task, "shown", i) for i in range(count + 1))
-        yield f"short/{task}_fewshot.jsonl", lines(map(make, shown))
-    yield "short/mmlu.jsonl", lines(subject(rng, name) for name in SUBJECTS for rng in world.each("mmlu", name))
+        yield f"short/{task}_fewshot.jsonl", to_jsonl(map(make, shown))
+    yield "short/mmlu.jsonl", to_jsonl(subject(rng, name) for name in SUBJECTS for rng in world.each("mmlu", name))
     shown = [(name, world.rng("mmlu", name, "shown", i)) for name in SUBJECTS for i in range(5)]
-    yield "short/mmlu_fewshot.jsonl", lines(subject(rng, name) for name, rng in shown)
-    yield "short/truthfulqa.jsonl", lines(truthful(rng) for rng in world.each("short", "truthfulqa"))
+    yield "short/mmlu_fewshot.jsonl", to_jsonl(subject(rng, name) for name, rng in shown)
+    yield "short/truthfulqa.jsonl", to_jsonl(truthful(rng) for rng in world.each("short", "truthfulqa"))
 
 
 def _choices(rng: random.Random) -> tuple[str, list[str], int]:

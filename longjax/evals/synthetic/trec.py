@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from longjax.evals.manyshot import NAMES
 from longjax.evals.synthetic import prose
-from longjax.evals.synthetic.settings import Files, World
+from longjax.evals.synthetic.settings import Files, SyntheticConfig
 
 
-class Kind(NamedTuple):
+class QuestionKind(NamedTuple):
     label: str
     name: str
     form: str
@@ -67,10 +67,10 @@ NUM:volsize How big is the {place} of {town} ?
 NUM:weight How heavy is a {colour} {thing} ?
 """
 ROWS = [row.partition(" ") for row in FORMS.strip().split("\n")]
-KINDS = [Kind(label, NAMES[label], form) for label, _, form in ROWS]
+KINDS = [QuestionKind(label, NAMES[label], form) for label, _, form in ROWS]
 
 
-def question(rng: random.Random, kind: Kind) -> str:
+def trec_question(rng: random.Random, kind: QuestionKind) -> str:
     pick = rng.choice
     return kind.form.format(
         town=pick(prose.TOWNS), thing=pick(prose.THINGS), colour=pick(prose.COLOURS), place=pick(prose.PLACES),
@@ -79,7 +79,7 @@ def question(rng: random.Random, kind: Kind) -> str:
     )  # fmt: skip
 
 
-def files(world: World) -> Files:
+def files(world: SyntheticConfig) -> Files:
     """TREC's own lines; the training set has all classes and enough of them for 1000 shots."""
     yield "manyshot/train.label", _lines(world.rng("manyshot", "train"), 1200)
     yield "manyshot/test.label", _lines(world.rng("manyshot", "test"), max(10, world.examples))
@@ -88,4 +88,4 @@ def files(world: World) -> Files:
 def _lines(rng: random.Random, count: int) -> bytes:
     kinds = [KINDS[i % len(KINDS)] for i in range(count)]
     rng.shuffle(kinds)
-    return "".join(f"{kind.label} {question(rng, kind)}\n" for kind in kinds).encode("latin-1")
+    return "".join(f"{kind.label} {trec_question(rng, kind)}\n" for kind in kinds).encode("latin-1")

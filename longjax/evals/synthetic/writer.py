@@ -12,7 +12,7 @@ import pathlib
 from longjax import files
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.synthetic import haystack, longbench, passkey, ruler, short, trec
-from longjax.evals.synthetic.settings import World
+from longjax.evals.synthetic.settings import SyntheticConfig
 
 MANIFEST = "manifest.json"
 MADE_BY = "longjax tools.make_eval_data"
@@ -24,28 +24,28 @@ SIZES = {  # words of a document, examples of a task, characters of the haystack
 BENCHMARKS = (haystack, longbench, passkey, ruler, short, trec)
 
 
-def world(
+def synthetic_config(
     size: str = "small",
     words: int | None = None,
     examples: int | None = None,
     tokenizer: Tokenizer | None = None,
     seed: int = 0,
-) -> World:
+) -> SyntheticConfig:
     of_size = SIZES[size]
-    return World(seed, words or of_size[0], examples or of_size[1], of_size[2], tokenizer)
+    return SyntheticConfig(seed, words or of_size[0], examples or of_size[1], of_size[2], tokenizer)
 
 
-def write(out: pathlib.Path, made: World) -> list[str]:
+def write_folder(out: pathlib.Path, made: SyntheticConfig) -> list[str]:
     """-> the names of the files, which are all written or none. Raises ValueError for a folder of somebody else."""
     old = mine(out)
     content = dict(pair for benchmark in BENCHMARKS for pair in benchmark.files(made))
     if not (out / MANIFEST).exists():  # so that the folder is known even if this is killed
-        files.write_atomically(out / MANIFEST, manifest(made, {}))
+        files.write_atomically(out / MANIFEST, folder_manifest(made, {}))
     with files.atomic_files(out) as create:
         for name, data in content.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(data)
-        create(MANIFEST).write(manifest(made, content))
+        create(MANIFEST).write(folder_manifest(made, content))
     for name in old - content.keys():
         (out / name).unlink(missing_ok=True)
     return [*content]
@@ -63,7 +63,7 @@ def mine(out: pathlib.Path) -> set[str]:
     raise ValueError(f"--out={out} holds files of something else: name a new folder")
 
 
-def manifest(made: World, content: dict[str, bytes]) -> bytes:
+def folder_manifest(made: SyntheticConfig, content: dict[str, bytes]) -> bytes:
     about = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.name != "tokenizer"}
     said = {
         "made_by": MADE_BY,

@@ -7,7 +7,7 @@ import json
 import pathlib
 import random
 
-from longjax.evals.requests import sha256
+from longjax.evals.requests import sha256_of_bytes
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("nouns", "adjectives", "verbs")
@@ -28,7 +28,7 @@ class Words:
         return tuple(sorted({*self.nouns, *self.adjectives, *self.verbs}))
 
 
-def read(path: pathlib.Path) -> Words:
+def read_words(path: pathlib.Path) -> Words:
     """-> the words of the user's file if there is one, else ours."""
     if not path.exists():
         return Words(*(tuple((HERE / f"{kind}.txt").read_text("utf-8").split()) for kind in KINDS), name="own")
@@ -40,7 +40,7 @@ def read(path: pathlib.Path) -> Words:
         raise ValueError(f"{path} is torn, or not an object of lists {', '.join(KINDS)}: make it again") from error
     if min(map(len, lists)) < 1 or len(set().union(*lists)) < 40:
         raise ValueError(f"{path} has too few words: give some of each of {', '.join(KINDS)}, 40 or more together")
-    return Words(*lists, name=f"words.json {sha256(data)[:12]}")
+    return Words(*lists, name=f"words.json {sha256_of_bytes(data)[:12]}")
 
 
 def read_english(path: pathlib.Path) -> list[str]:
@@ -53,7 +53,7 @@ def read_english(path: pathlib.Path) -> list[str]:
         raise ValueError(f"{path} is torn, or not a JSON list or object of words: get it again") from error
 
 
-def made(count: int) -> list[str]:
+def made_words(count: int) -> list[str]:
     """-> so many words that look like words, always the same."""
     syllables = [onset + vowel for onset, vowel in itertools.product(ONSETS, VOWELS)]
     every = [a + b + coda for a, b, coda in itertools.product(syllables, syllables, CODAS)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from longjax.evals.requests import Record
 from longjax.report.aggregates import LONGBENCH_16, RULER_TASKS
-from longjax.report.rows import Evaluations, Number, Subject, Suite, mean_of, means
+from longjax.report.rows import Evaluations, Number, ReportSubject, Suite, mean_of, means
 from longjax.report.tables import Column, Table
 
 SCORES: dict[str, dict[str, str]] = {  # fields of a row, and what they are
@@ -28,12 +28,21 @@ OF_13 = "'(of k)': the mean over k tasks, as the others were not run."
 
 
 def tables(all_of: Evaluations) -> list[Table]:
-    parts = (perplexity, needle, passkey, ruler, longbench, manyshot, short, cost)
+    parts = (
+        perplexity_tables,
+        needle_tables,
+        passkey_tables,
+        ruler_tables,
+        longbench_tables,
+        manyshot_tables,
+        short_tables,
+        cost_tables,
+    )
     return [table for part in parts for table in part(all_of) if table.lines]
 
 
 def grid(
-    lines: dict[Subject, dict[Any, Number]],
+    lines: dict[ReportSubject, dict[Any, Number]],
     file: str,
     title: str,
     columns: dict[Any, Column],
@@ -44,9 +53,9 @@ def grid(
     return Table(file, title, tuple(columns.values()), body, tuple(notes))
 
 
-def of(
+def rows_of_suite(
     all_of: Evaluations, suite: Suite, key: Callable[[Record], Hashable], field: str = "value", task: str | None = None
-) -> dict[Subject, dict[Any, Number]]:
+) -> dict[ReportSubject, dict[Any, Number]]:
     """-> of everyone, the means of rows with the same key."""
     found = {who: means(rows, key, field) for who, rows in all_of.select(suite, task).items()}
     return {who: numbers for who, numbers in found.items() if numbers}
@@ -60,41 +69,41 @@ def task_of(row: Record) -> str:
     return row["task"]
 
 
-def keys(lines: dict[Subject, dict[Any, Number]]) -> list[Any]:
+def keys(lines: dict[ReportSubject, dict[Any, Number]]) -> list[Any]:
     return sorted({key for numbers in lines.values() for key in numbers})
 
 
-def perplexity(all_of: Evaluations) -> Iterator[Table]:
+def perplexity_tables(all_of: Evaluations) -> Iterator[Table]:
     """Table 2 of the study: one a data set and protocol."""
     for suite in all_of.suites("perplexity"):
-        lines = of(all_of, suite, length_of, task="perplexity")
+        lines = rows_of_suite(all_of, suite, length_of, task="perplexity")
         columns = {n: Column(str(n), 1.0, 2) for n in keys(lines)}
         star = "A star: windows without a finite loss, which the number leaves out." if starred(lines) else ""
         yield grid(lines, suite.file, f"Perplexity by length: {suite.title}", columns, [star] * bool(star))
 
 
-def starred(lines: dict[Subject, dict[Any, Number]]) -> bool:
+def starred(lines: dict[ReportSubject, dict[Any, Number]]) -> bool:
     return any(number.nan for numbers in lines.values() for number in numbers.values())
 
 
-def by_length(all_of: Evaluations, benchmark: str, what: str) -> Iterator[Table]:
+def tables_by_length(all_of: Evaluations, benchmark: str, what: str) -> Iterator[Table]:
     for suite in all_of.suites(benchmark):
         for field, words in SCORES[benchmark].items():
-            lines = of(all_of, suite, length_of, field)
+            lines = rows_of_suite(all_of, suite, length_of, field)
             title = f"{what} by length, mean over depths, %: {suite.title}; {words}"
             if lines:
                 yield grid(lines, file_of(suite, field), title, {n: Column(str(n)) for n in keys(lines)})
 
 
-def needle(all_of: Evaluations) -> Iterator[Table]:
-    return by_length(all_of, "needle", "Needle in a haystack")
+def needle_tables(all_of: Evaluations) -> Iterator[Table]:
+    return tables_by_length(all_of, "needle", "Needle in a haystack")
 
 
-def passkey(all_of: Evaluations) -> Iterator[Table]:
-    return by_length(all_of, "passkey", "Pass keys")
+def passkey_tables(all_of: Evaluations) -> Iterator[Table]:
+    return tables_by_length(all_of, "passkey", "Pass keys")
 
 
-def ruler(all_of: Evaluations) -> Iterator[Table]:
+def ruler_tables(all_of: Evaluations) -> Iterator[Table]:
     """The mean of 13 tasks by length (table 3 of the study), then all tasks, a table a length."""
     for suite in all_of.suites("ruler"):
         chosen = all_of.select(suite)
@@ -120,7 +129,7 @@ def file_of(suite: Suite, field: str) -> str:
     return suite.file + (f"_{field}" if field != "value" else "")
 
 
-def with_mean(lines: dict[Subject, dict[str, Number]], file: str, title: str, tasks: Sequence[str]) -> Table:
+def with_mean(lines: dict[ReportSubject, dict[str, Number]], file: str, title: str, tasks: Sequence[str]) -> Table:
     """-> a table with a column a task and one for the mean of all; those tasks that nobody was given stay, as '-'."""
     columns = {"mean": Column(f"mean of {len(tasks)}")} | {task: Column(task) for task in tasks}
     full = {
@@ -132,12 +141,12 @@ def with_mean(lines: dict[Subject, dict[str, Number]], file: str, title: str, ta
     return grid(full, file, title, columns, [OF_13] * partial)
 
 
-def longbench(all_of: Evaluations) -> Iterator[Table]:
+def longbench_tables(all_of: Evaluations) -> Iterator[Table]:
     """Table 4 of the study, with both scorers; the mean is over its 16 tasks, or over those of the E subset."""
     for suite in [*all_of.suites("longbench"), *all_of.suites("longbench_e")]:
         name = "LongBench" + "-E" * (suite.benchmark == "longbench_e")
         for field, words in SCORES["longbench"].items():
-            lines = of(all_of, suite, task_of, field)
+            lines = rows_of_suite(all_of, suite, task_of, field)
             tasks = LONGBENCH_16 if suite.benchmark == "longbench" else keys(lines)
             title = f"{name} by task, %: {words}"
             if lines:
@@ -161,28 +170,30 @@ def by_bucket(all_of: Evaluations, suite: Suite, field: str, title: str) -> Iter
     yield grid(lines, f"{suite.file}_{field}", f"{title}: {words}", {b: Column(b) for b in buckets})
 
 
-def others(lines: dict[Subject, dict[str, Number]], name: str, title: str, tasks: Sequence[str]) -> Iterator[Table]:
+def others(
+    lines: dict[ReportSubject, dict[str, Number]], name: str, title: str, tasks: Sequence[str]
+) -> Iterator[Table]:
     """Tasks beside those of the mean: the Chinese ones and lsht."""
     more = [task for task in keys(lines) if task not in tasks]
     if more:
         yield grid(lines, f"{name}_more", f"{title}, the tasks that the study left out", {t: Column(t) for t in more})
 
 
-def manyshot(all_of: Evaluations) -> Iterator[Table]:
+def manyshot_tables(all_of: Evaluations) -> Iterator[Table]:
     for suite in all_of.suites("manyshot"):
-        lines = of(all_of, suite, lambda r: r["shots"])
+        lines = rows_of_suite(all_of, suite, lambda r: r["shots"])
         columns = {shots: Column(str(shots)) for shots in keys(lines)}
         yield grid(lines, suite.file, "Many-shot TREC by number of examples in the prompt, %", columns)
 
 
-def short(all_of: Evaluations) -> Iterator[Table]:
+def short_tables(all_of: Evaluations) -> Iterator[Table]:
     for suite in all_of.suites("short"):
-        lines = of(all_of, suite, lambda r: (r["task"], r.get("metric") or ""))
+        lines = rows_of_suite(all_of, suite, lambda r: (r["task"], r.get("metric") or ""))
         columns = {key: Column(" ".join(key).strip()) for key in keys(lines)}
         yield grid(lines, suite.file, "Short tasks, %", columns)
 
 
-def cost(all_of: Evaluations) -> Iterator[Table]:
+def cost_tables(all_of: Evaluations) -> Iterator[Table]:
     """What the evaluations took. The first row of a task has its seconds, all others 0."""
     columns = {
         "seconds": Column("seconds", 1.0, 0), "tokens_per_second": Column("tokens/s", 1.0, 0),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from longjax.evals.requests import Record
-from longjax.report.rows import Evaluations, Subject, Suite, suite_of
+from longjax.report.rows import Evaluations, ReportSubject, Suite, suite_of
 
 ASKED = ("ppl_data",)  # settings that say which of several tasks were asked: a row says which it is
 OF_RUNS = ("tokenizer_sha256", "dtype", "questions")  # what rows say beside their settings
@@ -24,7 +24,7 @@ class Difference:
     change: Change
     where: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # benchmarks by label of the subject
 
-    def add(self, who: Subject, benchmark: str) -> None:
+    def add(self, who: ReportSubject, benchmark: str) -> None:
         benchmarks = self.where.setdefault(who.label, [])
         benchmarks += [benchmark] * (benchmark not in benchmarks)
 
@@ -36,7 +36,7 @@ class Difference:
 def compared(all_of: Evaluations) -> tuple[Evaluations, dict[str, Difference]]:
     """-> the rows, those of unlike settings with a letter under "mark"; what the letters mean."""
     found: dict[Change, Difference] = {}
-    letters: dict[tuple[Subject, Place], str] = {}
+    letters: dict[tuple[ReportSubject, Place], str] = {}
     for place, settings in everywhere(all_of).items():
         usual = most(list(settings.values()))
         for who, mine in settings.items():
@@ -58,10 +58,10 @@ def place_of(row: Record) -> Place:
     return suite_of(row), row["task"], row.get("length")
 
 
-def everywhere(all_of: Evaluations) -> dict[Place, dict[Subject, Record]]:
+def everywhere(all_of: Evaluations) -> dict[Place, dict[ReportSubject, Record]]:
     """-> at each place the settings of every subject that was there, and the number of its examples."""
-    found: dict[Place, dict[Subject, Record]] = {}
-    groups: dict[tuple[Place, Subject], list[Record]] = {}
+    found: dict[Place, dict[ReportSubject, Record]] = {}
+    groups: dict[tuple[Place, ReportSubject], list[Record]] = {}
     for who, rows in all_of.rows.items():
         for row in rows:
             groups.setdefault((place_of(row), who), []).append(row)

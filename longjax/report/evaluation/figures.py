@@ -10,23 +10,23 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from longjax.report.aggregates import RULER_TASKS
-from longjax.report.evaluation.benchmark_tables import of
+from longjax.report.evaluation.benchmark_tables import rows_of_suite
 from longjax.report.evaluation.table_1 import entries, main_length
-from longjax.report.plotting.heat_maps import Map, Scale, heat_maps
+from longjax.report.plotting.heat_maps import HeatScale, Map, heat_maps
 from longjax.report.plotting.panels import Curve, Marks, log_panels, percent_panels
 from longjax.report.plotting.scatter import scatter_of
 from longjax.report.plotting.style import STYLE, save
-from longjax.report.rows import Evaluations, Number, Subject
+from longjax.report.rows import Evaluations, Number, ReportSubject
 from longjax.report.stats.correlation import pearson, spearman
 
 Figure = tuple[str, str, Callable[[], Any]]  # file name, title, what draws it
-Lines = dict[Subject, dict[Any, Number]]
+Lines = dict[ReportSubject, dict[Any, Number]]
 
 
 def draw(all_of: Evaluations, folder: pathlib.Path) -> dict[str, str]:
     """Writes the figures that the rows allow. -> file name: title."""
     written = {}
-    for part in (needle, passkey, manyshot, positions, against_scores, ruler):
+    for part in (needle_figures, passkey_figures, manyshot_figures, position_figures, against_scores, ruler_figures):
         for name, title, picture in part(all_of):
             with mpl.rc_context(STYLE):
                 save(picture(), folder / name)
@@ -34,20 +34,20 @@ def draw(all_of: Evaluations, folder: pathlib.Path) -> dict[str, str]:
     return written
 
 
-def needle(all_of: Evaluations) -> Iterator[Figure]:
+def needle_figures(all_of: Evaluations) -> Iterator[Figure]:
     """Figure 1 of the study, by our score and by its own."""
     for suite in all_of.suites("needle"):
         for field, words in (("value", "share of facts found"), ("word_overlap", "word overlap")):
-            lines = of(all_of, suite, lambda r: (r["length"], r["depth"]), field)
+            lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["depth"]), field)
             name = f"{suite.file}{'_overlap' * (field != 'value')}.png"
             if lines:
                 title = f"Figure 1: {suite.title}, {words}"
                 yield name, title, lambda lines=lines, words=words: by_depth(all_of, lines, words)
 
 
-def passkey(all_of: Evaluations) -> Iterator[Figure]:
+def passkey_figures(all_of: Evaluations) -> Iterator[Figure]:
     for suite in all_of.suites("passkey"):
-        lines = of(all_of, suite, lambda r: (r["length"], r["depth"]))
+        lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["depth"]))
         lines = {who: {key: x for key, x in found.items() if key[1] is not None} for who, found in lines.items()}
         if all(lines.values()):  # some variants draw a depth for every key
             title = f"Pass keys by depth and length: {suite.title}"
@@ -58,7 +58,7 @@ def by_depth(all_of: Evaluations, lines: Lines, words: str) -> Any:
     lengths, depths = ({key[i] for numbers in lines.values() for key in numbers} for i in (0, 1))
     lengths, depths = sorted(lengths), sorted(depths)
     percent = 100 if max(depths) <= 1 else 1  # depths are shares, or the per cent of the needle's grid
-    scale = Scale(lengths, [f"{percent * d:.0f}%" for d in depths], "depth", words, marks(all_of))
+    scale = HeatScale(lengths, [f"{percent * d:.0f}%" for d in depths], "depth", words, marks(all_of))
     return heat_maps(
         [Map(who.label, who.kind, cells(numbers, lengths, depths)) for who, numbers in lines.items()], scale
     )
@@ -77,9 +77,9 @@ def marks(all_of: Evaluations) -> list[tuple[int, Any]]:
     return [(n, style) for n, style in lengths if n is not None]
 
 
-def ruler(all_of: Evaluations) -> Iterator[Figure]:
+def ruler_figures(all_of: Evaluations) -> Iterator[Figure]:
     for suite in all_of.suites("ruler"):
-        lines = of(all_of, suite, lambda r: (r["length"], r["task"]))
+        lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["task"]))
         yield (
             f"{suite.file}.png",
             f"RULER by task and length: {suite.title}",
@@ -90,17 +90,17 @@ def ruler(all_of: Evaluations) -> Iterator[Figure]:
 def by_task(all_of: Evaluations, lines: Lines) -> Any:
     lengths = sorted({n for numbers in lines.values() for n, _ in numbers})
     tasks = [task for task in RULER_TASKS if any((n, task) in x for x in lines.values() for n in lengths)]
-    scale = Scale(lengths, tasks, "", "score", marks(all_of))
+    scale = HeatScale(lengths, tasks, "", "score", marks(all_of))
     return heat_maps([Map(who.label, who.kind, cells(x, lengths, tasks)) for who, x in lines.items()], scale)
 
 
-def manyshot(all_of: Evaluations) -> Iterator[Figure]:
+def manyshot_figures(all_of: Evaluations) -> Iterator[Figure]:
     """Figure 2 of the study, with standard errors."""
     for suite in all_of.suites("manyshot"):
         curves = [
             Curve(who.label, who.kind, [float(n) for n in sorted(x)], [100 * (x[n].value or 0.0) for n in sorted(x)],
                   [100 * (x[n].stderr or 0.0) for n in sorted(x)])
-            for who, x in of(all_of, suite, lambda r: r["shots"]).items()
+            for who, x in rows_of_suite(all_of, suite, lambda r: r["shots"]).items()
         ]  # fmt: skip
         yield f"{suite.file}.png", "Figure 2: many-shot TREC", lambda curves=curves: shots(curves)
 
@@ -114,7 +114,7 @@ def shots(curves: list[Curve]) -> Any:
     return figure
 
 
-def positions(all_of: Evaluations) -> Iterator[Figure]:
+def position_figures(all_of: Evaluations) -> Iterator[Figure]:
     """Figure 3 of the study: every point is the mean of a bucket of positions, at the longest length of a suite."""
     for suite in all_of.suites("perplexity"):
         lines = all_of.select(suite, "position_nll")

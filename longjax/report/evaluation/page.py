@@ -5,22 +5,23 @@ from collections.abc import Sequence
 
 from longjax import files
 from longjax.evals.requests import Record
-from longjax.report.evaluation import figures
-from longjax.report.evaluation import provenance as sources
+from longjax.report.evaluation import figures, provenance
 from longjax.report.evaluation.benchmark_tables import tables
 from longjax.report.evaluation.comparable import apart, compared
 from longjax.report.evaluation.figures import agreement, score_points
 from longjax.report.evaluation.table_1 import table_1
-from longjax.report.evaluation.versus_published import beside
+from longjax.report.evaluation.versus_published import published_table
 from longjax.report.rows import Evaluations, evaluations
 from longjax.report.tables import Table, markdown, terminal
 
 
-def write(rows: Sequence[Record], folder: pathlib.Path, trained: int | None, extended: int | None) -> tuple[str, str]:
+def write_evaluation_page(
+    rows: Sequence[Record], folder: pathlib.Path, trained: int | None, extended: int | None
+) -> tuple[str, str]:
     """Writes tables/*.csv and figures/*.png. -> Table 1 for a terminal, and the page's Markdown."""
     all_of, differences = compared(evaluations(rows, trained, extended))
     first = table_1(all_of)
-    pairs, reasons = beside(all_of)
+    pairs, reasons = published_table(all_of)
     every = [first, *([pairs] if pairs else []), *tables(all_of)]
     for table in every:
         files.write_atomically(folder / "tables" / f"{table.file}.csv", table.csv().encode())
@@ -64,9 +65,13 @@ def correlations(all_of: Evaluations) -> list[str]:
 
 
 def where_from(all_of: Evaluations) -> list[str]:
-    settings = sources.settings(all_of)
-    table = sources.runs(all_of)
-    parts = ["## Where the numbers come from", markdown(table, left=len(table[0])), "\n".join(sources.methods(all_of))]
+    settings = provenance.settings(all_of)
+    table = provenance.runs(all_of)
+    parts = [
+        "## Where the numbers come from",
+        markdown(table, left=len(table[0])),
+        "\n".join(provenance.methods(all_of)),
+    ]
     return [*parts, markdown(settings, left=3)] if settings else parts
 
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from longjax.evals.requests import Record
-from longjax.report.aggregates import all_cells, all_shots, sixteen, thirteen, whole
+from longjax.report.aggregates import all_cells, all_shots, complete_only, sixteen, thirteen
 from longjax.report.published import COLUMNS
-from longjax.report.rows import Evaluations, Number, Suite, mean, mean_of
+from longjax.report.rows import Evaluations, Number, Suite, mean_of, mean_row
 from longjax.report.tables import Column, Table
 
 SCORES = COLUMNS[1:]
@@ -16,7 +16,7 @@ BENCHMARKS = dict(zip(COLUMNS, ("perplexity", "needle", "manyshot", "longbench",
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """What a column of Table 1 shows: of which suite, and the number of a subject's rows of that suite."""
 
     suite: Suite
@@ -39,7 +39,7 @@ def table_1(all_of: Evaluations) -> Table:
     for who in all_of.rows:
         numbers = {c: e.number(rows) for c, e in chosen.items() if (rows := all_of.select(e.suite).get(who))}
         scores = [numbers.get(c) for c in SCORES]
-        numbers["mean"] = mean_of(scores, len(SCORES)) if all(map(whole, scores)) else None
+        numbers["mean"] = mean_of(scores, len(SCORES)) if all(map(complete_only, scores)) else None
         lines.append((who, tuple(numbers.get(c) for c in HEADS)))
     notes = [f"{column}: {entry.note}." for column, entry in chosen.items()]
     missing = [c for c in COLUMNS if c not in chosen]
@@ -50,7 +50,7 @@ def table_1(all_of: Evaluations) -> Table:
     )
 
 
-def entries(all_of: Evaluations, length: int | None) -> dict[str, Entry]:
+def entries(all_of: Evaluations, length: int | None) -> dict[str, TableEntry]:
     """-> the columns for which there are rows. Of several suites that of most subjects, and of the study's protocol."""
     found = {}
     for column, benchmark in BENCHMARKS.items():
@@ -65,32 +65,32 @@ def rank(suite: Suite) -> int:
     return PROTOCOLS.index(protocol) if protocol in PROTOCOLS else len(PROTOCOLS)
 
 
-def ppl(suite: Suite, length: int | None) -> Entry:
+def ppl_entry(suite: Suite, length: int | None) -> TableEntry:
     def number(rows: Sequence[Record]) -> Number | None:
         mine = [r for r in rows if r["length"] == length and r["task"] == "perplexity"]
-        return mean(mine) if mine else None
+        return mean_row(mine) if mine else None
 
-    return Entry(suite, number, f"{suite.title}, length {length}")
+    return TableEntry(suite, number, f"{suite.title}, length {length}")
 
 
-def needle(suite: Suite, length: int | None) -> Entry:
-    return Entry(
+def needle_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(
         suite, all_cells("value"), f"{suite.title}, share of the facts found, mean over all lengths and depths"
     )
 
 
-def manyshot(suite: Suite, length: int | None) -> Entry:
-    return Entry(suite, all_shots, "mean over all numbers of shots")
+def manyshot_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, all_shots, "mean over all numbers of shots")
 
 
-def longbench(suite: Suite, length: int | None) -> Entry:
-    return Entry(suite, sixteen("value"), "LongBench's own scorer, mean of the study's 16 tasks")
+def longbench_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, sixteen("value"), "LongBench's own scorer, mean of the study's 16 tasks")
 
 
-def ruler(suite: Suite, length: int | None) -> Entry:
-    return Entry(suite, thirteen(length), f"{suite.title}, length {length}, mean of 13 tasks")
+def ruler_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, thirteen(length), f"{suite.title}, length {length}, mean of 13 tasks")
 
 
-MAKERS: dict[str, Callable[[Suite, int | None], Entry]] = dict(
-    zip(COLUMNS, (ppl, needle, manyshot, longbench, ruler), strict=True)
+MAKERS: dict[str, Callable[[Suite, int | None], TableEntry]] = dict(
+    zip(COLUMNS, (ppl_entry, needle_entry, manyshot_entry, longbench_entry, ruler_entry), strict=True)
 )

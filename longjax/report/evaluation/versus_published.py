@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from longjax.evals.requests import Record
-from longjax.report.aggregates import all_cells, all_shots, sixteen, thirteen, whole
+from longjax.report.aggregates import all_cells, all_shots, complete_only, sixteen, thirteen
 from longjax.report.published import PUBLISHED, Published
-from longjax.report.rows import Evaluations, Number, Subject, mean, said
+from longjax.report.rows import Evaluations, Number, ReportSubject, field_of, mean_row
 from longjax.report.tables import Column, Table
 
 PAPER, LLAMA2_7B = "arXiv:2409.12181", "32 layers of 4096"
@@ -19,9 +19,9 @@ class Match(NamedTuple):
     why: str = ""
 
 
-def beside(all_of: Evaluations) -> tuple[Table | None, list[str]]:
+def published_table(all_of: Evaluations) -> tuple[Table | None, list[str]]:
     """-> the table of pairs; why the other published numbers are not shown."""
-    found: dict[tuple[str, int], dict[Subject, tuple[Number, Published]]] = {}
+    found: dict[tuple[str, int], dict[ReportSubject, tuple[Number, Published]]] = {}
     reasons: dict[str, dict[str, list[str]]] = {}
     for one in PUBLISHED:
         for who in [s for s in all_of.rows if s.method == one.method]:
@@ -31,10 +31,12 @@ def beside(all_of: Evaluations) -> tuple[Table | None, list[str]]:
                 reasons.setdefault(match.why, {}).setdefault(f"{one.column} at {one.length}", []).append(who.label)
             else:
                 found.setdefault((one.column, one.length), {})[who] = match.number, one
-    return pairs(all_of, found) if found else None, grouped(reasons)
+    return published_pairs(all_of, found) if found else None, grouped(reasons)
 
 
-def pairs(all_of: Evaluations, found: dict[tuple[str, int], dict[Subject, tuple[Number, Published]]]) -> Table:
+def published_pairs(
+    all_of: Evaluations, found: dict[tuple[str, int], dict[ReportSubject, tuple[Number, Published]]]
+) -> Table:
     columns, tables = [], sorted({one.table for x in found.values() for _, one in x.values()})
     for column, length in found:
         scale, decimals = (1.0, 2) if column == "PPL" else (100.0, 1)
@@ -62,13 +64,13 @@ def grouped(reasons: dict[str, dict[str, list[str]]]) -> list[str]:
     return lines
 
 
-def of(rows: Sequence[Record], benchmark: str, task: str | None = None) -> list[Record]:
+def rows_of(rows: Sequence[Record], benchmark: str, task: str | None = None) -> list[Record]:
     return [r for r in rows if r["benchmark"] == benchmark and task in (None, r["task"])]
 
 
 def unlike(rows: Sequence[Record], name: str, wanted: Any) -> str:
     """-> what the rows have instead; empty if it is what is wanted."""
-    values = {repr(said(r, name)) for r in rows}
+    values = {repr(field_of(r, name)) for r in rows}
     return "" if values == {repr(wanted)} else f"{name} is {', '.join(sorted(values))}, the paper's {wanted!r}"
 
 
@@ -82,7 +84,7 @@ def own_prompts(rows: Sequence[Record]) -> str:
     return "the prompts are of our own wording" if own else ""
 
 
-def drawn(rows: Sequence[Record]) -> str:
+def drawn_at_random(rows: Sequence[Record]) -> str:
     """-> whether examples are other ones than in the study's files."""
     files = all((r.get("settings") or {}).get("examples", "file") == "file" for r in rows)
     return "" if files else "the examples were drawn by us"
@@ -94,8 +96,8 @@ def cut_elsewhere(rows: Sequence[Record], length: int) -> str:
     return "" if lengths == [str(length)] else f"prompts of at most {', '.join(lengths)} tokens, the paper's {length}"
 
 
-def ppl(rows: Sequence[Record], one: Published) -> Match:
-    mine = of(rows, "perplexity", "perplexity")
+def match_ppl(rows: Sequence[Record], one: Published) -> Match:
+    mine = rows_of(rows, "perplexity", "perplexity")
     if not mine:
         return Match(None, "not run")
     lceg = [r for r in mine if r.get("protocol") == "lceg"]
@@ -103,12 +105,12 @@ def ppl(rows: Sequence[Record], one: Published) -> Match:
     here = [r for r in books if r["length"] == one.length]
     if not books:
         return Match(None, "the paper's protocol is lceg" if not lceg else "the paper's data are PG19")
-    return Match(mean(here)) if here else Match(None, f"not run at {one.length}")
+    return Match(mean_row(here)) if here else Match(None, f"not run at {one.length}")
 
 
-def needle(rows: Sequence[Record], one: Published) -> Match:
-    mine = of(rows, "needle")
-    lceg = [r for r in mine if said(r, "needle_bos") == "lceg" and said(r, "needle_kind") == "sentence"]
+def match_needle(rows: Sequence[Record], one: Published) -> Match:
+    mine = rows_of(rows, "needle")
+    lceg = [r for r in mine if field_of(r, "needle_bos") == "lceg" and field_of(r, "needle_kind") == "sentence"]
     if not lceg:
         why = unlike(mine, "needle_kind", "sentence") or unlike(mine, "needle_bos", "lceg")
         return Match(None, why if mine else "not run")
@@ -118,25 +120,25 @@ def needle(rows: Sequence[Record], one: Published) -> Match:
     return Match(number, "" if number else "no word overlap in the rows")
 
 
-def manyshot(rows: Sequence[Record], one: Published) -> Match:
-    mine = of(rows, "manyshot")
+def match_manyshot(rows: Sequence[Record], one: Published) -> Match:
+    mine = rows_of(rows, "manyshot")
     if not mine:
         return Match(None, "not run")
-    why = cut_elsewhere(mine, one.length) or own_prompts(mine) or drawn(mine)
+    why = cut_elsewhere(mine, one.length) or own_prompts(mine) or drawn_at_random(mine)
     return Match(None, why) if why else Match(all_shots(mine))
 
 
-def longbench(rows: Sequence[Record], one: Published) -> Match:
-    mine = of(rows, "longbench")
+def match_longbench(rows: Sequence[Record], one: Published) -> Match:
+    mine = rows_of(rows, "longbench")
     if not mine:
         return Match(None, "not run")
     why = cut_elsewhere(mine, one.length) or own_prompts(mine)
     return Match(None, why) if why else complete(sixteen("lceg")(mine), "not all of the study's 16 tasks were run")
 
 
-def ruler(rows: Sequence[Record], one: Published) -> Match:
-    mine = of(rows, "ruler")
-    old = [r for r in mine if said(r, "version") == "2024"]
+def match_ruler(rows: Sequence[Record], one: Published) -> Match:
+    mine = rows_of(rows, "ruler")
+    old = [r for r in mine if field_of(r, "version") == "2024"]
     if not old:
         return Match(None, unlike(mine, "version", "2024") if mine else "not run")
     if why := own_prompts(old):
@@ -147,7 +149,13 @@ def ruler(rows: Sequence[Record], one: Published) -> Match:
 
 
 def complete(number: Number | None, why: str) -> Match:
-    return Match(number) if whole(number) else Match(None, why)
+    return Match(number) if complete_only(number) else Match(None, why)
 
 
-MATCHES = {"PPL": ppl, "needle": needle, "many-shot": manyshot, "LongBench": longbench, "RULER": ruler}
+MATCHES = {
+    "PPL": match_ppl,
+    "needle": match_needle,
+    "many-shot": match_manyshot,
+    "LongBench": match_longbench,
+    "RULER": match_ruler,
+}

@@ -21,7 +21,7 @@ class Map:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class HeatScale:
     """What all maps of a figure share: rows and columns, their names, and the lengths that are marked.
 
     Attributes:
@@ -39,7 +39,7 @@ class Scale:
     column_name: str = "tokens"
 
 
-def heat_maps(maps: Sequence[Map], scale: Scale) -> Any:
+def heat_maps(maps: Sequence[Map], scale: HeatScale) -> Any:
     """-> the figure: at most six maps beside each other, kinds by the colour of the titles."""
     width = max(1.7, 0.14 * len(scale.columns) + 0.5)
     height = max(1.1, 0.125 * len(scale.rows))
@@ -65,7 +65,7 @@ def heat_maps(maps: Sequence[Map], scale: Scale) -> Any:
     return figure
 
 
-def heat_map(ax: Any, one: Map, scale: Scale) -> Any:
+def heat_map(ax: Any, one: Map, scale: HeatScale) -> Any:
     image = ax.imshow(one.cells, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from longjax.training import metrics_writer as logs
+from longjax.training import metrics_writer
 
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e8e8e8",
@@ -29,7 +29,7 @@ def training_curves(folders: Sequence[pathlib.Path], path: pathlib.Path) -> None
     runs = {
         name: steps
         for name, folder in zip(names(folders), folders, strict=True)
-        if (steps := logs.read_metrics(folder))
+        if (steps := metrics_writer.read_metrics(folder))
     }
     panels = {name: label for name, label in PANELS.items() if any(name in step for s in runs.values() for step in s)}
     if not panels:

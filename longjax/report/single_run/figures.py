@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator
 
-from longjax.report.plotting.heat_maps import Map, Scale, heat_maps
+from longjax.report.plotting.heat_maps import HeatScale, Map, heat_maps
 from longjax.report.plotting.panels import Curve, Marks, log_panels
 from longjax.report.plotting.scatter import scatter_of
 from longjax.report.plotting.style import STYLE, save
@@ -73,7 +73,7 @@ def retrieved(study: Study, shown: list[tuple[Result, Cells]], label: str) -> An
     lengths = sorted({n for _, cells in shown for n in cells})
     depths = sorted({d for _, cells in shown for column in cells.values() for d in column})
     marks = ((study.trained, ":"), (study.extended, "-"))
-    scale = Scale(lengths, [f"{100 * d:.0f}%" for d in depths], "depth", label, marks)
+    scale = HeatScale(lengths, [f"{100 * d:.0f}%" for d in depths], "depth", label, marks)
     return heat_maps([Map(r.method, r.kind, shares(cells, lengths, depths)) for r, cells in shown], scale)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from longjax.evals.requests import Record
 from longjax.report.plotting.training_curves import training_curves
-from longjax.report.single_run import figures as plots
+from longjax.report.single_run import figures
 from longjax.report.single_run.findings import findings
 from longjax.report.single_run.results import Result, Study, gather, preferred
 from longjax.report.tables import markdown, terminal
-from longjax.training import metrics_writer as logs
+from longjax.training.metrics_writer import NAME
 
 
 def rows_of(study: Study) -> list[list[str]]:
@@ -72,7 +72,7 @@ def write(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tu
     settings = settings_of(folder)
     everything = gather(rows)
     study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
-    pictures = plots.draw(study, out) | training(folder, out)
+    pictures = figures.draw(study, out) | training(folder, out)
     return terminal(rows_of(study)), page(study, everything, settings, pictures)
 
 
@@ -99,7 +99,7 @@ def is_of_study(row: Record) -> bool:
 
 def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
     """Writes the curves of the methods' trainings, if there are any. -> file name: title."""
-    runs = sorted(path.parent for path in folder.glob(f"methods/*/{logs.NAME}") if path.stat().st_size)
+    runs = sorted(path.parent for path in folder.glob(f"methods/*/{NAME}") if path.stat().st_size)
     if not runs:
         return {}
     out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longjax.evals.records import RECORDS, read
+from longjax.evals.records import RECORDS, read_records
 from longjax.evals.requests import Record
 from longjax.evals.results import example_values
 from longjax.report.stats.bootstrap import RESAMPLES, Paired, mean_of, paired
@@ -35,7 +35,7 @@ def records_of(run: pathlib.Path, flag: str) -> Tasks:
     """-> all records below a run's folder; what a crash tore is left out."""
     found: Tasks = {}
     for path in sorted(run.rglob(RECORDS)):
-        for record in read(path)[0]:
+        for record in read_records(path)[0]:
             found.setdefault(record["task"], {})[record["index"]] = record
     if not found:
         raise ValueError(f"--{flag}={run} has no {RECORDS} with any records in it")

@@ -1,7 +1,7 @@
 """What the base can do inside its own context: what no method can be asked to carry further."""
 
 from longjax.report.aggregates import RULER_TASKS
-from longjax.report.rows import Subject
+from longjax.report.rows import ReportSubject
 from longjax.report.study import measures
 from longjax.report.study.measures import Measure
 from longjax.report.study.text import listed
@@ -23,7 +23,9 @@ def asked(trials: Trials) -> dict[str, Measure]:
 
 
 def table(trials: Trials) -> Table:
-    lines = tuple((Subject(name, "", "", "", name), (trials.number(m, "base"),)) for name, m in asked(trials).items())
+    lines = tuple(
+        (ReportSubject(name, "", "", "", name), (trials.number(m, "base"),)) for name, m in asked(trials).items()
+    )
     return Table("inside", TITLE, (Column(f"base at {trials.trained}, %"),), lines, (), "test")
 
 

@@ -51,7 +51,7 @@ def data(trials: Trials, settings: Mapping[str, Any], tables: Sequence[Table], s
     about = {"trained_len": trials.trained, "extended_len": trials.extended, "seeds": trials.seeds}
     found = {
         "settings": settings,
-        "arms": {arm: described(trials, arm) for arm in trials.arms},
+        "arms": {arm: arm_facts(trials, arm) for arm in trials.arms},
         "tables": [table(t) for t in tables],
         "sections": [
             {"title": s.title, "tables": [table(t) for t in s.tables], "finding": s.finding, "missing": s.missing}
@@ -61,7 +61,7 @@ def data(trials: Trials, settings: Mapping[str, Any], tables: Sequence[Table], s
     return json.dumps(about | found, indent=1) + "\n"
 
 
-def described(trials: Trials, arm: str) -> dict[str, Any]:
+def arm_facts(trials: Trials, arm: str) -> dict[str, Any]:
     """-> its kind and weights, and all its parameters, where the run has said them."""
     path = trials.own(trials.seeds[0]) / "methods" / arm / "method.json"
     said = json.loads(path.read_text("utf-8")) if path.is_file() else {}

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from longjax.report.aggregates import RULER_TASKS
 from longjax.report.evaluation import figures
-from longjax.report.evaluation.benchmark_tables import of
+from longjax.report.evaluation.benchmark_tables import rows_of_suite
 from longjax.report.evaluation.figures import Figure
 from longjax.report.plotting.matrix import Matrix, matrix
 from longjax.report.plotting.panels import Curve, Marks, log_panels, percent_panels
@@ -21,7 +21,7 @@ from longjax.report.study import measures
 from longjax.report.study.measures import Measure
 from longjax.report.study.seed_means import averaged
 from longjax.report.study.trials import Trials
-from longjax.training import metrics_writer as logs
+from longjax.training import metrics_writer
 
 WINDOWS = ("lm_infinite", "streaming_llm", "sliding_window")  # far keys are not seen at all
 
@@ -29,14 +29,14 @@ WINDOWS = ("lm_infinite", "streaming_llm", "sliding_window")  # far keys are not
 KILO = FuncFormatter(lambda x, _: f"{x / 1024:g}K" if x >= 1024 else f"{x:g}")
 
 
-def draw(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
+def draw_figures(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
     """Writes what the trials allow. -> (file name, title) in the order of the page."""
     means = averaged(trials, trials.main)
     written = []
     for part in (
-        perplexity(trials),
-        positions(trials, means),
-        ruler(trials),
+        perplexity_figure(trials),
+        positions_figure(trials, means),
+        ruler_figure(trials),
         tasks(trials),
         maps(means),
         shots(trials, means),
@@ -93,7 +93,7 @@ def marks(trials: Trials) -> Marks:
     return Marks(trials.trained, trials.extended)
 
 
-def perplexity(trials: Trials) -> Iterator[Figure]:
+def perplexity_figure(trials: Trials) -> Iterator[Figure]:
     asked = lengths(trials, "perplexity", protocol="nested")
     found = curves(trials, [measures.ppl(n) for n in asked])
     if found:
@@ -104,7 +104,7 @@ def perplexity(trials: Trials) -> Iterator[Figure]:
         )
 
 
-def positions(trials: Trials, means: Evaluations) -> Iterator[Figure]:
+def positions_figure(trials: Trials, means: Evaluations) -> Iterator[Figure]:
     """Of the longest windows, a point a bucket of positions."""
     found, longest = [], max(lengths(trials, "perplexity", protocol="nested", task="position_nll"), default=0)
     for who, rows in means.rows.items():
@@ -129,7 +129,7 @@ def by_position(trials: Trials, found: list[Curve]) -> Any:
     return figure
 
 
-def ruler(trials: Trials) -> Iterator[Figure]:
+def ruler_figure(trials: Trials) -> Iterator[Figure]:
     asked = lengths(trials, "ruler")
     found = curves(trials, [measures.ruler(n) for n in asked], 100.0)
     if found:
@@ -156,7 +156,7 @@ def maps(means: Evaluations) -> Iterator[Figure]:
     """Needles and pass keys by depth and length."""
     for benchmark, what in (("needle", "Needle in a haystack"), ("passkey", "Pass keys")):
         for suite in means.suites(benchmark):
-            lines = of(means, suite, lambda r: (r["length"], r["depth"]))
+            lines = rows_of_suite(means, suite, lambda r: (r["length"], r["depth"]))
             if lines and all(key[1] is not None for x in lines.values() for key in x):
                 variant = ", ".join(str(value) for name, value in suite.variant if name != "haystack" and value)
                 title = f"{what} by depth and length ({variant}), mean of the seeds. Lines: trained, extended."
@@ -168,7 +168,7 @@ def maps(means: Evaluations) -> Iterator[Figure]:
 def shots(trials: Trials, means: Evaluations) -> Iterator[Figure]:
     for suite in means.suites("manyshot"):
         found = []
-        for who, x in of(means, suite, lambda r: r["shots"]).items():
+        for who, x in rows_of_suite(means, suite, lambda r: r["shots"]).items():
             places, values = sorted(x), [100 * (x[n].value or 0.0) for n in sorted(x)]
             errors = [100 * (x[n].stderr or 0.0) for n in places]
             found.append(Curve(who.label, family(trials, who.method), [float(n) for n in places], values, errors))
@@ -202,4 +202,4 @@ def training(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
 
 def logged(folders: list[pathlib.Path]) -> list[pathlib.Path]:
     """-> those whose log has a step."""
-    return [folder for folder in folders if (path := folder / logs.NAME).is_file() and path.stat().st_size]
+    return [folder for folder in folders if (path := folder / metrics_writer.NAME).is_file() and path.stat().st_size]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 from longjax.report.stats.correlation import Correlation, spearman
 from longjax.report.study import measures, recovery
 from longjax.report.study.measures import Measure
@@ -85,10 +85,10 @@ def leaders(trials: Trials, measure: Measure) -> list[str]:
     order = ranked(trials, measure, trials.main)
     if not order or trials.value(measure, order[0]) == 0.0:
         return []
-    return [order[0], *(arm for arm in order[1:] if not surely(trials, measure, order[0], arm))]
+    return [order[0], *(arm for arm in order[1:] if not significantly_better(trials, measure, order[0], arm))]
 
 
-def surely(trials: Trials, measure: Measure, a: str, b: str) -> bool:
+def significantly_better(trials: Trials, measure: Measure, a: str, b: str) -> bool:
     """Whether a is better than b by more than noise: of the questions, and of the seeds."""
     found = trials.versus(measure, a, b)
     return found is not None and found.sure and (found.difference < 0) == measure.is_ppl
@@ -120,7 +120,7 @@ def seeds_table(trials: Trials) -> Table:
             Number(float(len(numbers))),
             Number(float(len(leaders(trials, measure)))),
         )
-        lines.append((Subject(measure.name, "", "", "", measure.name), cells))
+        lines.append((ReportSubject(measure.name, "", "", "", measure.name), cells))
     head = (
         Column("Spearman's rho of two seeds (95 %)", 1.0, 2), Column("half range, median"),
         Column("error of the questions, median"), Column("methods", 1.0, 0), Column("leaders within noise", 1.0, 0),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from longjax.evals.requests import Record
 from longjax.report.aggregates import all_cells, all_shots, thirteen
-from longjax.report.rows import Number, mean, said
+from longjax.report.rows import Number, field_of, mean_row
 from longjax.report.tables import Column
 
 PERPLEXITY = "perplexity"
@@ -45,7 +45,7 @@ class Measure:
             if r["benchmark"] == self.benchmark
             and self.length in (None, r["length"])
             and self.task in (None, r["task"])
-            and all(said(r, name) == value for name, value in self.variant)
+            and all(field_of(r, name) == value for name, value in self.variant)
         ]
 
     def number(self, rows: Sequence[Record]) -> Number | None:
@@ -57,7 +57,7 @@ class Measure:
             return thirteen(self.length)(mine)
         if self.benchmark == "manyshot":
             return all_shots(mine)
-        return mean(mine, self.field) if self.is_ppl else all_cells(self.field)(mine)
+        return mean_row(mine, self.field) if self.is_ppl else all_cells(self.field)(mine)
 
 
 def ppl(length: int, protocol: str = "nested") -> Measure:

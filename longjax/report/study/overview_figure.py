@@ -30,7 +30,7 @@ LOW = 1.25  # times the lowest perplexity: still a low one
 DASHED = (0, (4, 2))
 
 
-def draw(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
+def draw_overview(trials: Trials, folder: pathlib.Path) -> list[tuple[str, str]]:
     """Writes overview.png, if there is perplexity at two lengths at least. -> (file name, title)."""
     asked = lengths(trials, "perplexity", protocol="nested")
     if len(asked) < 2:

@@ -7,11 +7,7 @@ from typing import Any
 
 from longjax import files
 from longjax.report.single_run.page import settings_of
-from longjax.report.study import base_check as inside
-from longjax.report.study import export as traces
-from longjax.report.study import figures as pictures
-from longjax.report.study import overview_figure as overview
-from longjax.report.study import recovery, summary, trials
+from longjax.report.study import base_check, export, figures, overview_figure, recovery, summary, trials
 from longjax.report.study.main_table import agreement, main_markdown, main_table, seeds_table
 from longjax.report.study.questions import (
     against_scores,
@@ -22,15 +18,15 @@ from longjax.report.study.questions import (
     paper,
     position_tables,
     scorers,
+    self_extend_grid,
 )
-from longjax.report.study.questions import self_extend_grid as self_extend_maps
 from longjax.report.study.questions.base import Question, Section
 from longjax.report.study.questions.comparisons import COMMAND
 from longjax.report.study.trials import Trials
 from longjax.report.tables import Table, markdown
 
 QUESTIONS: tuple[Question, ...] = (  # (a), (b) and so on
-    position_tables.section, landmark_memory.section, averaging.section, self_extend_maps.section,
+    position_tables.section, landmark_memory.section, averaging.section, self_extend_grid.section,
     against_scores.section, scorers.section, beyond.section, cost.section,
 )  # fmt: skip
 AGAIN = "python -m tools.study_report --run_dir=RUN_DIR --out=results/study"
@@ -38,7 +34,7 @@ SHORT = 8  # lines of a table
 FIGURES, DISCUSSION, PAGE = "figures", "discussion.md", "STUDY.md"
 
 
-def write(folder: pathlib.Path, out: pathlib.Path) -> str:
+def write_study_page(folder: pathlib.Path, out: pathlib.Path) -> str:
     """Writes STUDY.md, figures/, tables/*.csv, scores.csv, positions.csv and study.json. -> the main table as Markdown.
 
     Raises ValueError if `folder` is no study's.
@@ -50,15 +46,15 @@ def write(folder: pathlib.Path, out: pathlib.Path) -> str:
     found = trials.read(folder, settings["trained_len"], settings["extended_len"])
     pictured = out / FIGURES
     pictured.mkdir(parents=True, exist_ok=True)
-    shown = [*overview.draw(found, pictured), *pictures.draw(found, pictured)]
+    shown = [*overview_figure.draw_overview(found, pictured), *figures.draw_figures(found, pictured)]
     sections = [*(question(found, pictured) for question in QUESTIONS), paper.section(found, pictured)]
     main, noise = main_table(found), seeds_table(found)
-    own = [module.table(found) for module in (inside, recovery) if module.finding(found)]
+    own = [module.table(found) for module in (base_check, recovery) if module.finding(found)]
     for table in (main, noise, *own, *(t for s in sections for t in s.tables)):
         files.write_atomically(out / "tables" / f"{table.file}.csv", table.csv().encode())
-    files.write_atomically(out / "scores.csv", traces.scores(found).encode())
-    files.write_atomically(out / "positions.csv", traces.positions(found).encode())
-    files.write_atomically(out / "study.json", traces.data(found, settings, [main, noise, *own], sections).encode())
+    files.write_atomically(out / "scores.csv", export.scores(found).encode())
+    files.write_atomically(out / "positions.csv", export.positions(found).encode())
+    files.write_atomically(out / "study.json", export.data(found, settings, [main, noise, *own], sections).encode())
     said = main_markdown(found, main)
     parts = [
         *opening(found, settings, shown, sections),
@@ -115,7 +111,7 @@ def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence
         said,
         notes(main),
         missing,
-        *beside(found),
+        *comparison_lines(found),
         "### What is noise",
         agreement(found),
         markdown(noise.text(), left=1),
@@ -125,12 +121,12 @@ def results(found: Trials, main: Table, noise: Table, said: str, shown: Sequence
     ]
 
 
-def beside(found: Trials) -> list[str]:
+def comparison_lines(found: Trials) -> list[str]:
     """-> what a reader must know of the base, and of methods that have not recovered."""
     parts = []
-    if said := inside.finding(found):
-        table = inside.table(found)
-        parts += [f"### {inside.TITLE}", said, markdown(table.text(), left=1), notes(table)]
+    if said := base_check.finding(found):
+        table = base_check.table(found)
+        parts += [f"### {base_check.TITLE}", said, markdown(table.text(), left=1), notes(table)]
     if said := recovery.finding(found):
         table = recovery.table(found)
         parts += [f"### {recovery.TITLE}", said, markdown(table.text()), notes(table)]

@@ -16,7 +16,7 @@ from longjax.report.study import measures
 from longjax.report.study.text import listed
 from longjax.report.study.trials import Trials, over_seeds
 from longjax.report.tables import Column, Table
-from longjax.training import metrics_writer as logs
+from longjax.training import metrics_writer
 
 MOST = 1.1  # times the base's perplexity
 PAPER = 1e9  # tokens of each extension in the paper
@@ -66,7 +66,11 @@ def at_so_many(trials: Trials) -> str:
 def training(trials: Trials, arm: str) -> dict[int, list[dict]]:
     """-> the log of each seed that has one, losses and norms that are not finite as infinite."""
     folders = {seed: trials.own(seed) / "methods" / arm for seed in trials.seeds}
-    found = {seed: logs.read_metrics(folder) for seed, folder in folders.items() if (folder / logs.NAME).is_file()}
+    found = {
+        seed: metrics_writer.read_metrics(folder)
+        for seed, folder in folders.items()
+        if (folder / metrics_writer.NAME).is_file()
+    }
     return {seed: lines for seed, lines in found.items() if lines and lines[-1].keys() >= LOGGED}
 
 

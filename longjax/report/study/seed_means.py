@@ -13,19 +13,19 @@ COUNTED = ("n", "nan")
 
 def averaged(trials: Trials, arms: Sequence[str]) -> Evaluations:
     """-> the arms' own weights, each score the mean of those seeds that have it; errors are of the questions."""
-    rows = {trials.subject(arm): together([trials.of(arm, seed) for seed in trials.seeds]) for arm in arms}
+    rows = {trials.subject(arm): mean_over_seeds([trials.of(arm, seed) for seed in trials.seeds]) for arm in arms}
     return Evaluations({who: mine for who, mine in rows.items() if mine}, trials.trained, trials.extended)
 
 
-def together(seeds: Sequence[Sequence[Record]]) -> list[Record]:
+def mean_over_seeds(seeds: Sequence[Sequence[Record]]) -> list[Record]:
     cells: dict[tuple, list[Record]] = {}
     for rows in seeds:
         for row in rows:
             cells.setdefault((suite_of(row), row["task"], *(row.get(name) for name in COORDINATES)), []).append(row)
-    return [one(group) for group in cells.values()]
+    return [mean_row_of(group) for group in cells.values()]
 
 
-def one(rows: Sequence[Record]) -> Record:
+def mean_row_of(rows: Sequence[Record]) -> Record:
     """-> a row as the first, with the means of all."""
     found = {name: [r[name] for r in rows if r.get(name) is not None] for name in (*MEANT, *COUNTED)}
     means = {name: math.fsum(found[name]) / len(found[name]) for name in MEANT if found[name]}

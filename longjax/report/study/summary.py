@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longjax.report.study import base_check as inside
-from longjax.report.study import measures, recovery
+from longjax.report.study import base_check, measures, recovery
 from longjax.report.study.main_table import ALIKE, agreement, between_seeds, columns, leaders, not_run, ranked
 from longjax.report.study.measures import Measure
 from longjax.report.study.questions import against_scores, beyond, position_tables
@@ -17,7 +16,7 @@ Settings = Mapping[str, Any]
 
 def abstract(trials: Trials, settings: Settings) -> str:
     """-> paragraphs, of what was run: who leads; what it cannot tell; what else it says."""
-    first = [recovery.finding(trials), inside.finding(trials)]
+    first = [recovery.finding(trials), base_check.finding(trials)]
     score = measures.ruler(trials.extended)
     rest = [further(trials, settings), position_tables.answer(trials, [score], [score]), tells(trials, settings)]
     parts = [lead(trials, settings), *first, " ".join(part for part in rest if part)]

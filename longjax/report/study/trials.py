@@ -13,11 +13,11 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-from longjax.evals.records import read as read_records
+from longjax.evals.records import read_records as read_records
 from longjax.evals.requests import Record
 from longjax.evals.results import read_rows
 from longjax.methods.method import CATEGORIES
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 from longjax.report.stats.bootstrap import Paired, mean_of
 from longjax.report.stats.paired import of_task
 from longjax.report.study import measures
@@ -106,10 +106,10 @@ class Trials:
         found = {weights for name, weights, _ in self.rows if name == arm}
         return sorted(found, key=lambda w: (WEIGHTS.index(w) if w in WEIGHTS else len(WEIGHTS), w))
 
-    def subject(self, arm: str, weights: str | None = None, label: str = "") -> Subject:
+    def subject(self, arm: str, weights: str | None = None, label: str = "") -> ReportSubject:
         """-> who stands at the head of a table's line."""
         weights = weights or next(iter(self.weights(arm)), "")
-        return Subject(arm, weights, self.kind(arm), arm, label or arm)
+        return ReportSubject(arm, weights, self.kind(arm), arm, label or arm)
 
     def of(self, arm: str, seed: int, weights: str | None = None) -> list[Record]:
         """-> the rows of one trial; []: it was not run."""

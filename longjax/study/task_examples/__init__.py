@@ -1,7 +1,7 @@
 """Drills: evaluators' own questions with their best answers, as training rows; made of other text by another seed."""
 
-from longjax.study.task_examples.build import TASKS, write
-from longjax.study.task_examples.dataset import Drills
-from longjax.study.task_examples.sources import prepare
+from longjax.study.task_examples.build import TASKS, write_examples
+from longjax.study.task_examples.dataset import TaskExamples
+from longjax.study.task_examples.sources import prepare_sources
 
-__all__ = ["TASKS", "Drills", "prepare", "write"]
+__all__ = ["TASKS", "TaskExamples", "prepare_sources", "write_examples"]

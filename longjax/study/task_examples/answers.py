@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.data.tokenizer import Tokenizer, inside
-from longjax.evals.requests import HowLikely, Question, Record
+from longjax.data.tokenizer import Tokenizer, encode_inside
+from longjax.evals.requests import LoglikelihoodRequest, Record, Request
 from longjax.evals.ruler.cwe import numbered
-from longjax.study.task_examples.dataset import Solved
+from longjax.study.task_examples.dataset import SolvedTask
 
 
-def solved(question: Question, tokenizer: Tokenizer) -> Solved:
+def solved(question: Request, tokenizer: Tokenizer) -> SolvedTask:
     """-> the question, its best answer, and the token that ends a text. Likelihoods hold their answer already."""
-    end = np.array([tokenizer.end] if tokenizer.end >= 0 else [], np.int32)
-    if isinstance(question, HowLikely):
-        return Solved(np.concatenate([question.tokens_T, end]), question.first)
-    answer = np.array(inside(tokenizer, ideal(question.about)), np.int32)
-    return Solved(np.concatenate([question.tokens_T, answer, end]), len(question.tokens_T))
+    end = np.array([tokenizer.eos_id] if tokenizer.eos_id >= 0 else [], np.int32)
+    if isinstance(question, LoglikelihoodRequest):
+        return SolvedTask(np.concatenate([question.tokens_T, end]), question.first)
+    answer = np.array(encode_inside(tokenizer, best_answer(question.metadata)), np.int32)
+    return SolvedTask(np.concatenate([question.tokens_T, answer, end]), len(question.tokens_T))
 
 
-def ideal(about: Record) -> str:
+def best_answer(about: Record) -> str:
     """-> what is best said, with the space before it unless the prompt ends with one."""
     if "answer" in about:  # needles
         return f" {about['answer']}"

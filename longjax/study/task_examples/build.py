@@ -14,18 +14,18 @@ import numpy as np
 from absl import logging
 
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
-from longjax.evals.ruler.inputs import Kit
+from longjax.evals.context import EvalContext
+from longjax.evals.ruler.inputs import RulerInputs
 from longjax.study.task_examples.answers import solved
-from longjax.study.task_examples.dataset import Solved, save
-from longjax.study.task_examples.generators import ASK, Desk
+from longjax.study.task_examples.dataset import SolvedTask, save_examples
+from longjax.study.task_examples.generators import GENERATORS, GeneratorContext
 
-TASKS = tuple(ASK)
+TASKS = tuple(GENERATORS)
 CHUNK = 32  # drills of a job
 ALONE = 2_000_000  # tokens that are made before other processes have started
 
 
-class Job(NamedTuple):
+class BuildJob(NamedTuple):
     """`size` drills. They depend on these numbers and the material alone."""
 
     task: str
@@ -34,10 +34,10 @@ class Job(NamedTuple):
     size: int
 
 
-Run = Callable[[Iterable[Job]], Iterator[list[Solved]]]
+Run = Callable[[Iterable[BuildJob]], Iterator[list[SolvedTask]]]
 
 
-def write(folder: str | os.PathLike, material: Material, tokens: int, tasks: Sequence[str] = TASKS) -> None:
+def write_examples(folder: str | os.PathLike, material: EvalContext, tokens: int, tasks: Sequence[str] = TASKS) -> None:
     """Writes about so many tokens of drills, as many of each length, and of each task that fits into a length.
 
     Args:
@@ -47,12 +47,14 @@ def write(folder: str | os.PathLike, material: Material, tokens: int, tasks: Seq
       tasks: to practise.
 
     """
-    if unknown := [task for task in tasks if task not in ASK]:
+    if unknown := [task for task in tasks if task not in GENERATORS]:
         raise ValueError(f"drills: no task {unknown[0]!r}; there are {', '.join(TASKS)}")
     cells = [*itertools.product(tasks, sorted(material.lengths))]
     budget = tokens // len(material.lengths)
     with runner(material, tokens) as run:
-        firsts = [Job(task, length, 0, min(CHUNK, max(1, budget // len(tasks) // length))) for task, length in cells]
+        firsts = [
+            BuildJob(task, length, 0, min(CHUNK, max(1, budget // len(tasks) // length))) for task, length in cells
+        ]
         made = dict(zip(cells, run(firsts), strict=True))
         fitting = {cell: drills for cell, drills in made.items() if drills}
         if not fitting:
@@ -63,20 +65,20 @@ def write(folder: str | os.PathLike, material: Material, tokens: int, tasks: Seq
     for length in sorted(material.lengths):
         if left_out := [task for task in tasks if (task, length) not in fitting]:
             logging.info("drills of %d tokens have no room for %s", length, ", ".join(left_out))
-    save(pathlib.Path(folder), [*fitting.values()], material.tokenizer.vocab, told(fitting, material))
+    save_examples(pathlib.Path(folder), [*fitting.values()], material.tokenizer.vocab, with_context(fitting, material))
 
 
-def rest(cell: tuple[str, int], fitting: dict[tuple[str, int], list[Solved]], budget: int) -> Iterator[Job]:
+def rest(cell: tuple[str, int], fitting: dict[tuple[str, int], list[SolvedTask]], budget: int) -> Iterator[BuildJob]:
     """-> what a cell lacks of its share of the tokens of its length."""
     task, length = cell
     held = sum(len(drill.ids) for drill in fitting[cell])
     missing = budget // sum(other == length for _, other in fitting) - held
     count = round(missing * len(fitting[cell]) / held)
     for number, start in enumerate(range(0, count, CHUNK), 1):
-        yield Job(task, length, number, min(CHUNK, count - start))
+        yield BuildJob(task, length, number, min(CHUNK, count - start))
 
 
-def told(fitting: dict[tuple[str, int], list[Solved]], material: Material) -> dict[str, Any]:
+def with_context(fitting: dict[tuple[str, int], list[SolvedTask]], material: EvalContext) -> dict[str, Any]:
     """-> how they were made, and how many there are."""
     cells = [
         {
@@ -89,33 +91,33 @@ def told(fitting: dict[tuple[str, int], list[Solved]], material: Material) -> di
 
 
 @contextlib.contextmanager
-def runner(material: Material, tokens: int) -> Iterator[Run]:
+def runner(material: EvalContext, tokens: int) -> Iterator[Run]:
     """Gives what does jobs, in their order: on all cores, or here if there is little to do."""
     cores = os.cpu_count() or 1
     if tokens < ALONE or cores < 2:
-        desk = Desk(Kit(material))
+        desk = GeneratorContext(RulerInputs(material))
         yield lambda jobs: (done(desk, job) for job in jobs)
         return
     given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(cores, context, begin, (material.tokenizer.path, given)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(cores, context, init_process, (material.tokenizer.path, given)) as pool:
         yield lambda jobs: pool.map(here, jobs)
 
 
-def begin(tokenizer: os.PathLike, given: dict[str, Any]) -> None:
+def init_process(tokenizer: os.PathLike, given: dict[str, Any]) -> None:
     """In a new process."""
     global own
-    own = Desk(Kit(Material(tokenizer=Tokenizer(tokenizer, threads=1), **given)))
+    own = GeneratorContext(RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **given)))
 
 
-def here(job: Job) -> list[Solved]:
+def here(job: BuildJob) -> list[SolvedTask]:
     return done(own, job)
 
 
-def done(desk: Desk, job: Job) -> list[Solved]:
+def done(desk: GeneratorContext, job: BuildJob) -> list[SolvedTask]:
     material = desk.material
     seeds = (material.seed, zlib.crc32(job.task.encode()), job.length, job.number)
-    asked = ASK[job.task](desk, job.length, job.size, np.random.default_rng(seeds))
+    asked = GENERATORS[job.task](desk, job.length, job.size, np.random.default_rng(seeds))
     small = np.uint16 if material.tokenizer.vocab <= 2**16 else np.uint32  # less to send between processes
     drills = (solved(question, material.tokenizer) for question in asked)
-    return [Solved(drill.ids.astype(small), drill.answer) for drill in drills]
+    return [SolvedTask(drill.ids.astype(small), drill.answer) for drill in drills]

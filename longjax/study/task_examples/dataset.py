@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longjax import files
-from longjax.data.recall_rows import Drill
-from longjax.data.store import read_json, sha256
+from longjax.data.recall_rows import TaskExample
+from longjax.data.store import read_json, sha256_of_file
 
 DRILL = np.dtype(
     [
@@ -27,14 +27,14 @@ DRILL = np.dtype(
 )
 
 
-class Solved(NamedTuple):
+class SolvedTask(NamedTuple):
     """A question with its best answer: ids, of which those from `answer` on are the answer."""
 
     ids: np.ndarray
     answer: int
 
 
-class Drills:
+class TaskExamples:
     """The drills in a folder. Raises ValueError if they are not whole, or of another tokenizer than `tokenizer`."""
 
     def __init__(self, folder: str | os.PathLike, tokenizer: str | None = None):
@@ -44,7 +44,7 @@ class Drills:
         if tokenizer and self.manifest["tokenizer"] != tokenizer:
             raise ValueError(f"{self.folder / 'manifest.json'} was written with another tokenizer: {advice}")
         for name, digest in self.manifest["files"].items():
-            if not (path := self.folder / name).is_file() or sha256(path) != digest:
+            if not (path := self.folder / name).is_file() or sha256_of_file(path) != digest:
                 raise ValueError(f"{path} does not match its manifest: {advice}")
         self.tokens = np.asarray(np.load(self.folder / "tokens.npy", mmap_mode="r"))
         self.drills = np.load(self.folder / "drills.npy")
@@ -56,12 +56,12 @@ class Drills:
     def __len__(self) -> int:
         return len(self.drills)
 
-    def __getitem__(self, i: int) -> Drill:
+    def __getitem__(self, i: int) -> TaskExample:
         start, size, answer, _ = self.drills[i].tolist()
         ids = self.tokens[start : start + size]
-        return Drill(ids[:answer], ids[answer:])
+        return TaskExample(ids[:answer], ids[answer:])
 
-    def draw(self, rng: np.random.Generator, room: int) -> Drill | None:
+    def draw(self, rng: np.random.Generator, room: int) -> TaskExample | None:
         """-> the drill that a random token lies in, of all drills that fit into `room` tokens; None: none does."""
         fit = int(np.searchsorted(self.drills["size"], room, side="right"))
         if not fit:
@@ -70,7 +70,9 @@ class Drills:
         return self[int(np.searchsorted(self.drills["start"], rng.integers(end), side="right")) - 1]
 
 
-def save(folder: pathlib.Path, cells: Sequence[Sequence[Solved]], vocab: int, about: dict[str, Any]) -> None:
+def save_examples(
+    folder: pathlib.Path, cells: Sequence[Sequence[SolvedTask]], vocab: int, about: dict[str, Any]
+) -> None:
     """Writes drills, cell by cell, and what is known about them; all files or none."""
     flat = [(solved, cell) for cell, made in enumerate(cells) for solved in made]
     flat.sort(key=lambda pair: len(pair[0].ids))
@@ -84,9 +86,9 @@ def save(folder: pathlib.Path, cells: Sequence[Sequence[Solved]], vocab: int, ab
             held = io.BytesIO()
             np.save(held, array)
             create(name).write(held.getbuffer())
-            about = about | {"files": about.get("files", {}) | {name: digest(held)}}
+            about = about | {"files": about.get("files", {}) | {name: cells_sha256(held)}}
         create("manifest.json").write((json.dumps(about, indent=1) + "\n").encode())
 
 
-def digest(held: io.BytesIO) -> str:
+def cells_sha256(held: io.BytesIO) -> str:
     return hashlib.sha256(held.getbuffer()).hexdigest()

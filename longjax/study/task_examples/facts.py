@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.evals.needle.facts import Needles, best_things, numbers
+from longjax.evals.needle.facts import Needles, best_things, number_needles
 from longjax.evals.wordlists import Words
 
-TOWNS = (
+CITIES = (
     "Accra", "Adelaide", "Antwerp", "Bergen", "Bogota", "Boston", "Bristol", "Cairo", "Calgary", "Cape Town",
     "Cork", "Dakar", "Denver", "Dublin", "Fez", "Geneva", "Ghent", "Havana", "Helsinki", "Jakarta", "La Paz", "Leeds",
     "Madrid", "Manila", "Mexico City", "Naples", "New Orleans", "Osaka", "Porto", "Prague", "Quito", "Riga",
@@ -38,21 +38,21 @@ def pick(rng: np.random.Generator, words: Sequence[str]) -> str:
     return words[int(rng.integers(len(words)))]
 
 
-def sentences(rng: np.random.Generator, words: Words) -> Needles:
+def fact_sentences(rng: np.random.Generator, words: Words) -> Needles:
     """-> what is best to do in one town, asked for; and in some others, at random places among them."""
-    towns = towns_of(rng)
+    towns = city_facts(rng)
     told = [best_things(1, {town: (thing(rng, words), thing(rng, words))}) for town in towns]
     return told[0]._replace(sentences=shuffled(rng, [one.sentences[0] for one in told]))
 
 
 def magic(rng: np.random.Generator) -> Needles:
     """-> the numbers of some towns, one of which is asked for."""
-    told = numbers(int(rng.integers(1, MOST + 1)), rng, TOWNS)
+    told = number_needles(int(rng.integers(1, MOST + 1)), rng, CITIES)
     return told._replace(sentences=shuffled(rng, told.sentences))
 
 
-def towns_of(rng: np.random.Generator) -> list[str]:
-    return [TOWNS[int(i)] for i in rng.permutation(len(TOWNS))[: rng.integers(1, MOST + 1)]]
+def city_facts(rng: np.random.Generator) -> list[str]:
+    return [CITIES[int(i)] for i in rng.permutation(len(CITIES))[: rng.integers(1, MOST + 1)]]
 
 
 def shuffled(rng: np.random.Generator, sentences: Sequence[str]) -> list[str]:

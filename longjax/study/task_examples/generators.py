@@ -7,55 +7,55 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from longjax.data.passkey_text import DIGITS, Phrases
-from longjax.data.tokenizer import inside
-from longjax.evals.context import Material
+from longjax.data.passkey_text import DIGITS, PasskeyText
+from longjax.data.tokenizer import encode_inside
+from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
-from longjax.evals.longbench.tasks import about, wordings
+from longjax.evals.longbench.tasks import record_metadata, wordings
 from longjax.evals.manyshot import KIND, example, label_file, labelled
 from longjax.evals.needle.facts import PROMPT, Needles
 from longjax.evals.needle.insertion import full_stops, insert
-from longjax.evals.requests import HowLikely, Question, Record, WhatNext
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Record, Request
 from longjax.evals.ruler import TooShortError
 from longjax.evals.ruler.haystacks import Essays, InEssays
-from longjax.evals.ruler.inputs import Kit
-from longjax.evals.ruler.length_fitting import Fit
-from longjax.evals.ruler.niah import Needles as Niah
-from longjax.evals.ruler.sample import Chance, Growing, Sample
-from longjax.evals.ruler.tasks import stored
-from longjax.evals.ruler.versions import BASES, VERSIONS, Made, make
-from longjax.study.task_examples import facts as towns
-from longjax.study.task_examples.answers import ideal
+from longjax.evals.ruler.inputs import RulerInputs
+from longjax.evals.ruler.length_fitting import FittedSample
+from longjax.evals.ruler.niah import NeedlesInHay
+from longjax.evals.ruler.sample import Growing, RulerSample, SampleSeed
+from longjax.evals.ruler.tasks import sample_row
+from longjax.evals.ruler.versions import BASES, VERSIONS, RulerTask, make
+from longjax.study.task_examples import facts
+from longjax.study.task_examples.answers import best_answer
 
 CHARACTERS = 8  # of a token, at most, on average
 DEPTHS = np.arange(0, 101, 5)  # in percent
 ENTRY = "Question: {}\nType: {}\n"
 
-Ask = Callable[["Desk", int, int, np.random.Generator], Iterator[Question]]  # (desk, length, count, rng)
+Ask = Callable[["GeneratorContext", int, int, np.random.Generator], Iterator[Request]]  # (desk, length, count, rng)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Desk:
+class GeneratorContext:
     """All that questions are made of."""
 
-    kit: Kit
+    kit: RulerInputs
 
     @property
-    def material(self) -> Material:
+    def material(self) -> EvalContext:
         return self.kit.material
 
     @property
     def opens(self) -> np.ndarray:
         """-> the token that opens a text, if there is one."""
-        return self.material.ids("")[: int(self.material.tokenizer.begin >= 0)]
+        return self.material.ids("")[: int(self.material.tokenizer.bos_id >= 0)]
 
     @functools.cached_property
     def text(self) -> str:
         return read_haystack(self.material).text
 
     @functools.cached_property
-    def phrases(self) -> Phrases:
-        return Phrases.of(self.material.tokenizer)
+    def phrases(self) -> PasskeyText:
+        return PasskeyText.of(self.material.tokenizer)
 
     @functools.cached_property
     def stops(self) -> set[int]:
@@ -76,7 +76,7 @@ class Desk:
 
     def elsewhere(self, grow: Growing, length: int) -> Growing:
         """-> with its needles in excerpts, if they lie in essays at all."""
-        if not (isinstance(grow, Niah) and isinstance(grow.hay, InEssays)):
+        if not (isinstance(grow, NeedlesInHay) and isinstance(grow.hay, InEssays)):
             return grow
         return dataclasses.replace(grow, hay=Anywhere(self, length, grow.hay.join))
 
@@ -100,7 +100,7 @@ class Desk:
 class Anywhere:
     """Needles in essays, each sample's in another excerpt."""
 
-    desk: Desk
+    desk: GeneratorContext
     length: int
     join: Callable[[list[str]], str]
 
@@ -115,44 +115,46 @@ class OfRuler:
 
     task: str
 
-    def __call__(self, desk: Desk, length: int, count: int, rng: np.random.Generator) -> Iterator[Question]:
+    def __call__(self, desk: GeneratorContext, length: int, count: int, rng: np.random.Generator) -> Iterator[Request]:
         seed, counter = int(rng.integers(2**62)), desk.kit.counter
         try:
             made = make(VERSIONS["exact"], self.task, length, seed, desk.kit)
         except TooShortError:
             return
         made = made._replace(grow=desk.elsewhere(made.grow, length))
-        chances = [Chance(seed, self.task, i) for i in rng.integers(made.grow.samples, size=count).tolist()]
-        said = (ideal(known(made, chance, made.grow(chance, made.grow.least))) for chance in chances)
-        room = dataclasses.replace(made.room, new=max(map(counter.quick, said)) + 1)  # and the end
+        chances = [SampleSeed(seed, self.task, i) for i in rng.integers(made.grow.samples, size=count).tolist()]
+        said = (best_answer(known(made, chance, made.grow(chance, made.grow.least))) for chance in chances)
+        room = dataclasses.replace(made.room, max_new_tokens=max(map(counter.quick, said)) + 1)  # and the end
         for chance, fit in zip(chances, made.sizing(made.grow, room, chances), strict=True):
             if fit:
                 text_T = np.concatenate([desk.opens, counter.ids(fit.sample.text)])
-                yield WhatNext(text_T, known(made, chance, fit.sample), made.room.new)
+                yield GenerationRequest(text_T, known(made, chance, fit.sample), made.room.new)
 
 
-def known(made: Made, chance: Chance, sample: Sample) -> Record:
+def known(made: RulerTask, chance: SampleSeed, sample: RulerSample) -> Record:
     """-> what the evaluator knows of a sample."""
-    return {"references": sample.outputs, **stored(made, chance, Fit(0, sample, 0))["about"]}
+    return {"references": sample.outputs, **sample_row(made, chance, FittedSample(0, sample, 0))["about"]}
 
 
-def needle(desk: Desk, length: int, count: int, rng: np.random.Generator) -> Iterator[Question]:
+def needle_example(desk: GeneratorContext, length: int, count: int, rng: np.random.Generator) -> Iterator[Request]:
     """A sentence on what is best to do in a town, in the study's prompt."""
     for _ in range(count):
-        yield from hidden(desk, length, rng, towns.sentences(rng, desk.kit.words))
+        yield from hidden_example(desk, length, rng, facts.fact_sentences(rng, desk.kit.words))
 
 
-def number(desk: Desk, length: int, count: int, rng: np.random.Generator) -> Iterator[Question]:
+def number_example(desk: GeneratorContext, length: int, count: int, rng: np.random.Generator) -> Iterator[Request]:
     for _ in range(count):
-        yield from hidden(desk, length, rng, towns.magic(rng))
+        yield from hidden_example(desk, length, rng, facts.magic(rng))
 
 
-def hidden(desk: Desk, length: int, rng: np.random.Generator, needles: Needles) -> Iterator[Question]:
+def hidden_example(
+    desk: GeneratorContext, length: int, rng: np.random.Generator, needles: Needles
+) -> Iterator[Request]:
     """-> the question that these needles are asked by, unless it is too long."""
     tokenizer, material = desk.material.tokenizer, desk.material
     sentences = [tokenizer.encode(text).tolist() for text in needles.sentences]
     frame = PROMPT.format(context="", question=needles.question) + needles.lead
-    answer = inside(tokenizer, f" {needles.answer}")
+    answer = encode_inside(tokenizer, f" {needles.answer}")
     room, depth = length - len(material.ids(frame)) - len(answer) - 1, float(rng.choice(DEPTHS))
     if sum(map(len, sentences)) > room:
         return
@@ -160,19 +162,19 @@ def hidden(desk: Desk, length: int, rng: np.random.Generator, needles: Needles) 
     prompt = PROMPT.format(context=tokenizer.decode(ids), question=needles.question) + needles.lead
     tokens_T = np.concatenate([material.ids(prompt), np.array(answer, np.int32)])
     if len(tokens_T) < length:
-        yield HowLikely(tokens_T, {}, first=len(tokens_T) - len(answer))
+        yield LoglikelihoodRequest(tokens_T, {}, first=len(tokens_T) - len(answer))
 
 
-def passkey(desk: Desk, length: int, count: int, rng: np.random.Generator) -> Iterator[Question]:
+def passkey_example(desk: GeneratorContext, length: int, count: int, rng: np.random.Generator) -> Iterator[Request]:
     """In the study's sentences; the keys are none that are evaluated."""
     phrases, opens = desk.phrases, desk.opens
     size = length - len(opens) - 1
     for _ in range(count if size >= phrases.needle_size + phrases.ask_size else 0):
         prompt = phrases.prompt(rng, desk.ids(rng, length), size, float(rng.choice(DEPTHS)) / 100, held_out=False)
-        yield HowLikely(np.concatenate([opens, prompt]), {}, first=len(opens) + size - DIGITS)
+        yield LoglikelihoodRequest(np.concatenate([opens, prompt]), {}, first=len(opens) + size - DIGITS)
 
 
-def manyshot(desk: Desk, length: int, count: int, rng: np.random.Generator) -> Iterator[Question]:
+def manyshot_example(desk: GeneratorContext, length: int, count: int, rng: np.random.Generator) -> Iterator[Request]:
     """Some examples, at most as many as there is room for."""
     (train, test), (prompt,) = desk.classes, wordings(desk.material, {KIND}).values()
     most = int(0.9 * length / desk.per_shot) - 4
@@ -181,9 +183,9 @@ def manyshot(desk: Desk, length: int, count: int, rng: np.random.Generator) -> I
         record = example(train, chosen, *test[int(rng.integers(len(test)))])
         ids = desk.material.ids(prompt.template.format(context=record["context"], input=record["input"]))
         if len(ids) + prompt.new <= length:
-            yield WhatNext(ids, about(record, 0), prompt.new)
+            yield GenerationRequest(ids, record_metadata(record, 0), prompt.new)
 
 
-ASK: dict[str, Ask] = {task: OfRuler(task) for task in BASES} | {
-    "needle": needle, "number": number, "passkey": passkey, "manyshot": manyshot,
+GENERATORS: dict[str, Ask] = {task: OfRuler(task) for task in BASES} | {
+    "needle": needle_example, "number": number_example, "passkey": passkey_example, "manyshot": manyshot_example,
 }  # fmt: skip

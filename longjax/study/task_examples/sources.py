@@ -5,17 +5,17 @@ import pathlib
 
 from longjax import files
 from longjax.data.tokenizer import Tokenizer
-from longjax.evals.context import Material
+from longjax.evals.context import EvalContext
 from longjax.evals.synthetic import ruler, trec
-from longjax.evals.synthetic.settings import World
+from longjax.evals.synthetic.settings import SyntheticConfig
 
-OTHER = 1_000_000  # added to seeds: those of evaluations are smaller
+SEED_OFFSET = 1_000_000  # added to seeds: those of evaluations are smaller
 WORDS, EXAMPLES = 300, 400  # of documents, about; questions of a kind
 
 
-def prepare(
+def prepare_sources(
     folder: str | os.PathLike, text: str, tokenizer: Tokenizer, lengths: tuple[int, ...], seed: int
-) -> Material:
+) -> EvalContext:
     """Writes a data directory around `text`, in which needles will be hidden.
 
     Args:
@@ -27,9 +27,9 @@ def prepare(
 
     """
     root = pathlib.Path(folder)
-    world = World(seed + OTHER, WORDS, EXAMPLES, 0)
+    world = SyntheticConfig(seed + SEED_OFFSET, WORDS, EXAMPLES, 0)
     files.write_atomically(root / "haystack" / "train.txt", text.encode())
     for benchmark in (ruler, trec):
         for name, data in benchmark.files(world):
             files.write_atomically(root / name, data)
-    return Material(root, tokenizer, lengths, seed + OTHER)
+    return EvalContext(root, tokenizer, lengths, seed + SEED_OFFSET)

@@ -9,7 +9,7 @@ import numpy as np
 
 from longjax.report.evaluation.figures import scatters
 from longjax.report.plotting.style import STYLE, save
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 from longjax.report.stats.correlation import Correlation, pearson, spearman
 from longjax.report.study import measures, recovery
 from longjax.report.study.main_table import columns
@@ -97,7 +97,9 @@ def correlations(trials: Trials, ppl: Measure, asked: Sequence[Measure]) -> Tabl
             numbers = [*map(shown, coefficients(every)), shown(coefficients(fit)[0])]
             counts = [Number(float(len(x))) for x in (every, fit)]
             label = f"{score.name}, {name}"
-            lines.append((Subject(score.name, "", "", name, label), (counts[0], *numbers[:2], counts[1], numbers[2])))
+            lines.append(
+                (ReportSubject(score.name, "", "", name, label), (counts[0], *numbers[:2], counts[1], numbers[2]))
+            )
     head = (
         Column("methods", 1.0, 0), Column("Spearman's rho", 1.0, 2), Column("Pearson's r with the log", 1.0, 2),
         Column("methods without failures", 1.0, 0), Column("their rho", 1.0, 2),
@@ -113,7 +115,7 @@ def by_length(trials: Trials) -> list[Table]:
     for length in lengths:
         parts = [pairs(trials, measures.ppl(length), measures.ruler(length), name) for name in GROUPS]
         numbers = tuple(shown(coefficients(part)[0]) for part in parts)
-        lines.append((Subject(str(length), "", "", "", str(length)), numbers))
+        lines.append((ReportSubject(str(length), "", "", "", str(length)), numbers))
     head = tuple(Column(f"rho, {name}", 1.0, 2) for name in GROUPS)
     title = "Perplexity and RULER at the same length"
     return [Table("against_ruler", title, head, tuple(lines), (), "length")] if len(lines) > 1 else []

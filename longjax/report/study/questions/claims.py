@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from longjax.report.study import measures, recovery
-from longjax.report.study.main_table import leaders, ranked, surely
+from longjax.report.study.main_table import leaders, ranked, significantly_better
 from longjax.report.study.measures import Measure
 from longjax.report.study.questions import against_scores, beyond
 from longjax.report.study.text import listed, text, with_numbers
@@ -62,8 +62,8 @@ def pairs(trials: Trials, measure: Measure, above: Sequence[str], below: Sequenc
     every = [(a, b) for a in above for b in below]
     if not every:
         return (OPEN, left.strip()) if left else (UNRUN, "")
-    wins = [x for x in every if surely(trials, measure, *x)]
-    losses = [(a, b) for a, b in every if surely(trials, measure, b, a)]
+    wins = [x for x in every if significantly_better(trials, measure, *x)]
+    losses = [(a, b) for a, b in every if significantly_better(trials, measure, b, a)]
     sure = MOST * len(every)
     verdict = HOLDS if len(wins) >= sure else NOT if len(losses) > len(every) - sure else OPEN
     lines = f"Of {len(every)} pairs, the first is surely better in {len(wins)}, surely worse in {len(losses)}"
@@ -160,7 +160,7 @@ def close(trials: Trials) -> Claim:
     by_ppl, by_score = ranked(trials, ppl, arms), ranked(trials, score, arms)
     spread = trials.value(ppl, by_ppl[-1]) / trials.value(ppl, by_ppl[0])
     apart = trials.value(score, by_score[0]) - trials.value(score, by_score[-1])
-    sure = surely(trials, score, by_score[0], by_score[-1])
+    sure = significantly_better(trials, score, by_score[0], by_score[-1])
     left = recovery.cannot(trials, [arm for arm in TUNED if arm in trials.main])
     near, far = spread <= 1.05, apart >= 0.1 and sure
     verdict = HOLDS if near and far else OPEN if near and left else NOT  # one more method may stand far off

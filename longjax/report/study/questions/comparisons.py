@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from longjax.report.plotting.style import KIND_COLOUR, STYLE, save
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 from longjax.report.study.measures import Measure
 from longjax.report.study.trials import Trials, Versus
 from longjax.report.tables import Column, Table
@@ -66,7 +66,7 @@ def differences(
     """-> a line a pair (label, pair), a column a measure."""
     lines = []
     for label, pair in pairs:
-        who = Subject(pair.a, pair.weights_a or "", trials.kind(pair.a), f"{pair.a} - {pair.b}", label)
+        who = ReportSubject(pair.a, pair.weights_a or "", trials.kind(pair.a), f"{pair.a} - {pair.b}", label)
         lines.append((who, tuple(gap(pair.versus(trials, m), m.column) for m in measures)))
     return Table(file, title, tuple(m.column for m in measures), tuple(lines), (INTERVALS,))
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 from longjax.report.plotting.labels import name_points
 from longjax.report.plotting.style import KIND_COLOUR, KIND_MARKER, NUMBER, ticks
 from longjax.report.rows import Number
-from longjax.report.study.main_table import ranked, surely
+from longjax.report.study.main_table import ranked, significantly_better
 from longjax.report.study.measures import Measure, ppl, ruler
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import draw
@@ -137,7 +137,7 @@ def price(trials: Trials, costs: Costs, arms: Sequence[str], measure: Measure) -
     value = {arm: text(measure, trials.value(measure, arm)) for arm in order}
     if order[0] == full[0]:
         return [f"The best by {measure.name}, {full[0]} ({value[full[0]]}), costs what full attention does."]
-    behind = "surely behind" if surely(trials, measure, order[0], full[0]) else "not surely behind"
+    behind = "surely behind" if significantly_better(trials, measure, order[0], full[0]) else "not surely behind"
     return [
         f"The best by {measure.name}, {order[0]} ({value[order[0]]}), costs {multiples(costs, order[0])}. At the cost "
         f"of full attention the best is {full[0]} ({value[full[0]]}), {behind}."

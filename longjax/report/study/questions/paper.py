@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from longjax.report.published import PUBLISHED
-from longjax.report.rows import Number, Subject
+from longjax.report.rows import Number, ReportSubject
 from longjax.report.stats import correlation
 from longjax.report.stats.correlation import Correlation, spearman
 from longjax.report.study import measures, recovery
@@ -81,7 +81,7 @@ def agreements(shared: dict[str, dict[str, tuple[float, float]]]) -> Table:
     for name, found in shared.items():
         x = rho(found)
         cell = Number(x.value, mark=f"{x.low:+.2f} to {x.high:+.2f}") if x else None
-        lines.append((Subject(name, "", "", "", name), (Number(float(len(found))), cell)))
+        lines.append((ReportSubject(name, "", "", "", name), (Number(float(len(found))), cell)))
     head = (Column("methods", 1.0, 0), Column("Spearman's rho (95 %)", 1.0, 2))
     return Table("paper", "Agreement of the orders", head, tuple(lines), (), "column")
 

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from longjax.evals.longbench.scoring import share
+from longjax.evals.longbench.scoring import score_share
 from longjax.evals.manyshot import KIND
 from longjax.report.plotting.labels import name_points
 from longjax.report.plotting.style import KIND_COLOUR, KIND_MARKER
@@ -40,7 +40,7 @@ Value = Callable[[str], Number | None]  # of an arm
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class Scorer:
     """One way of scoring: its column, and the number of an arm."""
 
     column: Column
@@ -65,11 +65,11 @@ FACTS, BOS, LCEG, LINES = "Needle, by scorer", "Needle, clean and lceg", "Perple
 FILES = {"f_needle_scorers": FACTS, "f_needle_bos": BOS, "f_perplexity": LCEG, "f_manyshot": LINES}
 
 
-def ways(trials: Trials) -> dict[str, list[Way]]:
+def ways(trials: Trials) -> dict[str, list[Scorer]]:
     """-> by what they differ in; the first of each is ours."""
     end = trials.extended
     fields = ("value", "word_overlap", "rouge1", "exact")
-    whole = Way(Column("whole answer"), lambda arm: rescored(trials, arm))
+    whole = Scorer(Column("whole answer"), lambda arm: rescored(trials, arm))
     return {
         FACTS: [of_measure(trials, needle(field=field), HEADS[field]) for field in fields],
         BOS: [of_measure(trials, needle(), "clean"), of_measure(trials, needle(bos="lceg"), "with a BOS (lceg)")],
@@ -84,9 +84,9 @@ def ways(trials: Trials) -> dict[str, list[Way]]:
 HEADS = {"value": "facts", "word_overlap": "word overlap", "rouge1": "ROUGE-1", "exact": "word for word"}
 
 
-def of_measure(trials: Trials, measure: Measure, head: str) -> Way:
+def of_measure(trials: Trials, measure: Measure, head: str) -> Scorer:
     column = dataclasses.replace(measure.column, head=head)
-    return Way(column, lambda arm: trials.number(measure, arm), measure.is_ppl)
+    return Scorer(column, lambda arm: trials.number(measure, arm), measure.is_ppl)
 
 
 def rescored(trials: Trials, arm: str) -> Number | None:
@@ -94,29 +94,29 @@ def rescored(trials: Trials, arm: str) -> Number | None:
     found = []
     for seed in trials.seeds:
         tasks = trials.records(manyshot(), arm, seed).values()
-        means = [float(np.mean([share(KIND, r, False) for r in records])) for records in tasks]
+        means = [float(np.mean([score_share(KIND, r, False) for r in records])) for records in tasks]
         found += [Number(float(np.mean(means)), n=max(map(len, tasks)))] if means else []
     return over_seeds(found, len(trials.seeds))
 
 
-def shared(trials: Trials, group: Sequence[Way]) -> list[str]:
+def shared(trials: Trials, group: Sequence[Scorer]) -> list[str]:
     """-> main arms that have a number by every way."""
     return [arm for arm in trials.main if all(math.isfinite(value_of(way, arm)) for way in group)]
 
 
-def value_of(way: Way, arm: str) -> float:
+def value_of(way: Scorer, arm: str) -> float:
     number = way.of(arm)
     return math.nan if number is None or number.value is None else number.value
 
 
-def places(way: Way, arms: Sequence[str]) -> dict[str, int]:
+def places(way: Scorer, arms: Sequence[str]) -> dict[str, int]:
     """-> 1: the best."""
     sign = 1 if way.is_ppl else -1
     value = {arm: round(sign * value_of(way, arm), 9) for arm in arms}  # sums in another order are no difference
     return {arm: 1 + sum(x < value[arm] for x in value.values()) for arm in arms}
 
 
-def table(trials: Trials, file: str, title: str, group: Sequence[Way]) -> Table:
+def table(trials: Trials, file: str, title: str, group: Sequence[Scorer]) -> Table:
     arms, lines = shared(trials, group), []
     ranked = [places(way, arms) for way in group]
     columns = [c for way in group for c in (way.column, Column(f"place, {way.column.head}", 1.0, 0))]
@@ -126,7 +126,7 @@ def table(trials: Trials, file: str, title: str, group: Sequence[Way]) -> Table:
     return Table(file, title, tuple(columns), tuple(lines), ("Equal numbers share a place.",))
 
 
-def findings(trials: Trials, groups: dict[str, list[Way]]) -> list[str]:
+def findings(trials: Trials, groups: dict[str, list[Scorer]]) -> list[str]:
     """-> the answer: who ranks alike; then a paragraph on scorers, on protocols and on the cut."""
     alike, less = [], []
     for group in groups.values():
@@ -143,18 +143,18 @@ def findings(trials: Trials, groups: dict[str, list[Way]]) -> list[str]:
     return lines
 
 
-def agreement(trials: Trials, group: Sequence[Way]) -> list[str]:
+def agreement(trials: Trials, group: Sequence[Scorer]) -> list[str]:
     """-> how far every other way is from ours."""
     arms = shared(trials, group)
     return [beside(group[0], way, arms) for way in group[1:]]
 
 
-def correlation(ours: Way, way: Way, arms: Sequence[str]) -> Correlation | None:
+def correlation(ours: Scorer, way: Scorer, arms: Sequence[str]) -> Correlation | None:
     x, y = (np.array([value_of(w, arm) for arm in arms]) for w in (ours, way))
     return spearman(x, y)
 
 
-def beside(ours: Way, way: Way, arms: Sequence[str]) -> str:
+def beside(ours: Scorer, way: Scorer, arms: Sequence[str]) -> str:
     """-> differences, of perplexities none, as they are of other text; who moves far."""
     x, y = (np.array([value_of(w, arm) for arm in arms]) for w in (ours, way))
     apart, digits = ours.column.scale * (y - x), ours.column.decimals
@@ -170,7 +170,7 @@ def beside(ours: Way, way: Way, arms: Sequence[str]) -> str:
     return said + (f"by {MOVED} places or more move {places_}." if moved else f"no method moves by {MOVED} places.")
 
 
-def picture(trials: Trials, group: Sequence[Way]) -> Any:
+def picture(trials: Trials, group: Sequence[Scorer]) -> Any:
     """Facts found against the study's overlap and ROUGE-1: on the line, both say the same."""
     arms, ours, others = shared(trials, group), group[0], group[1:3]
     figure, axes = plt.subplots(1, len(others), figsize=(4.6 * len(others), 3.9), squeeze=False, layout="constrained")

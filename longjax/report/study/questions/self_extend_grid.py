@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from longjax.report.rows import Subject
+from longjax.report.rows import ReportSubject
 from longjax.report.study.measures import Measure, needle, passkey, ppl
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import COMMAND, Pair, absent, differences, draw, unasked, values
@@ -108,7 +108,7 @@ def table(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> Table:
     lines = []
     for cell, arm in grid.items():
         who = trials.subject(arm)
-        who = Subject(who.method, who.weights, who.kind, who.run, f"{cell}: to {cell.largest(trials.extended)}")
+        who = ReportSubject(who.method, who.weights, who.kind, who.run, f"{cell}: to {cell.largest(trials.extended)}")
         lines.append((who, tuple(trials.number(m, arm) for m in measures)))
     note = f"After the colon: the largest place at {trials.extended} tokens; the base knows {trials.trained}."
     return Table("d_grid", "Window and group", tuple(m.column for m in measures), tuple(lines), (note,))
@@ -157,7 +157,7 @@ def seeds_said(trials: Trials, arms: Sequence[str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """How a measure is coloured: light is good."""
 
     low: float
@@ -184,7 +184,7 @@ def picture(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> Any:
         for cell, arm in grid.items():
             numbers[windows.index(cell.window), groups.index(cell.group)] = trials.value(m, arm)
         known = numbers[np.isfinite(numbers)]
-        panel(ax, numbers, Scale(float(known.min()), float(known.max()), m.is_ppl), m)
+        panel(ax, numbers, ColorScale(float(known.min()), float(known.max()), m.is_ppl), m)
         frames(ax, windows, groups, m.length or 0, trials.trained)
         ax.set_xticks(range(len(groups)), map(str, groups))
         ax.set_yticks(range(len(windows)), map(str, windows) if i == 0 else [""] * len(windows))
@@ -192,7 +192,7 @@ def picture(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> Any:
     return figure
 
 
-def panel(ax: Any, numbers: np.ndarray, scale: Scale, measure: Measure) -> None:
+def panel(ax: Any, numbers: np.ndarray, scale: ColorScale, measure: Measure) -> None:
     shades = np.vectorize(lambda x: scale.shade(x) if math.isfinite(x) else math.nan)(numbers)
     ax.imshow(shades, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     ax.grid(visible=False)
