@@ -19,22 +19,24 @@ PHI = dataclasses.replace(LLAMA2_7B, head_width=80, rotary_fraction=0.4, trained
 ULP = 1.2e-7  # of float32, relative
 
 
-def rope_of(method, length, cfg=LLAMA2_7B, own=None):
-    return method.rope(cfg, length, own or {}, None)
+def rope_of(method, length, cfg=LLAMA2_7B, method_params=None):
+    return method.rope(cfg, length, method_params or {}, None)
 
 
 def own_of(method, cfg, seed=0, size=0.02):
     """CLEX's matrices, the second no longer zero."""
-    own = method.own(jax.random.key(seed), cfg)
-    return own | {"down_PR": size * jax.random.normal(jax.random.key(seed + 1), own["down_PR"].shape)}
+    method_params = method.method_params(jax.random.key(seed), cfg)
+    return method_params | {
+        "down_PR": size * jax.random.normal(jax.random.key(seed + 1), method_params["down_PR"].shape)
+    }
 
 
 @pytest.mark.parametrize("make", [clex, clex_rk4_peer])
 def test_untrained_clex_is_dynamic_ntk(make):
     method = make(max_factor=8)
-    own = method.own(jax.random.key(0), PHI)
+    method_params = method.method_params(jax.random.key(0), PHI)
     for t in (1, 2, 8):
-        ours = rope_of(method, t * 2048, PHI, own).inv_freq_R
+        ours = rope_of(method, t * 2048, PHI, method_params).inv_freq_R
         # the peer's form solves for the known part too, in float32: 3e-5
         np.testing.assert_allclose(ours, ntk_inv_freq(PHI, 2 * t - 1), rtol=ULP if make is clex else 1e-4)
 
@@ -42,8 +44,8 @@ def test_untrained_clex_is_dynamic_ntk(make):
 @pytest.mark.parametrize("act", ["silu", "tanh"])
 def test_clex_solvers_agree(act):
     few, many, peer = clex(8, act, 2, ode_steps=64), clex(8, act, 2), clex_rk4_peer(8, act, 2)
-    own = own_of(few, PHI)
-    a, b, c = (rope_of(method, 8 * 2048, PHI, own).inv_freq_R for method in (few, many, peer))
+    method_params = own_of(few, PHI)
+    a, b, c = (rope_of(method, 8 * 2048, PHI, method_params).inv_freq_R for method in (few, many, peer))
     assert np.max(np.abs(a / ntk_inv_freq(PHI, 15) - 1)) > 0.01  # the network does something
     np.testing.assert_allclose(a, b, rtol=5e-6)
     np.testing.assert_allclose(c, b, rtol=1e-4)
@@ -51,18 +53,23 @@ def test_clex_solvers_agree(act):
 
 def test_clex_has_no_gradient_at_one_and_some_beyond():
     method = clex(8)
-    own = own_of(method, PHI)
-    grads = [jax.grad(lambda own, t=t: jnp.sum(method.rope.inv_freq(PHI, own, jnp.int32(t))))(own) for t in (1, 3)]
+    method_params = own_of(method, PHI)
+    grads = [
+        jax.grad(lambda method_params, t=t: jnp.sum(method.rope.inv_freq(PHI, method_params, jnp.int32(t))))(
+            method_params
+        )
+        for t in (1, 3)
+    ]
     assert all(np.all(x == 0) for x in grads[0].values())
     assert all(np.any(x != 0) and np.all(np.isfinite(x)) for x in grads[1].values())
 
 
 def test_clex_scales_queries_in_evaluation_only():
     method = clex(32)
-    own = own_of(method, TINY)
-    assert rope_of(method, 1024, TINY, own).query_scale == pytest.approx(math.log(1024) / math.log(32))
-    assert rope_of(clex(32, log_scale=False), 1024, TINY, own).query_scale == 1.0
-    assert method.rope(TINY, 64, own, jax.random.key(0)).query_scale == 1.0
+    method_params = own_of(method, TINY)
+    assert rope_of(method, 1024, TINY, method_params).query_scale == pytest.approx(math.log(1024) / math.log(32))
+    assert rope_of(clex(32, log_scale=False), 1024, TINY, method_params).query_scale == 1.0
+    assert method.rope(TINY, 64, method_params, jax.random.key(0)).query_scale == 1.0
 
 
 def test_clex_says_where_it_ends():

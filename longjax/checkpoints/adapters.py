@@ -179,8 +179,8 @@ def factors_of(names: dict[str, Any], config: dict[str, Any], folder: pathlib.Pa
 def scale(module: str, rank: int, config: dict[str, Any]) -> float:
     """alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732). Patterns are regular expressions of name ends."""
     patterns = config.get("alpha_pattern") or {}
-    method_params = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    return next(method_params, config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+    alphas = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
+    return next(alphas, config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def is_other(name: str) -> bool:

@@ -38,8 +38,8 @@ def rope_parameters(config: Config) -> dict[str, Any]:
 
 def trained_len(config: Config) -> int:
     """C: the original length where the configuration tells it, else max_position_embeddings."""
-    method_params = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
-    original = method_params or rope_parameters(config).get("original_max_position_embeddings")
+    trained = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
+    original = trained or rope_parameters(config).get("original_max_position_embeddings")
     return int(original or config.get("max_position_embeddings", 2048))
 
 

@@ -87,7 +87,5 @@ def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[s
     if method.adapt is not unchanged_weights:
         raise ValueError("--lora_rank: the method has adapters of its own")
     lora = Lora(rank, alpha, names)
-    method_params = (
-        LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
-    )
-    return dataclasses.replace(method, init_params=method_params, adapt=lora, trainable=adapters_only)
+    init = LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
+    return dataclasses.replace(method, init_params=init, adapt=lora, trainable=adapters_only)

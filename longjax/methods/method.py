@@ -126,14 +126,14 @@ def compose(position: Method, attention: Method) -> Method:
     """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
     if position.attention is not full_attention:
         raise ValueError("compose: the first method must leave attention as it is")
-    method_params = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
+    inits = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
     trainable = attention.trainable if attention.trained else position.trainable
     if position.init_params is not no_params and attention.trained:
         trainable = AlsoMethodParams(attention.trainable)
     return dataclasses.replace(
         attention,
         rope=position.rope,
-        init_params=JointInit(tuple(method_params)) if method_params else no_params,
+        init_params=JointInit(tuple(inits)) if inits else no_params,
         trainable=trainable,
     )
 

@@ -31,9 +31,14 @@ from longjax.model.llama import Llama, logits
 LOGITS, LONG, SOLVER_NOISE, LOSS = 3e-4, 512, 2e-6, 1e-4
 
 
-def given(cfg: ModelConfig, length: int, own: dict[str, Any], key: jax.Array | None) -> Rope:
+def given(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
     """The rope that a method has made, as an input: one compiled model then serves all methods of a length."""
-    return Rope(own["inv_freq_R"], own["scale"], own["query_scale"], position_BT=own["place_BT"])
+    return Rope(
+        method_params["inv_freq_R"],
+        method_params["scale"],
+        method_params["query_scale"],
+        position_BT=method_params["place_BT"],
+    )
 
 
 def no_own(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
@@ -49,18 +54,18 @@ class Subject(NamedTuple):
     cfg: ModelConfig
     method: Method
     params: dict[str, np.ndarray]
-    own: dict[str, jax.Array]
+    method_params: dict[str, jax.Array]
 
     def rope(self, length: int) -> Rope:
-        return self.method.rope(self.cfg, length, self.own, None)
+        return self.method.rope(self.cfg, length, self.method_params, None)
 
     def allowed(self, length: int) -> float:
         noise = SOLVER_NOISE * length if isinstance(self.method.rope, ClexRope) else 0.0
         return LOGITS * max(1.0, length / LONG) + noise
 
     def with_rope(self, rope: Rope) -> dict[str, Any]:
-        own = {"inv_freq_R": rope.inv_freq_R, "scale": jnp.float32(rope.scale), "place_BT": rope.position_BT}
-        return self.params | {"method": own | {"query_scale": jnp.float32(rope.query_scale)}}
+        method_params = {"inv_freq_R": rope.inv_freq_R, "scale": jnp.float32(rope.scale), "place_BT": rope.position_BT}
+        return self.params | {"method": method_params | {"query_scale": jnp.float32(rope.query_scale)}}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -102,13 +107,13 @@ def subject(case: Case) -> Subject:
         cfg = dataclasses.replace(cfg, rope_base=10_000.0)  # that file does not read rope_theta
     if "rotary_dim" in case.fields:
         assert cfg.rotary_dim == case["rotary_dim"]
-    method, own = method_of(config), {}
+    method, method_params = method_of(config), {}
     if any(name in case["peer"] for name in LITERALS) and config["rope_scaling"]["type"] == "dynamic":
         method = ntk_32k(trained_for(case), config["rope_scaling"]["factor"])
     if isinstance(method.rope, ClexRope):
         ode = checkpoint(case.folder, "tiny_phi_clex" if family == "phi" else "tiny_clex")
-        own = {side: jnp.asarray(matching(ode, side)) for side in ("up_RP", "down_PR")}
-    return Subject(cfg, method, from_hf(checkpoint(case.folder, f"tiny_{family}"), cfg), own)
+        method_params = {side: jnp.asarray(matching(ode, side)) for side in ("up_RP", "down_PR")}
+    return Subject(cfg, method, from_hf(checkpoint(case.folder, f"tiny_{family}"), cfg), method_params)
 
 
 def matching(ode: dict[str, np.ndarray], side: str) -> np.ndarray:
@@ -185,13 +190,15 @@ def training(case: Case) -> Iterator[Check]:
     clex = model.method.rope
     assert isinstance(clex, ClexRope)
 
-    def run(params, own):
-        rope = clex.train(model.cfg, own, t, length, inner_T)
-        logits_BTV, loss = forward(model.cfg, Subject(model.cfg, model.method, params, own).with_rope(rope), tokens_BT)
+    def run(params, method_params):
+        rope = clex.train(model.cfg, method_params, t, length, inner_T)
+        logits_BTV, loss = forward(
+            model.cfg, Subject(model.cfg, model.method, params, method_params).with_rope(rope), tokens_BT
+        )
         return loss, (logits_BTV, rope.position_BT)
 
     (loss, (logits_BTV, position_BT)), grads = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))(
-        model.params, model.own
+        model.params, model.method_params
     )
     place_T = case.array("ex_positions")
     yield Check("ex_positions", position_BT[0], place_T, 1e-7 * place_T)
