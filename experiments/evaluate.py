@@ -24,10 +24,9 @@ from longjax.cli.evaluate import Exam
 from longjax.cli.options import Machine
 from longjax.evals import harness
 from longjax.evals.benchmarks import BENCHMARKS
-from longjax.evals.records import RUN, seal
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import of_run
-from longjax.inference.evaluate import examine_all, planned
+from longjax.inference.evaluate import examine_all, planned, seal_run
 from longjax.inference.language_model import Examinee
 from longjax.progress import Plain, Rated, Report, quiet
 from longjax.report.tables import terminal
@@ -58,7 +57,7 @@ def main() -> None:
         return
     folder = pathlib.Path(chosen.out_dir) / exam.run_name(chosen, given)
     report = Plain(exam.run_name(chosen, given)) if first else quiet
-    seal(folder / RUN, subject.about, first)  # another run's folder is refused before anything is read
+    seal_run(subject, folder, first)  # another run's folder is refused before anything is read
     subject = exam.read(chosen, given, subject, report)
     name, tokens = exam.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
     examine_all(plans, subject, folder, Rated(name, tokens, "tokens") if first else quiet, first)

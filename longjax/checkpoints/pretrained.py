@@ -27,8 +27,9 @@ from longjax.checkpoints.rope_to_hf import Asked
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
+from longjax.methods.identity import described, method_identity
 from longjax.methods.lora import Lora
-from longjax.methods.method import Method, described, unchanged
+from longjax.methods.method import Method, unchanged
 from longjax.progress import Report, quiet
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
@@ -155,7 +156,8 @@ def write(
     config, notes = export_config(Asked(cfg, how.length, own), method, given, how.style, name)
     extra = hf_folder.copied(source.folder) if source else {}
     if notes:
-        extra[OURS] = hf_folder.as_json({"method": described(method), "model": dataclasses.asdict(cfg), "stock": notes})
+        told = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
+        extra[OURS] = hf_folder.as_json(told)
     if own:
         extra[OWN] = in_bytes(flat(own))
     hf_folder.write(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)

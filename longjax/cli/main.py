@@ -1,5 +1,6 @@
 """The command line: flags from signatures, one line for a user's mistake."""
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -8,10 +9,10 @@ import jax
 from absl import app, logging
 from absl import flags as absl_flags
 
+from longjax import made_by_0_1
 from longjax.cli import flags
 from longjax.cli import options as job
-from longjax.methods import Method
-from longjax.methods.method import described
+from longjax.methods import Method, method_identity
 from longjax.progress import Plain, quiet
 from longjax.sharding import distributed
 from longjax.study import runner as launch
@@ -66,13 +67,15 @@ def prepare(space: Workspace) -> None:
     """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
     if jax.process_index() == 0:
         space.prepare()
-        space.seal(space.own / "settings.json", space.settings())
+        space.seal(space.own / "settings.json", space.settings(), made_by_0_1.study)
     distributed.together("the folder is prepared")
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
     if jax.process_index() == 0:
-        space.seal(space.method_folder(name) / "method.json", {"method": described(method)})
+        identity = method_identity(method)
+        older = functools.partial(made_by_0_1.of_method, method=method, identity=identity)
+        space.seal(space.method_folder(name) / "method.json", {"method": identity}, older)
 
 
 def experiment(

@@ -1,7 +1,9 @@
 """Evaluates a language model on planned tasks; the records are on disk."""
 
+import functools
 import pathlib
 
+from longjax import made_by_0_1
 from longjax.evals.batching import Plan
 from longjax.evals.evaluator import examine
 from longjax.evals.records import RUN, seal
@@ -17,9 +19,17 @@ def planned(tasks: list[Task], subject: Examinee) -> Planned:
     return [(task, subject.plan(task.questions)) for task in tasks]
 
 
+def seal_run(subject: Examinee, folder: pathlib.Path, writes: bool) -> None:
+    """Writes which model the folder is of. Raises ValueError if it is of another."""
+    older = functools.partial(
+        made_by_0_1.of_method, method=subject.model.method, identity=subject.about.get("identity")
+    )
+    seal(folder / RUN, subject.about, writes, older)
+
+
 def examine_all(tasks: Planned, subject: Examinee, folder: pathlib.Path, report: Report, writes: bool) -> None:
     """All hosts read what there is before one of them writes more. What is reported is the share of all tokens."""
-    seal(folder / RUN, subject.about, writes)
+    seal_run(subject, folder, writes)
     done, total = 0, sum(plan.tokens for _, plan in tasks)
     for task, plan in tasks:
 

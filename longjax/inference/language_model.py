@@ -15,7 +15,7 @@ from longjax.evals.requests import Answer, HowLikely, Likelihood, Question, Reco
 from longjax.inference.generator import Speaker, filled
 from longjax.inference.rope_length import Growth, lengths_used, stateless
 from longjax.inference.score import Scorer
-from longjax.methods.method import described
+from longjax.methods.identity import described
 from longjax.model.llama import Llama
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax.attention.rope import Rope
+from longjax.methods.identity import identified
 from longjax.methods.method import Method
 
 
@@ -41,10 +42,12 @@ def no_rope(cfg, length, own, key):
     return Rope(jnp.zeros(0, jnp.float32))
 
 
-def alibi(bias_max: float = 8.0) -> Method:
-    return Method(rope=AlibiRope(bias_max))
+@identified
+def alibi(bias_max: float = 8.0, softmax_scale: float | None = None) -> Method:
+    return Method(rope=AlibiRope(bias_max, softmax_scale))
 
 
+@identified
 def nope() -> Method:
     return Method(rope=no_rope)
 

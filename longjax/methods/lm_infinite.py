@@ -9,6 +9,7 @@ import dataclasses
 from longjax.attention.branched import Branched
 from longjax.attention.branches import At, Branch
 from longjax.attention.intervals import Far, Near
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -24,6 +25,7 @@ class LmInfinite:
         return Branched((near, Branch(Far(window, self.first), At(clamp), At(0))) if self.first else (near,))
 
 
+@identified
 def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:
     """No `window` means the model's trained length, no `clamp` the window (InfLLM takes window - 1)."""
     return Method(attention=LmInfinite(window, first, clamp), trainable=frozen)

@@ -16,6 +16,7 @@ from longjax.attention.intervals import Far, Kept, Near
 from longjax.attention.kv_cache import Store, indices
 from longjax.attention.rope import rotate, scaled
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -93,6 +94,7 @@ class LmInfiniteTopK:
         return LookBack(window, self.first, clamp, self.top_k, self.insert_at, self.from_layer)
 
 
+@identified
 def lm_infinite_topk(
     window: int | None = None,
     first: int = 10,

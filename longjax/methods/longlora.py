@@ -13,6 +13,7 @@ from longjax.attention.branched import Branched
 from longjax.attention.branches import Branch
 from longjax.attention.intervals import Chunk, HalfShifted, WrappedHalf
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.lora import Lora, LoraInit
 from longjax.methods.method import AttentionFn, Method
 from longjax.methods.pi import PiRope
@@ -81,6 +82,7 @@ def _method(factor: float, attention: AttentionFn, rank: int, alpha: float) -> M
     )
 
 
+@identified
 def longlora(
     factor: float = 8.0,
     groups: int = 4,
@@ -92,5 +94,6 @@ def longlora(
     return _method(factor, shifts[shift](groups), rank, alpha)
 
 
+@identified
 def longlora_sft(factor: float = 8.0, group: int = 8192, rank: int = 8, alpha: float = 16.0) -> Method:
     return _method(factor, FixedGroups(group), rank, alpha)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Joint, Method, nothing, unchanged
 
 AXES = {"q": ("D", "NH"), "k": ("D", "KH"), "v": ("D", "KH"), "o": ("NH", "D"),
@@ -80,6 +81,7 @@ def own_only(path: str) -> bool:
     return path.startswith("method/")
 
 
+@identified
 def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[str, ...] = tuple(AXES)) -> Method:
     """-> the method with adapters on the projections `names`; memory for moments and averages of these alone."""
     if method.adapt is not unchanged:
@@ -87,3 +89,9 @@ def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[s
     lora = Lora(rank, alpha, names)
     own = LoraInit(lora) if method.own is nothing else Joint((method.own, LoraInit(lora)))
     return dataclasses.replace(method, own=own, adapt=lora, trainable=own_only)
+
+
+@identified
+def in_weights(method: Method) -> Method:
+    """-> the method of a checkpoint whose weights the adapters have been added to."""
+    return dataclasses.replace(method, adapt=unchanged, own=nothing)

@@ -9,6 +9,7 @@ import dataclasses
 from longjax.attention.branched import Branched
 from longjax.attention.branches import At, Branch, LogN, Place, Same, Squeezed
 from longjax.attention.intervals import Far, Near
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -25,10 +26,12 @@ class ReRope:
         return Branched((Branch(Near(self.window), query_scale=scale), far))
 
 
+@identified
 def rerope(window: int = 1024, log_n: bool = False) -> Method:
     return Method(attention=ReRope(window, At(window), At(0.0), log_n), trainable=frozen)
 
 
+@identified
 def leaky_rerope(window: int = 1024, factor: float = 8.0, log_n: bool = False) -> Method:
     far = Squeezed(factor, window * (factor - 1))
     return Method(attention=ReRope(window, far, Squeezed(factor), log_n), trainable=frozen)

@@ -24,8 +24,8 @@ from longjax.evals.evaluator import answered
 from longjax.evals.requests import Task
 from longjax.inference.evaluate import examine_all, planned
 from longjax.inference.language_model import Examinee
-from longjax.methods import Method
-from longjax.methods.method import described, grown, kind
+from longjax.methods import Method, method_identity
+from longjax.methods.method import grown, kind
 from longjax.model.llama import Llama
 from longjax.model.placement import OneDevice, Placement
 from longjax.progress import Report, part
@@ -86,7 +86,7 @@ def training(
     model = Llama(
         cfg, method, train=True, softmax=preset.softmax or best(), place=at.placement(), keep=REMAT[preset.remat]
     )  # fmt: skip
-    what = {"model": dataclasses.asdict(cfg), "method": described(method)}
+    what = {"model": dataclasses.asdict(cfg), "method": method_identity(method)}
     return Run(model, recipe, rows, folder, what, at.mesh, at.loop)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import signal
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import jax
 
-from longjax import files, sharding
+from longjax import files, made_by_0_1, sharding
 from longjax.data import Source
 from longjax.model.llama import Llama
 from longjax.progress import Report
@@ -81,7 +82,9 @@ class Run:
         return begun_from(pathlib.Path(self.init_from), state, self.moments) if self.init_from else state
 
     def checkpoints(self) -> Checkpoints:
-        about = About(self.what | {"recipe": dataclasses.asdict(self.recipe)}, self.source.sha256, self.recipe.rows)
+        what = self.what | {"recipe": dataclasses.asdict(self.recipe)}
+        older = functools.partial(made_by_0_1.training, method=self.model.method, identity=what.get("method"))
+        about = About(what, self.source.sha256, self.recipe.rows, older)
         return Checkpoints(self.folder / "checkpoints", about, self.loop.keep, self.loop.keep_every)
 
     def log(self, first: int) -> contextlib.AbstractContextManager[Log | None]:
