@@ -11,7 +11,7 @@ from absl import logging
 
 from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
 from longjax.config import ModelConfig
-from longjax.methods.alibi import AlibiRope, alibi, no_rope
+from longjax.methods.alibi import AlibiRope, mpt_alibi, no_rope
 from longjax.methods.identity import method_identity, with_identity
 from longjax.methods.method import Method, full_attention, plain_rope
 from longjax.methods.sliding_window import sliding_window
@@ -185,7 +185,7 @@ def method_of(config: Config) -> Method:
         bias_max = float(attention.get("alibi_bias_max", 8))
         if bias_max != 8:
             logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
-        return alibi(bias_max, attention.get("softmax_scale"))
+        return mpt_alibi(bias_max, attention.get("softmax_scale"))
     method, size = rope_of(whole), family.window(whole)
     if size is None:
         return method

@@ -43,7 +43,13 @@ def no_rope(cfg, length, own, key):
 
 
 @identified
-def alibi(bias_max: float = 8.0, softmax_scale: float | None = None) -> Method:
+def alibi(bias_max: float = 8.0) -> Method:
+    return Method(rope=AlibiRope(bias_max))
+
+
+@identified
+def mpt_alibi(bias_max: float, softmax_scale: float | None) -> Method:
+    """ALiBi as MPT's configurations set it."""
     return Method(rope=AlibiRope(bias_max, softmax_scale))
 
 
