@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 RUN = JAX_PLATFORMS=cpu $(BIN)/python
 
-.PHONY: demo demo-quick test lint clean
+.PHONY: demo demo-quick test lint docs clean
 
 demo: $(VENV)/demo  ## the controlled study in miniature: table, plots, report (under 10 minutes on 2 cores)
 	$(RUN) -m experiments.study --preset=mini --run_dir=runs/demo $(ARGS)
@@ -20,6 +20,9 @@ test: $(VENV)/dev lint  ## every law, golden number and lint rule
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/basedpyright
+
+docs: $(VENV)/dev  ## the documentation site: open build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

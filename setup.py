@@ -5,10 +5,11 @@ EXTRAS = {
     "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
     "harness": ["lm_eval>=0.4.12"],  # short tasks
     "zh": ["jieba"],  # words of Chinese answers
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],  # also to compile for TPUs that are not here, see tools/plan.py
 }
-EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "tpu") for package in EXTRAS[extra]]
+EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "docs", "tpu") for package in EXTRAS[extra]]
 
 setup(
     name="longjax",

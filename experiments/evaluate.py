@@ -23,10 +23,9 @@ from longjax.cli.evaluate import EvalOptions
 from longjax.cli.options import MeshOptions
 from longjax.evals import harness
 from longjax.evals.benchmarks import BENCHMARKS
-from longjax.evals.records import RUN, write_or_check
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import run_rows
-from longjax.inference.evaluate import evaluate_tasks, plan_tasks
+from longjax.inference.evaluate import evaluate_tasks, plan_tasks, seal_run
 from longjax.inference.language_model import LanguageModel
 from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
 from longjax.report.tables import terminal
@@ -57,7 +56,7 @@ def main() -> None:
         return
     folder = pathlib.Path(chosen.out_dir) / evaluate.run_name(chosen, given)
     report = LineProgress(evaluate.run_name(chosen, given)) if first else no_progress
-    write_or_check(folder / RUN, subject.metadata, first)  # another run's folder is refused before anything is read
+    seal_run(subject, folder, first)  # another run's folder is refused before anything is read
     subject = evaluate.load_params(chosen, given, subject, report)
     name, tokens = evaluate.run_name(chosen, given), sum(plan.tokens for _, plan in plans)
     evaluate_tasks(plans, subject, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)

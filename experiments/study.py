@@ -2,7 +2,7 @@
 
   python -m experiments.study --preset=mini --run_dir=runs/demo                  under ten minutes on two cores
   python -m experiments.study --preset=h200_100m --text_dir=... --run_dir=...    half an hour on two H200
-  python -m experiments.study --preset=llama2_7b --base_dir=... --text_dir=...
+  python -m experiments.study --preset=paper --base_dir=... --text_dir=...
 
 Every GPU runs some methods at a time. It can be interrupted at any time; the same command goes on from there.
 """

@@ -8,7 +8,6 @@ from longjax.cli import main as cli
 from longjax.cli import names
 from longjax.config import TINY
 from longjax.methods import METHODS
-from longjax.methods.method import described
 
 
 def fails(capsys, main, *arguments):
@@ -80,12 +79,6 @@ def test_the_study_knows_its_methods(capsys):
 
     with pytest.raises(ValueError, match=r"--methods=yarnn: yarnn is unknown: did you mean yarn\?"):
         study.Choice("yarnn").names(())
-
-
-def test_a_method_is_described_alike_in_every_process():
-    for make in (METHODS["yarn"], METHODS["self_extend"], METHODS["longlora"], METHODS["clex"]):
-        assert "0x" not in described(make())
-    assert described(METHODS["yarn"](4.0)) != described(METHODS["yarn"](8.0))
 
 
 def test_suggestions_or_the_whole_list():

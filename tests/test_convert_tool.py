@@ -100,7 +100,8 @@ def test_what_transformers_cannot_run_is_told(tmp_path, caplog):
     convert(f"--from={LLAMA}", f"--out={tmp_path}", "--method=self_extend", "--method_config=window=16 group=4")
     assert "stock transformers does not know the attention of SelfExtend" in caplog.text
     told = json.loads((tmp_path / "longjax.json").read_text())
-    assert "group=4" in told["method"]
+    settings = {"window": 16, "group": 4, "log_base": 0.0, "shift": "floor"}
+    assert told["method"] == {"name": "self_extend", "settings": settings}
 
 
 @pytest.mark.parametrize(

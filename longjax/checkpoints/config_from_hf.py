@@ -11,9 +11,10 @@ from absl import logging
 
 from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
 from longjax.config import ModelConfig
-from longjax.methods.alibi import AlibiRope, no_rope
+from longjax.methods.alibi import AlibiRope, mpt_alibi, no_rope
+from longjax.methods.identity import method_identity, with_identity
 from longjax.methods.method import Method, full_attention, plain_rope
-from longjax.methods.sliding_window import SlidingWindowAttention
+from longjax.methods.sliding_window import sliding_window
 
 Config = Mapping[str, Any]
 ACTS = {
@@ -184,9 +185,13 @@ def method_of(config: Config) -> Method:
         bias_max = float(attention.get("alibi_bias_max", 8))
         if bias_max != 8:
             logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
-        return Method(rope=AlibiRope(bias_max, attention.get("softmax_scale")))
-    method, window = rope_of(whole), family.window(whole)
-    return method if window is None else dataclasses.replace(method, attention=SlidingWindowAttention(window))
+        return mpt_alibi(bias_max, attention.get("softmax_scale"))
+    method, size = rope_of(whole), family.window(whole)
+    if size is None:
+        return method
+    window = sliding_window(size)
+    windowed = dataclasses.replace(method, attention=window.attention)
+    return with_identity(windowed, "compose", {"position": method, "attention": window})
 
 
 def on_base(method: Method, base: Method) -> Method:
@@ -199,8 +204,13 @@ def on_base(method: Method, base: Method) -> Method:
     rotates = not (method.rope in (plain_rope, no_rope) or isinstance(method.rope, AlibiRope))
     if isinstance(base.rope, AlibiRope) and rotates:
         raise ValueError("--method rescales rotation, but this checkpoint has none: it was trained with ALiBi (MPT)")
-    return dataclasses.replace(
-        method,
-        rope=base.rope if method.rope is plain_rope else method.rope,
-        attention=base.attention if method.attention is full_attention else method.attention,
-    )
+    rope = base.rope if method.rope is plain_rope else method.rope
+    attention = base.attention if method.attention is full_attention else method.attention
+    if (rope, attention) == (method.rope, method.attention):
+        return method
+    known = method_identity(base)
+    parts = known["settings"] if known["name"] == "compose" else {"position": known, "attention": known}
+    taken = {"method": method}  # and of the base what stays: the rest of it may differ between a base and an export
+    taken |= {"rope": parts["position"]} if rope != method.rope else {}
+    taken |= {"attention": parts["attention"]} if attention != method.attention else {}
+    return with_identity(dataclasses.replace(method, rope=rope, attention=attention), "on_base", taken)

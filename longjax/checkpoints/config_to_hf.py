@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 from longjax.checkpoints.rope_from_hf import rope_parameters
 from longjax.checkpoints.rope_to_hf import ExportTarget, plain_to_hf, rope_to_hf
 from longjax.config import ModelConfig
-from longjax.methods.method import Method, described, full_attention
+from longjax.methods.identity import described, method_identity
+from longjax.methods.method import Method, full_attention
 from longjax.methods.sliding_window import SlidingWindowAttention
 
 Style = Literal["both", "4.36"]
@@ -116,4 +117,4 @@ def llama(cfg: ModelConfig) -> dict[str, Any]:
 
 def provenance(asked: ExportTarget, method: Method) -> dict[str, Any]:
     """Transformers keeps it and does not read it."""
-    return {"method": described(method), "trained_len": asked.cfg.trained_len, "length": asked.length}
+    return {"method": method_identity(method), "trained_len": asked.cfg.trained_len, "length": asked.length}

@@ -25,8 +25,9 @@ from longjax.checkpoints.rope_to_hf import ExportTarget
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
+from longjax.methods.identity import described, method_identity
 from longjax.methods.lora import Lora
-from longjax.methods.method import Method, described, unchanged_weights
+from longjax.methods.method import Method, unchanged_weights
 from longjax.progress import ProgressFn, no_progress
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
@@ -158,9 +159,8 @@ def write_checkpoint(
     config, notes = export_config(ExportTarget(cfg, how.length, method_params), method, given, how.style, name)
     extra = hf_writer.copied(source.folder) if source else {}
     if notes:
-        extra[PROVENANCE_FILE] = hf_writer.as_json(
-            {"method": described(method), "model": dataclasses.asdict(cfg), "stock": notes}
-        )
+        told = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
+        extra[PROVENANCE_FILE] = hf_writer.as_json(told)
     if method_params:
         extra[METHOD_PARAMS_FILE] = in_bytes(flat(method_params))
     hf_writer.write_hf_folder(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)

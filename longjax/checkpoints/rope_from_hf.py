@@ -9,11 +9,11 @@ from typing import Any
 
 from longjax.methods.clex import clex
 from longjax.methods.llama3 import llama3
-from longjax.methods.longrope import LongRope
-from longjax.methods.method import Method
-from longjax.methods.ntk import NtkRope
+from longjax.methods.longrope import longrope
+from longjax.methods.method import Method, unfrozen
+from longjax.methods.ntk import ntk_frozen
 from longjax.methods.pi import pi
-from longjax.methods.yarn import DynamicYarnRope, yarn
+from longjax.methods.yarn import dynamic_yarn, yarn
 
 Config = Mapping[str, Any]
 SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
@@ -55,13 +55,13 @@ def _dynamic_yarn(rope: Config, config: Config) -> Method:
     """LCEG's file: everything relative to max_position_embeddings."""
     most = int(config["max_position_embeddings"])
     factor = most / trained_len(config) if rope.get("finetuned") else 1.0
-    return Method(rope=DynamicYarnRope(most, most, factor))
+    return unfrozen(dynamic_yarn(most, most, factor))
 
 
 def _longrope(rope: Config, config: Config) -> Method:
     factor = rope.get("factor") or config["max_position_embeddings"] / trained_len(config)
-    short, long = tuple(map(float, rope["short_factor"])), tuple(map(float, rope["long_factor"]))
-    return Method(rope=LongRope(short, long, factor, rope.get("attention_factor")))
+    short, long = (",".join(repr(float(x)) for x in rope[name]) for name in ("short_factor", "long_factor"))
+    return longrope(short, long, factor, rope.get("attention_factor"))
 
 
 def _llama3(rope: Config, config: Config) -> Method:
@@ -82,7 +82,7 @@ def _pi(rope: Config, config: Config) -> Method:
 
 
 def _dynamic(rope: Config, config: Config) -> Method:
-    return Method(rope=NtkRope(rope["factor"]))
+    return unfrozen(ntk_frozen(rope["factor"]))
 
 
 ROPES: dict[str, Callable[[Config, Config], Method]] = {

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from longjax import sharding
+from longjax import made_by_0_1, sharding
 from longjax.attention.backends import default_backend
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
@@ -27,8 +27,9 @@ from longjax.inference.evaluate import PlannedTasks
 from longjax.inference.language_model import LanguageModel
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
 from longjax.methods import Method, ds_bf16
-from longjax.methods.lora import LoraInit
-from longjax.methods.method import described, no_params, unchanged_weights
+from longjax.methods.identity import in_words, method_identity
+from longjax.methods.lora import LoraInit, in_weights
+from longjax.methods.method import no_params
 from longjax.model.llama import Llama
 from longjax.model.placement import SingleDevice
 from longjax.progress import ProgressFn
@@ -87,14 +88,15 @@ class EvalOptions:
     def chosen(self, given: Checkpoint) -> Method:
         """-> the method. A checkpoint that was trained for one that its configuration cannot say must get that one."""
         method = on_base(method_by_name(self.method, self.method_config), given.method) if self.method else given.method
-        trained = pretrained.read_provenance(given.folder).get("method", described(method))
-        if trained != described(method):
+        identity = method_identity(method)
+        told = made_by_0_1.of_method(pretrained.read_provenance(given.folder), method, identity)
+        if (trained := told.get("method", identity)) != identity:
             raise ValueError(
                 f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
-                f"that it is {trained}; now it is {described(method)}"
+                f"that it is {in_words(trained)}; now it is {in_words(identity)}"
             )
         if isinstance(method.init_params, LoraInit):  # checkpoints hold weights to which adapters have been added
-            method = dataclasses.replace(method, adapt=unchanged_weights, init_params=no_params)
+            method = in_weights(method)
         return ds_bf16(method) if self.position_tables == "ds_bf16" else method
 
     def material(self, given: Checkpoint) -> EvalContext:
@@ -143,7 +145,7 @@ def identity(exam: EvalOptions, given: Checkpoint, method: Method, tokenizer: To
     return {
         "method": run_name(exam, given), "weights": "given", "kind": runner.category(method),
         "checkpoint": given.folder.name, "checkpoint_sha256": checkpoint_fingerprint(given.folder, exam.adapter),
-        "described": described(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
+        "identity": method_identity(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
         "growth": exam.rope_length, "trained_len": given.cfg.trained_len,
         "model": f"{given.cfg.layers} layers of {given.cfg.dim}",
     }  # fmt: skip

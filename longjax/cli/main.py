@@ -1,5 +1,6 @@
 """The command line: flags from signatures, one line for a user's mistake."""
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -8,9 +9,9 @@ import jax
 from absl import app, logging
 from absl import flags as absl_flags
 
+from longjax import made_by_0_1
 from longjax.cli import flags, options
-from longjax.methods import Method
-from longjax.methods.method import described
+from longjax.methods import Method, method_identity
 from longjax.progress import LineProgress, no_progress
 from longjax.sharding import distributed
 from longjax.study import runner
@@ -65,13 +66,15 @@ def prepare_workspace(space: Workspace) -> None:
     """Tokens and settings, or a clear error if the folder holds another study. The first host writes."""
     if jax.process_index() == 0:
         space.prepare()
-        space.write_or_check_settings(space.seed_folder / "settings.json", space.settings())
+        space.write_or_check_settings(space.seed_folder / "settings.json", space.settings(), made_by_0_1.study)
     distributed.barrier("the folder is prepared")
 
 
 def seal_method(space: Workspace, name: str, method: Method) -> None:
     if jax.process_index() == 0:
-        space.write_or_check_settings(space.method_folder(name) / "method.json", {"method": described(method)})
+        identity = method_identity(method)
+        older = functools.partial(made_by_0_1.of_method, method=method, identity=identity)
+        space.write_or_check_settings(space.method_folder(name) / "method.json", {"method": identity}, older)
 
 
 def experiment(

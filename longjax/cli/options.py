@@ -13,7 +13,7 @@ from longjax import sharding
 from longjax.attention.backends import Backend, backend_by_name
 from longjax.cli import flags
 from longjax.cli.names import integers, preset_of
-from longjax.methods import Method, ds_bf16, with_lora
+from longjax.methods import Method, ds_bf16, identified, with_lora
 from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import StudyConfig
 from longjax.study.runner import RunConfig
@@ -76,7 +76,7 @@ class ExperimentOptions:
         if self.lora_rank:
             name, method = f"{name}_lora{self.lora_rank}", with_lora(method, self.lora_rank, self.lora_alpha)
         if self.trainable:
-            method = dataclasses.replace(method, trainable=PathPattern(self.trainable))
+            method = trained_where(method, self.trainable)
         return name, method
 
 
@@ -94,6 +94,12 @@ class PathPattern:
 
     def __call__(self, path: str) -> bool:
         return re.search(self.pattern, path) is not None
+
+
+@identified
+def trained_where(method: Method, trainable: str) -> Method:
+    """The method with only those parameters trained whose path matches."""
+    return dataclasses.replace(method, trainable=PathPattern(trainable))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,8 +79,17 @@ class RecallMixture:
 
     @property
     def sha256(self) -> str:
-        hashes = {"plan": self.plan.sha256, "drills": self.task_examples and self.task_examples.sha256}
-        return settings_fingerprint(vars(self) | hashes | {"phrases": dataclasses.asdict(self.phrases)})
+        words = self.phrases
+        known = {  # its keys outlive the names of fields: the rows of an older release have the same hash
+            "plan": self.plan.sha256, "drills": self.task_examples and self.task_examples.sha256,
+            "drill_share": self.task_example_share, "passkey": self.passkey, "repeat": self.repeat, "long": self.long,
+            "filler": self.filler, "gap": self.gap, "segment": self.segment, "seed": self.seed, "answer": self.answer,
+            "phrases": {
+                "before": words.before, "between": words.between, "after": words.after, "question": words.question,
+                "digits": words.digits,
+            },
+        }  # fmt: skip
+        return settings_fingerprint(known)
 
     @property
     def length(self) -> int:

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from longjax import files
 from longjax.evals.batching import BatchPlan
@@ -67,14 +67,19 @@ def read_records(path: pathlib.Path) -> tuple[list[Record], list[int]]:
     return records, ends
 
 
-def write_or_check(path: pathlib.Path, content: Record, writes: bool = True) -> None:
-    """Writes what a folder is of, or compares: numbers of two models or two sets of questions never mix."""
+def write_or_check(
+    path: pathlib.Path, content: Record, writes: bool = True, older: Callable[[Record], Record] = dict
+) -> None:
+    """Writes what a folder is of, or compares: numbers of two models or two sets of questions never mix.
+
+    `older` puts what an older release has written into today's words.
+    """
     said = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if not path.exists():
         if writes:
             files.write_atomically(path, said.encode())
         return
-    old, new = json.loads(path.read_text("utf-8")), json.loads(said)
+    old, new = older(json.loads(path.read_text("utf-8"))), json.loads(said)
     if old != new:
         differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         marks = " and ".join(sha256_of_bytes(json.dumps(x, sort_keys=True))[:12] for x in (old, new))

@@ -1,7 +1,9 @@
 """Evaluates a language model on planned tasks; the records are on disk."""
 
+import functools
 import pathlib
 
+from longjax import made_by_0_1
 from longjax.evals.batching import BatchPlan
 from longjax.evals.evaluator import evaluate_task
 from longjax.evals.records import RUN, write_or_check
@@ -17,11 +19,19 @@ def plan_tasks(tasks: list[Task], subject: LanguageModel) -> PlannedTasks:
     return [(task, subject.plan(task.requests)) for task in tasks]
 
 
+def seal_run(subject: LanguageModel, folder: pathlib.Path, writes: bool) -> None:
+    """Writes which model the folder is of. Raises ValueError if it is of another."""
+    older = functools.partial(
+        made_by_0_1.of_method, method=subject.model.method, identity=subject.metadata.get("identity")
+    )
+    write_or_check(folder / RUN, subject.metadata, writes, older)
+
+
 def evaluate_tasks(
     tasks: PlannedTasks, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn, writes: bool
 ) -> None:
     """All hosts read what there is before one of them writes more. What is reported is the share of all tokens."""
-    write_or_check(folder / RUN, subject.metadata, writes)
+    seal_run(subject, folder, writes)
     done, total = 0, sum(plan.tokens for _, plan in tasks)
     for task, plan in tasks:
 

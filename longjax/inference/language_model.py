@@ -22,7 +22,7 @@ from longjax.evals.requests import (
 from longjax.inference.generator import Generator, pad_rows
 from longjax.inference.rope_length import LengthPolicy, lengths_used, stateless
 from longjax.inference.score import Scorer
-from longjax.methods.method import described
+from longjax.methods.identity import described
 from longjax.model.llama import Llama
 
 

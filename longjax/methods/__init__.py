@@ -6,6 +6,7 @@ from longjax.methods.alibi import alibi, nope
 from longjax.methods.clex import clex, clex_rk4_peer
 from longjax.methods.dca import dca
 from longjax.methods.ds_bf16 import ds_bf16
+from longjax.methods.identity import identified, method_identity
 from longjax.methods.landmark import landmark
 from longjax.methods.llama3 import llama3
 from longjax.methods.lm_infinite import lm_infinite
@@ -70,6 +71,7 @@ __all__ = [
     "dca",
     "ds_bf16",
     "dynamic_yarn",
+    "identified",
     "landmark",
     "leaky_rerope",
     "llama3",
@@ -78,6 +80,7 @@ __all__ = [
     "longlora",
     "longlora_sft",
     "longrope",
+    "method_identity",
     "nope",
     "ntk_32k",
     "ntk_64k",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax.attention.rope import Rope
+from longjax.methods.identity import identified
 from longjax.methods.method import Method
 
 
@@ -41,10 +42,18 @@ def no_rope(cfg, length, method_params, key):
     return Rope(jnp.zeros(0, jnp.float32))
 
 
+@identified
 def alibi(bias_max: float = 8.0) -> Method:
     return Method(rope=AlibiRope(bias_max))
 
 
+@identified
+def mpt_alibi(bias_max: float, softmax_scale: float | None) -> Method:
+    """ALiBi as MPT's configurations set it."""
+    return Method(rope=AlibiRope(bias_max, softmax_scale))
+
+
+@identified
 def nope() -> Method:
     return Method(rope=no_rope)
 

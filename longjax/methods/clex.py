@@ -17,6 +17,7 @@ import numpy as np
 
 from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Method
 from longjax.methods.ntk import ntk_inv_freq
 
@@ -197,6 +198,7 @@ class ClexInit:
         return {"up_RP": up_RP, "down_PR": jnp.zeros((width, cfg.rotary_dim // 2), jnp.float32)}
 
 
+@identified
 def clex(
     max_factor: int = 32,
     act: Literal["silu", "tanh"] = "silu",
@@ -208,6 +210,7 @@ def clex(
     return Method(rope=ClexRope(max_factor, act, log_scale, Departure(ode_steps)), init_params=ClexInit(param_factor))
 
 
+@identified
 def clex_rk4_peer(
     max_factor: int = 32, act: Literal["silu", "tanh"] = "silu", param_factor: int = 1, log_scale: bool = True
 ) -> Method:

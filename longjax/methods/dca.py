@@ -12,6 +12,7 @@ from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch, Constant, Modulo
 from longjax.attention.intervals import Chunk, EarlierChunks, PreviousChunk
 from longjax.attention.rope import inv_freq
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, fixed_rope, frozen, plain_rope
 
 
@@ -42,6 +43,7 @@ class Dca:
         ))  # fmt: skip
 
 
+@identified
 def dca(chunk: int | None = None, local: int | None = None, mscale: bool = False) -> Method:
     """Without numbers, `chunk` is 3/4 and `local` 1/8 of the trained length, as released."""
     return Method(rope=DcaRope() if mscale else plain_rope, attention=Dca(chunk, local), trainable=frozen)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from longjax.attention.rope import Float32, Table
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, RopeFn, plain_rope
 from longjax.methods.ntk import FixedNtkRope, NtkRope
 from longjax.methods.pi import PiRope
@@ -74,6 +75,7 @@ class DeepSpeedTables:
         return self.inner(cfg, length, method_params, key).replace(table=table)
 
 
+@identified
 def ds_bf16(method: Method, built_len: int | None = None, run: int = 1) -> Method:
     """`method` with those tables. `built_len` is max_position_embeddings of the released checkpoint."""
     match method.rope:

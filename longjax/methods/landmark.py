@@ -12,6 +12,7 @@ import numpy as np
 
 from longjax.attention.landmark.dense import LandmarkAttention
 from longjax.attention.landmark.memory import LandmarkMemory, PerChunk, PerToken, ScorePooling
+from longjax.methods.identity import identified
 from longjax.methods.method import Method
 
 
@@ -54,6 +55,7 @@ class LandmarkInference:
         return LandmarkMemory(self.block, self.top_k, self.pool, self.chunk)
 
 
+@identified
 def landmark(
     block: int = 64,
     top_k: int = 5,

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from longjax.attention.rope import inv_freq
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, fixed_rope
 
 
@@ -24,6 +25,7 @@ class Llama3Rope:
         return fixed_rope((1 - kept_R) * inv_freq_R / self.factor + kept_R * inv_freq_R)
 
 
+@identified
 def llama3(factor: float = 8.0, low_freq_factor: float = 1.0, high_freq_factor: float = 4.0) -> Method:
     if low_freq_factor >= high_freq_factor:
         raise ValueError(f"--low_freq_factor={low_freq_factor} must be below --high_freq_factor={high_freq_factor}")

@@ -9,6 +9,7 @@ import dataclasses
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch, Constant
 from longjax.attention.intervals import BeyondWindow, SlidingWindow
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -26,6 +27,7 @@ class LmInfinite:
         )
 
 
+@identified
 def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:
     """No `window` means the model's trained length, no `clamp` the window (InfLLM takes window - 1)."""
     return Method(attention=LmInfinite(window, first, clamp), trainable=frozen)

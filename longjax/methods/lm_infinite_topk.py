@@ -16,6 +16,7 @@ from longjax.attention.intervals import BeyondWindow, CacheRetention, SlidingWin
 from longjax.attention.kv_cache import KVCache, flat_indices
 from longjax.attention.rope import rotate, scale_queries
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -103,6 +104,7 @@ class LmInfiniteTopK:
         return TopKMiddleAttention(window, self.first, clamp, self.top_k, self.insert_at, self.from_layer)
 
 
+@identified
 def lm_infinite_topk(
     window: int | None = None,
     first: int = 10,

@@ -13,6 +13,7 @@ from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
 from longjax.attention.intervals import Chunk, RolledChunksLeak, ShiftedChunks
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.lora import Lora, LoraInit
 from longjax.methods.method import AttentionFn, Method
 from longjax.methods.pi import PiRope
@@ -85,6 +86,7 @@ def _method(factor: float, attention: AttentionFn, rank: int, alpha: float) -> M
     )
 
 
+@identified
 def longlora(
     factor: float = 8.0,
     groups: int = 4,
@@ -96,5 +98,6 @@ def longlora(
     return _method(factor, shifts[shift](groups), rank, alpha)
 
 
+@identified
 def longlora_sft(factor: float = 8.0, group: int = 8192, rank: int = 8, alpha: float = 16.0) -> Method:
     return _method(factor, FixedGroups(group), rank, alpha)

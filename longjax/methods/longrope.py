@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 
 from longjax.attention.rope import inv_freq
+from longjax.methods.identity import with_identity
 from longjax.methods.method import Method, fixed_rope
 
 
@@ -48,4 +49,6 @@ def longrope(
 ) -> Method:
     """Each list is "1.0,1.1,..." or the path of a JSON list, with one number for each pair."""
     short, long = parse_factors(short_factor, "short_factor"), parse_factors(long_factor, "long_factor")
-    return Method(rope=LongRope(short, long, factor, attention_factor))
+    lists = {"short_factor": ",".join(map(repr, short)), "long_factor": ",".join(map(repr, long))}  # not their files
+    settings = lists | {"factor": factor, "attention_factor": attention_factor}
+    return with_identity(Method(rope=LongRope(short, long, factor, attention_factor)), "longrope", settings)

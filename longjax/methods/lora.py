@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import JointInit, Method, no_params, unchanged_weights
 
 AXES = {"q": ("D", "NH"), "k": ("D", "KH"), "v": ("D", "KH"), "o": ("NH", "D"),
@@ -82,6 +83,7 @@ def adapters_only(path: str) -> bool:
     return path.startswith("method/")
 
 
+@identified
 def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[str, ...] = tuple(AXES)) -> Method:
     """-> the method with adapters on the projections `names`; memory for moments and averages of these alone."""
     if method.adapt is not unchanged_weights:
@@ -89,3 +91,9 @@ def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[s
     lora = Lora(rank, alpha, names)
     init = LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
     return dataclasses.replace(method, init_params=init, adapt=lora, trainable=adapters_only)
+
+
+@identified
+def in_weights(method: Method) -> Method:
+    """-> the method of a checkpoint whose weights the adapters have been added to."""
+    return dataclasses.replace(method, adapt=unchanged_weights, init_params=no_params)

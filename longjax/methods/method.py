@@ -1,7 +1,6 @@
 """What a context-extension method may change about a LLaMA."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from longjax.attention.branched import BranchedAttention
 from longjax.attention.core import Attention
 from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
+from longjax.methods.identity import Identity, identified
 
 
 class RopeFn(Protocol):
@@ -101,6 +101,8 @@ class Method:
     trainable: Callable[[str], bool] = all_trainable
     insert_tokens: InsertTokens | None = None
     row_length: int | None = None
+    # Not of `__init__`, so that `dataclasses.replace` drops it; not compared: equal methods share a compiled program.
+    _identity: Identity | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
 
     @property
     def trained(self) -> bool:
@@ -112,16 +114,13 @@ class Method:
         return self.attention is full_attention and self.attention_train is None
 
 
-def described(plug_in: Any) -> str:
-    """-> a method, or a part of one, with its parameters; the same in every process: functions have no addresses."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(plug_in))
-
-
+@identified
 def base() -> Method:
     """The model as it was trained."""
     return Method(trainable=frozen)
 
 
+@identified
 def compose(position: Method, attention: Method) -> Method:
     """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
     if position.attention is not full_attention:
@@ -136,6 +135,12 @@ def compose(position: Method, attention: Method) -> Method:
         init_params=JointInit(tuple(inits)) if inits else no_params,
         trainable=trainable,
     )
+
+
+@identified
+def unfrozen(method: Method) -> Method:
+    """The method with all of the model trained."""
+    return dataclasses.replace(method, trainable=all_trainable)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from longjax.attention.rope import inv_freq
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, fixed_rope, frozen
 
 
@@ -47,16 +48,19 @@ class NtkRope:
         return fixed_rope(ntk_inv_freq(cfg, self.alpha(cfg, length)))
 
 
+@identified
 def ntk_static(alpha: float = 8.0) -> Method:
     """One alpha at every length; equation 9 has alpha = C' / C."""
     return Method(rope=FixedNtkRope(alpha))
 
 
+@identified
 def ntk_frozen(scale: float = 2.0) -> Method:
     """Dynamic NTK without training (NTK-Frozen), Hugging Face's rope type "dynamic"."""
     return Method(rope=NtkRope(scale), trainable=frozen)
 
 
+@identified
 def ntk_32k(reach: int = 32_768, scale: float | None = None) -> Method:
     """NTK-32K: trained at `reach`. With LLaMA-2 alpha is 29 up to there and grows beyond, to 61 at 64K.
 
@@ -65,11 +69,13 @@ def ntk_32k(reach: int = 32_768, scale: float | None = None) -> Method:
     return Method(rope=NtkRope(scale, reach))
 
 
+@identified
 def ntk_64k(alpha: float = 57.0) -> Method:
     """NTK-64K by tables 7 and 8 of arXiv:2409.12181, which give alpha 57 at every length."""
     return ntk_static(alpha)
 
 
+@identified
 def ntk_64k_code(reach: int = 65_536, scale: float | None = None) -> Method:
     """NTK-64K as the released code computes it: with LLaMA-2 alpha is 121 up to 64K and grows beyond."""
     return ntk_32k(reach, scale)

@@ -9,6 +9,7 @@ import dataclasses
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch, Constant, Interpolated, LogN, PositionMap, UnitScale
 from longjax.attention.intervals import BeyondWindow, SlidingWindow
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -25,10 +26,12 @@ class ReRope:
         return BranchedAttention((Branch(SlidingWindow(self.window), query_scale=scale), far))
 
 
+@identified
 def rerope(window: int = 1024, log_n: bool = False) -> Method:
     return Method(attention=ReRope(window, Constant(window), Constant(0.0), log_n), trainable=frozen)
 
 
+@identified
 def leaky_rerope(window: int = 1024, factor: float = 8.0, log_n: bool = False) -> Method:
     far = Interpolated(factor, window * (factor - 1))
     return Method(attention=ReRope(window, far, Interpolated(factor), log_n), trainable=frozen)

@@ -10,6 +10,7 @@ from typing import Literal
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch, Grouped, LogN, UnitScale
 from longjax.attention.intervals import BeyondWindow, SlidingWindow
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -43,6 +44,7 @@ class SelfExtendAuto:
         raise ValueError(f"--alpha={self.alpha} leaves no room for {length} tokens beyond --window={self.window}")
 
 
+@identified
 def self_extend(
     window: int = 1024, group: int = 64, log_base: float = 0.0, shift: Literal["floor", "true_division"] = "floor"
 ) -> Method:
@@ -56,5 +58,6 @@ def self_extend(
     return Method(attention=SelfExtend(window, group, window - window // group, log_base), trainable=frozen)
 
 
+@identified
 def self_extend_auto(window: int = 1024, alpha: float = 0.5) -> Method:
     return Method(attention=SelfExtendAuto(window, alpha), trainable=frozen)

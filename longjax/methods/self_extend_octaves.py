@@ -11,6 +11,7 @@ import dataclasses
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch, Interpolated
 from longjax.attention.intervals import DistanceRange, SlidingWindow
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -28,6 +29,7 @@ class Octaves:
         return BranchedAttention(tuple(branches))
 
 
+@identified
 def self_extend_octaves(window: int = 1024) -> Method:
     """The largest distance of L tokens is window * (1 + log2(L / window) / 2): three windows at 16 windows' length."""
     if window < 1:

@@ -9,6 +9,7 @@ import dataclasses
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
 from longjax.attention.intervals import SlidingWindow
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -20,6 +21,7 @@ class SlidingWindowAttention:
         return BranchedAttention((Branch(SlidingWindow(self.window or cfg.trained_len)),))
 
 
+@identified
 def sliding_window(window: int | None = None) -> Method:
     """No `window` means the model's trained length."""
     return Method(attention=SlidingWindowAttention(window), trainable=frozen)

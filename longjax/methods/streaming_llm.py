@@ -13,6 +13,7 @@ from longjax.attention.branches import Branch, Clipped
 from longjax.attention.intervals import BeyondWindow, SlidingWindow
 from longjax.attention.kv_cache import KVCache
 from longjax.attention.rope import Rope, rotate
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, frozen
 
 
@@ -30,6 +31,7 @@ class StreamingLlm:
         return BranchedAttention((near, far) if self.sinks else (near,))
 
 
+@identified
 def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
     """No `recent` fills the trained length: sinks + recent + 1."""
     return Method(attention=StreamingLlm(sinks, recent), trainable=frozen)

@@ -7,6 +7,7 @@ Llama-3 with 8e6 at 64K and 1.28e8 at 512K.
 import dataclasses
 
 from longjax.attention.rope import inv_freq
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, fixed_rope
 
 
@@ -18,5 +19,6 @@ class ThetaRope:
         return fixed_rope(inv_freq(cfg, self.base))
 
 
+@identified
 def theta(base: float = 500_000.0) -> Method:
     return Method(rope=ThetaRope(base))

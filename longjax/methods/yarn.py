@@ -12,6 +12,7 @@ import numpy as np
 
 from longjax.attention.rope import Rope, inv_freq
 from longjax.config import ModelConfig
+from longjax.methods.identity import identified
 from longjax.methods.method import Method, fixed_rope, frozen
 from longjax.methods.ntk import ntk_inv_freq
 
@@ -97,6 +98,7 @@ class PartNtkRope:
         return fixed_rope(fast_R * mixed_R + (1 - fast_R) * inv_freq_R)
 
 
+@identified
 def yarn(
     factor: float = 8.0,
     beta_fast: float = 32.0,
@@ -112,10 +114,12 @@ def yarn(
     return Method(rope=YarnRope(factor, beta_fast, beta_slow, truncate, attention_factor))
 
 
+@identified
 def dynamic_yarn(max_len: int | None = None, divisor: int | None = None, factor: float = 1.0) -> Method:
     """The factor that the sequence needs. With max_len = divisor = max_position_embeddings it is LCEG's file."""
     return Method(rope=DynamicYarnRope(max_len, divisor, factor), trainable=frozen)
 
 
+@identified
 def part_ntk(factor: float = 8.0) -> Method:
     return Method(rope=PartNtkRope(factor))

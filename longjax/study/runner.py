@@ -24,8 +24,8 @@ from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.requests import Task
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
 from longjax.inference.language_model import LanguageModel
-from longjax.methods import Method
-from longjax.methods.method import category, described, with_inserted_token
+from longjax.methods import Method, method_identity
+from longjax.methods.method import category, with_inserted_token
 from longjax.model.llama import Llama
 from longjax.model.placement import Placement, SingleDevice
 from longjax.progress import ProgressFn, sub_progress
@@ -101,7 +101,7 @@ def training_run(
         placement=at.placement(),
         remat_policy=REMAT[preset.remat],
     )
-    what = {"model": dataclasses.asdict(cfg), "method": described(method)}
+    what = {"model": dataclasses.asdict(cfg), "method": method_identity(method)}
     return TrainingRun(model, recipe, rows, folder, what, at.mesh, at.loop)
 
 

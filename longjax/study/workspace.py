@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from longjax import data
@@ -174,6 +174,8 @@ class Workspace:
         hashes = {"tokenizer": self.tokenizer().sha256, "tokens": self.store().sha256}
         if self.preset.base:
             hashes["base rows"] = self.base_rows().sha256
+        preset = dataclasses.asdict(self.preset)
+        del preset["attention"]  # like `RunConfig`, it does not change the result
         return {
             "trained_len": self.preset.model.trained_len,
             "extended_len": self.preset.extended,
@@ -182,12 +184,16 @@ class Workspace:
             "base_dir": self.base_dir,
             "adapter": self.adapter,
             "plan_dir": self.plan_dir,
-            "preset": dataclasses.asdict(self.preset) | {"softmax": repr(self.preset.attention)},
+            "preset": preset,
             "sha256": hashes | {"extension rows": self.extend_rows().sha256},
         }
 
-    def write_or_check_settings(self, path: pathlib.Path, settings: dict[str, Any]) -> None:
+    def write_or_check_settings(
+        self, path: pathlib.Path, settings: dict[str, Any], older: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> None:
         """Writes the settings, or compares them with those of the run that is resumed.
+
+        `older` puts what an older release has written into today's words.
 
         Raises ValueError if they differ: numbers of two studies never mix.
         """
@@ -195,7 +201,7 @@ class Workspace:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, said)
-        elif (old := json.loads(path.read_text())) != (new := json.loads(said)):
+        elif (old := older(json.loads(path.read_text()))) != (new := json.loads(said)):
             differ = [key for key in new if old.get(key) != new[key]] or [*old]
             raise ValueError(
                 f"--run_dir={self.folder}: {path.name} was written with other settings ({', '.join(differ)}); "

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,12 +33,14 @@ class RunMetadata:
       what: model, method, recipe, in words or numbers that JSON can say.
       plan: sha256 of the rows.
       rows: of one step.
+      older: puts `what` of an older release's checkpoint into today's words.
 
     """
 
     identity: dict[str, Any]
     plan: str
     rows: int
+    older: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def meta(self) -> dict[str, Any]:
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -99,7 +102,7 @@ class TrainCheckpointer:
             meta, data = (
                 json.loads((self.folder / str(step) / name / "metadata").read_text()) for name in ("meta", "data")
             )
-            what, plan = meta["what"], data["plan"]
+            what, plan = self.about.older(meta["what"]), data["plan"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptCheckpointError(f"its description is missing or damaged ({error})") from error
         mine = json.loads(json.dumps(self.about.identity))

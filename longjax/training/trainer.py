@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import signal
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import jax
 
-from longjax import files, sharding
+from longjax import files, made_by_0_1, sharding
 from longjax.data import DataSource
 from longjax.model.llama import Llama
 from longjax.progress import ProgressFn
@@ -83,9 +84,9 @@ class TrainingRun:
         )
 
     def checkpoints(self) -> TrainCheckpointer:
-        about = RunMetadata(
-            self.identity | {"recipe": dataclasses.asdict(self.recipe)}, self.source.sha256, self.recipe.batch_size
-        )
+        identity = self.identity | {"recipe": dataclasses.asdict(self.recipe)}
+        older = functools.partial(made_by_0_1.training, method=self.model.method, identity=identity.get("method"))
+        about = RunMetadata(identity, self.source.sha256, self.recipe.batch_size, older)
         return TrainCheckpointer(self.folder / "checkpoints", about, self.loop.max_to_keep, self.loop.keep_period)
 
     def metrics_writer(self, first: int) -> contextlib.AbstractContextManager[MetricsWriter | None]:

@@ -1,0 +1,111 @@
+"""Reads what longjax 0.1 wrote: its files hold a method's `repr`, and settings by the field names of that release.
+
+This file and `tests/test_made_by_0_1.py` go with the release after 0.2. Whoever renames a class, a function or a field
+that 0.1 wrote adds the pair here: {name in 0.1: name now}. No name may be old and new in one table.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+# Classes and functions in the `repr` of a method.
+NAMES: dict[str, str] = {
+    "nothing": "no_params", "unchanged": "unchanged_weights", "everything": "all_trainable", "own_only": "adapters_only", "SlidingWindow": "SlidingWindowAttention", "At": "Constant", "Squeezed": "Interpolated", "ByToken": "PerToken", "ByChunk": "PerChunk", "WithOwn": "AlsoMethodParams", "Joint": "JointInit", "ClexOwn": "ClexInit",
+}  # fmt: skip
+
+# Fields: of the classes in a method's `repr`, by the name of the class in 0.1; and of settings, by the names in PARTS.
+FIELDS: dict[str, dict[str, str]] = {
+    "Method": {"own": "init_params", "insert": "insert_tokens", "piece": "row_length"},
+    "Branch": {"sees": "interval", "query_at": "query_position", "key_at": "key_position"},
+    "ReRope": {"query_at": "query_position", "key_at": "key_position"},
+    "At": {"place": "position"},
+    "Capped": {"most": "limit"},
+    "Modulo": {"most": "limit"},
+    "Preset": {
+        "few": "raw_weight_tests", "only": "method_tests", "drills": "task_examples",
+        "drill_tasks": "task_example_tasks",
+        "tokens_a_call": "batch_tokens",
+    },
+    "Stage": {"drills": "task_examples"},
+    "Recipe": {
+        "rows": "batch_size", "micro_rows": "micro_batch_size", "decay_to": "min_lr_ratio",
+        "from_zero": "warmup_from_zero",
+        "clip": "max_grad_norm", "one_norm": "joint_clip", "ema": "ema_decay",
+    },
+    "ModelConfig": {},
+    "Test": {"most": "max_lengths"},  # all evaluators, and a test at lengths of its own
+    "Variant": {},
+    "Settings": {},  # methods
+    "landmark": {"piece": "row_length"},
+}  # fmt: skip
+
+# What a field of settings holds, under its name in 0.1; "*": any field.
+PARTS: dict[str, dict[str, str]] = {
+    "Study": {"preset": "Preset"},
+    "Training": {"model": "ModelConfig", "recipe": "Recipe"},
+    "Preset": {
+        "model": "ModelConfig", "base": "Recipe", "extend": "Recipe", "base_stages": "Stage", "extend_stages": "Stage",
+        "tests": "Tests", "variants": "Variants", "settings": "Settings",
+    },
+    "Tests": {"*": "Test"},
+    "Test": {"test": "Test"},
+    "Variants": {"*": "Variant"},
+    "Variant": {"recipe": "Recipe"},
+    "Settings": {"landmark": "landmark"},
+}  # fmt: skip
+
+
+def renamed(value: Any, part: str | None) -> Any:
+    """Returns settings under today's names; those of today stay as they are."""
+    if isinstance(value, list):
+        return [renamed(x, part) for x in value]
+    if part is None or not isinstance(value, dict):
+        return value
+    names, parts = FIELDS.get(part, {}), PARTS.get(part, {})
+    return {names.get(name, name): renamed(x, parts.get(name, parts.get("*"))) for name, x in value.items()}
+
+
+def study(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings.json of a study under today's names. The attention back end is no longer part of it."""
+    known = dict(settings)
+    if isinstance(known.get("preset"), dict):
+        known["preset"] = {name: x for name, x in known["preset"].items() if name != "softmax"}
+    return renamed(known, "Study")
+
+
+def training(what: Mapping[str, Any], method: Any, identity: Any) -> dict[str, Any]:
+    """Returns what a checkpoint was trained on, under today's names. `method` is the one that resumes it."""
+    return renamed(of_method(what, method, identity), "Training")
+
+
+def of_method(content: Mapping[str, Any], method: Any, identity: Any) -> dict[str, Any]:
+    """Returns the content of a file with the identity of `method`, if 0.1 wrote the `repr` of that very method.
+
+    Covers method.json, longjax.json and checkpoints ("method"), and run.json of an evaluation ("described").
+    """
+    known = dict(content)
+    if "described" in known:
+        known["identity"] = known.pop("described")
+        key = "identity"
+    else:
+        key = "method"
+    if key in known and known[key] == described(method):
+        known[key] = identity
+    return known
+
+
+def described(value: Any) -> str:
+    """Returns the `repr` that 0.1 gave this method, or part of one."""
+    names = {new: old for old, new in NAMES.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = names.get(type(value).__qualname__, type(value).__qualname__)
+        fields = {new: old for old, new in FIELDS.get(name, {}).items()}
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        return f"{name}({', '.join(f'{fields.get(f, f)}={described(getattr(value, f))}' for f in shown)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(described, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, FunctionType):
+        return f"<function {names.get(value.__qualname__, value.__qualname__)}>"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
