@@ -12,17 +12,16 @@ from typing import Any
 
 # Classes and functions in the `repr` of a method.
 NAMES: dict[str, str] = {
-    "nothing": "no_params", "unchanged": "unchanged_weights", "everything": "all_trainable", "own_only": "adapters_only", "SlidingWindow": "SlidingWindowAttention", "At": "Constant", "Squeezed": "Interpolated", "ByToken": "PerToken", "ByChunk": "PerChunk", "WithOwn": "AlsoMethodParams", "Joint": "JointInit", "ClexOwn": "ClexInit",
+    "nothing": "no_params", "unchanged": "unchanged_weights", "everything": "all_trainable", "own_only": "adapters_only",
+    "SlidingWindow": "SlidingWindowAttention", "At": "Constant", "Squeezed": "Interpolated", "ByToken": "PerToken",
+    "ByChunk": "PerChunk", "WithOwn": "AlsoMethodParams", "Joint": "JointInit", "ClexOwn": "ClexInit",
 }  # fmt: skip
 
 # Fields: of the classes in a method's `repr`, by the name of the class in 0.1; and of settings, by the names in PARTS.
 FIELDS: dict[str, dict[str, str]] = {
     "Method": {"own": "init_params", "insert": "insert_tokens", "piece": "row_length"},
-    "Branch": {"sees": "interval", "query_at": "query_position", "key_at": "key_position"},
     "ReRope": {"query_at": "query_position", "key_at": "key_position"},
     "At": {"place": "position"},
-    "Capped": {"most": "limit"},
-    "Modulo": {"most": "limit"},
     "Preset": {
         "few": "raw_weight_tests", "only": "method_tests", "drills": "task_examples",
         "drill_tasks": "task_example_tasks",
