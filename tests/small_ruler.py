@@ -15,7 +15,7 @@ VERBS = ["crosses", "guards", "repairs", "follows", "measures", "opens", "counts
 class ByteEngine(WordEngine):
     """Every byte is a token, and a text has one that opens it."""
 
-    vocab, begin = 257, 256
+    vocab, bos_id = 257, 256
 
     def encode(self, texts):
         return [list(text.encode()) for text in texts]

@@ -135,7 +135,7 @@ def test_a_rolled_group_leaks_the_future():
 )
 def test_memory_holds_no_more_than_is_seen(method, slots):
     """Slots of each store, of rows of 512 tokens; what grows with the row is kept once."""
-    cache = jax.eval_shape(lambda: method.attention(CFG, 512).empty(CFG, 1, 512))
+    cache = jax.eval_shape(lambda: method.attention(CFG, 512).init_cache(CFG, 1, 512))
     assert sorted(store.k_BWKH.shape[1] for store in cache.values()) == slots
 
 

@@ -47,7 +47,7 @@ def test_a_gpu_that_cannot_says_why(device, version, why, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])
     said = []
-    monkeypatch.setattr(backends, "say_once", lambda why, otherwise: said.append(why))
+    monkeypatch.setattr(backends, "log_once", lambda why, otherwise: said.append(why))
     assert not isinstance(backends.default_backend(), Fused)
     assert why in said[0]
 

@@ -177,7 +177,7 @@ def seen_by_us(name):
     heads = np.arange(CFG.heads)[:, None]
     branches = Llama(CFG, jax_attention.method_of(name, LENGTH), train=True).attention(LENGTH).branches
     start = np.asarray(jax_attention.where(name, 1, LENGTH).start_BT)[0]
-    bounds = [branch.sees(jnp.arange(LENGTH) - start, jnp.asarray(heads)) for branch in branches]
+    bounds = [branch.interval(jnp.arange(LENGTH) - start, jnp.asarray(heads)) for branch in branches]
     j = np.arange(LENGTH)
     lo, hi = (np.stack([np.broadcast_to(b[n], (CFG.heads, LENGTH)) for b in bounds]) + start for n in (0, 1))
     return (lo[..., None] <= j) & (j < hi[..., None])
@@ -319,7 +319,7 @@ def test_what_is_timed_is_what_the_speaker_says(name):
     more = costs.room(COST)
     ready, given = costs.compiled(subject, params, more), costs.asked(subject, more)
     memory = costs.fresh(subject, given)
-    rows = ready.begin(params, given.rope, memory, *given[2:])
+    rows = ready.prefill(params, given.rope, memory, *given[2:])
     rows = ready.go_on(params, given.rope, rows, given.rules, np.int32(6))
     words = jax_generation.NoTokenizer(TINY.vocab)
     speaker = Generator(subject.model, params, words)

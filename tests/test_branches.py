@@ -37,9 +37,9 @@ def distances(method, length=T):
     out = np.full((CFG.heads, length, length), np.nan)
     place = jnp.arange(length, dtype=jnp.float32)
     for branch in branches:
-        lo, hi = branch.sees(jnp.arange(length)[:, None], jnp.arange(CFG.heads))
+        lo, hi = branch.interval(jnp.arange(length)[:, None], jnp.arange(CFG.heads))
         lo, hi = (np.broadcast_to(x, (length, CFG.heads)) for x in (lo, hi))
-        distance = np.asarray(branch.query_at(place))[:, None] - np.asarray(branch.key_at(place))
+        distance = np.asarray(branch.query_position(place))[:, None] - np.asarray(branch.key_position(place))
         for i in range(length):
             for head in range(CFG.heads):
                 row, seen = out[head, i], slice(lo[i, head], hi[i, head])
@@ -146,7 +146,7 @@ def test_intervals_never_step_back():
     """Kernels rely on it: keys of neighbouring queries form one range."""
     for method, _ in PAIRS.values():
         for branch in (method.attention_train or method.attention)(CFG, T).branches:
-            for bound in branch.sees(jnp.arange(T)[:, None], jnp.arange(CFG.heads)):
+            for bound in branch.interval(jnp.arange(T)[:, None], jnp.arange(CFG.heads)):
                 assert (np.diff(np.asarray(bound), axis=0) >= 0).all(), branch
 
 
@@ -155,14 +155,14 @@ def test_padding_sees_nothing():
     methods = [method for method, _ in PAIRS.values()] + [longlora(groups=4, shift="s2_wrap")]
     for method in methods:
         for branch in (method.attention_train or method.attention)(CFG, T).branches:
-            lo, hi = branch.sees(jnp.full((1, 1), -1), jnp.arange(CFG.heads))
+            lo, hi = branch.interval(jnp.full((1, 1), -1), jnp.arange(CFG.heads))
             assert np.all(np.asarray(hi) <= np.asarray(lo)), branch
 
 
 def test_what_a_store_keeps_covers_what_later_queries_see():
     for method, _ in PAIRS.values():
         for branch in (method.attention_train or method.attention)(CFG, T).branches:
-            kept, (lo, hi) = branch.sees.kept, branch.sees(jnp.arange(T)[:, None], jnp.arange(CFG.heads))
+            kept, (lo, hi) = branch.interval.retention, branch.interval(jnp.arange(T)[:, None], jnp.arange(CFG.heads))
             lo, hi, i = np.asarray(lo), np.asarray(hi), np.arange(T)[:, None]
             if kept.last is not None:
                 assert (np.where(lo < hi, i - lo, 0) < kept.last).all(), branch
@@ -186,7 +186,7 @@ def test_self_extend_auto_takes_the_finest_group_that_fits():
     for window, alpha, length in [(8, 0.5, 40), (8, 0.5, 64), (8, 2 / 3, 64), (16, 1.0, 100), (12, 1.0, 48)]:
         fits = [n for n in range(1, window + 1) if window % n == 0 and window + (length - window) / n <= 32 * alpha]
         far = self_extend_auto(window, alpha).attention(CFG, length).branches[1]
-        assert far.key_at == Grouped(fits[0])
+        assert far.key_position == Grouped(fits[0])
     assert len(self_extend_auto(8).attention(CFG, 32).branches) == 1, "within the trained length nothing changes"
 
 

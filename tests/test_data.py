@@ -159,9 +159,9 @@ def test_the_store_holds_the_documents_by_split(store, documents, tokens):
         mine = [d for d in documents if d.split == split]
         assert len(mine) > 0
         for ids, d in zip(store.documents(split), mine, strict=True):
-            assert ids[-1] == tokens.end
+            assert ids[-1] == tokens.eos_id
             assert tokens.decode(ids[:-1]) == d.text
-        np.testing.assert_array_equal(store.stream(split), np.concatenate(store.documents(split)))
+        np.testing.assert_array_equal(store.token_stream(split), np.concatenate(store.documents(split)))
 
 
 @pytest.mark.parametrize("harm", ["torn", "flipped", "no tokens", "no manifest", "torn manifest", "other tokenizer"])
@@ -221,7 +221,7 @@ def row_of(plan, r):
 
 def test_longer_rows_cover_the_same_stream(store):
     short, long = concat(store, 64), concat(store, 512)
-    assert len(long) == (len(store.stream("train")) - 1) // 512
+    assert len(long) == (len(store.token_stream("train")) - 1) // 512
     for r in range(len(long)):
         row = row_of(long, r)
         parts = [row_of(short, 8 * r + i) for i in range(8)]
@@ -328,7 +328,7 @@ def test_repeated_rows_repeat(store, phrases):
 
 @pytest.mark.parametrize("depth", [0.0, 0.3, 1.0])
 def test_a_prompt_has_its_length_its_needle_and_held_out_keys(depth, store, phrases, tokens):
-    source = store.stream("test")
+    source = store.token_stream("test")
     for seed in range(8):
         prompt = phrases.prompt(np.random.default_rng(seed), source, 200, depth)
         assert prompt.shape == (200,)
@@ -348,13 +348,13 @@ def test_user_mistakes_with_mixtures_are_named(store, phrases):
     with pytest.raises(ValueError, match="--length=32 is too short for a pass key row"):
         mixture(store, phrases, 32)
     with pytest.raises(ValueError, match="no room in 16"):
-        phrases.prompt(np.random.default_rng(0), store.stream("test"), 16, 0.5)
+        phrases.prompt(np.random.default_rng(0), store.token_stream("test"), 16, 0.5)
     with pytest.raises(ValueError, match="there are 5"):
-        phrases.prompt(np.random.default_rng(0), store.stream("test")[:5], 128, 0.5)
+        phrases.prompt(np.random.default_rng(0), store.token_stream("test")[:5], 128, 0.5)
 
 
 def test_array_names_tell_the_truth(store, phrases):
     with checked("longjax") as seen:
         mixture(store, phrases)(0, 16)
-        phrases.prompt(np.random.default_rng(0), store.stream("test"), 128, 0.5)
+        phrases.prompt(np.random.default_rng(0), store.token_stream("test"), 128, 0.5)
     assert {name for _, name in seen} >= {"tokens_BS", "ids_S", "text_S", "x_I", "left_I"}

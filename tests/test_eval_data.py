@@ -151,7 +151,7 @@ def row(task, ask):
 
 def told(question):
     """-> a right answer, which benchmarks call by several names."""
-    about = question.about
+    about = question.metadata
     return about["answers"][0] if "answers" in about else about.get("key") or " ".join(about["references"])
 
 

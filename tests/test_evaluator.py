@@ -24,7 +24,7 @@ class Subject:
     """Answers by the tokens of a question; may be killed before a call."""
 
     def __init__(self, dies_at=None, budget=300, **about):
-        self.about, self.calls, self.dies_at, self.budget = {"method": "pi"} | about, 0, dies_at, budget
+        self.metadata, self.calls, self.dies_at, self.budget = {"method": "pi"} | about, 0, dies_at, budget
 
     def plan(self, questions):
         return Batcher(self.budget)(questions)
@@ -53,11 +53,11 @@ def task():
 
 
 def run_bare(task, subject, folder):
-    return evaluate_task(task, subject.plan(task.questions), subject, folder, quiet)
+    return evaluate_task(task, subject.plan(task.requests), subject, folder, quiet)
 
 
 def run(task, subject, folder):
-    write_or_check(folder / RUN, subject.about | {"weights": "raw", "kind": "exact trained"})
+    write_or_check(folder / RUN, subject.metadata | {"weights": "raw", "kind": "exact trained"})
     return run_bare(task, subject, folder)
 
 
@@ -75,8 +75,8 @@ def test_all_is_kept(task, tmp_path):
     assert again == records
     assert sorted(r["index"] for r in records) == list(range(15))
     by_index = {r["index"]: r for r in records}
-    for index, question in enumerate(task.questions):
-        assert by_index[index].items() >= question.about.items()
+    for index, question in enumerate(task.requests):
+        assert by_index[index].items() >= question.metadata.items()
         assert by_index[index]["n_prompt_tokens"] == 64
     answers = [{k: v for k, v in r.items() if k in by_index[0]} for r in evaluate_in_memory(task, uniform)]
     assert answers[0].keys() <= by_index[0].keys()
@@ -116,13 +116,13 @@ def test_another_model_or_other_questions_are_refused(task, tmp_path):
         ValueError, match=r"holds another run: run.json differs in method \(fingerprints \w{12} and \w{12}\)"
     ):
         run(task, Subject(method="yarn"), tmp_path)
-    other = Task(task.name, task.questions[::-1], task.settings)
+    other = Task(task.name, task.requests[::-1], task.settings)
     with pytest.raises(ValueError, match=r"manifest.json differs in questions \("):
         run(other, Subject(), tmp_path)
     with pytest.raises(ValueError, match=r"manifest.json differs in plan"):
         run(task, Subject(budget=64), tmp_path)
     with pytest.raises(ValueError, match=r"manifest.json differs in settings"):
-        run(Task(task.name, task.questions, {"seed": 9}), Subject(), tmp_path)
+        run(Task(task.name, task.requests, {"seed": 9}), Subject(), tmp_path)
 
 
 def test_a_damaged_file_is_named(task, tmp_path):

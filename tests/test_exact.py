@@ -40,7 +40,7 @@ def rope_of(method, length, cfg=LLAMA2_7B, own=None):
 )  # fmt: skip
 def test_no_extension_is_plain_rope(method, cfg):
     length = cfg.trained_len
-    ours, plain = rope_of(method, length, cfg, method.own(jax.random.key(0), cfg)), rope_of(base(), length, cfg)
+    ours, plain = rope_of(method, length, cfg, method.init_params(jax.random.key(0), cfg)), rope_of(base(), length, cfg)
     assert ours.scale == plain.scale == 1.0
     np.testing.assert_allclose(ours.inv_freq_R, plain.inv_freq_R, rtol=ULP)
 

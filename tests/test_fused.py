@@ -82,7 +82,7 @@ def both(name, softmax, length=T):
 @pytest.mark.parametrize("name", PATTERNS)
 def test_merged_rectangles_are_dense(name, monkeypatch):
     """float32 sums in another order. Also where few keys are left to plain products, as they are."""
-    monkeypatch.setattr(fused, "FEW", 4)
+    monkeypatch.setattr(fused, "MIN_KERNEL_KEYS", 4)
     close(*both(name, Fused(Reference(), Forbidden())), 3e-6)
 
 
@@ -125,7 +125,7 @@ def test_it_says_why_it_refuses(monkeypatch):
     """And the answer comes from the other softmax."""
     *qkv, _ = inputs(96)
     said = []
-    monkeypatch.setattr(fused, "say_once", lambda why, otherwise: said.append(why))
+    monkeypatch.setattr(fused, "log_once", lambda why, otherwise: said.append(why))
     where = TokenPositions.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
     metadata = AttentionMetadata(
         where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), backend=Fused(Reference(), Dense())

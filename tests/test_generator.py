@@ -30,8 +30,8 @@ class Letters:
     """A tokenizer whose ids are letters."""
 
     vocab: int = 95
-    begin: int = 1
-    end: int = 2
+    bos_id: int = 1
+    eos_id: int = 2
 
     def decode(self, ids):
         return "".join(chr(32 + int(i)) for i in ids)
@@ -110,7 +110,7 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
     many, one = examinee(method, budget=1024, end=-1), examinee(method, budget=1, end=-1)
     assert [b.shape.rows for b in many.plan(asked).batches] == [4]
     assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
-    monkeypatch.setattr("longjax.inference.decode.CHUNK", 32)
+    monkeypatch.setattr("longjax.inference.decode.PREFILL_CHUNK", 32)
     monkeypatch.setattr("longjax.evals.batching.bucket", lambda size: 512)
     other = examinee(method, end=-1)
     assert {b.shape.size for b in other.plan(asked).batches} == {512}

@@ -230,7 +230,7 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
     asked = []
 
     def counts(questions):
-        assert all(len(q.tokens_T) + q.new <= 512 for q in questions)
+        assert all(len(q.tokens_T) + q.max_new_tokens <= 512 for q in questions)
         asked.append(len(questions))
         return reader(questions)
 
@@ -290,7 +290,7 @@ def test_rows_are_read_like_those_of_other_benchmarks(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"method": "yarn"}')
     wanted = harness.ShortTasks("truthfulqa_mc2,arc_challenge", 0)
-    harness.run_short_tasks(reader, material(data, most=2), wanted, tmp_path / "run" / "short", 512)
+    harness.run_short_tasks(reader, material(data, max_examples=2), wanted, tmp_path / "run" / "short", 512)
     rows = read_rows(tmp_path)
     assert [(row["task"], row["metric"], row["n"]) for row in rows] == [
         ("truthfulqa_mc2", "acc", 2), ("arc_challenge", "acc_norm", 2), ("arc_challenge", "acc", 2),

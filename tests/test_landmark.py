@@ -52,7 +52,7 @@ def whole(attention, x, where=None, layer=0):
 
 def in_calls(attention, x, cuts, layer=0):
     """One call after the other, through the cache."""
-    cache, outs = attention.empty(CFG, B, T), []
+    cache, outs = attention.init_cache(CFG, B, T), []
     for a, b in itertools.pairwise(cuts):
         where = tokens(a, b)
         out, cache = run(attention, tuple(y[:, a:b] for y in x), where, where, cache, layer)

@@ -157,7 +157,7 @@ def test_array_names_tell_the_truth():
 
 def test_kernels_go_with_their_softmax(monkeypatch):
     said = []
-    monkeypatch.setattr(block_kernels, "say_once", lambda why, otherwise: said.append(why))
+    monkeypatch.setattr(block_kernels, "log_once", lambda why, otherwise: said.append(why))
     q_BTNH = qkv(2, 2)[0]
     for softmax in (Dense(), Blockwise(), TritonDecode(), Fused(Cudnn()), default_backend()):
         assert block_attention_for(softmax, q_BTNH, BLOCK) == GatheredBlocks()

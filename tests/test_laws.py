@@ -30,7 +30,7 @@ OF_ITS_OWN = [name for name in ALL if ALL[name].attention_train]  # all others t
 
 def program(method):
     """-> what the operations of a method's program follow from: all but the numbers that are its frequencies."""
-    if method.own is no_params:  # else its frequencies are computed in the program
+    if method.init_params is no_params:  # else its frequencies are computed in the program
         rope = method.rope(CFG, T, {}, None)
         kind = jax.tree.structure(rope), rope.inv_freq_R.shape, rope.scale == 1, rope.query_scale == 1
         return dataclasses.replace(method, rope=plain_rope, trainable=all_trainable), kind

@@ -118,7 +118,7 @@ def test_answers_of_samsum_end_with_their_line_and_are_not_empty(tmp_path):
 
 
 def test_at_most_so_many_questions(tmp_path):
-    assert len(one(tmp_path, examples=[example()] * 9, most=4).requests) == 4
+    assert len(one(tmp_path, examples=[example()] * 9, max_examples=4).requests) == 4
 
 
 # What is cut
@@ -282,6 +282,6 @@ def test_torn_lines_are_counted_or_end_the_run(tmp_path):
 
 
 def test_the_chinese_tasks_warn_of_jieba_before_they_are_asked(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("longjax.evals.longbench.tasks.can_cut", lambda: False)
+    monkeypatch.setattr("longjax.evals.longbench.tasks.can_segment", lambda: False)
     one(tmp_path, "dureader")
     assert "scoring dureader will need jieba: pip install" in caplog.text

@@ -76,7 +76,7 @@ def test_examples_of_its_own_for_every_question(folder):
 def test_examples_depend_on_the_seed_alone(folder):
     assert asked(folder, 5) == asked(folder, 5)
     assert asked(folder, 5) != asked(folder, 5, seed=1)
-    assert asked(folder, 5, most=2) == asked(folder, 5)[:2]
+    assert asked(folder, 5, max_examples=2) == asked(folder, 5)[:2]
 
 
 def test_rows_say_how_many_examples_and_tokens(folder):

@@ -29,7 +29,7 @@ SETS = [folder / "passkey" for folder in (HERE, SHARED) if folder.exists()]
 
 @pytest.fixture
 def study(store, tokens):
-    return PasskeyGrid(store.stream("test"), passkey_text.PasskeyText.of(tokens), samples=6)
+    return PasskeyGrid(store.token_stream("test"), passkey_text.PasskeyText.of(tokens), samples=6)
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_every_method_gets_the_same_prompts(study):
 
 
 def test_keys_in_records_are_those_in_prompts(study):
-    for question in study.task(128).questions:
-        digits = [study.phrases.digits[int(d)] for d in question.about["key"]]
+    for question in study.task(128).requests:
+        digits = [study.phrases.digits[int(d)] for d in question.metadata["key"]]
         np.testing.assert_array_equal(question.tokens_T[question.first :], digits)
 
 
@@ -125,7 +125,7 @@ def test_the_study_in_a_haystack_opens_with_a_token_and_has_its_length(material)
 
 def key_in(question):
     """What a model answers that finds the key in its prompt."""
-    return f" {question.about['key']}. And"
+    return f" {question.metadata['key']}. And"
 
 
 @pytest.mark.parametrize("variant", ["landmark", "longlora", "yarn", "yarn_hard"])

@@ -340,7 +340,7 @@ def test_lines_of_text_are_tokenised(material, tokens):
     put(material, "lines.jsonl", "\n".join(json.dumps({"text": x}) for x in texts).encode())
     (found,) = read_texts(material, "lines")
     assert [tokens.decode(d[1:]) for _, d in found.documents()] == texts
-    assert [d[0] for _, d in found.documents()] == [tokens.begin] * 2
+    assert [d[0] for _, d in found.documents()] == [tokens.bos_id] * 2
     assert found.opened
 
 
@@ -348,9 +348,9 @@ def test_lines_that_are_no_text_are_named(material):
     path = material.data_dir / "x.jsonl"
     path.write_bytes(b'{"text": "good"}\n{"text": "caf\xe9"}\n')
     with pytest.raises(ValueError, match=r"x.jsonl, line 2: 'utf-8' codec can't decode"):
-        material.lines(path, ["text"])
+        material.read_jsonl(path, ["text"])
     lenient = dataclasses.replace(material, skip_bad=True)
-    assert lenient.lines(path, ["text"]) == ([{"text": "good"}], 1)
+    assert lenient.read_jsonl(path, ["text"]) == ([{"text": "good"}], 1)
 
 
 def test_saved_datasets_are_read(material):

@@ -77,7 +77,7 @@ CASES = [("words", 1024), ("words", 4099), ("bytes", 3000), ("bytes", 9000), ("p
 def test_exact_samples_are_as_long_as_they_may_be(kits, task, tokenizer, length):
     """They fill it, or one unit more does not fit. Where units are a 20th of the room or less, 95% is full."""
     made, found = made_rows(kits, tokenizer, "exact", task, length)
-    encode, begin = TOKENIZERS[tokenizer].encode, int(TOKENIZERS[tokenizer].begin >= 0)
+    encode, begin = TOKENIZERS[tokenizer].encode, int(TOKENIZERS[tokenizer].bos_id >= 0)
     for row in found:
         about, chance = row["about"], SampleSeed(0, task, row["index"])
         tokens = len(encode(text(row))) + begin + made.room.new

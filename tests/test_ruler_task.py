@@ -70,7 +70,7 @@ def test_tasks_and_their_questions(folder):
             assert question.metadata["metric"] == ("part" if name.startswith("qa") else "all")
             row = task.requests.samples[i]
             whole = PIECES.encode(row["input"] + row["answer_prefix"])
-            assert np.array_equal(question.tokens_T, [PIECES.begin, *whole])
+            assert np.array_equal(question.tokens_T, [PIECES.bos_id, *whole])
             assert question.tokens_T.dtype == np.int32
             assert len(question.tokens_T) == question.metadata["n_tokens"] <= int(length) - new
     assert {task.settings["prompts"] for task in made} == {"own"}
@@ -88,9 +88,9 @@ def test_questions_are_a_sequence(folder):
 
 
 def same(a, b):
-    pairs = zip(a.questions, b.questions, strict=True)
+    pairs = zip(a.requests, b.requests, strict=True)
     return a.settings == b.settings and all(
-        p.about == q.about and np.array_equal(p.tokens_T, q.tokens_T) for p, q in pairs
+        p.metadata == q.metadata and np.array_equal(p.tokens_T, q.tokens_T) for p, q in pairs
     )
 
 
@@ -99,7 +99,7 @@ def no_making(monkeypatch):
     def fail(*_):
         raise AssertionError("made again")
 
-    return lambda: monkeypatch.setattr(sample_store, "written", fail)
+    return lambda: monkeypatch.setattr(sample_store, "write_samples", fail)
 
 
 def test_samples_are_made_once(folder, no_making):
@@ -226,7 +226,7 @@ def test_our_wording_for_one_value():
 
 
 def answers(question):
-    return " ".join(question.about["references"])
+    return " ".join(question.metadata["references"])
 
 
 def test_scores(folder):
@@ -249,7 +249,7 @@ def test_recall_precision_and_their_errors(folder):
     halves = iter([True, False, True])
 
     def say(question):
-        values = question.about["references"]
+        values = question.metadata["references"]
         return " ".join(values[:2]) + " 1234567 7654321" if next(halves) else " ".join(values)
 
     (row,) = score(fake_model.records(task, fake_model.says(say)))
@@ -301,7 +301,7 @@ def test_what_users_get_wrong(folder):
 def test_fewer_questions_than_wanted(folder):
     (task,) = tasks(folder, 1024, names="qa_2", samples=50)
     assert len(task.requests) == 8
-    (task,) = tasks(folder, 1024, names="vt", samples=50, most=2)
+    (task,) = tasks(folder, 1024, names="vt", samples=50, max_examples=2)
     assert len(task.requests) == 2
 
 

@@ -64,7 +64,9 @@ def test_perplexity_is_that_of_the_logits(store, params, subject):
 
 def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject):
     """Greedy decoding by whole rows gives each prompt the key that is found; of every other the third digit is not."""
-    task = PasskeyGrid(store.stream("test"), passkey_text.PasskeyText.of(tokens), depths=(0.0, 1.0), samples=6).task(96)
+    task = PasskeyGrid(
+        store.token_stream("test"), passkey_text.PasskeyText.of(tokens), depths=(0.0, 1.0), samples=6
+    ).task(96)
     assert {row["value"] for row in score(evaluate_in_memory(task, subject))} == {0}  # untrained: five digits by chance
     rows = np.stack([q.tokens_T for q in task.requests])
     for t in range(96 - passkey_text.DIGITS, 96):

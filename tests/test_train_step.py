@@ -88,7 +88,7 @@ def test_a_small_state_is_a_small_state():
     """Weights and moments in bfloat16, the average not; a step is what it would be in float32, and then rounded."""
     recipe = dataclasses.replace(RECIPE, state_dtype="bfloat16")
     start = init_train_state(Llama(CFG, train=True), recipe, params(Method()))
-    kept = jax.tree.leaves((start.trained, start.opt))
+    kept = jax.tree.leaves((start.trained, start.opt_state))
     assert {x.dtype for x in kept if x.ndim} == {jnp.dtype(jnp.bfloat16)}
     assert {x.dtype for x in start.ema.values()} == {jnp.dtype(jnp.float32)}
     wide = init_train_state(
@@ -127,7 +127,7 @@ def test_only_what_is_trainable_moves():
     assert any("lora_q_a" in path for path in start.trained)
     assert {"embed_VD", "attn_norm_D", "norm_D"} <= start.trained.keys()
     assert {"q_DNH", "unembed_DV", "down_FD"} <= start.frozen.keys()
-    moments = jax.tree.leaves(start.opt)
+    moments = jax.tree.leaves(start.opt_state)
     assert sum(x.size for x in moments) < 2 * sum(x.size for x in start.trained.values()) + 10
     before = {path: np.asarray(x) for path, x in start.frozen.items()}
     moving = {path: np.asarray(x) for path, x in start.trained.items()}
@@ -164,7 +164,7 @@ def test_resuming_is_exact(tmp_path):
         restored = second.restore(fresh())
     assert int(restored.step) == 2
     again, _ = trained(RECIPE, 4, start=restored)
-    equal((again.ema, again.opt_state, again.skip_step), (straight.ema, straight.opt, straight.guard))
+    equal((again.ema, again.opt_state, again.skip_step), (straight.ema, straight.opt_state, straight.skip_step))
     data = json.loads((tmp_path / "2" / "data" / "metadata").read_text())
     assert data == {"plan": "abc", "rows_seen": 2 * RECIPE.batch_size}
 
@@ -240,10 +240,10 @@ def test_another_run_begins_with_weights_and_moments(tmp_path):
     plain = init_from_checkpoint(tmp_path, fresh(), moments=False)
     equal(plain.trained, old.trained)
     equal(plain.ema, old.trained)
-    equal(plain.opt_state, fresh().opt)
+    equal(plain.opt_state, fresh().opt_state)
     warm = init_from_checkpoint(tmp_path, fresh(), moments=True)
     adam, schedule_state = warm.opt_state[1][0], warm.opt_state[1][2]
-    equal(adam.mu, old.opt[1][0].mu)
+    equal(adam.mu, old.opt_state[1][0].mu)
     assert (int(warm.step), int(adam.count), int(schedule_state.count)) == (0, 3, 0)
     with pytest.raises(ValueError, match="has no checkpoints"):
         init_from_checkpoint(tmp_path / "nowhere", fresh(), moments=False)
@@ -255,7 +255,7 @@ def test_a_step_that_is_no_number_changes_nothing():
     before = jax.tree.map(np.asarray, state)
     bad = batch(1) | {"weights_BT": np.full_like(WEIGHTS[1], np.nan)}
     state, numbers = train_step(model, RECIPE, state, bad)
-    equal((state.trained, state.ema, state.opt), (before.trained, before.ema, before.opt))
+    equal((state.trained, state.ema, state.opt_state), (before.trained, before.ema, before.opt_state))
     assert (int(state.step), int(numbers["skipped"]), int(numbers["streak"])) == (2, 1, 1)
     state, numbers = train_step(model, RECIPE, state, batch(2))
     assert (int(numbers["skipped"]), int(numbers["streak"])) == (1, 0)
@@ -278,7 +278,7 @@ def test_a_spike_is_left_out():
 def test_the_first_moment_may_be_short():
     recipe = dataclasses.replace(RECIPE, mu_dtype="bfloat16")
     state = init_train_state(Llama(CFG, train=True), recipe, params(Method()))
-    adam = state.opt[1][0]
+    adam = state.opt_state[1][0]
     assert {x.dtype for x in adam.mu.values()} == {jnp.dtype("bfloat16")}
     assert {x.dtype for x in adam.nu.values()} == {jnp.dtype("float32")}
     short, long = trained(recipe, 3)[1], trained(RECIPE, 3)[1]

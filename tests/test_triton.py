@@ -107,7 +107,7 @@ def test_chunks_against_a_cache():
         outs = [attention(q, k, v, metadata(where, softmax), cache) for softmax in (SMALL, Dense())]
         return outs[0][0], outs[1]
 
-    cache = attention.empty(CFG, 1, 100)
+    cache = attention.init_cache(CFG, 1, 100)
     for start, stop in ((0, 44), (44, 88)):
         index_BT = jnp.arange(start, stop, dtype=jnp.int32)[None]
         found, (wanted, cache) = chunk(*(x[:, start:stop] for x in (q, k, v)), index_BT, cache)
@@ -116,7 +116,7 @@ def test_chunks_against_a_cache():
 
 def test_rows_that_see_nothing_are_zero_and_have_no_gradient():
     empty = BranchedAttention(
-        (Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].sees),)
+        (Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].interval),)
     )  # far tokens alone
     run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, metadata(WHERE["whole"], softmax))[0])
     out, (dq, dk, dv) = run(SMALL)

@@ -9,7 +9,7 @@ context = multiprocessing.get_context("spawn")
 free = context.Queue()
 free.put(workers.Slot((), None, 1.0))
 start = (context.Queue(), free, pathlib.Path(sys.argv[1]))
-with concurrent.futures.ProcessPoolExecutor(1, context, workers.begin, start) as pool:
+with concurrent.futures.ProcessPoolExecutor(1, context, workers.init_worker, start) as pool:
     print(pool.submit(os.getpid).result(), flush=True)
     pool.submit(time.sleep, 600)
     os.kill(os.getpid(), 9)

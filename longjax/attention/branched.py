@@ -31,7 +31,7 @@ class BranchedAttention:
             if name not in seen:  # a store that branches share is written once
                 seen[name] = KVCache.of(k, v_BSKH, metadata.keys)
                 if cache:
-                    seen[name], after[name] = cache[name].seen_with(k, v_BSKH, metadata.keys)
+                    seen[name], after[name] = cache[name].visible_keys(k, v_BSKH, metadata.keys)
             parts.append(branch_inputs(branch, q_BTNH, seen[name], metadata))
         return metadata.backend(tuple(parts)), after or None
 

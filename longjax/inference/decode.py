@@ -115,13 +115,13 @@ def decode(
     def step(carry):
         n, rows = carry
         token_B1 = jnp.sum(jnp.where(at_index(rows), rows.tokens_BC, 0), axis=1, keepdims=True)
-        where = TokenPositions.at(rows.index_B[:, None], real_BT=(rows.why_B == RUNNING)[:, None])
+        where = TokenPositions.at(rows.index_B[:, None], real_BT=(rows.finish_reason_B == RUNNING)[:, None])
         hidden_B1D, cache = model.apply({"params": params}, token_B1, where, length, rows.cache, rope=rope)
         return n + 1, sample_step(model, params, rows.replace(cache=cache), hidden_B1D, rules)
 
     def unfinished(carry):
         n, rows = carry
-        return (n < steps) & jnp.any(rows.why_B == RUNNING)
+        return (n < steps) & jnp.any(rows.finish_reason_B == RUNNING)
 
     return jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), rows))[1]
 

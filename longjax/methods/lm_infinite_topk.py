@@ -36,7 +36,7 @@ class TopKMiddleAttention:
         turned = plain.replace(k_BWKH=rotate(k_BSKH, metadata.keys.position_BT, metadata.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
         for name, store in (cache or {}).items():
-            seen[name], after[name] = store.seen_with(seen[name].k_BWKH, v_BSKH, metadata.keys)
+            seen[name], after[name] = store.visible_keys(seen[name].k_BWKH, v_BSKH, metadata.keys)
         near, first = (
             Branch(SlidingWindow(self.window)),
             Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0)),

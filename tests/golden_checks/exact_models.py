@@ -37,7 +37,7 @@ def given(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax
         method_params["inv_freq_R"],
         method_params["scale"],
         method_params["query_scale"],
-        position_BT=method_params["place_BT"],
+        position_BT=method_params["position_BT"],
     )
 
 
@@ -64,7 +64,11 @@ class Subject(NamedTuple):
         return LOGITS * max(1.0, length / LONG) + noise
 
     def with_rope(self, rope: Rope) -> dict[str, Any]:
-        method_params = {"inv_freq_R": rope.inv_freq_R, "scale": jnp.float32(rope.scale), "place_BT": rope.position_BT}
+        method_params = {
+            "inv_freq_R": rope.inv_freq_R,
+            "scale": jnp.float32(rope.scale),
+            "position_BT": rope.position_BT,
+        }
         return self.params | {"method": method_params | {"query_scale": jnp.float32(rope.query_scale)}}
 
 

@@ -97,13 +97,13 @@ def forward_part(how: Triton, part: BranchInputs) -> tuple[jax.Array, jax.Array]
 
 def out_kernel(ranges_ref, laid, out_ref, lse_ref, *, tile, scale, mask, interpret):
     """One tile of queries of one head: the online softmax over the tiles of keys that they see."""
-    q_TH, asks = laid.q[...], columns(laid.asks)
+    q_TH, asks = laid.q[...], columns(laid.queries)
     slope = None if laid.slopes is None else laid.slopes[0] / scale
 
     def join(c, carry, masked):
         out_TH, total_T, top_T = carry
         at = pl.ds(c * tile.block_s, tile.block_s)
-        gives = rows(laid.gives, at)
+        gives = rows(laid.keys, at)
         x_TS = scaled_score(dot(q_TH, laid.k[at].T), asks, gives, slope)
         if masked:
             x_TS = jnp.where(visible_pairs(asks, gives, mask), x_TS, -jnp.inf)

@@ -87,13 +87,13 @@ def padded_gradients(d_out_BTNH: jax.Array, log_BNT: jax.Array, delta_BNT: jax.A
 
 def query_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dq_ref, *, tile, scale, mask, interpret):
     """One tile of queries of one head, over the tiles of keys that they see."""
-    q_TH, d_TH, asks = laid.q[...], d_out_ref[...], columns(laid.asks)
+    q_TH, d_TH, asks = laid.q[...], d_out_ref[...], columns(laid.queries)
     log_T1, delta_T1 = columns((log_ref, delta_ref))
     slope = None if laid.slopes is None else laid.slopes[0] / scale
 
     def add(c, dq_TH, masked):
         at = pl.ds(c * tile.block_s, tile.block_s)
-        k_SH, gives = laid.k[at], rows(laid.gives, at)
+        k_SH, gives = laid.k[at], rows(laid.keys, at)
         x_TS = scaled_score(dot(q_TH, k_SH.T), asks, gives, slope)
         p_TS = softmax_weights(x_TS, scale * LOG2E, log_T1, interpret)
         if masked:
@@ -110,13 +110,13 @@ def key_kernel(ranges_ref, laid, d_out_ref, log_ref, delta_ref, dk_ref, dv_ref, 
 
     Tiles lie on their sides, keys by queries: the products then take the weights as they come.
     """
-    k_SH, v_SH, gives = laid.k[...], laid.v[...], columns(laid.gives)
-    G, alike = laid.q.shape[1], laid.asks.lo.shape[0] == 1
+    k_SH, v_SH, gives = laid.k[...], laid.v[...], columns(laid.keys)
+    G, alike = laid.q.shape[1], laid.queries.lo.shape[0] == 1
 
     def add(g, q, carry, masked):
         dk_SH, dv_SH = carry
         at, m = pl.ds(q * tile.block_t, tile.block_t), 0 if alike else g
-        asks = QueryArrays(*rows((laid.asks.lo, laid.asks.hi), (m, at)), *rows(laid.asks[2:], at))
+        asks = QueryArrays(*rows((laid.queries.lo, laid.queries.hi), (m, at)), *rows(laid.queries[2:], at))
         q_TH, d_TH = laid.q[at, g], d_out_ref[at, g]
         log_1T, delta_1T = rows((log_ref, delta_ref), (g, at))
         slope = None if laid.slopes is None else laid.slopes[g] / scale

@@ -124,7 +124,7 @@ class OfRuler:
         made = made._replace(grow=desk.elsewhere(made.grow, length))
         chances = [SampleSeed(seed, self.task, i) for i in rng.integers(made.grow.samples, size=count).tolist()]
         said = (best_answer(known(made, chance, made.grow(chance, made.grow.least))) for chance in chances)
-        room = dataclasses.replace(made.room, max_new_tokens=max(map(counter.quick, said)) + 1)  # and the end
+        room = dataclasses.replace(made.room, new=max(map(counter.quick, said)) + 1)  # and the end
         for chance, fit in zip(chances, made.sizing(made.grow, room, chances), strict=True):
             if fit:
                 text_T = np.concatenate([desk.opens, counter.ids(fit.sample.text)])
