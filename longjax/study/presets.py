@@ -54,7 +54,7 @@ MINI = StudyConfig(
         "theta": {"base": 50_000.0},
         "yarn": {"beta_fast": 8.0},
         "clex": {"max_factor": 16},
-        "landmark": {"block": 16, "top_k": 4, "piece": 256},
+        "landmark": {"block": 16, "top_k": 4, "row_length": 256},
         "self_extend": {"window": 64, "group": 16},
         "rerope": {"window": 128},
         "leaky_rerope": {"window": 128, "factor": 16.0},
@@ -213,30 +213,34 @@ def changed(preset: StudyConfig, extended: int, settings: dict[str, dict[str, An
 
 
 # What the released script of the paper runs: 256 rows an update, so 120 updates; DeepSpeed's schedule; no EMA.
-LCEG_SCRIPT = changed(PAPER, 32_768, {}, steps=120, rows=256, schedule="ds_log_decay", ema=0.0, one_norm=True)
+LCEG_SCRIPT = changed(
+    PAPER, 32_768, {}, steps=120, batch_size=256, schedule="ds_log_decay", ema_decay=0.0, joint_clip=True
+)
 
 # LongLoRA's README (arXiv:2309.12307): 64 rows, 1000 updates.
-LONGLORA = changed(PAPER, 32_768, {}, steps=1000, rows=64, ema=0.0, from_zero=True)
+LONGLORA = changed(PAPER, 32_768, {}, steps=1000, batch_size=64, ema_decay=0.0, warmup_from_zero=True)
 
 # Landmark's script (arXiv:2305.16300): pieces of 512 tokens with a landmark after every 63.
 LANDMARK = changed(
-    PAPER, 32_768, {"landmark": {"piece": 512}},
-    steps=15_000, rows=2, schedule="cosine", decay_to=0.0, warmup=450, weight_decay=0.1, ema=0.0, from_zero=True,
+    PAPER, 32_768, {"landmark": {"row_length": 512}},
+    steps=15_000, batch_size=2, schedule="cosine", min_lr_ratio=0.0, warmup=450, weight_decay=0.1, ema_decay=0.0,
+    warmup_from_zero=True,
 )  # fmt: skip
 
 # CLEX's script (arXiv:2310.16450): trained at 4K on random factors, 512 rows, log warm-up then constant.
 CLEX = changed(
     PAPER, 4096, {"clex": {"max_factor": 32}},
-    steps=480, rows=512, schedule="ds_log", warmup=15, ema=0.0, one_norm=True,
+    steps=480, batch_size=512, schedule="ds_log", warmup=15, ema_decay=0.0, joint_clip=True,
 )  # fmt: skip
 
 # ProLong (arXiv:2410.02660): LLaMA-3 8B at 64K, then 512K with the first stage's moments. Rows keep documents apart.
 PROLONG_64K = changed(
     PAPER, 65_536, {"theta": {"base": 8e6}},
-    steps=5000, rows=64, learning_rate=1e-5, schedule="cosine", warmup=500, weight_decay=0.1, b2=0.95, ema=0.0,
+    steps=5000, batch_size=64, learning_rate=1e-5, schedule="cosine", warmup=500, weight_decay=0.1, b2=0.95,
+    ema_decay=0.0,
 )  # fmt: skip
 PROLONG_512K = changed(
-    PROLONG_64K, 524_288, {"theta": {"base": 1.28e8}}, steps=2500, rows=16, learning_rate=5e-6, warmup=250
+    PROLONG_64K, 524_288, {"theta": {"base": 1.28e8}}, steps=2500, batch_size=16, learning_rate=5e-6, warmup=250
 )
 
 # Phi-2 by the same recipe (context 2048, so twice the factors; the released code cannot run it).
