@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from longjax.attention.core import MASK_VALUE, BranchInputs, Dense, attention_scores, weighted_values
 
-QUERY_FIELDS = ("q_BTNH", "lo_BTM", "hi_BTM", "t_index_BT", "t_place_BT")  # the query's side of a Part
-KEY_FIELDS = ("k_BSKH", "v_BSKH", "s_index_BS", "s_place_BS")  # the keys' side
+QUERY_FIELDS = ("q_BTNH", "lo_BTM", "hi_BTM", "t_index_BT", "t_position_BT")  # the query's side of a Part
+KEY_FIELDS = ("k_BSKH", "v_BSKH", "s_index_BS", "s_position_BS")  # the keys' side
 PADDING_INDEX = 2**30
 
 
