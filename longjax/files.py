@@ -1,46 +1,75 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced as a whole or not at all, and the SHA-256 of what they hold."""
 
 import contextlib
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
 def atomic_files(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
-    """Gives `create(name)`, which opens a new file. When the block ends well, the new ones take the places of older
-    ones, the last one made last; else nothing has changed. Raises ValueError if the disk is full.
+    """Replaces several files of a folder together: all of them, or none if the block raises.
 
-    What would read the folder needs that last one (config.json). It goes first, so that nobody can take new files
-    for old ones even if the process is killed in that moment.
+    The file that is created last is the index, without which readers do not accept the folder (config.json,
+    manifest.json). It is removed before the others are replaced, so that a crash never leaves an index that describes
+    other files.
+
+    Args:
+      folder: the folder; it is made if it does not exist.
+
+    Yields:
+      create(name): opens a new file for writing; it takes its name when the block ends.
+
+    Raises:
+      ValueError: the folder cannot be written, or the disk is full.
+
     """
-    made: dict[pathlib.Path, BinaryIO] = {}
+    created: dict[pathlib.Path, BinaryIO] = {}
 
     def create(name: str) -> BinaryIO:
-        made[folder / name] = (folder / f"{name}.new").open("wb")
-        return made[folder / name]
+        created[folder / name] = (folder / f"{name}.new").open("wb")
+        return created[folder / name]
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield create
-        for file in made.values():
+        for file in created.values():
             file.flush()
             os.fsync(file.fileno())
-        if len(made) > 1:
-            list(made)[-1].unlink(missing_ok=True)
-        for path in made:
+        if len(created) > 1:
+            list(created)[-1].unlink(missing_ok=True)
+        for path in created:
             path.with_name(path.name + ".new").replace(path)
     except OSError as error:
-        where = list(made)[-1] if made else folder
-        raise ValueError(f"{where} cannot be written: {error.strerror or error}") from error
+        unwritten = list(created)[-1] if created else folder
+        raise ValueError(f"{unwritten} cannot be written: {error.strerror or error}") from error
     finally:
-        for path, file in made.items():
-            with contextlib.suppress(OSError):  # of what a full disk could not take
+        for path, file in created.items():
+            with contextlib.suppress(OSError):  # closing writes what is buffered, for which a full disk has no room
                 file.close()
             path.with_name(path.name + ".new").unlink(missing_ok=True)
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that it is there in full or not at all. Raises ValueError if it cannot be written."""
     with atomic_files(path.parent) as create:
         create(path.name).write(content)
+
+
+def sha256_bytes(content: bytes | memoryview | str) -> str:
+    """Returns the SHA-256 of bytes, or of a text in UTF-8, as 64 hexadecimal digits."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def sha256_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, which is read in blocks, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint_json(value: Any) -> str:
+    """Returns the SHA-256 of a value's JSON; the order of the keys of an object does not matter."""
+    return sha256_bytes(json.dumps(value, sort_keys=True))
