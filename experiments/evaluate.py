@@ -2,7 +2,7 @@ r"""Any checkpoint with any method on every benchmark: records that a kill canno
 
   python -m experiments.evaluate --checkpoint=/models/Llama-2-7b-hf --method=ntk_32k --tasks=all \
       --lengths=4096,8192,16384,32768 --data_dir=/data/eval --out_dir=runs/eval
-  python -m experiments.evaluate --checkpoint=bases/mini --method=self_extend --method_config="window=32 group=16" \
+  python -m experiments.evaluate --checkpoint=longjax/bases/mini --method=self_extend --method_config="window=32 group=16" \
       --tasks=ruler,needle --lengths=1024 --dry_run
 
 The same command goes on where it was killed; what is done is not done again. `python -m tools.report --dir=runs/eval`

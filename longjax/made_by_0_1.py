@@ -70,8 +70,15 @@ def study(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings.json of a study under today's names. The attention back end is no longer part of it."""
     known = dict(settings)
     if isinstance(known.get("preset"), dict):
-        known["preset"] = {name: x for name, x in known["preset"].items() if name != "softmax"}
-    return renamed(known, "Study")
+        preset = {name: x for name, x in known["preset"].items() if name != "softmax"}
+        known["preset"] = preset | base_folder(preset)
+    return renamed(known | base_folder(known), "Study")
+
+
+def base_folder(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns where the base that ships with longjax lies today, if the settings name it: it was beside the package."""
+    folder = settings.get("base_dir")
+    return {"base_dir": re.sub("(?<!/longjax)/bases/mini$", "/longjax/bases/mini", folder)} if folder else {}
 
 
 def training(what: Mapping[str, Any], method: Any, identity: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from longjax.study import arms, eval_data, workers
 from longjax.study.config import AtLengths, Variant
 from longjax.study.presets import H200_100M, MINI
 
-BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+BASE = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini"
 
 
 def test_every_method_of_a_study_is_put_to_its_tests():

@@ -13,7 +13,7 @@ from longjax.data.documents import Fields
 from longjax.data.sft import TEMPLATES, Chat, Message, messages_of
 from longjax.data.tokenizer import Tokenizer, split_lines
 
-MODEL = pathlib.Path(__file__).parent.parent / "bases" / "mini" / "tokenizer.model"
+MODEL = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini" / "tokenizer.model"
 SAID = [
     {"role": "system", "content": "Be brief."}, {"role": "user", "content": " Who are you? "},
     {"role": "assistant", "content": "A model."}, {"role": "user", "content": "And I?"},

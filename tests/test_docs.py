@@ -1,5 +1,6 @@
 """README and docs are true: Python blocks run, commands and links exist, every method is described."""
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import inspect
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 
 from doc_pages import PAGES, ROOT, SCRIPTS, blocks, commands, docstring, name
+from longjax.evals.benchmarks import BENCHMARKS
 from longjax.methods import METHODS
 from longjax.methods.method import category
 from longjax.study.presets import MINI, PRESETS
+from longjax.training.train_step import Recipe
+from longjax.training.trainer import LoopConfig
 from peers import peer
 
 MODEL = "/models/Llama-2-7b-hf"  # of the texts
@@ -60,6 +64,24 @@ def test_commands_and_their_flags_exist(flags, where):
         for flag, _ in command.flags:
             known = flags[command.line]
             assert flag in known or flag.removeprefix("no") in known, f"{where}: {command.line} has no --{flag}"
+
+
+def test_flags_in_sentences_exist(flags):
+    known = set.union(*flags.values())
+    for path in PAGES:
+        sentences = re.sub(r"^(?:```.*?^```|    [^\n]*)", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+        named = re.findall(r"--([a-z]\w*)", " ".join(re.findall(r"`[^`]*`", sentences)))
+        unknown = [flag for flag in named if flag not in known and flag.removeprefix("no") not in known]
+        assert not unknown, f"{name(path)}: {unknown}"
+
+
+def test_guides_name_all_that_there_is():
+    """Every flag of the recipe and the loop, every preset, every benchmark."""
+    training, evaluation = ((ROOT / "docs" / page).read_text() for page in ("training.md", "evaluation.md"))
+    options = [field.name for options in (Recipe, LoopConfig) for field in dataclasses.fields(options)]
+    assert [option for option in options if f"`--{option}" not in training] == []
+    assert [preset for preset in PRESETS if f"`{preset}`" not in training] == []
+    assert [benchmark for benchmark in BENCHMARKS if f"| `{benchmark}` |" not in evaluation] == []
 
 
 def test_commands_name_presets_and_methods_that_exist():
@@ -118,8 +140,7 @@ def test_the_tutorial_runs(tmp_path):
     for size, smaller in SMALLER.items():
         assert size in text
         text = text.replace(size, smaller)
-    for folder in ("longjax", "bases"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "longjax").symlink_to(ROOT / "longjax")
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
     script = "\n".join(blocks(text, "bash"))

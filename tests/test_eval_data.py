@@ -26,7 +26,7 @@ from longjax.evals.ruler.tasks import Ruler
 from longjax.evals.synthetic import writer
 from longjax.evals.synthetic.trec import KINDS
 
-BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+BASE = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini"
 CHINESE = {"multifieldqa_zh", "dureader", "vcsum"}  # scored with jieba
 
 

@@ -20,7 +20,7 @@ from longjax.evals.synthetic.short import SUBJECTS
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = [HERE / "golden" / "eval" / "windows", HERE.parents[1] / "shared" / "golden" / "eval" / "ppl"]
-TOKENIZER = Tokenizer(HERE.parent / "bases" / "mini")
+TOKENIZER = Tokenizer(HERE.parent / "longjax" / "bases" / "mini")
 needs_lm_eval = pytest.mark.skipif(not runner.installed(), reason="lm_eval is the extra `harness`")
 
 

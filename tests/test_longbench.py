@@ -20,7 +20,7 @@ from tools import check_golden
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "golden" / "eval"
-TOKENIZER = Tokenizer(ROOT / "bases" / "mini")
+TOKENIZER = Tokenizer(ROOT / "longjax" / "bases" / "mini")
 ANSWERS = {"passage_retrieval_en": "Paragraph 3", "passage_retrieval_zh": "\u6bb5\u843d3", "passage_count": "3"}
 
 

@@ -11,7 +11,7 @@ from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.manyshot import NAMES, ManyShot, score
 
-TOKENIZER = Tokenizer(Path(__file__).parents[1] / "bases" / "mini")
+TOKENIZER = Tokenizer(Path(__file__).parents[1] / "longjax" / "bases" / "mini")
 LABELS = list(NAMES)
 
 

@@ -23,7 +23,7 @@ from longjax.study.presets import MINI
 from peers import peer
 from tools import stock_logits
 
-BASE = pathlib.Path(__file__).parent.parent / "bases" / "mini"
+BASE = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini"
 CONTEXT = MINI.model.trained_len
 
 

@@ -23,7 +23,7 @@ from shape_names import checked
 from small_data import store_of
 from test_data import document
 
-TOKENIZER = Tokenizer(Path(__file__).parents[1] / "bases" / "mini")
+TOKENIZER = Tokenizer(Path(__file__).parents[1] / "longjax" / "bases" / "mini")
 LENGTHS = (256, 1536)
 TOKENS = 300_000
 

@@ -1,6 +1,6 @@
 """A small, complete, self-made data directory, with which every evaluator runs from end to end, on a CPU, offline.
 
-  python -m tools.make_eval_data --out=data --size=small --tokenizer=bases/mini
+  python -m tools.make_eval_data --out=data --size=small --tokenizer=longjax/bases/mini
 
 Everything in it is made of a small grammar. The files have the benchmarks' schemas and none of their content, so that
 scores on them say whether the evaluators work and not how good a model is. manifest.json says so too, with the

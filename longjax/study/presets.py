@@ -14,7 +14,7 @@ from longjax.evals.ruler.tasks import Ruler
 from longjax.study.config import AtLengths, DataStage, StudyConfig, Test, Variant
 from longjax.training.train_step import Recipe
 
-BASES = pathlib.Path(__file__).parent.parent.parent / "bases"
+BASES = pathlib.Path(__file__).parents[1] / "bases"
 FROZEN = (
     "base", "ntk_frozen", "dynamic_yarn", "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope",
     "leaky_rerope", "dca",
