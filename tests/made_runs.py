@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from longjax.evals.requests import sha256_of_bytes
+from longjax.files import sha256_bytes
 
 
 def write_run(folder, method, kind="exact trained", weights="given", tasks=None, settings=None):
@@ -26,7 +26,7 @@ def write_task(own, name, records, settings=None):
 
 
 def example(task, index, **fields):
-    asked = {"task": task, "index": index, "n_prompt_tokens": 100, "prompt_sha256": sha256_of_bytes(f"{task} {index}")}
+    asked = {"task": task, "index": index, "n_prompt_tokens": 100, "prompt_sha256": sha256_bytes(f"{task} {index}")}
     return asked | {"batch": 0, "wall_ms": 10.0} | fields
 
 

@@ -17,7 +17,8 @@ from longjax.evals.metrics.needle import STUDY_WORDS
 from longjax.evals.needle import NeedleTest, export_needle, score
 from longjax.evals.needle.facts import CITIES, MAX_NEEDLES, best_things
 from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before
-from longjax.evals.requests import LoglikelihoodRequest, sha256_of_bytes
+from longjax.evals.requests import LoglikelihoodRequest
+from longjax.files import sha256_bytes
 from test_data import document
 
 HERE = Path(__file__).parent / "golden" / "eval"
@@ -53,7 +54,7 @@ def test_a_haystack_is_all_files_in_order(material):
     (folder / "z.md").write_text("not this")
     found, rest = read_haystack(material), (folder / "haystack.txt").read_text()
     assert (found.text, found.id) == ("First. " + rest, "a+1")
-    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256_of_bytes("First. " + rest)}
+    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256_bytes("First. " + rest)}
 
 
 def test_a_haystack_is_repeated_where_it_is_short(material):

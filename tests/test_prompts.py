@@ -10,7 +10,8 @@ import pytest
 
 from longjax.evals.longbench.prompts import WORDING
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.prompts import RULER_FIELDS, check_fields, longbench_prompts, prompts_fingerprint, ruler_prompts
+from longjax.evals.prompts import RULER_FIELDS, check_fields, longbench_prompts, ruler_prompts
+from longjax.files import sha256_file
 from tools import extract_prompts
 
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "prompts"
@@ -56,7 +57,7 @@ def test_checkouts_become_a_folder_of_prompts(checkouts, capsys):
     assert longbench_prompts(out, ASKS) == {name: (prompts[name], new[name]) for name in TASKS}
     wanted = {name: (x["template"], x["answer_prefix"], 9) for name, x in made_ruler().items()}
     assert ruler_prompts(out) == wanted
-    assert prompts_fingerprint(out, "ruler.json") == hashlib.sha256((out / "ruler.json").read_bytes()).hexdigest()
+    assert sha256_file(out / "ruler.json") == hashlib.sha256((out / "ruler.json").read_bytes()).hexdigest()
 
 
 def test_older_layouts_and_the_folders_themselves(checkouts):

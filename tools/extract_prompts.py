@@ -17,7 +17,8 @@ from typing import Any
 from longjax import files
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.prompts import LONGBENCH, RULER, RULER_FIELDS, checked_longbench, checked_ruler
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
+from longjax.files import sha256_file
 
 CONFIGS = ("LongBench/config", "config", ".")  # of newer and older checkouts, or the folder itself
 CONSTANTS = tuple(
@@ -31,7 +32,7 @@ def longbench(checkout: Path) -> Record:
     said, new = (read_object(path.with_name(name)) for name in (path.name, "dataset2maxlen.json"))
     tasks = {name: {"prompt": said.get(name), "max_gen": new.get(name)} for name in TASKS if name in said}
     checked_longbench(str(path), tasks, {name: kind.asks for name, kind in TASKS.items()})
-    return {"source": "THUDM/LongBench", "sha256": sha256_of_bytes(path.read_bytes()), "tasks": tasks}
+    return {"source": "THUDM/LongBench", "sha256": sha256_file(path), "tasks": tasks}
 
 
 def ruler(checkout: Path) -> Record:
@@ -45,7 +46,7 @@ def ruler(checkout: Path) -> Record:
         if isinstance(said.get(name), dict)
     }
     checked_ruler(str(path), tasks)
-    return {"source": "NVIDIA/RULER", "sha256": sha256_of_bytes(path.read_bytes()), "base_tasks": tasks}
+    return {"source": "NVIDIA/RULER", "sha256": sha256_file(path), "base_tasks": tasks}
 
 
 def first(checkout: Path, names: Sequence[str], flag: str) -> Path:

@@ -4,7 +4,7 @@ from longjax.data.mixture import AnyPlan, Curriculum, Mixed, open_plan, save_cur
 from longjax.data.packing import BestFit, Concat, ConcatTails, Intact, Single, Whole, pack
 from longjax.data.permutation import permute
 from longjax.data.plan import Plan, save_plan
-from longjax.data.rows import DataSource, RowBatch, StagedSource, settings_fingerprint
+from longjax.data.rows import DataSource, RowBatch, StagedSource
 from longjax.data.selection import Rule, Selection, select, select_all
 from longjax.data.store import TokenStore, check_vocab, open_store
 from longjax.data.tokenization import tokenize, write_store
@@ -36,7 +36,6 @@ __all__ = [
     "save_plan",
     "select",
     "select_all",
-    "settings_fingerprint",
     "tokenize",
     "write_store",
 ]  # fmt: skip

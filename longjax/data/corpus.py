@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 import sysconfig
 from collections.abc import Iterable, Iterator
+
+from longjax.files import sha256_bytes
 
 SUFFIXES = (".md", ".py", ".rst", ".txt")
 SPLITS = ("train", "validation", "test")
@@ -48,7 +49,7 @@ class Document:
 
     @functools.cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return sha256_bytes(self.text)
 
     @property
     def split(self) -> str:
@@ -57,7 +58,7 @@ class Document:
 
 def split_of(name: str, shares: tuple[float, float, float] = SHARES) -> str:
     """-> the split of the document of this name; folders do not count."""
-    u = int(hashlib.sha256(pathlib.PurePath(name).name.encode()).hexdigest()[:15], 16) / 16**15
+    u = int(sha256_bytes(pathlib.PurePath(name).name)[:15], 16) / 16**15
     return "train" if u < shares[0] else "validation" if u < shares[0] + shares[1] else "test"
 
 
@@ -70,7 +71,7 @@ def collect(text_dir: str | None = None, characters: int = 8_000_000) -> list[Do
 
     """
     found = _user_sources(text_dir) if text_dir else _python_sources()
-    sources = sorted(found, key=lambda source: hashlib.sha256(source[0].encode()).digest())
+    sources = sorted(found, key=lambda source: sha256_bytes(source[0]))
     most = characters // max(1, min(MANY, len(sources)))  # of one document, so that no split hangs on it
     documents, left = [], characters
     for name, files in sources:

@@ -16,9 +16,10 @@ import numpy as np
 from longjax import files
 from longjax.data.permutation import permute
 from longjax.data.plan import Plan, gather_rows, load_plan
-from longjax.data.rows import OffsetSource, RowBatch, StagedSource, check_lengths, settings_fingerprint
+from longjax.data.rows import OffsetSource, RowBatch, StagedSource, check_lengths
 from longjax.data.store import TokenStore, read_json
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import fingerprint_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +59,11 @@ class Mixed:
     @property
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
-        return settings_fingerprint([[plan.content for plan in self.plans], self.quotas.tolist()])
+        return fingerprint_json([[plan.content for plan in self.plans], self.quotas.tolist()])
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint([self.content, [plan.sha256 for plan in self.plans], self.seed])
+        return fingerprint_json([self.content, [plan.sha256 for plan in self.plans], self.seed])
 
     @property
     def quotas(self) -> np.ndarray:
@@ -132,7 +133,7 @@ class Curriculum:
     @property
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
-        return settings_fingerprint([[plan.content for plan in self.plans], self.rows])
+        return fingerprint_json([[plan.content for plan in self.plans], self.rows])
 
     @property
     def sha256(self) -> str:

@@ -17,9 +17,10 @@ import numpy as np
 
 from longjax import files
 from longjax.data.permutation import permute
-from longjax.data.rows import RowBatch, settings_fingerprint
+from longjax.data.rows import RowBatch
 from longjax.data.store import TokenStore, open_store, read_json
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import fingerprint_json
 
 
 class Spans(NamedTuple):
@@ -74,11 +75,11 @@ class Plan:
     def content(self) -> str:
         """-> sha256 of the rows, in whatever order."""
         about = {"store": self.store.sha256, "length": self.length, "doc_mask": self.doc_mask}
-        return settings_fingerprint(about | {"spans": self.spans.sha256})
+        return fingerprint_json(about | {"spans": self.spans.sha256})
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint([self.content, self.seed])
+        return fingerprint_json([self.content, self.seed])
 
     def order(self, i_I: np.ndarray) -> np.ndarray:
         """-> r_I: which row comes i-th in training; i may exceed the number of rows."""

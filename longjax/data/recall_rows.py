@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from longjax.data import Plan, RowBatch, settings_fingerprint
+from longjax.data import Plan, RowBatch
 from longjax.data.passkey_text import PasskeyText, Span, concat_spans
+from longjax.files import fingerprint_json
 
 GOLDEN = 0.6180339887498949  # fractional parts of its multiples spread evenly, whichever run of them one takes
 
@@ -89,7 +90,7 @@ class RecallMixture:
                 "digits": words.digits,
             },
         }  # fmt: skip
-        return settings_fingerprint(known)
+        return fingerprint_json(known)
 
     @property
     def length(self) -> int:

@@ -5,12 +5,12 @@ size and any number of hosts read the same rows. Letters: B rows, T tokens, S = 
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from longjax.files import fingerprint_json
 
 
 class RowBatch(NamedTuple):
@@ -64,7 +64,7 @@ class StagedSource:
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint([(end, source.sha256) for end, source in self.stages])
+        return fingerprint_json([(end, source.sha256) for end, source in self.stages])
 
     def __call__(self, first: int, count: int) -> RowBatch:
         ends = [end for end, _ in self.stages[:-1]] + [first + count]
@@ -89,7 +89,7 @@ class OffsetSource:
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint([self.source.sha256, self.by])
+        return fingerprint_json([self.source.sha256, self.by])
 
     def __call__(self, first: int, count: int) -> RowBatch:
         return self.source(first - self.by, count)
@@ -109,8 +109,3 @@ def join(parts: list[RowBatch]) -> RowBatch:
         np.concatenate([part.weights_BT for part in parts]),
         np.concatenate(starts) if masked else None,
     )
-
-
-def settings_fingerprint(settings: Any) -> str:
-    """-> sha256 of anything that JSON can say."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,6 @@ Letters: I documents.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -20,8 +19,8 @@ import numpy as np
 from longjax import files
 from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix, permute
-from longjax.data.rows import settings_fingerprint
 from longjax.data.store import TokenStore, read_json
+from longjax.files import fingerprint_json, sha256_bytes
 
 # Shares of SlimPajama's sources: in the code of arXiv:2402.10171, and in its section 5.3 and appendix 9.3 of
 # arXiv:2409.12181, which are LLaMA's.
@@ -59,9 +58,7 @@ class Selection:
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint(
-            [self.about["store"], hashlib.sha256(self.docs.astype("<u4").tobytes()).hexdigest()]
-        )
+        return fingerprint_json([self.about["store"], sha256_bytes(self.docs.astype("<u4").tobytes())])
 
 
 @dataclasses.dataclass(frozen=True)

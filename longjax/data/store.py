@@ -7,7 +7,6 @@ number of a token in all shards together; no document lies in two of them.
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from longjax.data.corpus import SPLITS
-from longjax.data.rows import settings_fingerprint
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import fingerprint_json, sha256_file
 
 DOC = np.dtype(
     [
@@ -54,7 +53,7 @@ class TokenStore:
 
     @property
     def sha256(self) -> str:
-        return settings_fingerprint([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
+        return fingerprint_json([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
 
     @property
     def vocab(self) -> int:
@@ -134,17 +133,10 @@ def read_json(path: pathlib.Path, advice: str) -> dict[str, Any]:
         raise ValueError(f"{path} is missing or damaged: {advice}") from error
 
 
-def sha256_of_file(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _compare(path: pathlib.Path, size: int | None, expected: str | None) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: copy it again, or delete {path.parent} and start again")
-    if (size is not None and path.stat().st_size != size) or (
-        expected is not None and sha256_of_file(path) != expected
-    ):
+    if (size is not None and path.stat().st_size != size) or (expected is not None and sha256_file(path) != expected):
         raise ValueError(f"{path} does not match its manifest: copy it again, or delete {path.parent} and start again")
 
 

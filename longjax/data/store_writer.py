@@ -15,7 +15,8 @@ import numpy as np
 
 from longjax import files
 from longjax.data.corpus import SPLITS, split_of
-from longjax.data.store import DOC, TokenStore, open_store, read_json, sha256_of_file
+from longjax.data.store import DOC, TokenStore, open_store, read_json
+from longjax.files import sha256_bytes, sha256_file
 
 SHARD = 2**27  # tokens: a kill costs the work on one shard
 
@@ -171,7 +172,7 @@ def _write_shard(folder: pathlib.Path, number: int, group: list[Item], layout: L
     with files.atomic_files(folder) as create:
         for name, content in contents.items():
             create(name).write(content)
-    hashes = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    hashes = [sha256_bytes(content) for content in contents.values()]
     return {
         "tokens": len(parts[f"tokens-{number:05}.bin"]), "documents": len(kept), "sha256": hashes[0],
         "mask_sha256": hashes[1] if layout.masks else None, "sources": [*labels], "skipped": _skipped(group),
@@ -218,7 +219,7 @@ def _seal(folder: pathlib.Path, ledger: Ledger) -> TokenStore:
     docs = np.concatenate(parts)
     files.write_atomically(folder / "docs.npy", _npy(docs))
     manifest = dataclasses.asdict(layout) | {
-        "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256_of_file(folder / "docs.npy"),
+        "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256_file(folder / "docs.npy"),
         "sources": labels, "counts": _counts(docs, labels), "skipped": _total(shards),
         "shards": [{key: shard[key] for key in ("tokens", "sha256", "mask_sha256")} for shard in shards],
     }  # fmt: skip

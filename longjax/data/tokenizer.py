@@ -1,7 +1,6 @@
 """A tokenizer: trained on the documents at hand, or any that exists."""
 
 import functools
-import hashlib
 import io
 import os
 import pathlib
@@ -12,6 +11,7 @@ import sentencepiece
 
 from longjax.data.corpus import Document
 from longjax.data.tokenizer_backends import HuggingFaceBackend, SentencePieceBackend, TokenizerBackend
+from longjax.files import sha256_file, write_atomically
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
 SAMPLE = (  # all that could make a group's ids depend on its neighbours
@@ -35,7 +35,7 @@ class Tokenizer:
 
     @functools.cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256_file(self.path)
 
     @property
     def vocab(self) -> int:
@@ -115,9 +115,7 @@ def train(
         _train(iter(_sample(documents, characters) + [*phrases] * OFTEN), model, vocab)
     except RuntimeError as error:  # too little text
         raise ValueError(f"--vocab={vocab}: sentencepiece says {str(error).splitlines()[-1]}") from error
-    new = pathlib.Path(f"{path}.new")
-    new.write_bytes(model.getvalue())
-    new.replace(path)
+    write_atomically(pathlib.Path(path), model.getvalue())
     return Tokenizer(path)
 
 

@@ -8,7 +8,8 @@ import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from longjax.evals.requests import LoglikelihoodRequest, Request, sha256_of_bytes
+from longjax.evals.requests import LoglikelihoodRequest, Request
+from longjax.files import sha256_bytes
 
 
 class ProgramShape(NamedTuple):
@@ -57,7 +58,7 @@ class BatchPlan:
 
     @functools.cached_property
     def sha256(self) -> str:
-        return sha256_of_bytes(repr(self.batches))
+        return sha256_bytes(repr(self.batches))
 
     def lines(self) -> Iterator[str]:
         """One line a shape."""

@@ -14,7 +14,8 @@ from longjax import files
 from longjax.evals.batching import Batch, BatchPlan
 from longjax.evals.benchmarks import score
 from longjax.evals.records import COST, MANIFEST, RECORDS, SCORE, RecordFile, append_records, write_or_check
-from longjax.evals.requests import Record, Request, RequestFn, Response, Task, sha256_of_bytes
+from longjax.evals.requests import Record, Request, RequestFn, Response, Task
+from longjax.files import sha256_bytes
 
 TaskProgressFn = Callable[[float, str], None]
 
@@ -41,10 +42,10 @@ class EvalModel(Protocol):
 def task_manifest(task: Task, plan: BatchPlan) -> Record:
     """-> all that makes the records of a task what they are, beside the model."""
     asked = "".join(
-        sha256_of_bytes(q.tokens_T.astype("<i4")) + json.dumps(q.metadata, sort_keys=True) for q in task.requests
+        sha256_bytes(q.tokens_T.astype("<i4").tobytes()) + json.dumps(q.metadata, sort_keys=True) for q in task.requests
     )
     return {
-        "task": task.name, "settings": task.settings, "n": len(task.requests), "questions": sha256_of_bytes(asked),
+        "task": task.name, "settings": task.settings, "n": len(task.requests), "questions": sha256_bytes(asked),
         "plan": plan.sha256,
     }  # fmt: skip
 
@@ -95,7 +96,7 @@ def records_of_batch(
             "index": index,
             **question.metadata,
             "n_prompt_tokens": len(question.tokens_T),
-            "prompt_sha256": sha256_of_bytes(question.tokens_T.astype("<i4")),
+            "prompt_sha256": sha256_bytes(question.tokens_T.astype("<i4").tobytes()),
             **task.to_record(question, answer),
             "batch": number,
             "wall_ms": round(1000 * spent / len(batch.numbers), 3),

@@ -6,7 +6,8 @@ import numpy as np
 
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
+from longjax.files import sha256_bytes
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
 
@@ -54,4 +55,4 @@ def read_haystack(material: EvalContext) -> Haystack:
     if not text.strip():
         raise ValueError(f"{folder} holds no text: it needs .txt files ({SOURCE})")
     more = f"+{len(paths) - 1}" if len(paths) > 1 else ""
-    return Haystack(paths[0].stem + more, sha256_of_bytes(text), text)
+    return Haystack(paths[0].stem + more, sha256_bytes(text), text)

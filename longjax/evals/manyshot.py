@@ -15,7 +15,8 @@ from longjax.evals.longbench.examples import SCHEMA, examples
 from longjax.evals.longbench.scoring import conditions, mean_score, score_shares
 from longjax.evals.longbench.tasks import record_metadata, wording_id, wordings
 from longjax.evals.longbench.truncation import truncate_middle
-from longjax.evals.requests import GenerationRequest, Record, Task, sha256_of_bytes
+from longjax.evals.requests import GenerationRequest, Record, Task
+from longjax.files import sha256_file
 
 KIND = "trec"  # the task of LongBench that this is, with more examples
 NAMES = {  # TREC's fine classes by the names that LongBench gives them, in its order; one is misspelt there
@@ -54,7 +55,7 @@ class ManyShot:
         path = material.data_dir / "manyshot" / f"trec_{shots}shots.jsonl"
         if path.exists():
             records, bad = examples(material, path, KIND)
-            settings: Record = {"examples": "file", "data": sha256_of_bytes(path.read_bytes())}
+            settings: Record = {"examples": "file", "data": sha256_file(path)}
         else:
             records, bad, settings = self.drawn(material, shots)
         (prompt,) = wordings(material, {KIND}).values()
@@ -82,7 +83,7 @@ class ManyShot:
             for order, asked in zip(self.orders(material.seed, len(train)), test[: material.max_examples], strict=False)
         ]
         drawing = "per item" if self.manyshot_per_item else "same for all"
-        data = {path.name: sha256_of_bytes(path.read_bytes()) for path in paths}
+        data = {path.name: sha256_file(path) for path in paths}
         return records, bad_train + bad_test, {"examples": drawing, "seed": material.seed, "data": data}
 
     def orders(self, seed: int, count: int) -> Iterable[np.ndarray]:

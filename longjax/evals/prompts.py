@@ -6,7 +6,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
 
 LONGBENCH, RULER = "longbench.json", "ruler.json"
 RULER_FIELDS = {  # what each base task must say, and the most it may say
@@ -66,11 +66,6 @@ def checked_longbench(where: str, tasks: Record, asks: Mapping[str, bool]) -> di
         check_fields(here, template, {"context", "input"} if asked else {"context"}, {"context", "input"})
         prompts[task] = Prompt(template, _count(here, entry, "max_gen"))
     return prompts
-
-
-def prompts_fingerprint(folder: pathlib.Path, name: str) -> str:
-    """-> SHA-256 of a file of prompts."""
-    return sha256_of_bytes(_bytes(folder / name))
 
 
 def check_fields(where: str, template: str, needed: set[str], known: set[str]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from longjax import files
 from longjax.evals.batching import BatchPlan
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
+from longjax.files import fingerprint_json
 
 RUN, MANIFEST, RECORDS, COST, SCORE = "run.json", "manifest.json", "records.jsonl", "cost.jsonl", "score.json"
 CLOCK = ("wall_ms",)  # what two runs of the same do not share
@@ -82,7 +83,7 @@ def write_or_check(
     old, new = older(json.loads(path.read_text("utf-8"))), json.loads(said)
     if old != new:
         differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        marks = " and ".join(sha256_of_bytes(json.dumps(x, sort_keys=True))[:12] for x in (old, new))
+        marks = " and ".join(fingerprint_json(x)[:12] for x in (old, new))
         raise ValueError(
             f"{path.parent} holds another run: {path.name} differs in {', '.join(differ)} (fingerprints {marks}); "
             "choose another folder, or delete this one"

@@ -4,7 +4,6 @@ Letters: T tokens of a question, U of them scored.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -113,9 +112,3 @@ class Task:
 def finite_or_none(x: float) -> float | None:
     """JSON has no NaN."""
     return float(x) if np.isfinite(x) else None
-
-
-def sha256_of_bytes(data: bytes | str | np.ndarray) -> str:
-    """-> of a text, or of the bytes of an array (little-endian int32 for token ids)."""
-    raw = data.encode() if isinstance(data, str) else data.tobytes() if isinstance(data, np.ndarray) else data
-    return hashlib.sha256(raw).hexdigest()

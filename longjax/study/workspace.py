@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from longjax import data
+from longjax import data, files
 from longjax.checkpoints import pretrained
 from longjax.data import corpus, tokenizer
 from longjax.data.passkey_text import SENTENCES, PasskeyText
@@ -199,8 +198,7 @@ class Workspace:
         """
         said = json.dumps(settings, indent=1, sort_keys=True) + "\n"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, said)
+            files.write_atomically(path, said.encode())
         elif (old := older(json.loads(path.read_text()))) != (new := json.loads(said)):
             differ = [key for key in new if old.get(key) != new[key]] or [*old]
             raise ValueError(
@@ -219,13 +217,3 @@ def open_workspace(
         return space
     model = dataclasses.replace(given.cfg, dtype=preset.model.dtype)
     return dataclasses.replace(space, preset=dataclasses.replace(preset, model=model, base=None))
-
-
-def write_atomically(path: pathlib.Path, content: str) -> None:
-    """The file is there in full or not at all."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -1,6 +1,5 @@
 """What a run says of itself: a JSON object a step in metrics.jsonl; if asked, TensorBoard and wandb too."""
 
-import hashlib
 import importlib
 import json
 import math
@@ -8,6 +7,7 @@ import pathlib
 from typing import Any, Protocol
 
 from longjax import files
+from longjax.files import sha256_bytes
 
 NAME = "metrics.jsonl"
 
@@ -122,7 +122,7 @@ class Wandb:
 
     def __init__(self, folder: pathlib.Path, resume_at: int, project: str):
         where = str(folder.absolute())
-        identity = hashlib.sha256(where.encode()).hexdigest()[:16]
+        identity = sha256_bytes(where)[:16]
         wandb = import_optional("wandb", "wandb")
         self.run = wandb.init(project=project, name=folder.name, dir=where, id=identity, resume="allow")
 

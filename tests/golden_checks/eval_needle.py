@@ -19,7 +19,7 @@ from longjax.evals.passkey.longlora import LongLora
 from longjax.evals.passkey.sentences import PasskeySample
 from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import YarnHard
-from longjax.evals.requests import sha256_of_bytes
+from longjax.files import sha256_bytes
 
 NEEDLES, GRID, KEYS = "insert_needle.jsonl", "grid.jsonl", "yarn_hard.jsonl"
 TOKENIZER = "tokenizer/tokenizer.model"  # beside the folder of needles
@@ -76,7 +76,7 @@ def inserted(row: Row, tokenizer: Tokenizer, folder: Path) -> Pairs:
     index = None if depth == 100 else sentence_start_before(context[: room - len(needle)], depth, stops)
     yield "insertion_index", index, row["insertion_index"]
     yield "context_chars", len(text), row["context_chars"]
-    yield "context_sha256", sha256_of_bytes(text), row["context_sha256"]
+    yield "context_sha256", sha256_bytes(text), row["context_sha256"]
     yield "needle_char_offset", place, row["needle_char_offset"]
     yield "text_before_needle", text[max(0, place - 40) : place], row["text_before_needle"]
     yield "text_after_needle", text[after : after + 40], row["text_after_needle"]
@@ -104,7 +104,7 @@ def longlora(row: Row) -> Pairs:
 def same_prompt(sample: PasskeySample, row: Row) -> Pairs:
     yield "answer", sample.key, str(row["answer"])
     yield "prompt_chars", len(sample.prompt), row["prompt_chars"]
-    yield "prompt_sha256", sha256_of_bytes(sample.prompt), row["prompt_sha256"]
+    yield "prompt_sha256", sha256_bytes(sample.prompt), row["prompt_sha256"]
     if row["prompt"] is not None:
         yield "prompt", sample.prompt, row["prompt"]
 
@@ -122,4 +122,4 @@ def yarn_hard(row: Row) -> Pairs:
     yield "target", plan.target, row["target"]
     yield "key", sample.key, str(row["pass_keys"][row["target"]])
     yield "question", sample.prompt[-len(row["question"]) :], row["question"]
-    yield "prompt_sha256", sha256_of_bytes(sample.prompt), row["prompt_sha256"]
+    yield "prompt_sha256", sha256_bytes(sample.prompt), row["prompt_sha256"]

@@ -14,7 +14,8 @@ from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.longbench.tasks import request, wordings
-from longjax.evals.requests import GenerationRequest, sha256_of_bytes
+from longjax.evals.requests import GenerationRequest
+from longjax.files import sha256_bytes
 
 CASES = "cases.jsonl"
 FAMILY = "longbench_truncation"
@@ -52,7 +53,7 @@ def ours(asked: GenerationRequest, tokenizer: Tokenizer) -> dict[str, Any]:
     ids = asked.tokens_T
     return {
         "count": len(ids),
-        "sha256": sha256_of_bytes(ids.astype("<i4")),
+        "sha256": sha256_bytes(ids.astype("<i4").tobytes()),
         "first": ids[:8].tolist(),
         "last": ids[-8:].tolist(),
         "left_out": asked.metadata["n_truncated"],

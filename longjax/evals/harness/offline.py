@@ -11,7 +11,8 @@ from absl import logging
 from longjax.evals.context import EvalContext
 from longjax.evals.harness.catalog import SUBJECT, ShortTask
 from longjax.evals.longbench.examples import line_of
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
+from longjax.files import fingerprint_json
 
 SUBJECTS = 57  # of MMLU
 
@@ -100,7 +101,7 @@ def _enough(one: Prepared) -> Prepared:
 
 def content(prepared: Sequence[Prepared]) -> str:
     """-> sha256 of all rows."""
-    return sha256_of_bytes(json.dumps([[one.name, one.rows, one.pool] for one in prepared], sort_keys=True))
+    return fingerprint_json([[one.name, one.rows, one.pool] for one in prepared])
 
 
 def write_tasks(prepared: Sequence[Prepared], folder: pathlib.Path, shipped: pathlib.Path) -> None:

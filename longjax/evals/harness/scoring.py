@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from longjax.evals.harness.catalog import ShortTask
-from longjax.evals.requests import Record, finite_or_none, sha256_of_bytes
+from longjax.evals.requests import Record, finite_or_none
+from longjax.files import sha256_bytes
 
 Measure = Callable[[Any], tuple[int, int]]  # a request's arguments -> tokens of its prompt, tokens cut from it
 
@@ -31,7 +32,7 @@ def _record(name: str, task: ShortTask, index: int, samples: Sequence[Record], m
         "references": str(samples[0]["target"]),
         "n_prompt_tokens": size,
         "n_truncated": cut,
-        "prompt_sha256": sha256_of_bytes(json.dumps(arguments)),
+        "prompt_sha256": sha256_bytes(json.dumps(arguments)),
         "said": [_plain(said[0]) for said in samples[0]["resps"]],
         "main": task.main,
         "metrics": {

@@ -12,8 +12,9 @@ from longjax.evals.longbench.truncation import truncate_middle
 from longjax.evals.metrics.chinese import can_segment
 from longjax.evals.metrics.qa import qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_zh
-from longjax.evals.prompts import LONGBENCH, Prompt, longbench_prompts, prompts_fingerprint
-from longjax.evals.requests import GenerationRequest, Record, Task, sha256_of_bytes
+from longjax.evals.prompts import LONGBENCH, Prompt, longbench_prompts
+from longjax.evals.requests import GenerationRequest, Record, Task
+from longjax.files import sha256_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ def wordings(material: EvalContext, names: set[str]) -> dict[str, Prompt]:
 
 
 def wording_id(material: EvalContext) -> str:
-    return "own" if material.prompts is None else prompts_fingerprint(material.prompts, LONGBENCH)
+    return "own" if material.prompts is None else sha256_file(material.prompts / LONGBENCH)
 
 
 def task(material: EvalContext, name: str, prompt: Prompt, most: int) -> Task:
@@ -73,7 +74,7 @@ def task(material: EvalContext, name: str, prompt: Prompt, most: int) -> Task:
     folder = f"longbench{EVEN}" if name.endswith(EVEN) else "longbench"
     settings = {
         "prompts": wording_id(material),
-        "data": sha256_of_bytes(path.read_bytes()),
+        "data": sha256_file(path),
         "max_length": most,
         "bad_lines": bad,
     }

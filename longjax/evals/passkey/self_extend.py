@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from longjax.evals.context import EvalContext
 from longjax.evals.passkey.sentences import QUESTION
-from longjax.evals.requests import GenerationRequest, Record, Task, sha256_of_bytes
+from longjax.evals.requests import GenerationRequest, Record, Task
+from longjax.files import sha256_file
 
 HOLDS = "Self-Extend's pass keys, .jsonl files of {input, target, passkey_position}"
 SOURCE = "the examples in Self-Extend's repository (passkey_examples.jsonl)"
@@ -25,7 +26,7 @@ def tasks(material: EvalContext) -> Iterator[Task]:
         length = len(questions[0].tokens_T) + questions[0].max_new_tokens
         for asked in questions:
             asked.metadata["length"] = length
-        settings = {"data_sha256": sha256_of_bytes(path.read_bytes()), "bad_lines": bad}
+        settings = {"data_sha256": sha256_file(path), "bad_lines": bad}
         yield Task(f"passkey/self_extend/{path.stem}", questions, settings)
 
 

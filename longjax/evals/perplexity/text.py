@@ -9,7 +9,7 @@ from absl import logging
 
 from longjax.data import TokenStore, readers
 from longjax.evals.context import EvalContext
-from longjax.evals.requests import sha256_of_bytes
+from longjax.files import sha256_bytes, sha256_file
 
 HOLDS = "texts to be surprised at: .bin (flat ids, each document begins with the first id) or .jsonl (text)"
 SOURCE = "LongLoRA's tokenised PG19 (test.bin) and Proof-pile (test_sampled_data.bin), which the study uses, or yours"
@@ -97,7 +97,7 @@ def token_file(path: pathlib.Path, material: EvalContext) -> EvalText:
         logging.warning("%s begins with id %d, so every %d opens a document; the tokenizer's opening id is %d",
                         path, ids[0], ids[0], material.tokenizer.bos_id)  # fmt: skip
     return EvalText(
-        path.stem, ids.astype(np.int32), np.flatnonzero(ids == ids[0]), True, sha256_of_bytes(ids), str(path)
+        path.stem, ids.astype(np.int32), np.flatnonzero(ids == ids[0]), True, sha256_bytes(ids.tobytes()), str(path)
     )
 
 
@@ -127,9 +127,7 @@ def json_lines(path: pathlib.Path, material: EvalContext) -> EvalText:
         documents = [material.ids(str(line["text"])) for line in lines]
     except UnicodeError as error:
         raise ValueError(f"{path} holds halves of surrogate pairs, which are no text: write it again") from error
-    return of_documents(
-        path.stem, documents, material.tokenizer.bos_id >= 0, sha256_of_bytes(path.read_bytes()), str(path)
-    )
+    return of_documents(path.stem, documents, material.tokenizer.bos_id >= 0, sha256_file(path), str(path))
 
 
 def saved_dataset(folder: pathlib.Path, material: EvalContext) -> EvalText:
@@ -142,7 +140,7 @@ def saved_dataset(folder: pathlib.Path, material: EvalContext) -> EvalText:
         raise ValueError(f"{folder} holds no rows: save the dataset again")
     text = of_documents(folder.name, documents, all_open(documents, material.tokenizer.bos_id), "", str(folder))
     check_ids(text.ids, folder, material)
-    return dataclasses.replace(text, sha256=sha256_of_bytes(text.ids))
+    return dataclasses.replace(text, sha256=sha256_bytes(text.ids.tobytes()))
 
 
 def row_ids(row: dict, folder: pathlib.Path, material: EvalContext) -> np.ndarray:

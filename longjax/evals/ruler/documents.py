@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
 from longjax.evals.ruler.qa import QaQuestion
+from longjax.files import sha256_bytes
 
 
 class Library(NamedTuple):
@@ -27,7 +28,7 @@ def read_library(path: pathlib.Path, reader: Callable[[Any], tuple[list[str], li
         raise ValueError(f"{path} is torn or not as published ({why}): get it again") from error
     if not asked:
         raise ValueError(f"{path} has no question that can be answered: get it again")
-    return Library(texts, asked, sha256_of_bytes(data))
+    return Library(texts, asked, sha256_bytes(data))
 
 
 def squad(data: Any) -> tuple[list[str], list[QaQuestion]]:

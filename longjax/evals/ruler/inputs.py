@@ -9,11 +9,12 @@ from longjax.evals import wordlists
 from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
 from longjax.evals.prompts import RulerPrompt
-from longjax.evals.requests import Record, sha256_of_bytes
+from longjax.evals.requests import Record
 from longjax.evals.ruler.documents import Library, hotpotqa, read_library, squad
 from longjax.evals.ruler.haystacks import Essays
 from longjax.evals.ruler.prompts import wording
 from longjax.evals.ruler.token_counter import TokenCounter
+from longjax.files import sha256_file
 
 ESSAYS, ENGLISH = "ruler/PaulGrahamEssays.json", "ruler/english_words.json"
 SOURCES = {
@@ -49,7 +50,7 @@ class RulerInputs:
             text = json.loads(path.read_text("utf-8"))["text"].split()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'{path} is torn, or not {{"text": ...}} as RULER has it: make it again') from error
-        return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256_of_bytes(path.read_bytes())}
+        return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256_file(path)}
 
     @functools.cache  # noqa: B019 (a kit lives as long as its run)
     def library(self, task: str) -> Library:

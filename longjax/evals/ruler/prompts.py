@@ -2,7 +2,8 @@
 
 import pathlib
 
-from longjax.evals.prompts import RULER, RulerPrompt, prompts_fingerprint, ruler_prompts
+from longjax.evals.prompts import RULER, RulerPrompt, ruler_prompts
+from longjax.files import sha256_file
 
 OWN = {
     "niah": RulerPrompt(
@@ -41,7 +42,7 @@ OWN = {
 
 def wording(folder: pathlib.Path | None) -> tuple[dict[str, RulerPrompt], str]:
     """-> prompts by base task, and what results call them."""
-    return (OWN, "own") if folder is None else (ruler_prompts(folder), prompts_fingerprint(folder, RULER))
+    return (OWN, "own") if folder is None else (ruler_prompts(folder), sha256_file(folder / RULER))
 
 
 def corrected(prompt: RulerPrompt) -> RulerPrompt:

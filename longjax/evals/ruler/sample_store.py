@@ -17,7 +17,7 @@ import numpy as np
 
 from longjax.evals.requests import GenerationRequest, Record
 from longjax.evals.ruler.token_counter import TokenCounter
-from longjax.files import atomic_files
+from longjax.files import atomic_files, sha256_bytes, sha256_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Samples:
     @functools.cached_property
     def sha256(self) -> str:
         with self.path.open("rb") as file:
-            return hashlib.sha256(file.read(self.places[self.count])).hexdigest()
+            return sha256_bytes(file.read(self.places[self.count]))
 
 
 def load_samples(path: pathlib.Path, made: Record, count: int) -> Samples | None:
@@ -45,18 +45,13 @@ def load_samples(path: pathlib.Path, made: Record, count: int) -> Samples | None
         said = json.loads(path.with_suffix(".json").read_bytes())
         if said["made"] != made or count > said["wanted"]:
             return None
-        if samples_sha256(path) != said["sha256"]:
+        if sha256_file(path) != said["sha256"]:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     with path.open("rb") as file:
         places = np.cumsum([0, *map(len, file)]).tolist()
     return Samples(path, tuple(places), min(count, len(places) - 1))
-
-
-def samples_sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_samples(path: pathlib.Path, made: Record, count: int, rows: Iterator[Record]) -> Samples:

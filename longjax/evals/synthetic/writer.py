@@ -5,7 +5,6 @@ Everything in it is made of a small grammar. The files have the benchmarks' sche
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 
@@ -13,6 +12,7 @@ from longjax import files
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.synthetic import haystack, longbench, passkey, ruler, short, trec
 from longjax.evals.synthetic.settings import SyntheticConfig
+from longjax.files import sha256_bytes
 
 MANIFEST = "manifest.json"
 MADE_BY = "longjax tools.make_eval_data"
@@ -69,6 +69,6 @@ def folder_manifest(made: SyntheticConfig, content: dict[str, bytes]) -> bytes:
         "made_by": MADE_BY,
         "note": "made by a grammar: these are not the benchmarks, and scores on them are not theirs",
         "settings": about | {"tokenizer_sha256": made.tokenizer and made.tokenizer.sha256},
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())},
+        "files": {name: sha256_bytes(data) for name, data in sorted(content.items())},
     }
     return (json.dumps(said, indent=1) + "\n").encode()

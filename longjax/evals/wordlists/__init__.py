@@ -7,7 +7,7 @@ import json
 import pathlib
 import random
 
-from longjax.evals.requests import sha256_of_bytes
+from longjax.files import sha256_bytes
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("nouns", "adjectives", "verbs")
@@ -40,7 +40,7 @@ def read_words(path: pathlib.Path) -> Words:
         raise ValueError(f"{path} is torn, or not an object of lists {', '.join(KINDS)}: make it again") from error
     if min(map(len, lists)) < 1 or len(set().union(*lists)) < 40:
         raise ValueError(f"{path} has too few words: give some of each of {', '.join(KINDS)}, 40 or more together")
-    return Words(*lists, name=f"words.json {sha256_of_bytes(data)[:12]}")
+    return Words(*lists, name=f"words.json {sha256_bytes(data)[:12]}")
 
 
 def read_english(path: pathlib.Path) -> list[str]:

@@ -3,7 +3,6 @@
 A folder holds tokens.npy, drills.npy (a `DRILL` each) and manifest.json, which says how they were made and seals them.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -15,7 +14,8 @@ import numpy as np
 
 from longjax import files
 from longjax.data.recall_rows import TaskExample
-from longjax.data.store import read_json, sha256_of_file
+from longjax.data.store import read_json
+from longjax.files import sha256_bytes, sha256_file
 
 DRILL = np.dtype(
     [
@@ -44,7 +44,7 @@ class TaskExamples:
         if tokenizer and self.manifest["tokenizer"] != tokenizer:
             raise ValueError(f"{self.folder / 'manifest.json'} was written with another tokenizer: {advice}")
         for name, digest in self.manifest["files"].items():
-            if not (path := self.folder / name).is_file() or sha256_of_file(path) != digest:
+            if not (path := self.folder / name).is_file() or sha256_file(path) != digest:
                 raise ValueError(f"{path} does not match its manifest: {advice}")
         self.tokens = np.asarray(np.load(self.folder / "tokens.npy", mmap_mode="r"))
         self.drills = np.load(self.folder / "drills.npy")
@@ -86,9 +86,5 @@ def save_examples(
             held = io.BytesIO()
             np.save(held, array)
             create(name).write(held.getbuffer())
-            about = about | {"files": about.get("files", {}) | {name: cells_sha256(held)}}
+            about = about | {"files": about.get("files", {}) | {name: sha256_bytes(held.getbuffer())}}
         create("manifest.json").write((json.dumps(about, indent=1) + "\n").encode())
-
-
-def cells_sha256(held: io.BytesIO) -> str:
-    return hashlib.sha256(held.getbuffer()).hexdigest()
