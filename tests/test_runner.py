@@ -14,13 +14,14 @@ from longjax.progress import no_progress
 from longjax.study import runner
 from longjax.study.arms import method_arm
 from longjax.study.config import DataStage
-from longjax.study.presets import QUICK, plain_tests
+from longjax.study.paper_presets import perplexity_and_passkey
+from longjax.study.presets import QUICK
 from longjax.study.workspace import open_workspace
 from longjax.training.train_step import Recipe
 
 BASE = str(pathlib.Path(__file__).parent / "base")
 PRESET = dataclasses.replace(
-    QUICK, extended=256, lengths=(128, 256), tests=plain_tests(2, 1), characters=1_500_000,
+    QUICK, extended=256, lengths=(128, 256), tests=perplexity_and_passkey(2, 1), characters=1_500_000,
     extend=Recipe(steps=4, batch_size=1, learning_rate=1e-3, warmup=1), attention=Blockwise(128, 128),
     extend_stages=(DataStage(passkey=0.5),), task_examples=(0, 0),
 )  # fmt: skip
