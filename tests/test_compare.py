@@ -8,7 +8,13 @@ import pytest
 
 from longjax.report.stats import bootstrap
 from longjax.report.stats.bootstrap import mean_of, paired
-from longjax.report.stats.paired import compare, csv_of, few, records_of, table
+from longjax.report.stats.paired import (
+    compare_runs,
+    comparison_csv,
+    comparison_table,
+    records_of_run,
+    small_sample_warnings,
+)
 from made_runs import answers, windows, write_run
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,7 +71,7 @@ def test_examples_of_a_cluster_are_no_new_evidence():
 
 def test_weights_and_perplexity():
     """exp of the weighted mean; a window of twice the weight counts twice."""
-    found = paired([1.0, 2.0], [1.5, 2.0], weight=[2, 1], shown=np.exp, resamples=200)
+    found = paired([1.0, 2.0], [1.5, 2.0], weight=[2, 1], transform=np.exp, resamples=200)
     assert (found.a, found.b) == pytest.approx((np.exp(4 / 3), np.exp(5 / 3)))
     draws = set(np.round(found.draws_M, 9))
     assert draws == {round(x, 9) for x in (0.0, np.exp(1.5) - np.exp(1), np.exp(5 / 3) - np.exp(4 / 3))}
@@ -73,7 +79,7 @@ def test_weights_and_perplexity():
 
 def test_large_tasks_are_drawn_in_parts(monkeypatch):
     a, b = np.random.default_rng(4).normal(size=(2, 60))
-    monkeypatch.setattr(bootstrap, "AT_ONCE", 700)
+    monkeypatch.setattr(bootstrap, "MAX_DRAWS", 700)
     found = paired(a, b, resamples=1001)
     assert len(found.draws_M) == 1001
     half = 1.96 * (b - a).std() / np.sqrt(60)
@@ -93,8 +99,8 @@ def test_the_mean_of_tasks_weighs_them_alike():
 def test_runs_are_matched_by_example():
     a = tasks(**{QA: answers(QA, 10), LCC: answers(LCC, 20), "longbench/musique": answers("longbench/musique", 1)})
     b = tasks(**{QA: answers(QA, 30, n=38)[::-1], LCC: answers(LCC, 20)})
-    first, second, mean = found = compare(a, b)
-    assert few(found) == []
+    first, second, mean = found = compare_runs(a, b)
+    assert small_sample_warnings(found) == []
     assert [first.task, second.task, mean.task] == [QA, LCC, "longbench, mean of 2"]
     assert (first.result.n, first.unmatched) == (38, 2)
     assert (first.result.a, first.result.b) == pytest.approx((10 / 38, 30 / 38))
@@ -106,35 +112,35 @@ def test_runs_are_matched_by_example():
 def test_other_prompts_are_refused():
     a, b = (tasks(**{QA: answers(QA, 10)}) for _ in "ab")
     b[QA][7]["prompt_sha256"] = "0" * 64
-    with pytest.raises(ValueError, match=f"{QA}, example 7: --a and --b were asked different questions"):
-        compare(a, b)
+    with pytest.raises(ValueError, match=f"{QA}, example 7: --a and --b have different prompts"):
+        compare_runs(a, b)
 
 
 def test_nothing_in_common_is_said():
     with pytest.raises(ValueError, match="no example has a number in both"):
-        compare(tasks(**{QA: answers(QA, 1)}), tasks(**{LCC: answers(LCC, 1)}))
+        compare_runs(tasks(**{QA: answers(QA, 1)}), tasks(**{LCC: answers(LCC, 1)}))
 
 
 def test_perplexity_is_drawn_by_piece_and_nan_is_unmatched():
     name = "perplexity/nested/made/128"
     a, b = tasks(**{name: windows(2.0)}), tasks(**{name: windows(1.9)})
     b[name][3]["nll"] = None
-    (one,) = compare(a, b)
+    (one,) = compare_runs(a, b)
     assert (one.result.n, one.unmatched, one.result.clusters) == (11, 1, 3)
-    assert few([one]) == [f"intervals too narrow, as there are fewer than 10 examples or pieces: {name}"]
+    assert small_sample_warnings([one]) == [f"intervals too narrow, as there are fewer than 10 examples or pieces: {name}"]
     kept = [r["nll"] / r["n"] for i, r in a[name].items() if i != 3]
     assert one.result.a == pytest.approx(np.exp(np.mean(kept)))
     assert one.result.b / one.result.a == pytest.approx(np.exp(-0.1))
 
 
 def test_the_table_says_the_numbers():
-    found = compare(tasks(**{QA: answers(QA, 10)}), tasks(**{QA: answers(QA, 30)}))
-    head, row = table(found)
+    found = compare_runs(tasks(**{QA: answers(QA, 10)}), tasks(**{QA: answers(QA, 30)}))
+    head, row = comparison_table(found)
     assert dict(zip(head, row, strict=True)) | {"95 % interval": ""} == {
         "task": QA, "n": "40", "unmatched": "0", "a": "25.0", "b": "75.0", "b - a": "+50.0", "95 % interval": "",
         "p": "<0.001*",
     }  # fmt: skip
-    values = csv_of(found).splitlines()[1].split(",")
+    values = comparison_csv(found).splitlines()[1].split(",")
     assert [float(x) for x in values[4:7]] == [0.25, 0.75, 0.5]
 
 
@@ -157,11 +163,11 @@ def test_the_tool(tmp_path):
 
 def test_an_empty_run_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"--a=.* has no records.jsonl"):
-        records_of(tmp_path, "a")
+        records_of_run(tmp_path, "a")
 
 
 def test_what_a_crash_tore_is_left_out(tmp_path):
     run = write_run(tmp_path / "a", "pi", tasks={QA: answers(QA, 10)})
     with (run / QA / "records.jsonl").open("a") as file:
         file.write(json.dumps(answers(QA, 1, n=1)[0])[:40])
-    assert len(records_of(run, "a")[QA]) == 40
+    assert len(records_of_run(run, "a")[QA]) == 40

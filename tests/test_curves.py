@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from longjax.report.plotting import training_curves
+from longjax.report.plotting import style, training_curves
 from longjax.training import metrics_writer
 
 
@@ -25,21 +25,21 @@ def test_a_picture_of_two_runs(tmp_path):
     training_curves.training_curves(folders, tmp_path / "curves.png")
     image = matplotlib.image.imread(tmp_path / "curves.png")
     assert min(image.shape[:2]) > 500
-    for colour in training_curves.COLOURS[:2]:  # both runs are to be seen
-        rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    for color in style.COLORS[:2]:  # both runs are to be seen
+        rgb = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert (np.abs(image[..., :3] - rgb).max(-1) < 0.02).sum() > 300
 
 
 def test_runs_are_named_by_what_differs(tmp_path):
-    assert training_curves.names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == ["a", "b"]
-    assert training_curves.names([tmp_path / "methods" / "pi", tmp_path / "methods" / "yarn"]) == ["pi", "yarn"]
-    assert training_curves.names([tmp_path / "pi"]) == ["pi"]
+    assert training_curves.run_names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == ["a", "b"]
+    assert training_curves.run_names([tmp_path / "methods" / "pi", tmp_path / "methods" / "yarn"]) == ["pi", "yarn"]
+    assert training_curves.run_names([tmp_path / "pi"]) == ["pi"]
 
 
 def test_means_leave_out_what_is_no_number():
-    np.testing.assert_allclose(training_curves.smooth(np.array([1.0, math.nan, 3.0, 5.0]), 2), [1, 1, 3, 4])
+    np.testing.assert_allclose(training_curves.running_mean(np.array([1.0, math.nan, 3.0, 5.0]), 2), [1, 1, 3, 4])
     steps = [{"skipped": 0.0}, {"skipped": 1.0}, {"skipped": 1.0}, {"skipped": 2.0}]
-    assert training_curves.left_out(steps).tolist() == [False, True, False, True]
+    assert training_curves.skipped_steps(steps).tolist() == [False, True, False, True]
 
 
 def test_a_run_without_steps_is_named(tmp_path):

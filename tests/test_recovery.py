@@ -5,7 +5,8 @@ import json
 import pytest
 
 import made_study
-from longjax.report.study import base_check, measures, recovery, trials
+from longjax.report import measures
+from longjax.report.study import base_check, recovery, trials
 
 NAMES = ("base", "pi", "ntk_32k", "longlora", "self_extend")
 
@@ -23,7 +24,7 @@ def found(tmp_path_factory):
                      for i in range(12)]  # fmt: skip
             path = run / f"seed_{seed}" / "methods" / name / "metrics.jsonl"
             path.write_text("".join(json.dumps(step) + "\n" for step in steps))
-    return trials.read(run, made_study.TRAINED, made_study.EXTENDED)
+    return trials.read_trials(run, made_study.TRAINED, made_study.EXTENDED)
 
 
 def test_the_bound_is_that_of_the_base(found):
@@ -31,8 +32,8 @@ def test_the_bound_is_that_of_the_base(found):
     assert recovery.unrecovered(found) == ["longlora"]
     assert recovery.recovered(found, found.main) == ["base", "pi", "ntk_32k", "self_extend"]
     own = measures.ppl(made_study.TRAINED)
-    parts = [found.of_seed(own, "pi", s).value / found.of_seed(own, "base", s).value for s in (0, 1)]
-    assert recovery.ratio(found, "pi").value == pytest.approx(sum(parts) / 2)
+    parts = [found.number_of_seed(own, "pi", s).value / found.number_of_seed(own, "base", s).value for s in (0, 1)]
+    assert recovery.recovery_ratio(found, "pi").value == pytest.approx(sum(parts) / 2)
 
 
 def test_a_training_loss_is_read_without_the_hardness_of_rows(found):
@@ -43,22 +44,19 @@ def test_a_training_loss_is_read_without_the_hardness_of_rows(found):
 
 
 def test_sentences_say_what_the_numbers_are(found):
-    said = recovery.finding(found)
+    said = recovery.recovery_finding(found)
     assert said.startswith("After an extension of 1.2 M tokens (the paper's: 1 B) 1 of 3 trained methods have not rec")
     assert f"longlora ({found.value(measures.ppl(256), 'longlora'):.1f})" in said
-    assert recovery.cannot(found, ["pi", "longlora"]) == (
-        " Left out: longlora (not recovered: cannot be told at 1.2 M tokens)."
+    assert recovery.left_out(found, ["pi", "longlora"]) == (
+        " Left out: longlora (not recovered at 1.2 M tokens)."
     )
-    assert recovery.cannot(found, ["pi"]) == ""
-    (line,) = recovery.why(found)
-    assert "gradient norms reach 1e+12" in line
+    assert recovery.left_out(found, ["pi"]) == ""
+    norms = {who.label: numbers[-1].value for who, numbers in recovery.recovery_table(found).lines}
+    assert norms == {"pi": 1.0, "ntk_32k": 1.0, "longlora": 1e12}
 
 
 def test_what_the_base_can_do_is_split_at_the_bound(found):
-    said = base_check.finding(found)
-    head, tail = said.split("; less of")
-    for name, m in base_check.asked(found).items():
-        if name == base_check.MEAN:
-            continue
-        assert name in (head if found.value(m, "base") >= base_check.KNOWN else tail)
-    assert len(base_check.table(found).lines) == len(base_check.asked(found)) == 17
+    names = base_check.base_finding(found).split("or more of ")[1].split(";")[0].replace(" and ", ", ").split(", ")
+    tests = base_check.base_measures(found)
+    assert set(names) == {name for name, m in tests.items() if found.value(m, "base") >= base_check.KNOWN}
+    assert 0 < len(names) < len(base_check.base_table(found).lines) == len(tests) == 17

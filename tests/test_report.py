@@ -11,11 +11,12 @@ from longjax import report
 from longjax.evals.records import RECORDS, RUN
 from longjax.evals.results import read_rows, task_rows
 from longjax.report import tables
+from longjax.report.evaluation import figures
 from longjax.report.plotting import heat_maps, labels
-from longjax.report.single_run import figures
-from longjax.report.single_run.findings import findings, sure
-from longjax.report.single_run.page import both_weights, rows_of
-from longjax.report.single_run.results import Study, gather, preferred
+from longjax.report.rows import evaluations
+from longjax.report.single_run import page as single_run
+from longjax.report.single_run.findings import findings, significantly_lower
+from longjax.report.single_run.page import preferred_weights, study_table, weight_tables
 from longjax.report.stats.correlation import ranks
 from made_runs import example, write_run
 from tools import check_report
@@ -23,6 +24,7 @@ from tools import check_report
 LENGTHS = (128, 1024, 2048)
 DEPTHS = (0.0, 0.5, 1.0)
 TEXT = np.linspace(-0.3, 0.3, 8).tolist()  # pieces of text differ far more than methods do
+NUMBERS = {"needle_kind": "number", "needle_bos": "clean"}
 SETTINGS = {"trained_len": 128, "extended_len": 1024, "plan": "abcdef", "preset": {"model": {"vocab": 512}}}
 
 
@@ -54,7 +56,12 @@ def prompt(name, i, length, depth, said):
 
 
 def rows(*runs):
-    return [row for about, found in runs for records in found.values() for row in task_rows(records, about, {})]
+    return [
+        row
+        for about, tasks in runs
+        for records in tasks.values()
+        for row in task_rows(records, about | {"run": f"methods/{about['method']}", "settings": NUMBERS}, {})
+    ]
 
 
 def of_length(run, length):
@@ -71,14 +78,19 @@ NANS = run_of("nans", "approximate trained", (1.8, 1.7, 1.7), (0.9, 0.6, 0.5), n
 
 
 def study(*runs):
-    return Study(preferred(gather(rows(*runs))), 128, 1024)
+    """The base of a study has no run of its own."""
+    return evaluations(preferred_weights(rows(*runs)), 128, 1024)
+
+
+def cells(*runs):
+    return study_table(study(*runs)).text()
 
 
 def put(folder, *runs):
     """Writes runs where a study's are."""
     for about, found in runs:
         own = folder / "methods" / about["method"] / "evals" / about["weights"]
-        write_run(own, about["method"], about["kind"], about["weights"], found)
+        write_run(own, about["method"], about["kind"], about["weights"], found, NUMBERS)
         (own / RUN).write_text(json.dumps(about))
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
     return folder
@@ -93,21 +105,21 @@ def folder(tmp_path):
 
 
 def test_the_table_says_what_the_rows_say():
-    head, *body = rows_of(study(NANS, BASE, BAD, GOOD))
+    head, *body = cells(NANS, BASE, BAD, GOOD)
     assert head == ["method", "kind", *(f"PPL {n}" for n in LENGTHS), *(f"key% {n}" for n in LENGTHS), "seconds"]
     assert [row[0] for row in body] == ["base", "good", "nans", "bad"]  # by kind
     # exp of the mean losses; the mean of TEXT is 0; 3 lengths x (2 + 3 x 1) seconds, and 30 of training.
     assert body[1] == ["good", "exact trained", "6.17", "4.95", "5.05", "90", "80", "60", "45"]
-    assert body[0][2:5] == ["6.05", "54.60", "148"]
+    assert body[0][2:5] == ["6.05", "54.60", "148.41"]
     assert all(cell.endswith("*") for cell in body[2][2:5])
 
 
 def test_what_was_not_measured_is_a_dash():
-    assert rows_of(study(BASE, of_length(GOOD, 128)))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
+    assert cells(BASE, of_length(GOOD, 128))[2][2:8] == ["6.17", "-", "-", "90", "-", "-"]
 
 
 def test_a_loss_that_is_never_finite_is_nan():
-    table = rows_of(study(BASE, run_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8)))
+    table = cells(BASE, run_of("x", "exact frozen", (1, 1, 1), (0, 0, 0), nan=8))
     assert table[2][2:5] == ["nan*"] * 3
 
 
@@ -115,13 +127,13 @@ def test_needles_have_columns_a_finding_and_a_picture(tmp_path):
     """7 digits an answer, of which one wrong makes it wrong; one cell a depth."""
     about, found = BASE
     finds = {128: (1, 1, 1), 1024: (0, 1, 1), 2048: (0, 0, 1)}
-    for length, said in finds.items():
+    for length, right in finds.items():
         name = f"needle/number/{length}"
-        cells = zip(DEPTHS, said, strict=True)
+        keys = enumerate(zip(DEPTHS, right, strict=True))
         answer = {"form": "number", "length": length, "n": 7, "wall_ms": 0.0}
-        found = found | {name: [example(name, i, **answer, depth=d, hits=6 + x) for i, (d, x) in enumerate(cells)]}
+        found = found | {name: [example(name, i, **answer, depth=d, hits=6 + x) for i, (d, x) in keys]}
     both = study((about, found), GOOD)
-    head, base, good = rows_of(both)
+    head, base, good = cells((about, found), GOOD)
     assert head[8:] == [*(f"ndl% {n}" for n in LENGTHS), "seconds"]
     assert (base[8:11], good[8:11]) == (["100", "67", "33"], ["-"] * 3)
     assert "needles" not in "".join(findings(both))  # no other method was asked
@@ -135,16 +147,17 @@ def test_needles_have_columns_a_finding_and_a_picture(tmp_path):
 
 
 def test_columns_of_the_terminal_are_aligned():
-    lines = tables.terminal(rows_of(study(BASE, GOOD, BAD))).splitlines()
+    lines = tables.terminal(cells(BASE, GOOD, BAD)).splitlines()
     ends = {line.rindex(cell) + len(cell) for line, cell in zip(lines[2:], ("15", "45", "15"), strict=True)}
     assert ends == {len(lines[0])} == {len(lines[1])}
 
 
 def test_averaged_weights_are_preferred_and_compared():
-    both = gather(rows(BASE, RAW, GOOD))
-    assert [(r.method, r.weights) for r in preferred(both)] == [("base", "ema"), ("good", "ema")]
-    assert both_weights(both, 1024)[1:] == [["good", "5.47", "4.95", "100", "80"]]
-    assert both_weights(gather(rows(BASE)), 1024) == []
+    both = rows(BASE, RAW, GOOD)
+    assert {(r["method"], r["weights"]) for r in preferred_weights(both)} == {("base", "ema"), ("good", "ema")}
+    (table,) = weight_tables(evaluations(both, 128, 1024))
+    assert table.text()[1:] == [["good", "5.47", "4.95", "100", "80"]]
+    assert weight_tables(study(BASE)) == []
 
 
 # Findings.
@@ -154,7 +167,7 @@ def test_success_and_failure_are_both_said():
     said = "\n".join(findings(study(BASE, GOOD, BREAKS, BAD)))
     assert "The base model, trained at 128, has perplexity 6.05 at 128 and 54.6 at 1024 (9.03 times)." in said
     assert "At 1024, 2 of 3 methods have a lower perplexity than the base (54.60); the lowest: good 4.95" in said
-    assert "Not surely better than the base at 1024: bad." in said
+    assert "Not significantly better than the base at 1024: bad." in said
     assert "2 of 3 methods have a lower perplexity at 1024 than the base at 128 (6.05), by up to 18% (good)" in said
     assert "The price at 128, where the base was trained: good +2%, bad +11%." in said
     assert "At 2048, within 5% of their perplexity at 1024: good." in said
@@ -166,8 +179,8 @@ def test_success_and_failure_are_both_said():
 
 def test_nothing_is_said_that_does_not_hold():
     said = "\n".join(findings(study(run_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
-    assert "no method has a surely lower perplexity than the base." in said
-    assert "No method at 1024 has a surely lower perplexity than the base at its own 128." in said
+    assert "no method has a significantly lower perplexity than the base." in said
+    assert "No method at 1024 has a significantly lower perplexity than the base at its own 128." in said
     assert "hardly recalls at its own length" in said
     assert "at least half retrieved: no method; below 10%: bad." in said
     assert "within 5%" not in said
@@ -184,13 +197,15 @@ def test_losses_that_are_not_finite_are_said():
 
 def test_differences_are_paired_on_the_same_text():
     """TEXT's spread is far over the difference of 0.02, yet each piece says the same. One that wavers does not."""
-    a, b = study(BASE, GOOD).results
-    assert sure(a, b, 128, 128)
-    assert not sure(b, a, 128, 128)
-    assert not sure(a, a, 128, 128)
-    pieces = [x + 0.1 * (-1) ** i + 0.01 for i, x in enumerate(a.ppl[128]["pieces"])]
-    b.ppl[128] = b.ppl[128] | {"pieces": pieces}
-    assert not sure(a, b, 128, 128)
+    evals = study(BASE, GOOD)
+    a, b = evals.rows
+    assert significantly_lower(evals, a, b, 128, 128)
+    assert not significantly_lower(evals, b, a, 128, 128)
+    assert not significantly_lower(evals, a, a, 128, 128)
+    first, second = (next(r for r in evals.rows[who] if r["task"] == "perplexity") for who in (a, b))
+    assert first["length"] == second["length"] == 128
+    second["pieces"] = [x + 0.1 * (-1) ** i + 0.01 for i, x in enumerate(first["pieces"])]
+    assert not significantly_lower(evals, a, b, 128, 128)
 
 
 def test_agreement_has_the_sign_of_the_claim():
@@ -222,8 +237,8 @@ def test_the_report_is_written(folder):
 
 
 def test_the_report_is_that_of_the_rows(folder, monkeypatch):
-    monkeypatch.setattr(figures, "draw", lambda study, folder: {})
-    assert report.write_report(folder) == tables.terminal(rows_of(study(BASE, GOOD, BREAKS, BAD, NANS)))
+    monkeypatch.setattr(single_run, "FIGURES", {})
+    assert report.write_report(folder) == tables.terminal(cells(BASE, GOOD, BREAKS, BAD, NANS))
     again = {(r["method"], r["weights"], r["run"]) for r in read_rows(folder)}
     assert ("good", "raw", "methods/good/evals/raw") in again
     assert len(again) == 6
@@ -231,7 +246,7 @@ def test_the_report_is_that_of_the_rows(folder, monkeypatch):
 
 def test_other_runs_of_a_method_are_not_the_study_s(folder, monkeypatch):
     """They have other text: they stand in tables of their own, below."""
-    monkeypatch.setattr(figures, "draw", lambda study, folder: {})
+    monkeypatch.setattr(single_run, "FIGURES", {})
     table = report.write_report(folder)
     about, found = run_of("good", "exact trained", (3.0, 3.0, 3.0), (0, 0, 0))
     write_run(folder / "later" / "good", about["method"], about["kind"], about["weights"], found)
@@ -314,7 +329,8 @@ def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
 
 
 def test_curves_show_the_rows():
-    figure = figures.perplexity(study(BASE, GOOD, BAD))
+    ((_, _, make_figure),) = figures.perplexity_figures(study(BASE, GOOD, BAD))
+    figure = make_figure()
     first, second = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["exact trained", "approximate frozen"]
     np.testing.assert_allclose(
@@ -329,14 +345,12 @@ def test_curves_show_the_rows():
 
 
 def test_heat_maps_show_the_rows():
-    figure, ax = plt.subplots()
-    (good,) = study(GOOD).results
-    cells = figures.shares(good.keys, list(LENGTHS), list(DEPTHS))
-    scale = heat_maps.HeatScale(LENGTHS, list(map(str, DEPTHS)), "depth", "share", ((128, ":"), (1024, "-")))
-    image = heat_maps.heat_map(ax, heat_maps.Map("good", good.kind, cells), scale)
-    np.testing.assert_array_equal(image.get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))
+    ((_, _, make_figure),) = figures.passkey_figures(study(GOOD))
+    figure = make_figure()
+    ax = figure.axes[0]
+    np.testing.assert_array_equal(ax.images[0].get_array(), [[0.9, 0.8, 0.6]] * len(DEPTHS))
     assert [line.get_xdata()[0] for line in ax.lines] == [0.5, 1.5]  # after 128, after 1024
-    assert image.get_clim() == (0, 1)
+    assert ax.images[0].get_clim() == (0, 1)
     plt.close(figure)
 
 

@@ -15,6 +15,7 @@ from longjax.report.evaluation import benchmark_tables, comparable, figures
 from longjax.report.evaluation import page as evaluation
 from longjax.report.evaluation.table_1 import main_length, table_1
 from longjax.report.evaluation.versus_published import published_table
+from longjax.report.plotting import style
 from longjax.report.published import PUBLISHED
 from longjax.report.rows import evaluations
 from longjax.report.stats.correlation import pearson, spearman
@@ -262,7 +263,7 @@ def test_other_settings_do_not_stand_beside_published_numbers(benchmark, change,
 
 
 def compared(*runs):
-    return comparable.compared(evaluations([r for rows in runs for r in rows]))
+    return comparable.mark_differences(evaluations([r for rows in runs for r in rows]))
 
 
 def test_equal_settings_have_no_marks():
@@ -306,11 +307,11 @@ def test_other_tokenizers_and_types_are_said():
 
 
 def test_protocols_of_some_are_said():
-    lines = comparable.apart(evaluations(ruler() + ruler(version="main", method="yarn", run="yarn")))
+    lines = comparable.partial_suites(evaluations(ruler() + ruler(version="main", method="yarn", run="yarn")))
     assert lines == [
         "Not all by one protocol, so in tables of their own: ruler, version 2024: pi; ruler, version main: yarn."
     ]
-    assert comparable.apart(evaluations(ruler() + ruler(method="yarn", run="yarn"))) == []
+    assert comparable.partial_suites(evaluations(ruler() + ruler(method="yarn", run="yarn"))) == []
 
 
 # Correlations.
@@ -400,7 +401,7 @@ def test_the_page_links_what_was_written(written):
     names = "needle_sentence_lceg_essays manyshot against_scores positions_perplexity_lceg_pg19 ruler_2024"
     assert {"tables/table1.csv", *(f"figures/{name}.png" for name in names.split())} <= links
     assert markdown.isascii()
-    for part in ("## Table 1", "## Beside the published numbers", "## Where the numbers come from", "Spearman"):
+    for part in ("## Table 1", "## Beside the published numbers", "## Provenance", "Spearman"):
         assert part in markdown
     for path in folder.glob("figures/*.png"):
         picture = plt.imread(path)[..., :3]
@@ -431,7 +432,7 @@ def test_the_terminal_has_120_columns():
 
 @pytest.mark.parametrize("benchmark", ["perplexity", "needle", "passkey", "ruler", "longbench", "manyshot", "short"])
 def test_each_benchmark_alone_is_a_report(benchmark, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: plt.close(figure))
+    monkeypatch.setattr(style, "save", lambda figure, path: plt.close(figure))
     rows = [r for r in eval_rows.rows("pi", lengths=(512,)) if r["benchmark"] == benchmark]
     text, markdown = evaluation.write_evaluation_page(rows, tmp_path, None, None)
     assert "pi" in text
@@ -480,6 +481,6 @@ def test_a_study_and_its_evaluations_share_a_page(tmp_path):
 
 def test_lengths_come_from_the_study_or_the_rows(tmp_path):
     rows = [{"trained_len": 128, "extended_len": 512}, {"trained_len": 128, "extended_len": 1024}, {}]
-    assert page.lengths(tmp_path, rows) == (128, None)  # two trainings: none is the one
+    assert page.context_lengths(tmp_path, rows) == (128, None)  # two trainings: none is the one
     (tmp_path / "settings.json").write_text(json.dumps({"trained_len": 64, "extended_len": 256}))
-    assert page.lengths(tmp_path, rows) == (64, 256)
+    assert page.context_lengths(tmp_path, rows) == (64, 256)

@@ -11,12 +11,13 @@ import pytest
 
 import made_study
 from longjax.evals.results import read_rows
+from longjax.report import measures
 from longjax.report.rows import Number
-from longjax.report.study import main_table, measures, seed_means, summary, trials
-from longjax.report.study import page as controlled
+from longjax.report.study import main_table, seed_means, summary, trials
+from longjax.report.study import page as study_page
 from longjax.report.study.questions import against_scores, beyond, claims, paper
-from longjax.report.study.text import listed
-from longjax.report.study.trials import over_seeds
+from longjax.report.study.text import join_names
+from longjax.report.study.trials import number_over_seeds
 from made_study import EXTENDED, TRAINED, write_study
 
 ARMS = (
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    return trials.read(folder, TRAINED, EXTENDED)
+    return trials.read_trials(folder, TRAINED, EXTENDED)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def rows(folder):
 def page(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
     (out / "discussion.md").write_text("What we think of it.\n")
-    controlled.write_study_page(folder, out)
+    study_page.write_study_page(folder, out)
     return out
 
 
@@ -64,7 +65,7 @@ def page(folder, tmp_path_factory):
 
 def test_arms_stand_by_kind_and_then_as_in_the_tables(found):
     kinds = [found.kind(arm) for arm in found.arms]
-    assert kinds == sorted(kinds, key=trials.rank)
+    assert kinds == sorted(kinds, key=trials.category_rank)
     assert found.arms[:3] == ["base", "pi", "ntk_32k"]
     assert found.main == [arm for arm in found.arms if arm not in ("pi_ds_bf16", "leaky_rerope")]  # of few tests
     assert found.seeds == [0, 1]
@@ -103,10 +104,10 @@ def test_seeds_are_resampled_together(found):
 
 def test_sure_needs_both_seeds(found):
     versus = found.versus(measures.ppl(EXTENDED), "lm_infinite", "ntk_32k")
-    assert versus.sure
+    assert versus.significant
     one = versus.by_seed[1]
     turned = dataclasses.replace(one, a=one.b, b=one.a)
-    assert not dataclasses.replace(versus, by_seed={0: versus.by_seed[0], 1: turned}).sure
+    assert not dataclasses.replace(versus, by_seed={0: versus.by_seed[0], 1: turned}).significant
 
 
 def test_weights_are_averaged_ones_unless_named(found):
@@ -118,8 +119,8 @@ def test_weights_are_averaged_ones_unless_named(found):
 
 
 def test_a_missing_seed_is_said():
-    assert over_seeds([Number(0.5, 0.1, 10)], 2) == Number(0.5, 0.1, 10, mark="1 of 2 seeds")
-    assert over_seeds([], 2) is None
+    assert number_over_seeds([Number(0.5, 0.1, 10)], 2) == Number(0.5, 0.1, 10, mark="1 of 2 seeds")
+    assert number_over_seeds([], 2) is None
 
 
 def test_what_was_asked_of_nobody_is_no_number(found):
@@ -129,7 +130,7 @@ def test_what_was_asked_of_nobody_is_no_number(found):
 
 
 def test_rows_of_seeds_as_those_of_one(found):
-    (who, rows), *_ = seed_means.averaged(found, ["yarn"]).rows.items()
+    (who, rows), *_ = seed_means.mean_evaluations(found, ["yarn"]).rows.items()
     assert who.label == "yarn"
     mine = [r for r in rows if r["task"] == "vt" and r["length"] == EXTENDED]
     assert [r["value"] for r in mine] == [pytest.approx(found.value(measures.ruler(EXTENDED, "vt"), "yarn"))]
@@ -137,7 +138,7 @@ def test_rows_of_seeds_as_those_of_one(found):
 
 def twins(found):
     """-> trials whose seeds had the same answers."""
-    rows = {(arm, weights, seed): found.of(arm, 0, weights) for arm, weights, seed in found.rows}
+    rows = {(arm, weights, seed): found.rows_of(arm, 0, weights) for arm, weights, seed in found.rows}
     return dataclasses.replace(found, rows=rows)
 
 
@@ -145,7 +146,7 @@ def twins(found):
 
 
 def test_leaders_are_the_best_and_all_that_are_not_surely_worse(found):
-    for measure in main_table.columns(found):
+    for measure in main_table.main_columns(found):
         first, *level = main_table.leaders(found, measure)
         values = {arm: found.value(measure, arm) for arm in found.main}
         good = {arm: x for arm, x in values.items() if not math.isnan(x)}
@@ -157,7 +158,7 @@ def test_leaders_are_the_best_and_all_that_are_not_surely_worse(found):
 def test_leaders_are_bold(found):
     table = main_table.main_table(found)
     lines = main_table.main_markdown(found, table).splitlines()[2:]
-    for j, measure in enumerate(main_table.columns(found)):
+    for j, measure in enumerate(main_table.main_columns(found)):
         bold = [line.split(" | ")[0].strip("| ") for line in lines if line.split(" | ")[2 + j].startswith("**")]
         assert set(bold) == set(main_table.leaders(found, measure)), measure.name
 
@@ -166,7 +167,7 @@ def test_seeds_that_say_the_same_agree(found):
     same = twins(found)
     assert main_table.between_seeds(same, measures.ppl(EXTENDED)).value == pytest.approx(1.0)
     assert main_table.between_seeds(found, measures.ppl(EXTENDED)).value < 1.0
-    assert all(line[1][1].value == 0.0 for line in main_table.seeds_table(same).lines)  # no range
+    assert all(line[1][1].value == 0.0 for line in main_table.noise_table(same).lines)  # no range
 
 
 # Findings follow from the numbers.
@@ -183,42 +184,40 @@ def changed(found, worse):
 
 
 def test_who_holds_beyond_is_what_the_ratios_say(found):
-    assert [arm for arm in ("pi", "ntk_32k", "clex") if beyond.holds(beyond.ratio(found, arm))] == ["ntk_32k", "clex"]
-    assert beyond.breaks(beyond.ratio(found, "pi"))
+    assert [arm for arm in ("pi", "ntk_32k", "clex") if beyond.holds(beyond.ppl_ratio(found, arm))] == ["ntk_32k", "clex"]
+    assert beyond.breaks(beyond.ppl_ratio(found, "pi"))
     worse = changed(found, {("ntk_32k", 4096, "perplexity"): 3.0})
-    assert beyond.breaks(beyond.ratio(worse, "ntk_32k"))
-    first, second = (beyond.findings(x, ["base", "pi", "ntk_32k"])[1] for x in (found, worse))
-    assert "holds for ntk_32k" in first
-    assert "breaks for pi" in first
-    assert "holds for none" in second
-    assert "ntk_32k (x" in second.split("breaks")[1]
+    assert beyond.breaks(beyond.ppl_ratio(worse, "ntk_32k"))
+    first, second = (beyond.beyond_finding(x, ["base", "pi", "ntk_32k"]) for x in (found, worse))
+    assert "both hold for ntk_32k; neither holds for pi." in first
+    assert "both hold for none; neither holds for pi." in second
 
 
 def test_the_share_that_is_kept_is_of_scores_that_can_be_lost(found):
-    number = beyond.kept(found, "clex")
+    number = beyond.ruler_share(found, "clex")
     near, far = measures.ruler(EXTENDED), measures.ruler(2 * EXTENDED)
-    parts = [found.of_seed(far, "clex", s).value / found.of_seed(near, "clex", s).value for s in (0, 1)]
+    parts = [found.number_of_seed(far, "clex", s).value / found.number_of_seed(near, "clex", s).value for s in (0, 1)]
     assert number.value == pytest.approx(sum(parts) / 2)
-    assert beyond.kept(changed(found, {("clex", EXTENDED, "ruler"): 0.1}), "clex") is None
+    assert beyond.ruler_share(changed(found, {("clex", EXTENDED, "ruler"): 0.1}), "clex") is None
 
 
 def test_claims_turn_with_the_numbers(found):
-    verdicts = [claims.further(found, arm, goes_on).verdict for arm, goes_on in claims.BEYOND.items()]
+    verdicts = [claims.works_beyond(found, arm, goes_on).verdict for arm, goes_on in claims.BEYOND.items()]
     assert verdicts == [claims.HOLDS] * 4
-    assert claims.further(found, "ntk_32k", False).verdict == claims.NOT
-    assert claims.further(found, "pi", True).verdict == claims.NOT
+    assert claims.works_beyond(found, "ntk_32k", False).verdict == claims.NOT
+    assert claims.works_beyond(found, "pi", True).verdict == claims.NOT
     slow = changed(found, {("pi", TRAINED, "perplexity"): 1.2})
-    assert claims.further(slow, "pi", False).verdict == claims.OPEN  # not recovered
+    assert claims.works_beyond(slow, "pi", False).verdict == claims.OPEN  # not recovered
     broken = {(arm, 4096, benchmark): 3.0 if benchmark == "perplexity" else 0.0
               for arm in claims.NTK for benchmark in ("perplexity", "ruler")}  # fmt: skip
-    assert claims.further(changed(found, broken), "ntk_32k", True).verdict == claims.NOT
+    assert claims.works_beyond(changed(found, broken), "ntk_32k", True).verdict == claims.NOT
     half = {key: x for key, x in broken.items() if key[2] == "ruler"}
     # perplexity says yes, RULER no
-    assert claims.further(changed(found, half), "ntk_32k", True).verdict == claims.OPEN
-    assert claims.within(found).verdict == claims.HOLDS
-    assert claims.within(changed(found, {("pi", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
-    assert claims.windows(found).verdict == claims.HOLDS
-    assert claims.windows(changed(found, {("lm_infinite", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
+    assert claims.works_beyond(changed(found, half), "ntk_32k", True).verdict == claims.OPEN
+    assert claims.works_within(found).verdict == claims.HOLDS
+    assert claims.works_within(changed(found, {("pi", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
+    assert claims.window_loses_needle(found).verdict == claims.HOLDS
+    assert claims.window_loses_needle(changed(found, {("lm_infinite", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
 
 
 @pytest.mark.parametrize(
@@ -233,35 +232,35 @@ def test_claims_turn_with_the_numbers(found):
 )
 def test_the_best_is_who_surely_leads(found, monkeypatch, ruler, needle, verdict):
     monkeypatch.setattr(claims, "leaders", lambda _, measure: ruler if measure.benchmark == "ruler" else needle)
-    assert claims.best(found).verdict == verdict
+    assert claims.ntk_is_best(found).verdict == verdict
 
 
 def test_pairs_must_surely_be_so(found):
     measure = measures.ppl(EXTENDED)
-    assert claims.pairs(found, measure, ["ntk_32k"], ["lm_infinite"])[0] == claims.HOLDS
-    assert claims.pairs(found, measure, ["lm_infinite"], ["ntk_32k"])[0] == claims.NOT
-    assert claims.pairs(found, measure, ["pi"], ["pi"])[0] == claims.OPEN
-    assert claims.pairs(found, measure, ["pi"], ["dca"])[0] == claims.UNRUN
+    assert claims.compare_groups(found, measure, ["ntk_32k"], ["lm_infinite"])[0] == claims.HOLDS
+    assert claims.compare_groups(found, measure, ["lm_infinite"], ["ntk_32k"])[0] == claims.NOT
+    assert claims.compare_groups(found, measure, ["pi"], ["pi"])[0] == claims.OPEN
+    assert claims.compare_groups(found, measure, ["pi"], ["dca"])[0] == claims.UNRUN
 
 
 def test_correlations_are_over_methods_and_without_failures(found):
     ppl, score = measures.ppl(EXTENDED), measures.ruler(EXTENDED)
-    points = against_scores.pairs(found, ppl, score, "exact")
+    points = against_scores.method_points(found, ppl, score, "exact")
     assert [arm for arm, *_ in points] == ["pi", "ntk_32k", "ntk_64k", "yarn", "clex", "ntk_frozen"]  # no base
-    able = [arm for arm, *_ in against_scores.able(found, ppl, score, "exact")]
+    able = [arm for arm, *_ in against_scores.without_failures(found, ppl, score, "exact")]
     assert able == ["pi", "ntk_32k", "ntk_64k", "yarn", "clex"]  # ntk_frozen has broken down
     slow = changed(found, {("pi", TRAINED, "perplexity"): 1.2})
-    assert [arm for arm, *_ in against_scores.able(slow, ppl, score, "exact")] == ["ntk_32k", "ntk_64k", "yarn", "clex"]
+    assert [arm for arm, *_ in against_scores.without_failures(slow, ppl, score, "exact")] == ["ntk_32k", "ntk_64k", "yarn", "clex"]
     rho, _ = against_scores.coefficients(points)
     assert rho.value < 0
 
 
 def test_ranks_beside_those_of_the_paper(found):
-    pairs = paper.both(found, "RULER", measures.ruler(EXTENDED))
+    pairs = paper.common_ranks(found, "RULER", measures.ruler(EXTENDED))
     assert pairs["ntk_64k"][1] == 1
     assert pairs["ntk_32k"] == (1, 2)
     assert pairs["ntk_frozen"][1] == len(pairs)
-    tied = paper.both(found, "PPL", measures.ppl(EXTENDED))
+    tied = paper.common_ranks(found, "PPL", measures.ppl(EXTENDED))
     assert tied["pi"][1] == tied["yarn"][1] == tied["ntk_64k"][1] == 4  # 5.9, after 5.79 and 5.8
     assert "ntk_frozen" in tied
     assert "self_extend" not in tied  # has none in the paper
@@ -273,7 +272,7 @@ def test_ranks_beside_those_of_the_paper(found):
 def test_all_that_the_page_shows_is_there(page):
     text = (page / "STUDY.md").read_text()
     links = [path for path in re.findall(r"\]\(([^)]+)\)", text) if not path.startswith("http")]
-    heads = {controlled.anchor(line) for line in text.splitlines() if line.startswith("#")}
+    heads = {study_page.anchor(line) for line in text.splitlines() if line.startswith("#")}
     assert {path[1:] for path in links if path.startswith("#")} <= heads
     links = [path for path in links if not path.startswith("#")]
     figures = ("overview", "perplexity", "ruler_2048", "pretraining", "training")
@@ -292,9 +291,9 @@ def test_all_that_the_page_shows_is_there(page):
 
 
 def test_the_page_is_the_same_again(folder, page, tmp_path, monkeypatch):
-    for module in (controlled.overview, controlled.pictures):
-        monkeypatch.setattr(module, "draw", lambda found, out: [])  # figures take longest
-    controlled.write_study_page(folder, tmp_path)
+    for name in ("write_overview", "write_study_figures"):
+        monkeypatch.setattr(study_page, name, lambda trials, folder: [])  # figures take longest
+    study_page.write_study_page(folder, tmp_path)
     for name in ("scores.csv", "positions.csv", "study.json"):
         assert (tmp_path / name).read_bytes() == (page / name).read_bytes()
     again = [line for line in (tmp_path / "STUDY.md").read_text().splitlines() if line]
@@ -318,19 +317,19 @@ def test_every_score_leads_to_its_records(folder, rows, page):
 def test_tables_are_data_too(found, page):
     study = json.loads((page / "study.json").read_text())
     main = study["tables"][0]
-    assert main["columns"] == [m.name for m in main_table.columns(found)]
+    assert main["columns"] == [m.name for m in main_table.main_columns(found)]
     for line in main["lines"]:
-        for measure, cell in zip(main_table.columns(found), line["cells"], strict=True):
+        for measure, cell in zip(main_table.main_columns(found), line["cells"], strict=True):
             number = found.number(measure, line["name"])
             assert (cell is None) == (number is None)
             assert cell is None or cell["value"] == number.value
-    assert len(study["sections"]) == len(controlled.QUESTIONS) + 1
+    assert len(study["sections"]) == len(study_page.QUESTIONS) + 1
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(("base",), (0,)), (("pi", "self_extend_w512_g16"), (0, 1))])
 def test_what_was_not_run_does_not_break_the_page(tmp_path, arms, seeds):
     run = write_study(tmp_path / "run", arms, seeds, windows=2, samples=1, lengths=(256, 2048))
-    controlled.write_study_page(run, tmp_path / "out")
+    study_page.write_study_page(run, tmp_path / "out")
     text = (tmp_path / "out" / "STUDY.md").read_text()
     assert "Not run: " in text
     if len(seeds) == 1:
@@ -339,23 +338,23 @@ def test_what_was_not_run_does_not_break_the_page(tmp_path, arms, seeds):
 
 def test_mistakes_have_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"--run_dir=.* is no study: neither"):
-        controlled.write_study_page(tmp_path, tmp_path / "out")
+        study_page.write_study_page(tmp_path, tmp_path / "out")
     with pytest.raises(ValueError, match=r"--run_dir=.* has no finished evaluations"):
-        trials.read(tmp_path, 1, 2)
+        trials.read_trials(tmp_path, 1, 2)
 
 
 def test_words():
-    assert listed([]) == "none"
-    assert listed(["a"]) == "a"
-    assert listed("abc") == "a, b and c"
+    assert join_names([]) == "none"
+    assert join_names(["a"]) == "a"
+    assert join_names("abc") == "a, b and c"
 
 
 def test_parameters_are_counted_as_the_model_has_them():
     """110 M: 2 x 4096 x 1024 for tokens, and 8 layers of 12.85 M."""
     model = {"vocab": 4096, "dim": 1024, "layers": 8, "heads": 8, "kv_heads": 8, "ffn": 2816, "head_width": None}
     layer = 4 * 1024**2 + 3 * 1024 * 2816 + 2 * 1024
-    assert summary.parameters({"preset": {"model": model}}) == 2 * 4096 * 1024 + 8 * layer + 1024
-    assert summary.parameters({}) == 0
+    assert summary.parameter_count({"preset": {"model": model}}) == 2 * 4096 * 1024 + 8 * layer + 1024
+    assert summary.parameter_count({}) == 0
 
 
 def test_made_arms_are_those_that_a_study_may_have():

@@ -1,4 +1,4 @@
-"""Whether a study's folder holds what a study must: report, plots, finite numbers, a base that learned something.
+"""Checks that a study's folder is complete: report, figures, finite numbers, a base that has learned something.
 
 python -m tools.check_report --dir=runs/demo-quick
 """
@@ -9,41 +9,46 @@ import pathlib
 from absl import app, flags
 
 from longjax.evals.results import read_rows
+from longjax.report.rows import evaluations
+from longjax.report.single_run.findings import base_of, passkey_share, perplexity
 from longjax.report.single_run.page import is_of_study, settings_of
-from longjax.report.single_run.results import Study, gather
 
 DIR = flags.DEFINE_string("dir", "runs/demo", "Folder of the study.")
 FILES = ("report.md", "settings.json", "perplexity.png", "positions.png", "passkey.png", "scatter.png")
 
 
 def problems(folder: pathlib.Path) -> list[str]:
-    """-> what is wrong, one line each."""
-    found = [f"{name} is missing" for name in FILES if not (folder / name).exists()]
+    """Return a line for each thing that is missing or wrong."""
+    lines = [f"{name} is missing" for name in FILES if not (folder / name).exists()]
     if not (folder / "settings.json").exists():
-        return found
-    settings, rows = settings_of(folder), read_rows(folder)
-    study = Study(gather(list(filter(is_of_study, rows))), settings["trained_len"], settings["extended_len"])
-    for result in study.results:
-        for length, row in sorted(result.ppl.items()):
+        return lines
+    settings = settings_of(folder)
+    trained, vocab = settings["trained_len"], settings["preset"]["model"]["vocab"]
+    evals = evaluations([row for row in read_rows(folder) if is_of_study(row)], trained, settings["extended_len"])
+    for who, rows in evals.rows.items():
+        for row in sorted((r for r in rows if r["task"] == "perplexity"), key=lambda r: r["length"]):
             if row["value"] is None or not math.isfinite(row["value"]) or row["nan"]:
-                found.append(f"{result.method}: perplexity at {length} is {row['value']} ({row['nan']} windows of NaN)")
-    base, vocab = study.base, settings["preset"]["model"]["vocab"]
+                windows = f"{row['nan']} windows of NaN"
+                lines.append(f"{who.label}: perplexity at {row['length']} is {row['value']} ({windows})")
+    base = base_of(evals)
     if base is None:
-        return [*found, "the base was not evaluated"]
-    if not base.perplexity(study.trained) < vocab / 4:
-        found.append(f"the base's perplexity, {base.perplexity(study.trained)}, is near that of a guess, {vocab}")
-    if not base.passkey(study.trained) >= 0.9:
-        found.append(f"the base retrieves {base.passkey(study.trained):.0%} of keys within its context: at least 90%")
-    return found
+        return [*lines, "the base was not evaluated"]
+    ppl, keys = perplexity(evals, base, trained), passkey_share(evals, base, trained)
+    if not ppl < vocab / 4:
+        lines.append(f"the base's perplexity, {ppl}, is near that of a guess, {vocab}")
+    if not keys >= 0.9:
+        lines.append(f"the base retrieves {keys:.0%} of keys within its context: at least 90% are expected")
+    return lines
 
 
 def main(argv: list[str]) -> None:
+    """Print the problems and exit with 1 if there are any."""
     try:
-        found = problems(pathlib.Path(DIR.value))
+        lines = problems(pathlib.Path(DIR.value))
     except ValueError as error:
-        found = [str(error)]
-    print("\n".join(found) or f"{DIR.value} is complete")
-    raise SystemExit(bool(found))
+        lines = [str(error)]
+    print("\n".join(lines) or f"{DIR.value} is complete")
+    raise SystemExit(bool(lines))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Is one run better than another? Paired bootstrap over the same examples, task by task.
+"""Compares two runs by a paired bootstrap over the same examples, task by task.
 
 python -m tools.compare --a=runs/pi/eval --b=runs/yarn/eval
 python -m tools.compare --a=... --b=... --tasks=ruler,longbench/qasper --out=/tmp/comparison
 
-Scores are in per cent, perplexity is perplexity; b - a, so that a positive difference of scores speaks for b. Windows
-of perplexity are drawn by piece of text. p is two-sided and not corrected for the number of tasks.
+Scores are in per cent, perplexity is perplexity; b - a, so that a positive difference of scores favors b. Windows of
+perplexity are drawn by piece of text. p is two-sided and not corrected for the number of tasks.
 """
 
 import pathlib
@@ -12,7 +12,9 @@ import pathlib
 from absl import app, flags
 
 from longjax import files
-from longjax.report.stats.paired import Tasks, compare, csv_of, few, records_of, table
+from longjax.report.stats.paired import (
+    RecordsByIndex, compare_runs, comparison_csv, comparison_table, records_of_run, small_sample_warnings,
+)  # fmt: skip
 from longjax.report.tables import markdown, terminal
 
 A = flags.DEFINE_string("a", None, "Folder of a run.", required=True)
@@ -23,35 +25,39 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")
 RESAMPLES = flags.DEFINE_integer("resamples", 10_000, "Number of resamples.", lower_bound=100)
 
 
-def chosen(tasks: Tasks, flag: str) -> Tasks:
-    """-> those of --tasks."""
-    found = {name: x for name, x in tasks.items() if not TASKS.value or name.startswith(tuple(TASKS.value))}
-    if not found:
+def chosen_tasks(tasks: dict[str, RecordsByIndex], flag: str) -> dict[str, RecordsByIndex]:
+    """Return the tasks of --tasks; raises ValueError if there are none."""
+    chosen = {name: x for name, x in tasks.items() if not TASKS.value or name.startswith(tuple(TASKS.value))}
+    if not chosen:
         raise ValueError(f"--tasks={','.join(TASKS.value)} leaves nothing of --{flag}: it has {', '.join(tasks)}")
-    return found
+    return chosen
 
 
 def run() -> None:
-    a, b = (chosen(records_of(pathlib.Path(x), flag), flag) for x, flag in ((A.value, "a"), (B.value, "b")))
-    found = compare(a, b, SEED.value, RESAMPLES.value)
+    """Compare the two runs, print the table and write it if --out is given."""
+    runs = ((A.value, "a"), (B.value, "b"))
+    a, b = (chosen_tasks(records_of_run(pathlib.Path(x), flag), flag) for x, flag in runs)
+    comparisons = compare_runs(a, b, SEED.value, RESAMPLES.value)
     alone = [f"only in --{flag}: {', '.join(sorted(x))}" for flag, x in (("a", a.keys() - b), ("b", b.keys() - a)) if x]
-    said = [
+    notes = [
         f"a: {A.value}",
         f"b: {B.value}",
         f"{RESAMPLES.value} resamples, seed {SEED.value}",
         *sorted(alone),
-        *few(found),
+        *small_sample_warnings(comparisons),
     ]
-    print(terminal(table(found), left=1))
-    print("\n" + "\n".join(said))
+    table = comparison_table(comparisons)
+    print(terminal(table, left=1))
+    print("\n" + "\n".join(notes))
     if OUT.value:
         out = pathlib.Path(OUT.value)
-        page = "# Comparison\n\n" + "\n".join(f"- {line}" for line in said) + f"\n\n{markdown(table(found), left=1)}\n"
+        page = "# Comparison\n\n" + "\n".join(f"- {line}" for line in notes) + f"\n\n{markdown(table, left=1)}\n"
         files.write_atomically(out / "compare.md", page.encode())
-        files.write_atomically(out / "compare.csv", csv_of(found).encode())
+        files.write_atomically(out / "compare.csv", comparison_csv(comparisons).encode())
 
 
 def main(argv: list[str]) -> None:
+    """Run the command; a user's mistake ends with one line."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]}")
     try:

@@ -1,3 +1,3 @@
-"""What is made of records: tables, figures, findings, pages."""
+"""Tables, figures, findings and pages made from evaluation records; imports evals, methods, training and what is below."""
 
 from longjax.report.page import write_report as write_report

@@ -16,12 +16,13 @@ LONGBENCH_16 = (
 )  # fmt: skip
 
 
-def complete_only(number: Number | None) -> bool:
+def is_complete(number: Number | None) -> bool:
+    """Whether a mean has all of its parts."""
     return number is not None and "of " not in number.mark
 
 
-def all_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
-    """-> the mean of a heat map."""
+def mean_of_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
+    """Return the mean of a field over all cells of a heat map, as a function of the rows."""
 
     def number(rows: Sequence[Record]) -> Number | None:
         cells = [r for r in rows if r.get(field) is not None]
@@ -30,14 +31,16 @@ def all_cells(field: str) -> Callable[[Sequence[Record]], Number | None]:
     return number
 
 
-def all_shots(rows: Sequence[Record]) -> Number | None:
-    """The questions are the same for all numbers of shots, so that their errors add up."""
+def mean_of_shots(rows: Sequence[Record]) -> Number:
+    """Return the mean over numbers of shots; the questions are the same for all, so that their errors add up."""
     errors = [r["stderr"] for r in rows if r.get("stderr") is not None]
-    together = sum(errors) / len(errors) if len(errors) == len(rows) else None
-    return dataclasses.replace(mean_row(rows), stderr=together, n=max(r["n"] for r in rows))
+    stderr = sum(errors) / len(errors) if len(errors) == len(rows) else None
+    return dataclasses.replace(mean_row(rows), stderr=stderr, n=max(r["n"] for r in rows))
 
 
-def sixteen(field: str) -> Callable[[Sequence[Record]], Number | None]:
+def longbench_mean(field: str) -> Callable[[Sequence[Record]], Number | None]:
+    """Return the mean of a field over the 16 English and code tasks of arXiv:2409.12181, as a function of the rows."""
+
     def number(rows: Sequence[Record]) -> Number | None:
         by_task = means(rows, lambda r: r["task"], field)
         return mean_of([by_task.get(task) for task in LONGBENCH_16], len(LONGBENCH_16))
@@ -45,7 +48,9 @@ def sixteen(field: str) -> Callable[[Sequence[Record]], Number | None]:
     return number
 
 
-def thirteen(length: int | None) -> Callable[[Sequence[Record]], Number | None]:
+def ruler_mean(length: int | None) -> Callable[[Sequence[Record]], Number | None]:
+    """Return the mean over RULER's 13 tasks at one length (arXiv:2404.06654), as a function of the rows."""
+
     def number(rows: Sequence[Record]) -> Number | None:
         by_task = means([r for r in rows if r["length"] == length], lambda r: r["task"])
         return mean_of([by_task.get(task) for task in RULER_TASKS], len(RULER_TASKS))

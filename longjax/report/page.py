@@ -1,4 +1,4 @@
-"""report.md of a folder: of its study, if it holds one, and of all evaluations below it."""
+"""report.md of a folder: its study, if it holds one, and all evaluations below it."""
 
 import os
 import pathlib
@@ -8,40 +8,50 @@ from longjax import files
 from longjax.evals.records import RUN
 from longjax.evals.requests import Record
 from longjax.evals.results import read_rows
-from longjax.report.evaluation import page as evaluation
-from longjax.report.single_run import page as study
-from longjax.report.single_run.page import is_of_study, settings_of
+from longjax.report.evaluation.page import write_evaluation_page
+from longjax.report.single_run.page import is_of_study, settings_of, write_single_run_page
 
 
 def write_report(folder: str | os.PathLike, out: str | os.PathLike | None = None) -> str:
-    """Writes report.md with its tables and figures into `out`, else `folder`. -> the main table for a terminal."""
+    """Write report.md with its tables and figures.
+
+    Args:
+      folder: a study (with settings.json) or any folder with evaluation runs below it.
+      out: where report.md, tables/ and figures go; None: into `folder`.
+
+    Returns:
+      the main tables, aligned for a terminal.
+
+    Raises:
+      ValueError: nothing in or below `folder` was evaluated.
+
+    """
     folder = pathlib.Path(folder)
     target = pathlib.Path(folder if out is None else out)
     rows = read_rows(folder)
     if not rows:
-        raise ValueError(f"--dir={folder} has no {nothing(folder)}")
-    of_study = [r for r in rows if is_of_study(r)]
+        raise ValueError(f"--dir={folder} has no {_what_is_missing(folder)}")
+    study_rows = [r for r in rows if is_of_study(r)]
     parts = []
-    if of_study and settings_of(folder):
-        parts.append(study.write(folder, of_study, target))
-        rows = rows if len(rows) > len(of_study) else []
+    if study_rows and settings_of(folder):
+        parts.append(write_single_run_page(folder, study_rows, target))
+        rows = rows if len(rows) > len(study_rows) else []
     if rows:
-        parts.append(evaluation.write_evaluation_page(rows, target, *lengths(folder, rows)))
+        parts.append(write_evaluation_page(rows, target, *context_lengths(folder, rows)))
     files.write_atomically(target / "report.md", "\n".join(page for _, page in parts).encode())
     return "\n\n".join(table for table, _ in parts)
 
 
-def nothing(folder: pathlib.Path) -> str:
-    """-> what a folder without rows lacks."""
+def _what_is_missing(folder: pathlib.Path) -> str:
     if next(folder.rglob(RUN), None):
-        return "finished evaluations: run the same commands again, and they go on"
+        return "finished evaluations: run the same commands again to resume them"
     return f"evaluations: no {RUN} in it or below"
 
 
-def lengths(folder: pathlib.Path, rows: Sequence[Record]) -> tuple[int | None, int | None]:
-    """-> the context of the base, and the length of the training: of the study, else of the rows, if they agree."""
-    settings, found = settings_of(folder), []
+def context_lengths(folder: pathlib.Path, rows: Sequence[Record]) -> tuple[int | None, int | None]:
+    """Return the base's context and the training length: the study's, else the rows' if all agree, else None."""
+    settings, lengths = settings_of(folder), []
     for name in ("trained_len", "extended_len"):
-        said = {r[name] for r in rows if r.get(name)}
-        found.append(settings.get(name) or (said.pop() if len(said) == 1 else None))
-    return found[0], found[1]
+        values = {r[name] for r in rows if r.get(name)}
+        lengths.append(settings.get(name) or (values.pop() if len(values) == 1 else None))
+    return lengths[0], lengths[1]

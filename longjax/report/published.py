@@ -1,10 +1,10 @@
-"""Numbers that were published, as data: arXiv:2409.12181, LLaMA-2 7B. Perplexity as it is, scores in per cent."""
+"""Published numbers as data: arXiv:2409.12181, LLaMA-2 7B. Perplexity as it is, scores in per cent."""
 
 from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """One number. `table` of the paper; `column` as ours: PPL, needle, many-shot, LongBench, RULER."""
+    """One number of the paper's numbered `table`; `column`: PPL, needle, many-shot, LongBench or RULER."""
 
     method: str
     column: str
@@ -30,10 +30,15 @@ base          -     -     -     32.92  -
 TABLE_3 = [Published("ntk_32k", "RULER", 65536, 46.26, 3)]
 
 
-def table_1() -> list[Published]:
+def _table_1() -> list[Published]:
     lines = [line.split() for line in TABLE_1.strip().splitlines()]
     cells = [(m, c, x) for m, *values in lines for c, x in zip(COLUMNS, values, strict=True) if x != "-"]
     return [Published(m, column, 4096 if m == "base" else 32768, float(x), 1) for m, column, x in cells]
 
 
-PUBLISHED: tuple[Published, ...] = (*table_1(), *TABLE_3)
+PUBLISHED: tuple[Published, ...] = (*_table_1(), *TABLE_3)
+
+
+def published_column(name: str) -> dict[str, float]:
+    """Return a column of the paper's Table 1 by method, without the base, which stands at another length."""
+    return {x.method: x.value for x in PUBLISHED if x.table == 1 and x.column == name and x.method != "base"}

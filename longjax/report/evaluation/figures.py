@@ -1,197 +1,204 @@
-"""The study's figures: needle heat maps, many-shot curves, loss by position, perplexity against scores; and RULER."""
+"""Figures of evaluations: perplexity, heat maps, many-shot curves, loss by position, perplexity against scores."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
+from longjax.evals.requests import Record
 from longjax.report.aggregates import RULER_TASKS
 from longjax.report.evaluation.benchmark_tables import rows_of_suite
 from longjax.report.evaluation.table_1 import entries, main_length
-from longjax.report.plotting.heat_maps import HeatScale, Map, heat_maps
-from longjax.report.plotting.panels import Curve, Marks, log_panels, percent_panels
-from longjax.report.plotting.scatter import scatter_of
-from longjax.report.plotting.style import STYLE, save
+from longjax.report.plotting import curves
+from longjax.report.plotting.heat_maps import HeatMap, HeatScale, heat_maps
+from longjax.report.plotting.panels import Curve, Marks
+from longjax.report.plotting.scatter import Point, perplexity_scatter
+from longjax.report.plotting.style import draw
 from longjax.report.rows import Evaluations, Number, ReportSubject
 from longjax.report.stats.correlation import pearson, spearman
 
 Figure = tuple[str, str, Callable[[], Any]]  # file name, title, what draws it
 Lines = dict[ReportSubject, dict[Any, Number]]
+Points = dict[str, list[Point]]  # by score: perplexity and per cent
 
 
-def draw(all_of: Evaluations, folder: pathlib.Path) -> dict[str, str]:
-    """Writes the figures that the rows allow. -> file name: title."""
-    written = {}
-    for part in (needle_figures, passkey_figures, manyshot_figures, position_figures, against_scores, ruler_figures):
-        for name, title, picture in part(all_of):
-            with mpl.rc_context(STYLE):
-                save(picture(), folder / name)
-            written[name] = title
-    return written
+def write_figures(evals: Evaluations, folder: pathlib.Path) -> dict[str, str]:
+    """Write the figures that the rows allow. Returns titles by file name."""
+    titles = {}
+    parts = (
+        perplexity_figures, needle_figures, passkey_figures, manyshot_figures, position_figures, against_scores,
+        ruler_figures,
+    )  # fmt: skip
+    for part in parts:
+        for name, title, make_figure in part(evals):
+            draw(folder / name, make_figure)
+            titles[name] = title
+    return titles
 
 
-def needle_figures(all_of: Evaluations) -> Iterator[Figure]:
-    """Figure 1 of the study, by our score and by its own."""
-    for suite in all_of.suites("needle"):
-        for field, words in (("value", "share of facts found"), ("word_overlap", "word overlap")):
-            lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["depth"]), field)
-            name = f"{suite.file}{'_overlap' * (field != 'value')}.png"
+def perplexity_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Table 2 of arXiv:2409.12181 as curves, for suites of two lengths or more."""
+    for suite in evals.suites("perplexity"):
+        lines = rows_of_suite(evals, suite, lambda r: r["length"], task="perplexity")
+        shown = [_curve(who, {n: x for n, x in line.items() if x.value is not None}) for who, line in lines.items()]
+        shown = [curve for curve in shown if curve.x]
+        if len({x for curve in shown for x in curve.x}) > 1:
+            title = f"Perplexity by length: {suite.title}"
+            yield (
+                f"{suite.file}.png", title, lambda shown=shown: curves.perplexity_by_length(shown, marks(evals)),
+            )  # fmt: skip
+
+
+def _curve(who: ReportSubject, numbers: dict[Any, Number]) -> Curve:
+    x = sorted(numbers)
+    return Curve(who.label, who.kind, [float(n) for n in x], [float(numbers[n].value or 0.0) for n in x])
+
+
+def marks(evals: Evaluations) -> Marks:
+    """Return the marks at the trained and the extended length."""
+    return Marks(evals.trained, evals.extended)
+
+
+def needle_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Figure 1 of arXiv:2409.12181, by our score and by its own."""
+    for suite in evals.suites("needle"):
+        for field, label in (("value", "share of facts found"), ("word_overlap", "word overlap")):
+            lines = rows_of_suite(evals, suite, lambda r: (r["length"], r["depth"]), field)
+            name = suite.file if field == "value" else f"{suite.file}_overlap"
             if lines:
-                title = f"Figure 1: {suite.title}, {words}"
-                yield name, title, lambda lines=lines, words=words: by_depth(all_of, lines, words)
+                title = f"Figure 1: {suite.title}, {label}"
+                yield f"{name}.png", title, lambda lines=lines, label=label: by_depth(evals, lines, label)
 
 
-def passkey_figures(all_of: Evaluations) -> Iterator[Figure]:
-    for suite in all_of.suites("passkey"):
-        lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["depth"]))
-        lines = {who: {key: x for key, x in found.items() if key[1] is not None} for who, found in lines.items()}
+def passkey_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Heat maps of pass keys by depth and length."""
+    for suite in evals.suites("passkey"):
+        lines = rows_of_suite(evals, suite, lambda r: (r["length"], r["depth"]))
+        lines = {who: {key: x for key, x in line.items() if key[1] is not None} for who, line in lines.items()}
         if all(lines.values()):  # some variants draw a depth for every key
             title = f"Pass keys by depth and length: {suite.title}"
-            yield f"{suite.file}.png", title, lambda lines=lines: by_depth(all_of, lines, "share of keys said")
+            yield f"{suite.file}.png", title, lambda lines=lines: by_depth(evals, lines, "share of keys retrieved")
 
 
-def by_depth(all_of: Evaluations, lines: Lines, words: str) -> Any:
+def by_depth(evals: Evaluations, lines: Lines, label: str) -> Any:
+    """Return the heat maps of shares by depth and length; `lines`: numbers by (length, depth)."""
     lengths, depths = ({key[i] for numbers in lines.values() for key in numbers} for i in (0, 1))
     lengths, depths = sorted(lengths), sorted(depths)
     percent = 100 if max(depths) <= 1 else 1  # depths are shares, or the per cent of the needle's grid
-    scale = HeatScale(lengths, [f"{percent * d:.0f}%" for d in depths], "depth", words, marks(all_of))
-    return heat_maps(
-        [Map(who.label, who.kind, cells(numbers, lengths, depths)) for who, numbers in lines.items()], scale
-    )
+    scale = HeatScale(lengths, [f"{percent * d:.0f}%" for d in depths], "depth", label, _length_lines(evals))
+    return _heat_maps(lines, scale, depths)
 
 
-def cells(numbers: dict[Any, Number], lengths: list[int], rows: list[Any]) -> np.ndarray:
+def _length_lines(evals: Evaluations) -> list[tuple[int, Any]]:
+    """-> dotted at the base's context, dashed at the length of the training."""
+    return [(n, style) for n, style in ((evals.trained, ":"), (evals.extended, "--")) if n is not None]
+
+
+def _heat_maps(lines: Lines, scale: HeatScale, rows: Sequence[Any]) -> Any:
+    maps = [HeatMap(who.label, who.kind, _cells(x, scale.columns, rows)) for who, x in lines.items()]
+    return heat_maps(maps, scale)
+
+
+def _cells(numbers: dict[Any, Number], lengths: Sequence[int], rows: Sequence[Any]) -> np.ndarray:
     """-> numbers by row and length; NaN: not measured."""
     missing = Number(None)
     values = [[numbers.get((n, row), missing).value for n in lengths] for row in rows]
     return np.array([[np.nan if x is None else x for x in line] for line in values], float)
 
 
-def marks(all_of: Evaluations) -> list[tuple[int, Any]]:
-    """-> dotted at the base's context, dashed at the length of the training."""
-    lengths = ((all_of.trained, ":"), (all_of.extended, "--"))
-    return [(n, style) for n, style in lengths if n is not None]
+def ruler_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Heat maps of RULER by task and length."""
+    for suite in evals.suites("ruler"):
+        lines = rows_of_suite(evals, suite, lambda r: (r["length"], r["task"]))
+        title = f"RULER by task and length: {suite.title}"
+        yield f"{suite.file}.png", title, lambda lines=lines: by_task(evals, lines)
 
 
-def ruler_figures(all_of: Evaluations) -> Iterator[Figure]:
-    for suite in all_of.suites("ruler"):
-        lines = rows_of_suite(all_of, suite, lambda r: (r["length"], r["task"]))
-        yield (
-            f"{suite.file}.png",
-            f"RULER by task and length: {suite.title}",
-            lambda lines=lines: by_task(all_of, lines),
-        )
-
-
-def by_task(all_of: Evaluations, lines: Lines) -> Any:
+def by_task(evals: Evaluations, lines: Lines) -> Any:
+    """Return the heat maps of scores by task and length; `lines`: numbers by (length, task)."""
     lengths = sorted({n for numbers in lines.values() for n, _ in numbers})
     tasks = [task for task in RULER_TASKS if any((n, task) in x for x in lines.values() for n in lengths)]
-    scale = HeatScale(lengths, tasks, "", "score", marks(all_of))
-    return heat_maps([Map(who.label, who.kind, cells(x, lengths, tasks)) for who, x in lines.items()], scale)
+    return _heat_maps(lines, HeatScale(lengths, tasks, "", "score", _length_lines(evals)), tasks)
 
 
-def manyshot_figures(all_of: Evaluations) -> Iterator[Figure]:
-    """Figure 2 of the study, with standard errors."""
-    for suite in all_of.suites("manyshot"):
-        curves = [
-            Curve(who.label, who.kind, [float(n) for n in sorted(x)], [100 * (x[n].value or 0.0) for n in sorted(x)],
-                  [100 * (x[n].stderr or 0.0) for n in sorted(x)])
-            for who, x in rows_of_suite(all_of, suite, lambda r: r["shots"]).items()
-        ]  # fmt: skip
-        yield f"{suite.file}.png", "Figure 2: many-shot TREC", lambda curves=curves: shots(curves)
+def manyshot_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Figure 2 of arXiv:2409.12181, with standard errors."""
+    for suite in evals.suites("manyshot"):
+        shown = []
+        for who, numbers in rows_of_suite(evals, suite, lambda r: r["shots"]).items():
+            shots = sorted(numbers)
+            values, errors = ([100 * (getattr(numbers[n], f) or 0.0) for n in shots] for f in ("value", "stderr"))
+            shown.append(Curve(who.label, who.kind, [float(n) for n in shots], values, errors))
+        yield f"{suite.file}.png", "Figure 2: many-shot TREC", lambda shown=shown: curves.accuracy_by_shots(shown)
 
 
-def shots(curves: list[Curve]) -> Any:
-    figure, axes = percent_panels(curves, Marks(None, None))
-    for ax in axes:
-        ax.xaxis.set_major_locator(FixedLocator([1, 3, 10, 30, 100, 300, 1000]))
-        ax.set_xlabel("examples in the prompt")
-    axes[0].set_ylabel("accuracy (%)")
-    return figure
-
-
-def position_figures(all_of: Evaluations) -> Iterator[Figure]:
-    """Figure 3 of the study: every point is the mean of a bucket of positions, at the longest length of a suite."""
-    for suite in all_of.suites("perplexity"):
-        lines = all_of.select(suite, "position_nll")
+def position_figures(evals: Evaluations) -> Iterator[Figure]:
+    """Figure 3 of arXiv:2409.12181: a point a bucket of positions, at the longest length of a suite."""
+    for suite in evals.suites("perplexity"):
+        lines = evals.select(suite, "position_nll")
         longest = max((r["length"] for rows in lines.values() for r in rows), default=0)
-        curves = []
-        for who, rows in lines.items():
-            mine = sorted(
-                (r["position"], r["value"]) for r in rows if r["length"] == longest and r["value"] is not None
-            )
-            curves += [Curve(who.label, who.kind, [p for p, _ in mine], [v for _, v in mine])] * bool(mine)
-        if curves:
+        shown = [curve for who, rows in lines.items() if (curve := _position_curve(who, rows, longest)).x]
+        if shown:
             title = f"Figure 3: loss by position in windows of {longest} tokens, {suite.title}"
-            yield f"positions_{suite.file}.png", title, lambda curves=curves: by_position(all_of, curves)
+            name = f"positions_{suite.file}.png"
+            yield name, title, lambda shown=shown: curves.loss_by_position(shown, marks(evals))
 
 
-def by_position(all_of: Evaluations, curves: list[Curve]) -> Any:
-    figure, axes = log_panels(curves, Marks(all_of.trained, all_of.extended), most=1.3)
-    for ax in axes:
-        ax.xaxis.set_major_locator(FixedLocator([16 * 4**i for i in range(10)]))
-        ax.set_xlabel("position in the window (tokens)")
-    axes[0].set_ylabel("loss (nats a token)")
-    return figure
+def _position_curve(who: ReportSubject, rows: Sequence[Record], length: int) -> Curve:
+    points = sorted((r["position"], r["value"]) for r in rows if r["length"] == length and r["value"] is not None)
+    return Curve(who.label, who.kind, [p for p, _ in points], [v for _, v in points])
 
 
-def against_scores(all_of: Evaluations) -> Iterator[Figure]:
-    """Figure 4 of the study: a panel a benchmark, for those in which four methods or more have both numbers."""
-    points = score_points(all_of)
+def against_scores(evals: Evaluations) -> Iterator[Figure]:
+    """Figure 4 of arXiv:2409.12181: a panel a benchmark, where four methods or more have both numbers."""
+    points = score_points(evals)
     if points:
         title = "Figure 4: perplexity against scores; Spearman's rho, and Pearson's r with the loss, 95 % intervals"
-        yield "against_scores.png", title, lambda: scatters(points, main_length(all_of))
+        yield "against_scores.png", title, lambda: scatters(points, main_length(evals))
 
 
-Points = dict[str, list[tuple[str, str, float, float]]]  # benchmark: label, kind, perplexity, per cent
-
-
-def score_points(all_of: Evaluations) -> Points:
-    chosen = entries(all_of, main_length(all_of))
-    values = {c: {who: e.number(rows) for who, rows in all_of.select(e.suite).items()} for c, e in chosen.items()}
-    found: Points = {}
+def score_points(evals: Evaluations) -> Points:
+    """Return perplexity and score of each method, by column of Table 1."""
+    columns = entries(evals, main_length(evals))
+    values = {c: {who: e.number(rows) for who, rows in evals.select(e.suite).items()} for c, e in columns.items()}
+    by_column: Points = {}
     for column in [c for c in values if c != "PPL" and "PPL" in values]:
         pairs = [(who, values["PPL"].get(who), x) for who, x in values[column].items()]
         points = [
-            (who.label, who.kind, p.value, 100 * x.value)
+            Point(who.label, who.kind, p.value, 100 * x.value)
             for who, p, x in pairs
             if p is not None and p.value is not None and x is not None and x.value is not None
         ]
-        found |= {column: points} if len(points) >= 4 else {}
-    return found
+        by_column |= {column: points} if len(points) >= 4 else {}
+    return by_column
 
 
 def scatters(points: Points, length: int | None) -> Any:
+    """Return the figure of scores over perplexity at `length` tokens, a panel a score."""
     columns = min(2, len(points))
     count = -(-len(points) // columns)
     figure, axes = plt.subplots(count, columns, figsize=(5.0 * columns, 3.7 * count), squeeze=False)
     figure.subplots_adjust(hspace=0.42, wspace=0.24)
-    for ax, (column, mine) in zip(axes.flat, points.items(), strict=False):
-        values = [y for *_, y in mine]
+    for ax, (column, shown) in zip(axes.flat, points.items(), strict=False):
+        values = [p.y for p in shown]
         room = 0.12 * max(max(values) - min(values), 5)
-        scatter_of(ax, mine, (min(values) - room, max(values) + room))
+        perplexity_scatter(ax, shown, (min(values) - room, max(values) + room))
         ax.set(xlabel=f"perplexity at {length}", ylabel=f"{column} (%)")
         ax.yaxis.set_major_locator(MaxNLocator(6))
-        ax.set_title(agreement(column, mine), fontsize=8.5)
+        ax.set_title(agreement(column, shown), fontsize=8.5)
     for ax in axes.flat[len(points) :]:
         ax.axis("off")
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="lower center",
-        bbox_to_anchor=(0.5, 0.9 + 0.045),
-        ncols=len(handles),
-        fontsize=8,
-    )
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.945), "ncols": len(handles), "fontsize": 8}
+    figure.legend(list(handles.values()), list(handles), **place)
     return figure
 
 
-def agreement(column: str, points: list[tuple[str, str, float, float]]) -> str:
-    x, y = np.log([p[2] for p in points]), np.array([p[3] for p in points])
+def agreement(column: str, points: Sequence[Point]) -> str:
+    """Return a title: the number of methods, and how far perplexity and the score agree."""
+    x, y = np.log([p.x for p in points]), np.array([p.y for p in points])
     rho, r = spearman(x, y), pearson(x, y)
     return f"{column}, {len(points)} methods" + (f"\nrho {rho}, r {r}" if rho and r else "")

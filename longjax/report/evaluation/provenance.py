@@ -1,50 +1,51 @@
-"""Where numbers come from: runs, their checkpoints, and the settings of their tasks."""
+"""Provenance of numbers: runs, their checkpoints, and the settings of their tasks."""
 
 from longjax.evals.requests import Record
 from longjax.methods.identity import in_words
 from longjax.report.evaluation.comparable import brief, flat
 from longjax.report.rows import Evaluations, suite_of
 
-# What rows say of their run, where they do.
-OF_A_RUN = ("checkpoint", "checkpoint_sha256", "plan", "tokenizer_sha256", "dtype", "trained_len", "extended_len")
+RUN_FIELDS = ("checkpoint", "checkpoint_sha256", "plan", "tokenizer_sha256", "dtype", "trained_len", "extended_len")
 
 
-def runs(all_of: Evaluations) -> list[list[str]]:
-    """-> a table of text: who is which run of which checkpoint."""
-    fields = [f for f in OF_A_RUN if any(r.get(f) is not None for rows in all_of.rows.values() for r in rows)]
+def run_table(evals: Evaluations) -> list[list[str]]:
+    """Return a table of text: which subject is which run of which checkpoint."""
+    fields = [f for f in RUN_FIELDS if any(r.get(f) is not None for rows in evals.rows.values() for r in rows)]
     body = [
-        [who.label, who.kind, who.weights, who.run, *(values(rows, field) for field in fields)]
-        for who, rows in all_of.rows.items()
+        [who.label, who.kind, who.weights, who.run, *(_values(rows, field) for field in fields)]
+        for who, rows in evals.rows.items()
     ]
     return [["method", "kind", "weights", "run", *fields], *body]
 
 
-def methods(all_of: Evaluations) -> list[str]:
-    """-> each method with all its parameters, where runs say them."""
-    found = {
+def method_lines(evals: Evaluations) -> list[str]:
+    """Return a list item for each method with all its parameters, where runs have recorded them."""
+    texts_by_label = {
         who.label: {in_words(x) for r in rows if (x := r.get("identity") or r.get("described"))}  # of 0.1: its `repr`
-        for who, rows in all_of.rows.items()
+        for who, rows in evals.rows.items()
     }
-    return [f"- {label}: `{text}`" for label, texts in found.items() for text in sorted(texts)]
+    return [f"- {label}: `{text}`" for label, texts in texts_by_label.items() for text in sorted(texts)]
 
 
-def values(rows: list[Record], field: str) -> str:
+def _values(rows: list[Record], field: str) -> str:
     return ", ".join(dict.fromkeys(brief(r[field]) for r in rows if r.get(field) is not None)) or "-"
 
 
-def settings(all_of: Evaluations) -> list[list[str]]:
-    """-> a table of text: for each suite, every setting that its rows have, all values."""
-    found: dict[str, dict[str, dict[str, None]]] = {}
-    for rows in all_of.rows.values():
+def settings_table(evals: Evaluations) -> list[list[str]]:
+    """Return a table of text: every setting of each suite with all its values; empty: no run has recorded any."""
+    by_suite: dict[str, dict[str, dict[str, None]]] = {}
+    for rows in evals.rows.values():
         for row in rows:
-            mine = found.setdefault(suite_of(row).title, {})
+            values_by_name = by_suite.setdefault(suite_of(row).title, {})
             for name, value in flat(row.get("settings") or {}).items():
-                mine.setdefault(name, {})[brief(value)] = None
+                values_by_name.setdefault(name, {})[brief(value)] = None
     body = [
-        [title, name, several(list(values))] for title in sorted(found) for name, values in sorted(found[title].items())
+        [title, name, _listed(list(values))]
+        for title in sorted(by_suite)
+        for name, values in sorted(by_suite[title].items())
     ]
     return [["benchmark", "setting", "values"], *body] if body else []
 
 
-def several(texts: list[str]) -> str:
+def _listed(texts: list[str]) -> str:
     return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")

@@ -1,10 +1,10 @@
-"""Table 1: perplexity and the four benchmarks of the study, and the same beside what was published."""
+"""Table 1 of arXiv:2409.12181: perplexity and four benchmarks, one line a method."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 from longjax.evals.requests import Record
-from longjax.report.aggregates import all_cells, all_shots, complete_only, sixteen, thirteen
+from longjax.report.aggregates import is_complete, longbench_mean, mean_of_cells, mean_of_shots, ruler_mean
 from longjax.report.published import COLUMNS
 from longjax.report.rows import Evaluations, Number, Suite, mean_of, mean_row
 from longjax.report.tables import Column, Table
@@ -17,80 +17,74 @@ BENCHMARKS = dict(zip(COLUMNS, ("perplexity", "needle", "manyshot", "longbench",
 
 @dataclasses.dataclass(frozen=True)
 class TableEntry:
-    """What a column of Table 1 shows: of which suite, and the number of a subject's rows of that suite."""
+    """The content of a column: its suite, and the number of a subject's rows of that suite."""
 
     suite: Suite
     number: Callable[[Sequence[Record]], Number | None]
     note: str
 
 
-def main_length(all_of: Evaluations) -> int | None:
-    """-> the length of Table 1: that of the training, or the study's, or the longest with any scores at all."""
-    rows = [r for mine in all_of.rows.values() for r in mine if r["benchmark"] in ("perplexity", "ruler")]
-    lengths = {r["length"] for r in rows}
-    wished = [n for n in (all_of.extended, 32768) if n in lengths]
-    return wished[0] if wished else max(lengths, default=None)
+def main_length(evals: Evaluations) -> int | None:
+    """Return the length of Table 1: that of the training, or the study's 32768, or the longest with any scores."""
+    rows = [r for subject_rows in evals.rows.values() for r in subject_rows]
+    lengths = {r["length"] for r in rows if r["benchmark"] in ("perplexity", "ruler")}
+    wanted = [n for n in (evals.extended, 32768) if n in lengths]
+    return wanted[0] if wanted else max(lengths, default=None)
 
 
-def table_1(all_of: Evaluations) -> Table:
-    length = main_length(all_of)
-    chosen = entries(all_of, length)
+def table_1(evals: Evaluations) -> Table:
+    """Return Table 1; the mean of scores stands where all four are complete."""
+    length = main_length(evals)
+    columns = entries(evals, length)
     lines = []
-    for who in all_of.rows:
-        numbers = {c: e.number(rows) for c, e in chosen.items() if (rows := all_of.select(e.suite).get(who))}
+    for who in evals.rows:
+        numbers = {c: e.number(rows) for c, e in columns.items() if (rows := evals.select(e.suite).get(who))}
         scores = [numbers.get(c) for c in SCORES]
-        numbers["mean"] = mean_of(scores, len(SCORES)) if all(map(complete_only, scores)) else None
+        numbers["mean"] = mean_of(scores, len(SCORES)) if all(map(is_complete, scores)) else None
         lines.append((who, tuple(numbers.get(c) for c in HEADS)))
-    notes = [f"{column}: {entry.note}." for column, entry in chosen.items()]
-    missing = [c for c in COLUMNS if c not in chosen]
-    notes += [f"Not run: {', '.join(missing)}."] * bool(missing)
-    at = f" at {length}" if length else ""
-    return Table(
-        "table1", f"Table 1: perplexity, and scores in %{at}", tuple(HEADS.values()), tuple(lines), tuple(notes)
-    )
+    notes = [f"{column}: {entry.note}." for column, entry in columns.items()]
+    if missing := [c for c in COLUMNS if c not in columns]:
+        notes.append(f"Not run: {', '.join(missing)}.")
+    title = "Table 1: perplexity, and scores in %" + (f" at {length}" if length else "")
+    return Table("table1", title, tuple(HEADS.values()), tuple(lines), tuple(notes))
 
 
-def entries(all_of: Evaluations, length: int | None) -> dict[str, TableEntry]:
-    """-> the columns for which there are rows. Of several suites that of most subjects, and of the study's protocol."""
-    found = {}
-    for column, benchmark in BENCHMARKS.items():
-        suites = sorted(all_of.suites(benchmark), key=rank)
-        if suites:
-            found[column] = MAKERS[column](suites[0], length)
-    return found
+def entries(evals: Evaluations, length: int | None) -> dict[str, TableEntry]:
+    """Return the columns with rows: of several suites the one of most subjects, and of the study's protocol."""
+    suites = {column: sorted(evals.suites(benchmark), key=_rank) for column, benchmark in BENCHMARKS.items()}
+    return {column: MAKERS[column](ordered[0], length) for column, ordered in suites.items() if ordered}
 
 
-def rank(suite: Suite) -> int:
+def _rank(suite: Suite) -> int:
     protocol = suite.get("protocol")
     return PROTOCOLS.index(protocol) if protocol in PROTOCOLS else len(PROTOCOLS)
 
 
-def ppl_entry(suite: Suite, length: int | None) -> TableEntry:
+def _ppl_entry(suite: Suite, length: int | None) -> TableEntry:
     def number(rows: Sequence[Record]) -> Number | None:
-        mine = [r for r in rows if r["length"] == length and r["task"] == "perplexity"]
-        return mean_row(mine) if mine else None
+        at_length = [r for r in rows if r["length"] == length and r["task"] == "perplexity"]
+        return mean_row(at_length) if at_length else None
 
     return TableEntry(suite, number, f"{suite.title}, length {length}")
 
 
-def needle_entry(suite: Suite, length: int | None) -> TableEntry:
-    return TableEntry(
-        suite, all_cells("value"), f"{suite.title}, share of the facts found, mean over all lengths and depths"
-    )
+def _needle_entry(suite: Suite, length: int | None) -> TableEntry:
+    note = f"{suite.title}, share of the facts found, mean over all lengths and depths"
+    return TableEntry(suite, mean_of_cells("value"), note)
 
 
-def manyshot_entry(suite: Suite, length: int | None) -> TableEntry:
-    return TableEntry(suite, all_shots, "mean over all numbers of shots")
+def _manyshot_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, mean_of_shots, "mean over all numbers of shots")
 
 
-def longbench_entry(suite: Suite, length: int | None) -> TableEntry:
-    return TableEntry(suite, sixteen("value"), "LongBench's own scorer, mean of the study's 16 tasks")
+def _longbench_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, longbench_mean("value"), "LongBench's own scorer, mean of the study's 16 tasks")
 
 
-def ruler_entry(suite: Suite, length: int | None) -> TableEntry:
-    return TableEntry(suite, thirteen(length), f"{suite.title}, length {length}, mean of 13 tasks")
+def _ruler_entry(suite: Suite, length: int | None) -> TableEntry:
+    return TableEntry(suite, ruler_mean(length), f"{suite.title}, length {length}, mean of 13 tasks")
 
 
 MAKERS: dict[str, Callable[[Suite, int | None], TableEntry]] = dict(
-    zip(COLUMNS, (ppl_entry, needle_entry, manyshot_entry, longbench_entry, ruler_entry), strict=True)
+    zip(COLUMNS, (_ppl_entry, _needle_entry, _manyshot_entry, _longbench_entry, _ruler_entry), strict=True)
 )

@@ -4,158 +4,159 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from longjax.evals.requests import Record
-from longjax.report.aggregates import all_cells, all_shots, complete_only, sixteen, thirteen
+from longjax.report.aggregates import is_complete, longbench_mean, mean_of_cells, mean_of_shots, ruler_mean
 from longjax.report.published import PUBLISHED, Published
 from longjax.report.rows import Evaluations, Number, ReportSubject, field_of, mean_row
 from longjax.report.tables import Column, Table
 
 PAPER, LLAMA2_7B = "arXiv:2409.12181", "32 layers of 4096"
+Pairs = dict[tuple[str, int], dict[ReportSubject, tuple[Number, Published]]]  # by column and length
 
 
 class Match(NamedTuple):
-    """Our number, or why there is none that can stand beside the published one."""
+    """Our number, or why none can stand beside the published one."""
 
     number: Number | None
     why: str = ""
 
 
-def published_table(all_of: Evaluations) -> tuple[Table | None, list[str]]:
-    """-> the table of pairs; why the other published numbers are not shown."""
-    found: dict[tuple[str, int], dict[ReportSubject, tuple[Number, Published]]] = {}
+def published_table(evals: Evaluations) -> tuple[Table | None, list[str]]:
+    """Return the table of pairs, and why other published numbers are not shown."""
+    pairs: Pairs = {}
     reasons: dict[str, dict[str, list[str]]] = {}
-    for one in PUBLISHED:
-        for who in [s for s in all_of.rows if s.method == one.method]:
-            why = other_model(all_of.rows[who])
-            match = Match(None, why) if why else MATCHES[one.column](all_of.rows[who], one)
+    for published in PUBLISHED:
+        for who in [s for s in evals.rows if s.method == published.method]:
+            why = _other_model(evals.rows[who])
+            match = Match(None, why) if why else MATCHES[published.column](evals.rows[who], published)
+            cell = published.column, published.length
             if match.number is None:
-                reasons.setdefault(match.why, {}).setdefault(f"{one.column} at {one.length}", []).append(who.label)
+                reasons.setdefault(match.why, {}).setdefault("{} at {}".format(*cell), []).append(who.label)
             else:
-                found.setdefault((one.column, one.length), {})[who] = match.number, one
-    return published_pairs(all_of, found) if found else None, grouped(reasons)
+                pairs.setdefault(cell, {})[who] = match.number, published
+    return _table_of(evals, pairs) if pairs else None, _reason_lines(reasons)
 
 
-def published_pairs(
-    all_of: Evaluations, found: dict[tuple[str, int], dict[ReportSubject, tuple[Number, Published]]]
-) -> Table:
-    columns, tables = [], sorted({one.table for x in found.values() for _, one in x.values()})
-    for column, length in found:
+def _table_of(evals: Evaluations, pairs: Pairs) -> Table:
+    columns, tables = [], sorted({published.table for cell in pairs.values() for _, published in cell.values()})
+    for column, length in pairs:
         scale, decimals = (1.0, 2) if column == "PPL" else (100.0, 1)
-        at = f"{column} {length}"
-        columns += [Column(f"{at} here", scale, decimals), Column(f"{at} published", scale, 2)]
+        head = f"{column} {length}"
+        columns += [Column(f"{head} here", scale, decimals), Column(f"{head} published", scale, 2)]
     lines = []
-    for who in [s for s in all_of.rows if any(s in x for x in found.values())]:
+    for who in [s for s in evals.rows if any(s in cell for cell in pairs.values())]:
         numbers: list[Number | None] = []
-        for (column, _), x in found.items():
-            ours, one = x.get(who, (None, None))
-            numbers += [ours, Number(one.value / (1 if column == "PPL" else 100)) if one else None]
+        for (column, _), cell in pairs.items():
+            ours, published = cell.get(who, (None, None))
+            numbers += [ours, Number(published.value / (1 if column == "PPL" else 100)) if published else None]
         lines.append((who, tuple(numbers)))
-    source = f"Published: {PAPER}, LLaMA-2 7B, table{'s' * (len(tables) > 1)} {' and '.join(map(str, tables))}."
-    scored = "Here as the study scores: needle by word overlap, LongBench by its first lines. How it averaged the "
-    scored += "needle's cells and the numbers of shots, its code does not say: here it is the mean of all."
+    plural = "s" if len(tables) > 1 else ""
+    source = f"Published: {PAPER}, LLaMA-2 7B, table{plural} {' and '.join(map(str, tables))}."
+    scored = "Here as the study scores: needle by word overlap, LongBench by its first lines. Its code does not show how "
+    scored += "it averaged the needle's cells and the numbers of shots: here it is the mean of all."
     return Table("published", "Beside the published numbers", tuple(columns), tuple(lines), (source, scored))
 
 
-def grouped(reasons: dict[str, dict[str, list[str]]]) -> list[str]:
-    """-> a line a reason."""
+def _reason_lines(reasons: dict[str, dict[str, list[str]]]) -> list[str]:
     lines = []
-    for why, places in reasons.items():
-        what = "; ".join(f"{place} ({', '.join(labels)})" for place, labels in places.items())
-        lines.append(f"Not beside a published number, {why}: {what}.")
+    for why, labels_by_cell in reasons.items():
+        cells = "; ".join(f"{cell} ({', '.join(labels)})" for cell, labels in labels_by_cell.items())
+        lines.append(f"Not beside a published number, {why}: {cells}.")
     return lines
 
 
-def rows_of(rows: Sequence[Record], benchmark: str, task: str | None = None) -> list[Record]:
+def _rows_of(rows: Sequence[Record], benchmark: str, task: str | None = None) -> list[Record]:
     return [r for r in rows if r["benchmark"] == benchmark and task in (None, r["task"])]
 
 
-def unlike(rows: Sequence[Record], name: str, wanted: Any) -> str:
-    """-> what the rows have instead; empty if it is what is wanted."""
+def _mismatch(rows: Sequence[Record], name: str, wanted: Any) -> str:
+    """-> the value that the rows have instead; empty if it is the wanted one."""
     values = {repr(field_of(r, name)) for r in rows}
     return "" if values == {repr(wanted)} else f"{name} is {', '.join(sorted(values))}, the paper's {wanted!r}"
 
 
-def other_model(rows: Sequence[Record]) -> str:
+def _other_model(rows: Sequence[Record]) -> str:
     models = {r.get("model", "not known") for r in rows}
     return "" if models == {LLAMA2_7B} else f"the model is {', '.join(sorted(models))}, the paper's LLaMA-2 7B"
 
 
-def own_prompts(rows: Sequence[Record]) -> str:
+def _other_prompts(rows: Sequence[Record]) -> str:
     own = any((r.get("settings") or {}).get("prompts", "own") == "own" for r in rows)
     return "the prompts are of our own wording" if own else ""
 
 
-def drawn_at_random(rows: Sequence[Record]) -> str:
+def _other_examples(rows: Sequence[Record]) -> str:
     """-> whether examples are other ones than in the study's files."""
-    files = all((r.get("settings") or {}).get("examples", "file") == "file" for r in rows)
-    return "" if files else "the examples were drawn by us"
+    from_files = all((r.get("settings") or {}).get("examples", "file") == "file" for r in rows)
+    return "" if from_files else "the examples were drawn by us"
 
 
-def cut_elsewhere(rows: Sequence[Record], length: int) -> str:
+def _other_truncation(rows: Sequence[Record], length: int) -> str:
     """-> whether longer prompts lose their middle at another length than the study's."""
     lengths = sorted({str((r.get("settings") or {}).get("max_length")) for r in rows})
     return "" if lengths == [str(length)] else f"prompts of at most {', '.join(lengths)} tokens, the paper's {length}"
 
 
-def match_ppl(rows: Sequence[Record], one: Published) -> Match:
-    mine = rows_of(rows, "perplexity", "perplexity")
-    if not mine:
+def _match_ppl(rows: Sequence[Record], published: Published) -> Match:
+    ppl_rows = _rows_of(rows, "perplexity", "perplexity")
+    if not ppl_rows:
         return Match(None, "not run")
-    lceg = [r for r in mine if r.get("protocol") == "lceg"]
+    lceg = [r for r in ppl_rows if r.get("protocol") == "lceg"]
     books = [r for r in lceg if "pg19" in str(r.get("data")).lower().replace("-", "")]
-    here = [r for r in books if r["length"] == one.length]
+    at_length = [r for r in books if r["length"] == published.length]
     if not books:
-        return Match(None, "the paper's protocol is lceg" if not lceg else "the paper's data are PG19")
-    return Match(mean_row(here)) if here else Match(None, f"not run at {one.length}")
+        return Match(None, "the paper's data are PG19" if lceg else "the paper's protocol is lceg")
+    return Match(mean_row(at_length)) if at_length else Match(None, f"not run at {published.length}")
 
 
-def match_needle(rows: Sequence[Record], one: Published) -> Match:
-    mine = rows_of(rows, "needle")
-    lceg = [r for r in mine if field_of(r, "needle_bos") == "lceg" and field_of(r, "needle_kind") == "sentence"]
+def _match_needle(rows: Sequence[Record], published: Published) -> Match:
+    needle_rows = _rows_of(rows, "needle")
+    lceg = [r for r in needle_rows if field_of(r, "needle_bos") == "lceg" and field_of(r, "needle_kind") == "sentence"]
     if not lceg:
-        why = unlike(mine, "needle_kind", "sentence") or unlike(mine, "needle_bos", "lceg")
-        return Match(None, why if mine else "not run")
-    if max(r["length"] for r in lceg) < one.length:
-        return Match(None, f"no needle at {one.length} or beyond")
-    number = all_cells("word_overlap")(lceg)
+        why = _mismatch(needle_rows, "needle_kind", "sentence") or _mismatch(needle_rows, "needle_bos", "lceg")
+        return Match(None, why if needle_rows else "not run")
+    if max(r["length"] for r in lceg) < published.length:
+        return Match(None, f"no needle at {published.length} or beyond")
+    number = mean_of_cells("word_overlap")(lceg)
     return Match(number, "" if number else "no word overlap in the rows")
 
 
-def match_manyshot(rows: Sequence[Record], one: Published) -> Match:
-    mine = rows_of(rows, "manyshot")
-    if not mine:
+def _match_manyshot(rows: Sequence[Record], published: Published) -> Match:
+    shot_rows = _rows_of(rows, "manyshot")
+    if not shot_rows:
         return Match(None, "not run")
-    why = cut_elsewhere(mine, one.length) or own_prompts(mine) or drawn_at_random(mine)
-    return Match(None, why) if why else Match(all_shots(mine))
+    why = _other_truncation(shot_rows, published.length) or _other_prompts(shot_rows) or _other_examples(shot_rows)
+    return Match(None, why) if why else Match(mean_of_shots(shot_rows))
 
 
-def match_longbench(rows: Sequence[Record], one: Published) -> Match:
-    mine = rows_of(rows, "longbench")
-    if not mine:
+def _match_longbench(rows: Sequence[Record], published: Published) -> Match:
+    task_rows = _rows_of(rows, "longbench")
+    if not task_rows:
         return Match(None, "not run")
-    why = cut_elsewhere(mine, one.length) or own_prompts(mine)
-    return Match(None, why) if why else complete(sixteen("lceg")(mine), "not all of the study's 16 tasks were run")
-
-
-def match_ruler(rows: Sequence[Record], one: Published) -> Match:
-    mine = rows_of(rows, "ruler")
-    old = [r for r in mine if field_of(r, "version") == "2024"]
-    if not old:
-        return Match(None, unlike(mine, "version", "2024") if mine else "not run")
-    if why := own_prompts(old):
+    if why := _other_truncation(task_rows, published.length) or _other_prompts(task_rows):
         return Match(None, why)
-    if not any(r["length"] == one.length for r in old):
-        return Match(None, f"not run at {one.length}")
-    return complete(thirteen(one.length)(old), "not all of the 13 tasks were run")
+    return _if_complete(longbench_mean("lceg")(task_rows), "not all of the study's 16 tasks were run")
 
 
-def complete(number: Number | None, why: str) -> Match:
-    return Match(number) if complete_only(number) else Match(None, why)
+def _match_ruler(rows: Sequence[Record], published: Published) -> Match:
+    task_rows = _rows_of(rows, "ruler")
+    old = [r for r in task_rows if field_of(r, "version") == "2024"]
+    if not old:
+        return Match(None, _mismatch(task_rows, "version", "2024") if task_rows else "not run")
+    if why := _other_prompts(old):
+        return Match(None, why)
+    if not any(r["length"] == published.length for r in old):
+        return Match(None, f"not run at {published.length}")
+    return _if_complete(ruler_mean(published.length)(old), "not all of the 13 tasks were run")
+
+
+def _if_complete(number: Number | None, why: str) -> Match:
+    return Match(number) if is_complete(number) else Match(None, why)
 
 
 MATCHES = {
-    "PPL": match_ppl,
-    "needle": match_needle,
-    "many-shot": match_manyshot,
-    "LongBench": match_longbench,
-    "RULER": match_ruler,
+    "PPL": _match_ppl,
+    "needle": _match_needle,
+    "many-shot": _match_manyshot,
+    "LongBench": _match_longbench,
+    "RULER": _match_ruler,
 }

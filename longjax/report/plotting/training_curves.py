@@ -1,54 +1,59 @@
 """Training curves of several runs: loss, gradient norm and learning rate by step, from their metrics.jsonl."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import matplotlib as mpl
-
-mpl.use("Agg")  # no screen
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from longjax.report.plotting.style import COLORS, draw
 from longjax.training import metrics_writer
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e8e8e8",
-    "savefig.dpi": 160, "legend.frameon": False, "lines.linewidth": 1.3, "axes.labelcolor": "#333333",
-}  # fmt: skip
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b5ea7", "#b8860b", "#17a2b8", "#7f3b08", "#111111", "#6b8e23")
 PANELS = {"loss": "loss (nats a token)", "grad_norm": "gradient norm", "learning_rate": "learning rate"}
 SHORT = FuncFormatter(lambda x, _: f"{x:.2g}".replace("e-0", "e-"))
 Steps = list[dict[str, float]]
 
 
+def with_metrics(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Return the folders whose log has a step."""
+    logs = {folder: folder / metrics_writer.NAME for folder in folders}
+    return [folder for folder, log in logs.items() if log.is_file() and log.stat().st_size]
+
+
 def training_curves(folders: Sequence[pathlib.Path], path: pathlib.Path) -> None:
-    """Writes a PNG: a panel for each number that a run has, a curve for each run. Crosses mark steps left out."""
+    """Write a PNG: a panel for each number that a run has, a curve for each run; crosses mark skipped steps.
+
+    Raises:
+      ValueError: no run has logged a step.
+
+    """
     runs = {
         name: steps
-        for name, folder in zip(names(folders), folders, strict=True)
+        for name, folder in zip(run_names(folders), folders, strict=True)
         if (steps := metrics_writer.read_metrics(folder))
     }
     panels = {name: label for name, label in PANELS.items() if any(name in step for s in runs.values() for step in s)}
     if not panels:
         raise ValueError(f"{', '.join(map(str, folders))}: no step has been logged yet")
-    with mpl.rc_context(STYLE):
-        heights = [2.4 if name == "loss" else 1.0 for name in panels]
-        size = (7.2, 1.2 + 1.15 * sum(heights))
-        figure, axes = plt.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=size, height_ratios=heights)
-        for ax, (name, label) in zip(axes[:, 0], panels.items(), strict=True):
-            for (run, steps), colour in zip(runs.items(), COLOURS * len(runs), strict=False):
-                curve(ax, steps, name, colour, run)
-            ax.set_ylabel(label)
-        finish(figure, list(axes[:, 0]), list(panels))
-        figure.savefig(path, bbox_inches="tight")
-        plt.close(figure)
+    draw(path, lambda: _figure(runs, panels))
 
 
-def names(folders: Sequence[pathlib.Path]) -> list[str]:
-    """-> what differs between the folders' paths; of one folder, its name."""
+def _figure(runs: dict[str, Steps], panels: dict[str, str]) -> Any:
+    heights = [2.4 if name == "loss" else 1.0 for name in panels]
+    size = (7.2, 1.2 + 1.15 * sum(heights))
+    figure, axes = plt.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=size, height_ratios=heights)
+    for ax, (name, label) in zip(axes[:, 0], panels.items(), strict=True):
+        for (run, steps), color in zip(runs.items(), COLORS * len(runs), strict=False):
+            _curve(ax, steps, name, color, run)
+        ax.set_ylabel(label)
+    _finish(figure, list(axes[:, 0]), list(panels))
+    return figure
+
+
+def run_names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """Return what differs between the folders' paths; of one folder, its name."""
     parts = [folder.absolute().parts for folder in folders]
     if len(parts) == 1:
         return [parts[0][-1]]
@@ -59,35 +64,35 @@ def names(folders: Sequence[pathlib.Path]) -> list[str]:
     return ["/".join(tail) for tail in tails]
 
 
-def curve(ax: Any, steps: Steps, name: str, colour: str, run: str) -> None:
-    """The numbers as they are, pale, under their mean over a fiftieth of the run; the rate as it is."""
+def _curve(ax: Any, steps: Steps, name: str, color: str, run: str) -> None:
+    """Raw values, pale, under their mean over a fiftieth of the run; the learning rate as it is."""
     x, y = (np.array([step.get(key, np.nan) for step in steps], float) for key in ("step", name))
     if name == "learning_rate":
-        ax.plot(x, y, color=colour, alpha=0.9)
+        ax.plot(x, y, color=color, alpha=0.9)
         return
-    out = left_out(steps)
-    mean = smooth(np.where(out, np.nan, y), max(1, len(y) // 50))
-    ax.plot(x, np.where(out, np.nan, y), color=colour, linewidth=0.6, alpha=0.25)
-    ax.plot(x, mean, color=colour, label=run)
+    skipped = skipped_steps(steps)
+    mean = running_mean(np.where(skipped, np.nan, y), max(1, len(y) // 50))
+    ax.plot(x, np.where(skipped, np.nan, y), color=color, linewidth=0.6, alpha=0.25)
+    ax.plot(x, mean, color=color, label=run)
     if name == "loss":
-        ax.plot(x[out], mean[out], "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=3)
+        ax.plot(x[skipped], mean[skipped], "x", color=color, markersize=7, markeredgewidth=1.8, zorder=3)
 
 
-def left_out(steps: Steps) -> np.ndarray:
-    """-> for each step, whether it was: the counter `skipped` has risen."""
+def skipped_steps(steps: Steps) -> np.ndarray:
+    """Return for each step whether its update was skipped, that is, whether the counter `skipped` has risen."""
     counts = np.array([step.get("skipped", 0.0) for step in steps], float)
     return np.diff(counts, prepend=0.0) > 0
 
 
-def smooth(y: np.ndarray, width: int) -> np.ndarray:
-    """-> the mean of the last `width` values, without those that are no number."""
-    good = np.isfinite(y)
-    total, count = (np.cumsum(np.concatenate([np.zeros(width), z])) for z in (np.where(good, y, 0.0), good))
+def running_mean(y: np.ndarray, width: int) -> np.ndarray:
+    """Return the means of the last `width` values, without those that are not finite."""
+    finite = np.isfinite(y)
+    total, count = (np.cumsum(np.concatenate([np.zeros(width), z])) for z in (np.where(finite, y, 0.0), finite))
     weight = count[width:] - count[:-width]
     return np.where(weight > 0, (total[width:] - total[:-width]) / np.maximum(weight, 1), np.nan)
 
 
-def finish(figure: Any, axes: Sequence[Any], panels: Sequence[str]) -> None:
+def _finish(figure: Any, axes: Sequence[Any], panels: Sequence[str]) -> None:
     for ax, name in zip(axes, panels, strict=True):
         if name == "grad_norm":
             ax.set_yscale("log")

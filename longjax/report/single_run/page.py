@@ -1,4 +1,4 @@
-"""A study's page: perplexity and pass keys of all methods, findings and plots."""
+"""The part of report.md on a study of one run: its table, findings and figures."""
 
 import itertools
 import json
@@ -8,77 +8,115 @@ from typing import Any
 
 import numpy as np
 
-from longjax import made_by_0_1
+from longjax import files, made_by_0_1
 from longjax.evals.requests import Record
-from longjax.report.plotting.training_curves import training_curves
-from longjax.report.single_run import figures
-from longjax.report.single_run.findings import findings
-from longjax.report.single_run.results import Result, Study, gather, preferred
-from longjax.report.tables import markdown, terminal
-from longjax.training.metrics_writer import NAME
+from longjax.report.evaluation import figures
+from longjax.report.evaluation.benchmark_tables import perplexity_tables
+from longjax.report.measures import needle, passkey, ppl
+from longjax.report.plotting.scatter import Point
+from longjax.report.plotting.style import draw
+from longjax.report.plotting.training_curves import training_curves, with_metrics
+from longjax.report.rows import Evaluations, Number, ReportSubject, evaluations
+from longjax.report.single_run.findings import findings, study_lengths
+from longjax.report.tables import Column, Table, terminal
+
+FIGURES = {  # the study has one suite of each
+    "perplexity.png": figures.perplexity_figures, "positions.png": figures.position_figures,
+    "passkey.png": figures.passkey_figures, "needle.png": figures.needle_figures,
+}  # fmt: skip
+ABOUT = (
+    "PPL: perplexity of held-out text; key%, ndl%: shares of pass keys and of needles (numbers) retrieved, means over "
+    "depths; seconds of training and evaluation. Trained methods saw the same rows in the same order. A star marks "
+    "windows without a finite loss. `tables/*.csv` has every number with its standard error."
+)
 
 
-def rows_of(study: Study) -> list[list[str]]:
-    """-> the table as text, its head first. Needles are there if they were asked for."""
-    lengths = study.lengths
-    found = lengths if any(r.needles for r in study.results) else ()
-    head = [f"PPL {n}" for n in lengths] + [f"key% {n}" for n in lengths] + [f"ndl% {n}" for n in found]
-    body = []
-    for r in study.results:
-        cells = [ppl_text(r.ppl.get(n)) for n in lengths] + [percent(r.passkey(n)) for n in lengths]
-        cells += [percent(r.needle(n)) for n in found]
-        body.append([r.method, r.kind, *cells, f"{r.seconds:.0f}"])
-    return [["method", "kind", *head, "seconds"], *body]
+def write_single_run_page(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tuple[str, str]:
+    """Write the study's figures and tables/*.csv into `out`.
 
+    Args:
+      folder: of the study, with settings.json.
+      rows: the study's own (`is_of_study`), at least one.
+      out: where figures and tables go.
 
-def ppl_text(row: Record | None) -> str:
-    """A star: some windows gave no finite loss, and the value leaves them out."""
-    if row is None:
-        return "-"
-    star = "*" if row["nan"] else ""
-    return "nan*" if row["value"] is None else f"{row['value']:.{2 if row['value'] < 100 else 0}f}{star}"
+    Returns:
+      the study's table for a terminal, and the page's Markdown.
 
-
-def percent(x: float) -> str:
-    return "-" if np.isnan(x) else f"{100 * x:.0f}"
-
-
-def every_length(study: Study) -> list[list[str]]:
-    """-> perplexity with its standard error, at all lengths."""
-    lengths = sorted({n for r in study.results for n in r.ppl})
-    body = []
-    for r in study.results:
-        errors = [(r.ppl.get(n), (r.ppl.get(n) or {}).get("stderr")) for n in lengths]
-        body.append([r.method, *(ppl_text(x) + (f" +- {e:.2g}" if e is not None else "") for x, e in errors)])
-    return [["method", *map(str, lengths)], *body]
-
-
-def both_weights(results: Sequence[Result], length: int) -> list[list[str]]:
-    """-> raw beside averaged weights, for methods that have both."""
-    body = []
-    for _, pair in itertools.groupby(sorted(results, key=lambda r: r.method), key=lambda r: r.method):
-        by = {r.weights: r for r in pair}
-        if {"raw", "ema"} <= by.keys():
-            raw, ema = by["raw"], by["ema"]
-            ppl = [ppl_text(x.ppl.get(length)) for x in (raw, ema)]
-            body.append([raw.method, *ppl, *(percent(x.passkey(length)) for x in (raw, ema))])
-    return [["method", f"raw PPL {length}", f"EMA PPL {length}", "raw key%", "EMA key%"], *body] if body else []
-
-
-def write(folder: pathlib.Path, rows: Sequence[Record], out: pathlib.Path) -> tuple[str, str]:
-    """Writes the study's plots into `out`. -> its table for a terminal, and the page's Markdown.
-
-    `rows` are the study's own, at least one; `folder` has settings.json.
     """
     settings = settings_of(folder)
-    everything = gather(rows)
-    study = Study(preferred(everything), settings["trained_len"], settings["extended_len"])
-    pictures = figures.draw(study, out) | training(folder, out)
-    return terminal(rows_of(study)), page(study, everything, settings, pictures)
+    lengths = settings["trained_len"], settings["extended_len"]
+    every, shown = (evaluations(chosen, *lengths) for chosen in (rows, preferred_weights(rows)))
+    tables = [study_table(shown), *perplexity_tables(shown), *weight_tables(every)]
+    for table in tables:
+        files.write_atomically(out / "tables" / f"{table.file}.csv", table.csv().encode())
+    titles = _write_figures(shown, out) | _write_training_curves(folder, out)
+    parts = [
+        "# Context extension from {} to {} tokens: a controlled study".format(*lengths),
+        tables[0].section(level=2),
+        "## Findings",
+        "\n".join(f"- {line}" for line in findings(shown)),
+        "## Figures",
+        *(f"![{title}]({name})\n\n{title}." for name, title in titles.items()),
+        *(table.section(level=2) for table in tables[1:]),
+        "## Settings",
+        "```json\n" + json.dumps(settings, indent=2, sort_keys=True) + "\n```",
+    ]
+    return terminal(tables[0].text()), "\n\n".join(parts) + "\n"
+
+
+def preferred_weights(rows: Sequence[Record]) -> list[Record]:
+    """Return the rows of one kind of weights a method: averaged ones (EMA) where there are any."""
+    averaged = {r["method"] for r in rows if r["weights"] == "ema"}
+    return [r for r in rows if r["weights"] == "ema" or r["method"] not in averaged]
+
+
+def study_table(evals: Evaluations) -> Table:
+    """Return perplexity, pass keys and, if any were run, needles at the trained, extended and doubled length."""
+    lengths = study_lengths(evals)
+    columns = [(Column(f"PPL {n}", 1.0, 2), ppl(n)) for n in lengths]
+    columns += [(Column(f"key% {n}", 100.0, 0), passkey(n)) for n in lengths]
+    if any(r["benchmark"] == "needle" for rows in evals.rows.values() for r in rows):
+        columns += [(Column(f"ndl% {n}", 100.0, 0), needle(n, "number")) for n in lengths]
+    lines = [
+        (who, (*(measure.number(rows) for _, measure in columns), Number(_seconds(rows))))
+        for who, rows in evals.rows.items()
+    ]
+    heads = (*(column for column, _ in columns), Column("seconds", 1.0, 0))
+    return Table("study", "All methods", heads, tuple(lines), (ABOUT,))
+
+
+def _seconds(rows: Sequence[Record]) -> float:
+    """-> of training, if any, and all evaluations."""
+    return rows[0].get("train_seconds", 0.0) + sum(r["seconds"] for r in rows)
+
+
+def weight_tables(evals: Evaluations) -> list[Table]:
+    """Return the table of raw beside averaged weights, for methods that have both; []: none has."""
+    _, extended, _ = study_lengths(evals)
+    measures = (ppl(extended), passkey(extended))
+    by_method: dict[str, dict[str, list[Record]]] = {}
+    for who, rows in evals.rows.items():
+        by_method.setdefault(who.method, {})[who.weights] = rows
+    lines = []
+    for method, by_weights in by_method.items():
+        if {"raw", "ema"} <= by_weights.keys():
+            numbers = tuple(m.number(by_weights[weights]) for m in measures for weights in ("raw", "ema"))
+            lines.append((ReportSubject(method, "", "", "", method), numbers))
+    columns = [Column(f"{weights} PPL {extended}", 1.0, 2) for weights in ("raw", "EMA")]
+    columns += [Column(f"{weights} key%", 100.0, 0) for weights in ("raw", "EMA")]
+    return [Table("weights", "Raw and averaged weights", tuple(columns), tuple(lines))] if lines else []
 
 
 def settings_of(folder: pathlib.Path) -> dict[str, Any]:
-    """-> settings.json, which holds at least trained_len and extended_len; {}: the folder is of no study."""
+    """Read settings.json of a study.
+
+    Returns:
+      the settings, with at least trained_len and extended_len; {}: the folder is of no study.
+
+    Raises:
+      ValueError: the file is damaged or of something else.
+
+    """
     path = folder / "settings.json"
     if not path.is_file():
         return {}
@@ -94,36 +132,36 @@ def settings_of(folder: pathlib.Path) -> dict[str, Any]:
 def is_of_study(row: Record) -> bool:
     """Whether a study's page shows the row: its own perplexity, pass keys and needles, in its own folder of methods."""
     key = row["benchmark"] == "passkey" and row.get("variant") == "study"
-    needle = row["benchmark"] == "needle" and row.get("form") == "number"
-    return (row.get("protocol") == "nested" or key or needle) and row["run"].startswith("methods/")
+    number = row["benchmark"] == "needle" and row.get("form") == "number"
+    return (row.get("protocol") == "nested" or key or number) and row["run"].startswith("methods/")
 
 
-def training(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
-    """Writes the curves of the methods' trainings, if there are any. -> file name: title."""
-    runs = sorted(path.parent for path in folder.glob(f"methods/*/{NAME}") if path.stat().st_size)
+def _write_figures(evals: Evaluations, out: pathlib.Path) -> dict[str, str]:
+    """-> titles by file name."""
+    titles = {}
+    for name, part in FIGURES.items():
+        for _, title, make_figure in itertools.islice(part(evals), 1):
+            draw(out / name, make_figure)
+            titles[name] = title
+    if points := _passkey_points(evals):
+        draw(out / "scatter.png", lambda: figures.scatters({"pass keys": points}, evals.extended))
+        titles["scatter.png"] = "Perplexity against pass keys"
+    return titles
+
+
+def _passkey_points(evals: Evaluations) -> list[Point]:
+    _, extended, _ = study_lengths(evals)
+    points = [
+        Point(who.label, who.kind, ppl(extended).value(rows), 100 * passkey(extended).value(rows))
+        for who, rows in evals.rows.items()
+    ]
+    return [p for p in points if np.isfinite([p.x, p.y]).all()]
+
+
+def _write_training_curves(folder: pathlib.Path, out: pathlib.Path) -> dict[str, str]:
+    """-> title by file name; {}: no method was trained."""
+    runs = with_metrics(sorted(folder.glob("methods/*")))
     if not runs:
         return {}
-    out.mkdir(parents=True, exist_ok=True)
     training_curves(runs, out / "training.png")
     return {"training.png": "Training"}
-
-
-def page(study: Study, everything: list[Result], settings: dict[str, Any], pictures: dict[str, str]) -> str:
-    c, extended, longest = study.lengths
-    parts = [
-        f"# Context extension from {c} to {extended} tokens: a controlled study",
-        f"Perplexity on held-out text at {c}, {extended} and {longest} tokens; shares of pass keys and of needles "
-        "(numbers) retrieved, means over depths; seconds of training and evaluation. Trained methods saw the same rows "
-        "in the same order. A star marks windows without a finite loss.",
-        markdown(rows_of(study)),
-        "## Findings",
-        "\n".join(f"- {line}" for line in findings(study)),
-        "## Plots",
-        *(f"![{title}]({name})" for name, title in pictures.items()),
-        "## Perplexity at every length",
-        markdown(every_length(study), left=1),
-    ]
-    if pair := both_weights(everything, extended):
-        parts += ["## Raw and averaged weights", markdown(pair, left=1)]
-    parts += ["## Settings", "```json\n" + json.dumps(settings, indent=2, sort_keys=True) + "\n```"]
-    return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
-"""Paired bootstrap: how sure is a difference of means over the same examples?
+"""Paired bootstrap of differences of means over the same examples.
 
-Letters: I examples, C clusters of them that are drawn together, M resamples.
+Axes: I examples, C clusters of them that are drawn together, M resamples.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 RESAMPLES = 10_000
-AT_ONCE = 4_000_000  # numbers drawn, so that large tasks fit in memory
+MAX_DRAWS = 4_000_000  # numbers drawn at once, so that large tasks fit in memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,7 +17,8 @@ class Paired:
     """Two means and their difference, b - a.
 
     Attributes:
-      n, clusters: examples, and groups of them that are independent of each other.
+      n: number of examples.
+      clusters: number of groups of examples that are independent of each other.
       draws_M: the difference in each resample.
 
     """
@@ -34,13 +35,13 @@ class Paired:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """-> 95 % of the resamples are within."""
+        """Return the 95 % interval of the resamples."""
         low, high = np.quantile(self.draws_M, (0.025, 0.975))
         return float(low), float(high)
 
     @property
     def p(self) -> float:
-        """-> twice the share of resamples on the other side of 0; never 0, as resamples are finite."""
+        """Return twice the share of resamples on the other side of 0; never 0, as resamples are finite."""
         below, above = ((side.sum() + 1) / (len(side) + 1) for side in (self.draws_M <= 0, self.draws_M >= 0))
         return float(min(1.0, 2 * min(below, above)))
 
@@ -50,48 +51,48 @@ def paired(
     b: Sequence[float],
     weight: Sequence[float] | None = None,
     cluster: Sequence[Hashable] | None = None,
-    shown: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Paired:
-    """-> the difference of weighted means.
+    """Return the difference of weighted means.
 
     Args:
       a: values of the examples in one run.
       b: values of the same examples in the other.
-      weight: of examples; all weigh the same.
-      cluster: examples of one cluster are drawn together; each is its own.
-      shown: what a mean is shown as: np.exp makes perplexity of a loss.
+      weight: of examples; None: all weigh the same.
+      cluster: examples of one cluster are drawn together; None: each is its own.
+      transform: applied to means: np.exp makes perplexity of a loss.
       seed: of the resamples.
       resamples: their number.
 
     """
     weight_I = np.ones(len(a)) if weight is None else np.asarray(weight, np.float64)
     names = list(range(len(a))) if cluster is None else list(cluster)
-    place = {name: c for c, name in enumerate(dict.fromkeys(names))}
-    cluster_I = np.array([place[name] for name in names])
+    number = {name: c for c, name in enumerate(dict.fromkeys(names))}
+    cluster_I = np.array([number[name] for name in names])
     sums = [np.bincount(cluster_I, weight_I * np.asarray(x, np.float64)) for x in (a, b)]
     size_C = np.bincount(cluster_I, weight_I)
-    mean_a, mean_b = (shown(x.sum() / size_C.sum()) for x in sums)
-    draws_M = differences(sums[0], sums[1], size_C, shown, np.random.default_rng(seed), resamples)
-    return Paired(float(mean_a), float(mean_b), len(a), len(place), draws_M)
+    mean_a, mean_b = (transform(x.sum() / size_C.sum()) for x in sums)
+    draws_M = _differences(sums[0], sums[1], size_C, transform, np.random.default_rng(seed), resamples)
+    return Paired(float(mean_a), float(mean_b), len(a), len(number), draws_M)
 
 
-def differences(
-    a_C: np.ndarray, b_C: np.ndarray, size_C: np.ndarray, shown: Callable, rng: np.random.Generator, resamples: int
+def _differences(
+    a_C: np.ndarray, b_C: np.ndarray, size_C: np.ndarray, transform: Callable, rng: np.random.Generator, resamples: int
 ) -> np.ndarray:
     """-> difference_M of means over clusters drawn with replacement."""
     count, parts = len(size_C), []
-    step = max(1, AT_ONCE // count)
+    step = max(1, MAX_DRAWS // count)
     for start in range(0, resamples, step):
         index = rng.integers(0, count, (min(step, resamples - start), count))
         size = size_C[index].sum(axis=1)
-        parts.append(shown(b_C[index].sum(axis=1) / size) - shown(a_C[index].sum(axis=1) / size))
+        parts.append(transform(b_C[index].sum(axis=1) / size) - transform(a_C[index].sum(axis=1) / size))
     return np.concatenate(parts)
 
 
 def mean_of(parts: Sequence[Paired]) -> Paired:
-    """-> of the mean over tasks, each of which weighs as much and was drawn on its own."""
+    """Return the mean over tasks, each of the same weight and drawn independently."""
     a, b = (float(np.mean([getattr(part, side) for part in parts])) for side in "ab")
     draws_M = np.mean([part.draws_M for part in parts], axis=0)
     return Paired(a, b, sum(p.n for p in parts), sum(p.clusters for p in parts), draws_M)

@@ -1,4 +1,4 @@
-"""Rows of all seeds of an arm as the rows of one: what figures and tables of single runs show of a whole study."""
+"""Rows of all seeds of an arm as the rows of one, for figures and tables of single runs."""
 
 import math
 from collections.abc import Sequence
@@ -7,26 +7,26 @@ from longjax.evals.requests import Record
 from longjax.report.rows import COORDINATES, Evaluations, suite_of
 from longjax.report.study.trials import Trials
 
-MEANT = ("value", "stderr", "nll", "word_overlap", "rouge1", "exact", "partial", "precision", "fill")
-COUNTED = ("n", "nan")
+AVERAGED = ("value", "stderr", "nll", "word_overlap", "rouge1", "exact", "partial", "precision", "fill")
+SUMMED = ("n", "nan")
 
 
-def averaged(trials: Trials, arms: Sequence[str]) -> Evaluations:
-    """-> the arms' own weights, each score the mean of those seeds that have it; errors are of the questions."""
-    rows = {trials.subject(arm): mean_over_seeds([trials.of(arm, seed) for seed in trials.seeds]) for arm in arms}
-    return Evaluations({who: mine for who, mine in rows.items() if mine}, trials.trained, trials.extended)
+def mean_evaluations(trials: Trials, arms: Sequence[str]) -> Evaluations:
+    """Return the arms' default weights, each score the mean of the seeds that have it; errors are of the questions."""
+    rows = {trials.subject(arm): mean_over_seeds([trials.rows_of(arm, seed) for seed in trials.seeds]) for arm in arms}
+    return Evaluations({who: mean for who, mean in rows.items() if mean}, trials.trained, trials.extended)
 
 
 def mean_over_seeds(seeds: Sequence[Sequence[Record]]) -> list[Record]:
+    """Return one row for each cell of a benchmark: the first seed's, with the means of all."""
     cells: dict[tuple, list[Record]] = {}
     for rows in seeds:
         for row in rows:
             cells.setdefault((suite_of(row), row["task"], *(row.get(name) for name in COORDINATES)), []).append(row)
-    return [mean_row_of(group) for group in cells.values()]
+    return [_mean_row(rows) for rows in cells.values()]
 
 
-def mean_row_of(rows: Sequence[Record]) -> Record:
-    """-> a row as the first, with the means of all."""
-    found = {name: [r[name] for r in rows if r.get(name) is not None] for name in (*MEANT, *COUNTED)}
-    means = {name: math.fsum(found[name]) / len(found[name]) for name in MEANT if found[name]}
-    return rows[0] | means | {name: sum(found[name]) for name in COUNTED if found[name]}
+def _mean_row(rows: Sequence[Record]) -> Record:
+    known = {name: [r[name] for r in rows if r.get(name) is not None] for name in (*AVERAGED, *SUMMED)}
+    means = {name: math.fsum(known[name]) / len(known[name]) for name in AVERAGED if known[name]}
+    return rows[0] | means | {name: sum(known[name]) for name in SUMMED if known[name]}

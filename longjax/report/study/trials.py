@@ -1,10 +1,10 @@
 """All trials of a study: an arm (what is compared) on a seed (its own base and order of data) with some weights.
 
-trials = read(RUN_DIR, 2048, 16384)
-trials.ppl("yarn", 16384)                    Number: mean over seeds, half their range, sampling error
-trials.number(ruler(16384), "pi", "raw")     a measure of longjax.report.measures, of chosen weights
-trials.of_seed(passkey(4096), "pi", 0)       one seed's
-trials.versus(ppl(16384), "pi", "yarn")      pi - yarn, over the same questions; None: not both were run
+trials = read_trials(RUN_DIR, 2048, 16384)
+trials.ppl("yarn", 16384)                          Number: mean over seeds, half their range, sampling error
+trials.number(ruler(16384), "pi", "raw")           a measure of longjax.report.measures, of chosen weights
+trials.number_of_seed(passkey(4096), "pi", 0)      of one seed
+trials.versus(ppl(16384), "pi", "yarn")            pi - yarn, over the same questions; None: not both were run
 """
 
 import dataclasses
@@ -13,60 +13,68 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-from longjax.evals.records import read_records as read_records
+from longjax.evals.records import read_records
 from longjax.evals.requests import Record
 from longjax.evals.results import read_rows
 from longjax.methods.method import CATEGORIES
+from longjax.report import measures
+from longjax.report.measures import Measure
 from longjax.report.rows import Number, ReportSubject
 from longjax.report.stats.bootstrap import Paired, mean_of
-from longjax.report.stats.paired import of_task
-from longjax.report.study import measures
-from longjax.report.study.measures import Measure
+from longjax.report.stats.paired import compare_task
 
-# The methods that every test is put to, in the order of tables; all other arms answer single questions.
+# The methods that every test is run for, in the order of tables; all other arms answer single questions.
 MAIN = (
     "base", "pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "ntk_frozen", "dynamic_yarn", "longlora", "landmark",
     "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope", "leaky_rerope", "dca",
 )  # fmt: skip
-WEIGHTS = ("ema", "given", "raw")  # of those that an arm has, the first are meant where none are named
+WEIGHTS = ("ema", "given", "raw")  # of those that an arm has, the first are the default
 RESAMPLES = 4000
-NEGLIGIBLE = 0.001  # of a perplexity: a smaller difference is none
+NEGLIGIBLE = 0.001  # of a perplexity: a smaller difference counts as none
 Key = tuple[str, str, int]  # arm, weights, seed
-Answers = dict[str, list[Record]]  # by task
+RecordsByTask = dict[str, list[Record]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Versus:
-    """a - b over the same questions, seed by seed; the questions of both seeds are drawn together."""
+    """The difference a - b over the same questions.
+
+    Attributes:
+      by_seed: of each seed alone.
+      pooled: of the mean over seeds; the questions of all seeds are drawn together.
+      negligible: a smaller difference counts as none.
+
+    """
 
     by_seed: dict[int, Paired]
-    together: Paired
-    least: float = 0.0  # what is smaller is no difference
+    pooled: Paired
+    negligible: float = 0.0
 
     @property
     def difference(self) -> float:
-        return self.together.difference
+        return self.pooled.difference
 
     @property
     def interval(self) -> tuple[float, float]:
-        return self.together.interval
+        """Return the 95 % interval."""
+        return self.pooled.interval
 
     @property
-    def sure(self) -> bool:
-        """Whether 95 % of the resamples and all seeds are on one side of 0, and it is not too small to matter."""
+    def significant(self) -> bool:
+        """Whether 95 % of the resamples and all seeds are on one side of 0, and the difference is not negligible."""
         low, high = self.interval
         signs = {math.copysign(1, x.difference) for x in self.by_seed.values()}
-        return (low > 0 or high < 0) and len(signs) == 1 and abs(self.difference) >= self.least
+        return (low > 0 or high < 0) and len(signs) == 1 and abs(self.difference) >= self.negligible
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trials:
-    """Everything that a study measured.
+    """All scores of a study.
 
     Attributes:
       rows: by arm, weights and seed.
-      folder: of the run: rows name their records by their place below it.
-      trained: the base's context.
+      folder: of the run; rows name their records by the path below it.
+      trained: the base's context in tokens.
       extended: the length that methods were trained at.
 
     """
@@ -78,14 +86,14 @@ class Trials:
 
     @property
     def arms(self) -> list[str]:
-        """-> by kind, then in the order of MAIN, then by name."""
+        """Return the arms by category, then in the order of MAIN, then by name."""
         order = {name: i for i, name in enumerate(MAIN)}
         names = {arm for arm, _, _ in self.rows}
-        return sorted(names, key=lambda arm: (rank(self.kind(arm)), order.get(arm, len(MAIN)), arm))
+        return sorted(names, key=lambda arm: (category_rank(self.kind(arm)), order.get(arm, len(MAIN)), arm))
 
     @functools.cached_property
     def main(self) -> list[str]:
-        """-> those of MAIN that were put to RULER; all of MAIN where nobody was."""
+        """Return the arms of MAIN that RULER was run for; all of MAIN where it was run for none."""
         known = [arm for arm in self.arms if arm in MAIN]
         full = {arm for (arm, _, _), rows in self.rows.items() if any(r["benchmark"] == "ruler" for r in rows)}
         return [arm for arm in known if arm in full] or known
@@ -96,119 +104,135 @@ class Trials:
 
     @property
     def longest(self) -> int:
+        """Return twice the extended length, where all methods are evaluated."""
         return 2 * self.extended
 
     def kind(self, arm: str) -> str:
+        """Return the category of an arm's method."""
         return next(rows[0]["kind"] for (name, _, _), rows in self.rows.items() if name == arm)
 
     def weights(self, arm: str) -> list[str]:
-        """-> those that were evaluated, the ones that are meant first."""
-        found = {weights for name, weights, _ in self.rows if name == arm}
-        return sorted(found, key=lambda w: (WEIGHTS.index(w) if w in WEIGHTS else len(WEIGHTS), w))
+        """Return the kinds of weights that were evaluated, the default first."""
+        kinds = {weights for name, weights, _ in self.rows if name == arm}
+        return sorted(kinds, key=lambda w: (WEIGHTS.index(w) if w in WEIGHTS else len(WEIGHTS), w))
 
     def subject(self, arm: str, weights: str | None = None, label: str = "") -> ReportSubject:
-        """-> who stands at the head of a table's line."""
+        """Return the head of a table's line."""
         weights = weights or next(iter(self.weights(arm)), "")
         return ReportSubject(arm, weights, self.kind(arm), arm, label or arm)
 
-    def of(self, arm: str, seed: int, weights: str | None = None) -> list[Record]:
-        """-> the rows of one trial; []: it was not run."""
+    def rows_of(self, arm: str, seed: int, weights: str | None = None) -> list[Record]:
+        """Return the rows of one trial; []: not run."""
         weights = weights or next(iter(self.weights(arm)), "")
         return self.rows.get((arm, weights, seed), [])
 
-    def of_seed(self, measure: Measure, arm: str, seed: int, weights: str | None = None) -> Number | None:
-        return measure.number(self.of(arm, seed, weights))
+    def number_of_seed(self, measure: Measure, arm: str, seed: int, weights: str | None = None) -> Number | None:
+        """Return the number of one trial; None: not run."""
+        return measure.number(self.rows_of(arm, seed, weights))
 
     def number(self, measure: Measure, arm: str, weights: str | None = None) -> Number | None:
-        """-> the mean over seeds; None: no seed was asked."""
-        found = [self.of_seed(measure, arm, seed, weights) for seed in self.seeds]
-        return over_seeds([x for x in found if x is not None], len(self.seeds))
+        """Return the mean over seeds; None: not run for any."""
+        numbers = [self.number_of_seed(measure, arm, seed, weights) for seed in self.seeds]
+        return number_over_seeds([x for x in numbers if x is not None], len(self.seeds))
 
     def value(self, measure: Measure, arm: str, weights: str | None = None) -> float:
-        """-> the mean over seeds as a number for arithmetic; NaN: not run, or not finite."""
+        """Return the mean over seeds for arithmetic; NaN: not run, or not finite."""
         number = self.number(measure, arm, weights)
         return math.nan if number is None or number.value is None else number.value
 
-    def own(self, seed: int) -> pathlib.Path:
-        """-> the folder of a seed; of one seed alone it is the run's."""
+    def seed_folder(self, seed: int) -> pathlib.Path:
+        """Return the folder of a seed; of a study of one seed it is the run's."""
         folder = self.folder / f"seed_{seed}"
         return folder if folder.is_dir() else self.folder
 
     def ppl(self, arm: str, length: int, weights: str | None = None) -> Number | None:
+        """Return the perplexity at a context length."""
         return self.number(measures.ppl(length), arm, weights)
 
-    def records(self, measure: Measure, arm: str, seed: int, weights: str | None = None) -> Answers:
-        """-> the answers behind a number."""
-        paths = {r["records"]: None for r in measure.select(self.of(arm, seed, weights))}
-        return {task_of(path): records_in(self.folder / path) for path in paths}
+    def records(self, measure: Measure, arm: str, seed: int, weights: str | None = None) -> RecordsByTask:
+        """Return the records behind a number."""
+        paths = {r["records"]: None for r in measure.select(self.rows_of(arm, seed, weights))}
+        return {_task_of(path): _records_in(self.folder / path) for path in paths}
 
     def versus(
         self, measure: Measure, a: str, b: str, weights_a: str | None = None, weights_b: str | None = None
     ) -> Versus | None:
-        """-> of the seeds that have both arms; None: there are none, or they were asked nothing in common."""
-        parts = {}
+        """Return a - b over the seeds that have both arms; None: there are none, or no question in common."""
+        by_seed = {}
         for seed in self.seeds:
-            one, two = self.records(measure, a, seed, weights_a), self.records(measure, b, seed, weights_b)
-            found = subtracted(measure, one, two)
-            parts |= {seed: found} if found is not None else {}
-        if not parts:
+            records = self.records(measure, a, seed, weights_a), self.records(measure, b, seed, weights_b)
+            if (difference := _difference(measure, *records)) is not None:
+                by_seed[seed] = difference
+        if not by_seed:
             return None
-        together = mean_of(list(parts.values()))
-        return Versus(parts, together, NEGLIGIBLE * abs(together.a) if measure.is_ppl else 0.0)
+        pooled = mean_of(list(by_seed.values()))
+        return Versus(by_seed, pooled, NEGLIGIBLE * abs(pooled.a) if measure.is_ppl else 0.0)
 
 
-def read(folder: pathlib.Path, trained: int, extended: int) -> Trials:
-    """Raises ValueError if nothing was evaluated yet."""
+def read_trials(folder: pathlib.Path, trained: int, extended: int) -> Trials:
+    """Read all finished evaluations of a study's folder.
+
+    Args:
+      folder: of the run, with a folder for each seed.
+      trained: the base's context in tokens.
+      extended: the length that methods were trained at.
+
+    Raises:
+      ValueError: no evaluation is finished.
+
+    """
     rows: dict[Key, list[Record]] = {}
     for row in read_rows(folder):
         rows.setdefault((row["method"], row["weights"], row.get("seed", 0)), []).append(row)
     if not rows:
-        raise ValueError(f"--run_dir={folder} has no finished evaluations: run the study's command again, it goes on")
+        raise ValueError(f"--run_dir={folder} has no finished evaluations: run the study's command again to resume it")
     return Trials(rows, folder, trained, extended)
 
 
-def rank(kind: str) -> int:
+def category_rank(kind: str) -> int:
+    """Return the place of a category in tables."""
     return CATEGORIES.index(kind) if kind in CATEGORIES else len(CATEGORIES)
 
 
-def over_seeds(found: Sequence[Number], seeds: int) -> Number | None:
-    """-> their mean; the sampling error is the mean of theirs, as all seeds were asked the same questions."""
-    if not found:
+def number_over_seeds(numbers: Sequence[Number], seeds: int) -> Number | None:
+    """Return the mean over seeds; the sampling error is the mean of theirs, as all seeds have the same questions."""
+    if not numbers:
         return None
-    values = [x.value for x in found if x.value is not None]
-    errors = [x.stderr for x in found if x.stderr is not None]
-    marks = sorted({m for x in found for m in x.mark.split(",") if m})
-    marks += [f"{len(values)} of {seeds} seeds"] * (len(values) < seeds)
+    values = [x.value for x in numbers if x.value is not None]
+    errors = [x.stderr for x in numbers if x.stderr is not None]
+    marks = sorted({m for x in numbers for m in x.mark.split(",") if m})
+    if len(values) < seeds:
+        marks.append(f"{len(values)} of {seeds} seeds")
     return Number(
         value=math.fsum(values) / len(values) if values else None,
         stderr=math.fsum(errors) / len(errors) if errors and len(errors) == len(values) else None,
-        n=sum(x.n for x in found),
-        nan=sum(x.nan for x in found),
+        n=sum(x.n for x in numbers),
+        nan=sum(x.nan for x in numbers),
         mark=", ".join(marks),
         half_range=(max(values) - min(values)) / 2 if len(values) > 1 else None,
     )
 
 
 @functools.lru_cache(maxsize=8192)
-def records_in(path: pathlib.Path) -> list[Record]:
+def _records_in(path: pathlib.Path) -> list[Record]:
     return read_records(path)[0]
 
 
-def task_of(path: str) -> str:
-    """-> of seed_0/methods/pi/evals/ema/ruler/4096/vt/records.jsonl the part that all trials share."""
+def _task_of(path: str) -> str:
+    """-> the part of seed_0/methods/pi/evals/ema/ruler/4096/vt/records.jsonl that all trials share."""
     parts = pathlib.PurePath(path).parts[:-1]
     return "/".join(parts[parts.index("evals") + 2 :] if "evals" in parts else parts)
 
 
-def subtracted(measure: Measure, a: Answers, b: Answers) -> Paired | None:
-    """-> a - b, every task weighing the same; None: no question was put to both.
+def _difference(measure: Measure, a: RecordsByTask, b: RecordsByTask) -> Paired | None:
+    """-> a - b, every task weighing the same; None: no question in common.
 
-    Tasks are drawn apart, but many-shot asks the same questions in all of them.
+    Tasks are drawn apart, but many-shot has the same questions in all of them.
     """
-    found = []
+    parts = []
     for task in sorted(a.keys() & b.keys()):
-        one, two = ({r["index"]: r for r in x[task]} for x in (a, b))
+        first, second = ({r["index"]: r for r in x[task]} for x in (b, a))  # the difference is second minus first
         name = measure.benchmark if measure.benchmark == "manyshot" else f"{measure.benchmark}/{task}"
-        result = of_task(name, two, one, seed=0, resamples=RESAMPLES)  # its difference is the second minus the first
-        found += [result.result] if result is not None else []
-    return mean_of(found) if found else None
+        compared = compare_task(name, first, second, seed=0, resamples=RESAMPLES)
+        parts += [compared.result] if compared is not None else []
+    return mean_of(parts) if parts else None

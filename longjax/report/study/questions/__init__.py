@@ -1,1 +1,1 @@
-"""Questions that a study settles: one file each, which makes a section of its page from the trials."""
+"""One file for each question that a study answers: tables, figures and a one-line finding."""

@@ -1,4 +1,4 @@
-"""What a question's file gives to the page: `section(trials, folder) -> Section | None`."""
+"""The section that a question's file gives to the page: `section(trials, folder) -> Section`."""
 
 import dataclasses
 import pathlib
@@ -10,16 +10,17 @@ from longjax.report.tables import Table
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A question, and what the trials say to it.
+    """A question and its answer.
 
     Attributes:
       title: the question.
       protocol: what was run, and how it is compared: a paragraph.
-      tables: shown in this order; the page writes them as CSV, too.
-      figures: (file name, title); they are in the folder already.
-      finding: paragraphs; every number in them is of the rows.
+      tables: in the order of the page, which writes them as CSV, too.
+      figures: (file name, title) of files that are in the folder already.
+      finding: the answer in a line; every number in it is of the rows.
+      claims: further statements with their verdicts, one a list item.
       command: what runs it again.
-      missing: what was not run; the page says so.
+      missing: what was not run.
 
     """
 
@@ -27,12 +28,13 @@ class Section:
     protocol: str
     tables: tuple[Table, ...] = ()
     figures: tuple[tuple[str, str], ...] = ()
-    finding: tuple[str, ...] = ()
+    finding: str = ""
+    claims: tuple[str, ...] = ()
     command: str = ""
     missing: tuple[str, ...] = ()
 
 
 class Question(Protocol):
-    """Draws its figures into the folder. -> the section; one without tables and with `missing`: nothing was run."""
+    """Writes its figures into the folder and returns the section; without tables and with `missing`: nothing was run."""
 
     def __call__(self, trials: Trials, folder: pathlib.Path) -> Section: ...
