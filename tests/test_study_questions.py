@@ -195,6 +195,7 @@ def test_bfloat16_distinguishes_few_positions(length, count):
 def test_cells_within_the_context_beside_the_others():
     m, grid = ppl(16384), {Cell(512, 8): "a", Cell(512, 16): "b", Cell(1024, 16): "c"}
     fake = Fake({(m.name, "a"): 12.0, (m.name, "b"): 9.0, (m.name, "c"): 9.005}, list("abc"))
+    assert self_extend_grid.best_cell(fake, grid, m) == f"Best by {m.name}: window 512 group 16 (9.00)."
     said = self_extend_grid.within_context(fake, grid, [m])
     assert said.startswith("Any window and group will do whose largest position stays within 2048: such cells have ")
     assert said.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")

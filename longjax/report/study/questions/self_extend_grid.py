@@ -15,7 +15,7 @@ from longjax.report.measures import Measure, needle, passkey, ppl
 from longjax.report.plotting.matrix import text_color
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import (
-    COMMAND, Pair, difference_table, draw_figure, missing_arms, missing_measures, value_table,
+    COMMAND, Pair, clause, difference_table, draw_figure, missing_arms, missing_measures, value_table,
 )  # fmt: skip
 from longjax.report.study.text import format_value
 from longjax.report.study.trials import Trials
@@ -61,12 +61,12 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     missing += () if len(grid) > 1 else ("the grid of windows and groups was not run",)
     if not grid and not others:
         return Section(TITLE, PROTOCOL, missing=missing)
-    tables, figures, finding = [], (), ""
+    tables, figures, findings = [], (), []
     if len(grid) > 1:
         tables.append(_grid_table(trials, grid, measures))
         title = f"Window and group; a frame: positions stay within {trials.trained}. Mean of the seeds."
         figures = (draw_figure(folder, "d_self_extend_grid.png", title, lambda: _figure(trials, grid, measures)),)
-        finding = within_context(trials, grid, measures)
+        findings.append(within_context(trials, grid, measures) or best_cell(trials, grid, measures[0]))
     maps = [arm for arm in (FLOOR, *others) if arm in trials.arms]
     if len(maps) > 1:
         lengths = [trials.trained, *(trials.trained * 2**n for n in range(1, 9))]
@@ -76,7 +76,9 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
         pairs = [(arm, Pair(arm, FLOOR)) for arm in maps if arm != FLOOR]
         title = "Other maps minus Self-Extend's"
         tables.append(difference_table(trials, "d_maps_differences", title, pairs, measures))
+        findings.append(f"{title}: {measures[0].name} {clause(trials, pairs, measures[0])}.")
     missing += missing_measures(trials, [*grid.values(), *others], measures)
+    finding = " ".join(filter(None, findings))
     return Section(TITLE, PROTOCOL, tuple(tables), figures, finding, command=COMMAND, missing=missing)
 
 
@@ -122,6 +124,15 @@ def within_context(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> s
     rule = f"any window and group will do whose largest position stays within {trials.trained}: "
     head = rule if close and all(close) else f"by whether the largest position stays within {trials.trained}: "
     return f"{head[0].upper()}{head[1:]}such cells have {'; '.join(parts)}."
+
+
+def best_cell(trials: Trials, grid: Grid, measure: Measure) -> str:
+    """Return "Best by PPL 16384: window 1024 group 64 (12.04)."; "": nothing was run."""
+    known = {cell: v for cell, arm in grid.items() if math.isfinite(v := trials.value(measure, arm))}
+    if not known:
+        return ""
+    best = (min if measure.is_ppl else max)(known, key=lambda cell: known[cell])
+    return f"Best by {measure.name}: {best} ({format_value(measure, known[best])})."
 
 
 @dataclasses.dataclass(frozen=True)
