@@ -22,6 +22,7 @@ def run(program: str, flag: str) -> None:
     sys.argv = [words[0], *words[1:], flag]
     if words[:2] == ["python", "-m"]:
         sys.argv = [words[2], *words[3:], flag]
+        sys.path.insert(0, "")
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     else:
         (entry,) = importlib.metadata.entry_points(group="console_scripts", name=words[0])
@@ -44,5 +45,5 @@ def help_of(program: str, flag: str) -> str:
 
 if __name__ == "__main__":
     print(
-        json.dumps({program: help_of(program, "--helpfull") + help_of(program, "--help") for program in sys.argv[1:]})
+        json.dumps({program: help_of(program, "--helpfull") or help_of(program, "--help") for program in sys.argv[1:]})
     )
