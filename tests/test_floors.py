@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 FLOORS = [
-    {"config", "files", "made_by_0_1", "progress"},
+    {"config", "files", "made_by_0_1", "pools", "progress"},
     {"attention", "data"},
     {"methods", "evals"},
     {"model"},

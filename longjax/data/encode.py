@@ -4,9 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import multiprocessing
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -15,6 +13,7 @@ import numpy as np
 from longjax.data.documents import Raw
 from longjax.data.store_writer import Item
 from longjax.data.tokenizer import Tokenizer
+from longjax.pools import process_pool
 
 BATCH = 2**18  # characters that a process gets at once
 Encoded = tuple[np.ndarray, np.ndarray | None, str]  # ids; mask; why there are none
@@ -119,7 +118,7 @@ def _in_order(job: EncodeJob, batches: Iterable[list[Raw]], workers: int) -> Ite
     if workers <= 1:
         yield from ((batch, job([raw.content for raw in batch])) for batch in batches)
         return
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+    pool = process_pool(workers)
     waiting: collections.deque[tuple[list[Raw], concurrent.futures.Future]] = collections.deque()
     try:
         for batch in batches:
@@ -138,10 +137,3 @@ def _in_order(job: EncodeJob, batches: Iterable[list[Raw]], workers: int) -> Ite
 
 def _result(batch: list[Raw], future: concurrent.futures.Future) -> tuple[list[Raw], list[Encoded]]:
     return batch, future.result()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -4,7 +4,6 @@ import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
 import signal
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from longjax.pools import process_pool
 from longjax.progress import MultiProgress, ProgressFn
 from longjax.study import runner
 from longjax.study.arms import Arm
@@ -102,9 +102,7 @@ class WorkerPool:
         free: Any = context.Queue()
         for slot in slots:
             free.put(slot)
-        with concurrent.futures.ProcessPoolExecutor(
-            len(slots), context, init_worker, (events, free, self.cache)
-        ) as pool:
+        with process_pool(len(slots), init_worker, events, free, self.cache) as pool:
             wait_all([pool.submit(run_job, job) for job in jobs])
 
     def follow(self, events: Any) -> None:
@@ -116,8 +114,8 @@ def visible_gpus() -> list[str]:
     """-> names of NVIDIA GPUs as CUDA_VISIBLE_DEVICES has them; asked for in a process that ends and frees them."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
-        count = one.submit(count_gpus).result()
+    with process_pool(1) as pool:
+        count = pool.submit(count_gpus).result()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     return given.split(",")[:count] if given else [str(i) for i in range(count)]
 
@@ -151,7 +149,6 @@ def init_worker(events: Any, free: Any, cache: pathlib.Path) -> None:
     global send_progress
     send_progress = events.put
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=end_with_parent, daemon=True).start()
     slot: Slot = free.get()
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -160,13 +157,6 @@ def init_worker(events: Any, free: Any, cache: pathlib.Path) -> None:
         os.sched_setaffinity(0, slot.cores)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def end_with_parent() -> None:
-    """A worker whose parent was killed would write into the same files as the run that goes on from there."""
-    if parent := multiprocessing.parent_process():
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def run_job(job: Job) -> None:

@@ -1,9 +1,7 @@
 """Makes drills of a data directory, on all cores, and writes them once."""
 
-import concurrent.futures
 import contextlib
 import itertools
-import multiprocessing
 import os
 import pathlib
 import zlib
@@ -16,6 +14,7 @@ from absl import logging
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.ruler.inputs import RulerInputs
+from longjax.pools import process_pool
 from longjax.study.task_examples.answers import solved
 from longjax.study.task_examples.dataset import SolvedTask, save_examples
 from longjax.study.task_examples.generators import GENERATORS, GeneratorContext
@@ -99,8 +98,7 @@ def runner(material: EvalContext, tokens: int) -> Iterator[Run]:
         yield lambda jobs: (done(desk, job) for job in jobs)
         return
     given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(cores, context, init_process, (material.tokenizer.path, given)) as pool:
+    with process_pool(cores, init_process, material.tokenizer.path, given) as pool:
         yield lambda jobs: pool.map(here, jobs)
 
 
