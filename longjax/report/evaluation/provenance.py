@@ -1,7 +1,7 @@
 """Where numbers come from: runs, their checkpoints, and the settings of their tasks."""
 
 from longjax.evals.requests import Record
-from longjax.methods.identity import in_words
+from longjax.methods.identity import identity_as_call
 from longjax.report.evaluation.comparable import brief, flat
 from longjax.report.rows import Evaluations, suite_of
 
@@ -22,7 +22,7 @@ def runs(all_of: Evaluations) -> list[list[str]]:
 def methods(all_of: Evaluations) -> list[str]:
     """-> each method with all its parameters, where runs say them."""
     found = {
-        who.label: {in_words(x) for r in rows if (x := r.get("identity") or r.get("described"))}  # of 0.1: its `repr`
+        who.label: {identity_as_call(x) for r in rows if (x := r.get("identity") or r.get("described"))}
         for who, rows in all_of.rows.items()
     }
     return [f"- {label}: `{text}`" for label, texts in found.items() for text in sorted(texts)]
