@@ -8,7 +8,7 @@ Nothing is trained.
 Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): LongBench 32.92.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import base
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ python -m experiments.clex_rk4_peer --preset=paper --base_dir=/models/Llama-2-7b
 --preset=clex trains as the authors do: at 4K, on random factors.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import clex_rk4_peer
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m experiments.dca --preset=paper --base_dir=/models/Llama-2-7b-hf --text
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import dca
 
 if __name__ == "__main__":

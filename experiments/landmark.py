@@ -9,7 +9,7 @@ In pieces of 512 tokens 1 B tokens of a 7B are 4.0e19 operations: 28 H100-hours 
 Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): LongBench 28.19, RULER 13.56.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import landmark
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m experiments.leaky_rerope --preset=paper --base_dir=/models/Llama-2-7b-
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import leaky_rerope
 
 if __name__ == "__main__":

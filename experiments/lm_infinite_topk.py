@@ -7,7 +7,7 @@ python -m experiments.lm_infinite_topk --preset=paper --base_dir=/models/Llama-2
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import lm_infinite_topk
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ schedule.
 Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): LongBench 23.3, RULER 3.53.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import longlora
 
 if __name__ == "__main__":

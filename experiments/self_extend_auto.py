@@ -7,7 +7,7 @@ python -m experiments.self_extend_auto --preset=paper --base_dir=/models/Llama-2
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import self_extend_auto
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m experiments.self_extend_octaves --preset=paper --base_dir=/models/Llam
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import self_extend_octaves
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m experiments.sliding_window --preset=paper --base_dir=/models/Llama-2-7
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import sliding_window
 
 if __name__ == "__main__":

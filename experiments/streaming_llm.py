@@ -7,7 +7,7 @@ python -m experiments.streaming_llm --preset=paper --base_dir=/models/Llama-2-7b
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import streaming_llm
 
 if __name__ == "__main__":

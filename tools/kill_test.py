@@ -2,8 +2,9 @@ r"""Kills a run with SIGKILL again and again, and compares what it wrote, bit fo
 
 python -m tools.kill_test --times=20
 python -m tools.kill_test --times=20 --command="python -m experiments.yarn --preset=quick --run_dir={dir}"
-python -m tools.kill_test --times=20 --in_saves=0 --command="python -m experiments.evaluate --checkpoint=longjax/bases/mini \
-    --tasks=needle,ruler --lengths=512 --num_samples=8 --data_dir=data/eval --out_dir={dir}"
+python -m tools.kill_test --times=20 --in_saves=0 --command="python -m experiments.evaluate \
+    --checkpoint=longjax/bases/mini --tasks=needle,ruler --lengths=512 --num_samples=8 --data_dir=data/eval \
+    --out_dir={dir}"
 
 Half of the kills wait for a checkpoint that is being written, others for a step, an answer or nothing. After each the
 same command runs again; when it ends, all steps must be in metrics.jsonl and all answers in records.jsonl, once, with
