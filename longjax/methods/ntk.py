@@ -70,8 +70,7 @@ def ntk_frozen(
 @identified
 def ntk_32k(
     reach: int = 32_768,  # length trained for, in tokens; alpha grows beyond it
-    scale: float
-    | None = None,  # s of alpha = s * length / trained length - (s - 1); None: reach / (2 * trained length)
+    scale: float | None = None,  # s of s * length / trained length - (s - 1); None: reach / (2 * trained length)
 ) -> Method:
     """NTK-32K, trained at `reach` tokens: with LLaMA-2 alpha is 29 up to there and grows beyond, to 61 at 64K.
 
@@ -91,8 +90,7 @@ def ntk_64k(
 @identified
 def ntk_64k_code(
     reach: int = 65_536,  # length trained for, in tokens; alpha grows beyond it
-    scale: float
-    | None = None,  # s of alpha = s * length / trained length - (s - 1); None: reach / (2 * trained length)
+    scale: float | None = None,  # s of s * length / trained length - (s - 1); None: reach / (2 * trained length)
 ) -> Method:
     """NTK-64K as the released code computes it: with LLaMA-2 alpha is 121 up to 64K and grows beyond."""
     return ntk_32k(reach, scale)
