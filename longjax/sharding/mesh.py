@@ -44,10 +44,10 @@ def check_divisible(cfg: ModelConfig, rows: int, length: int, mesh: jax.sharding
       ValueError: an axis is not divisible; the message names the flags.
 
     """
-    for flag, size, axes in (
-        ("micro_batch_size", rows, BATCH), ("length", length, ("seq",)), ("heads", cfg.heads, ("model",)),
+    for name, size, axes in (
+        ("--micro_batch_size", rows, BATCH), ("--length", length, ("seq",)), ("heads", cfg.heads, ("model",)),
         ("kv_heads", cfg.kv_heads, ("model",)), ("ffn", cfg.ffn, ("model",)),
     ):  # fmt: skip
         if not divides_axis(size, axes, mesh):
             over = " x ".join(f"--mesh_{axis}={mesh.shape[axis]}" for axis in axes)
-            raise ValueError(f"--{flag}={size} cannot be split over {over}")
+            raise ValueError(f"{name}={size} cannot be split over {over}")
