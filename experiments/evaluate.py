@@ -26,14 +26,16 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import run_rows
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks, seal_run
-from longjax.inference.language_model import LanguageModel
+from longjax.inference.engine import InferenceEngine
 from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
 from longjax.report.tables import terminal
 from longjax.sharding.distributed import barrier
 
 VALUES = absl_flags.FLAGS if __name__ == "__main__" else absl_flags.FlagValues()  # a test leaves those of others alone
 asked, machine = flags.define(EvalOptions, flag_values=VALUES), flags.define(MeshOptions, flag_values=VALUES)
-settings: dict[str, Any] = {name: flags.define(make, flag_values=VALUES) for name, make in BENCHMARKS.items()}
+settings: dict[str, Any] = {
+    name: flags.define(benchmark.settings, flag_values=VALUES) for name, benchmark in BENCHMARKS.items()
+}
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def questions(chosen: EvalOptions, given: Checkpoint) -> list[Task]:
 
 
 def short(
-    chosen: EvalOptions, given: Checkpoint, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn
+    chosen: EvalOptions, given: Checkpoint, subject: InferenceEngine, folder: pathlib.Path, report: ProgressFn
 ) -> None:
     material, writes = chosen.material(given), jax.process_index() == 0
     longest = chosen.max_length or max(material.lengths)

@@ -227,12 +227,12 @@ def test_another_checkpoint_is_refused(data, tmp_path, capsys):
     ("flags", "message"),
     [
         ([], "--checkpoint is needed"),
-        (["--checkpoint=nowhere"], "--checkpoint=nowhere: config.json is missing"),
+        (["--checkpoint=nowhere"], "nowhere/config.json is missing or damaged: name a folder"),
         (["--tasks=rulr"], "--tasks=rulr: rulr is unknown: did you mean ruler?"),
         (["--method=yarm"], "--method=yarm is unknown: did you mean yarn?"),
         (["--method=yarn", "--method_config=factor=x"], "--method_config=factor=x: flag --factor=x"),
         (["--data_dir=nowhere"], "--data_dir=nowhere has no haystack"),
-        (["--max_length=300", "--lengths=512", "--tasks=passkey"], "tokens with its answer, over --max_length=300"),
+        (["--max_length=300", "--lengths=512", "--tasks=passkey"], "to be generated, over --max_length=300"),
         (["--max_compilations=1", "--lengths=128,512", "--tasks=passkey"], "over --max_compilations=1"),
     ],
 )

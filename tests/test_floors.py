@@ -10,7 +10,7 @@ FLOORS = [
     {"model"},
     {"sharding"},
     {"checkpoints", "training", "inference"},
-    {"report", "study", "aot"},
+    {"api", "report", "study", "aot"},
     {"cli"},
 ]
 ROOT = pathlib.Path(__file__).parent.parent / "longjax"

@@ -3,19 +3,16 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from absl import logging
 
-from longjax import made_by_0_1, sharding
-from longjax.attention.backends import default_backend
 from longjax.checkpoints import pretrained
-from longjax.checkpoints.config_from_hf import on_base
+from longjax.checkpoints.extension import extended_model, extended_params, extension_method
 from longjax.checkpoints.fingerprint import checkpoint_fingerprint
 from longjax.checkpoints.pretrained import Checkpoint
-from longjax.checkpoints.resize_vocab import resize_vocab
 from longjax.cli.names import did_you_mean, integers, method_by_name
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.batching import BatchPlan
@@ -23,15 +20,12 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.context import EvalContext
 from longjax.evals.harness.runner import installed
 from longjax.evals.requests import Record
+from longjax.inference.engine import InferenceEngine
 from longjax.inference.evaluate import PlannedTasks
-from longjax.inference.language_model import LanguageModel
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
 from longjax.methods import Method, ds_bf16
-from longjax.methods.identity import in_words, method_identity
+from longjax.methods.identity import method_identity
 from longjax.methods.lora import LoraInit, in_weights
-from longjax.methods.method import no_params
-from longjax.model.llama import Llama
-from longjax.model.placement import SingleDevice
 from longjax.progress import ProgressFn
 from longjax.study import runner
 
@@ -83,18 +77,11 @@ class EvalOptions:
     def open(self) -> Checkpoint:
         if not self.checkpoint:
             raise ValueError("--checkpoint is needed: a directory")
-        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.dtype, "checkpoint")
+        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.dtype)
 
     def chosen(self, given: Checkpoint) -> Method:
-        """-> the method. A checkpoint that was trained for one that its configuration cannot say must get that one."""
-        method = on_base(method_by_name(self.method, self.method_config), given.method) if self.method else given.method
-        identity = method_identity(method)
-        told = made_by_0_1.of_method(pretrained.read_provenance(given.folder), method, identity)
-        if (trained := told.get("method", identity)) != identity:
-            raise ValueError(
-                f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
-                f"that it is {in_words(trained)}; now it is {in_words(identity)}"
-            )
+        """Returns the method on this checkpoint. Raises ValueError if the checkpoint was trained for another."""
+        method = extension_method(given, method_by_name(self.method, self.method_config) if self.method else None)
         if isinstance(method.init_params, LoraInit):  # checkpoints hold weights to which adapters have been added
             method = in_weights(method)
         return ds_bf16(method) if self.position_tables == "ds_bf16" else method
@@ -107,37 +94,20 @@ class EvalOptions:
         )  # fmt: skip
 
 
-def build_model(exam: EvalOptions, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> LanguageModel:
-    """-> the checkpoint with its method; nothing of it is in memory, so that it can plan and no more."""
+def build_model(exam: EvalOptions, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> InferenceEngine:
+    """Returns the checkpoint with its method, without parameters: enough to plan."""
     method, tokenizer = exam.chosen(given), Tokenizer(given.folder)
-    cfg = runner.with_inserted_token(given.cfg, method) if needs_new_token(given, method) else given.cfg
-    model = Llama(
-        cfg, method, backend=default_backend(), placement=sharding.MeshPlacement() if mesh else SingleDevice()
-    )
-    about = identity(exam, given, method, tokenizer)
-    return LanguageModel(
-        model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.rope_length]
-    )
+    metadata = identity(exam, given, method, tokenizer)
+    return InferenceEngine(
+        extended_model(given, method, mesh), {}, tokenizer, metadata, mesh, exam.batch_tokens, exam.max_length,
+        GROWTH[exam.rope_length],
+    )  # fmt: skip
 
 
-def load_params(exam: EvalOptions, given: Checkpoint, subject: LanguageModel, report: ProgressFn) -> LanguageModel:
-    """-> the same with its parameters."""
-    method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.dtype)
-    params: dict[str, Any] = dict(pretrained.load(given.tensors, given.cfg, mesh, dtype, report))
-    if needs_new_token(given, method):
-        logging.warning("--checkpoint=%s has not been trained with inserted tokens: theirs is new", exam.checkpoint)
-        params = resize_vocab(params)
-    own = pretrained.load_method_params(given.folder)
-    if not own and method.init_params is not no_params:
-        logging.warning("--checkpoint=%s has no parameters of the method: they are untrained", exam.checkpoint)
-        own = method.init_params(jax.random.key(exam.seed), subject.model.cfg)
-    params |= {"method": own} if own else {}
-    return dataclasses.replace(subject, params=sharding.shard_params(params, mesh) if mesh else params)
-
-
-def needs_new_token(given: Checkpoint, method: Method) -> bool:
-    """Whether the method inserts tokens that the checkpoint does not know."""
-    return method.insert_tokens is not None and not pretrained.read_provenance(given.folder)
+def load_params(exam: EvalOptions, given: Checkpoint, engine: InferenceEngine, report: ProgressFn) -> InferenceEngine:
+    """Returns the same with its parameters."""
+    params = extended_params(given, engine.model, engine.mesh, jnp.dtype(exam.dtype), exam.seed, report)
+    return dataclasses.replace(engine, params=params)
 
 
 def identity(exam: EvalOptions, given: Checkpoint, method: Method, tokenizer: Tokenizer) -> Record:
@@ -165,7 +135,7 @@ def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
 
 
 def plan_line(plan: BatchPlan) -> str:
-    count = sum(len(batch.numbers) for batch in plan.batches)
+    count = sum(len(batch.indices) for batch in plan.batches)
     sizes = ", ".join(sorted({f"{shape.rows} x {shape.size}" for shape in plan.shapes}))
     calls = f"{len(plan.batches)} calls of {sizes}"
     return f"{count} questions, {plan.tokens:,} tokens, {calls}, {plan.padding:.0%} padding"

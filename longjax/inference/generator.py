@@ -51,7 +51,7 @@ class Generator:
         The lengths `used_B` choose the frequencies.
         """
         prompts = [self.inserted(q.tokens_T) for q in asked]
-        like = self.by_length.like(max(len(q.tokens_T) + q.max_new_tokens for q in asked))
+        like = self.by_length.representative(max(len(q.tokens_T) + q.max_new_tokens for q in asked))
         rope, rules = self.by_length.rope(used_B), self.stop_rules(asked)
         tokens_BC, length_B = pad_rows(prompts, size), np.array([len(p) for p in prompts], np.int32)
         cache = init_sharded_cache(self.model, len(asked), size, like, self.mesh)

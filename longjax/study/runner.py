@@ -16,14 +16,14 @@ from longjax.attention.backends import default_backend
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.resize_vocab import resize_vocab
+from longjax.checkpoints.extension import extend_params
 from longjax.config import ModelConfig
 from longjax.data import DataSource
 from longjax.evals.benchmarks import score
 from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.requests import Task
+from longjax.inference.engine import InferenceEngine
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
-from longjax.inference.language_model import LanguageModel
 from longjax.methods import Method, method_identity
 from longjax.methods.method import category, with_inserted_token
 from longjax.model.llama import Llama
@@ -130,8 +130,7 @@ def extend(
     """Trains the method, which starts with `base` and gives its memory away."""
     preset, recipe, method = space.preset, arm.recipe, arm.train_method or arm.method
     cfg = with_inserted_token(preset.model, method)
-    own = method.init_params(jax.random.key(recipe.seed), cfg)
-    params = {**(resize_vocab(base) if method.insert_tokens else base), **({"method": own} if own else {})}
+    params = extend_params(base, method, cfg, recipe.seed)
     rows = space.extend_rows(recipe)
     with at.scope(cfg, recipe.batch_size, rows.length):
         run = training_run(cfg, method, preset, recipe, rows, space.method_folder(arm.name), at)
@@ -144,7 +143,7 @@ def eval_in_training(
 ) -> dict[str, float]:
     """-> perplexity and pass keys at the length of training, in the middle of it."""
     model = dataclasses.replace(model, train=False)
-    ask = LanguageModel(model, params, space.tokenizer(), {}, at.mesh, space.preset.batch_tokens)
+    ask = InferenceEngine(model, params, space.tokenizer(), {}, at.mesh, space.preset.batch_tokens)
     tasks = plan_tests(space, EVALS_IN_TRAINING & {*arm.tests}, (space.preset.extended,))
     rows = [row for task in tasks for row in score(evaluate_in_memory(task, ask))]
     ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
@@ -161,7 +160,7 @@ def evaluate(
     folder, cfg = space.method_folder(arm.name) / "evals" / weights, with_inserted_token(space.preset.model, method)
     params = sharding.shard_params(params, at.mesh) if at.mesh else jax.device_put(params)
     model = Llama(cfg, method, backend=space.preset.attention or default_backend(), placement=at.placement())
-    subject = LanguageModel(model, params, space.tokenizer(), about, at.mesh, space.preset.batch_tokens)
+    subject = InferenceEngine(model, params, space.tokenizer(), about, at.mesh, space.preset.batch_tokens)
     tasks = plan_tests(space, tests, space.preset.lengths)
     evaluate_tasks(plan_tasks(tasks, subject), subject, folder, report, writes)
 

@@ -63,8 +63,8 @@ class MemoryEstimate(NamedTuple):
 
 NAMES = {
     "parameters": "parameters", "moments": "optimiser's moments", "average": "average of the weights",
-    "batch": "batch", "gradients": "gradients", "kept": "kept for the backward pass",
-    "work": "a layer or logits at work",
+    "batch": "batch", "gradients": "gradients", "saved": "kept for the backward pass",
+    "working": "a layer or logits at work",
 }  # fmt: skip
 
 
