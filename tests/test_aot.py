@@ -191,7 +191,7 @@ def planned(*arguments):
 def test_training_compiles_for_a_tpu(tmp_path):
     """Splash attention within Ulysses, the whole step: weights are gathered, gradients scattered."""
     mesh = ("--topology=v5e:2x2", "--mesh_fsdp=2", "--mesh_seq=2")
-    done = planned("--model=tiny", "--rows=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it")
+    done = planned("--model=tiny", "--batch_size=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it")
     assert done.returncode == 0, done.stderr
     assert "it fits" in done.stdout
     found = json.loads((tmp_path / "it.json").read_text())

@@ -39,7 +39,7 @@ from longjax import data
 from longjax.cli import flags, renamed_flags
 from longjax.cli.main import start
 from longjax.data import documents, encode, selection, sft, statistics
-from longjax.data.store_writer import SHARD
+from longjax.data.store_ledger import SHARD_TOKENS
 from longjax.data.tokenizer import Tokenizer
 from longjax.progress import MultiProgress
 
@@ -48,7 +48,7 @@ from longjax.progress import MultiProgress
 class PrepareDataOptions:
     """Options of all commands; a help text begins with those that read the flag."""
 
-    input: tuple[str, ...] = ()  # tokenize: documents as label:path; may be repeated
+    input: tuple[str, ...] = ()  # tokenize: documents as label:path
     tokenizer: str = ""  # tokenize: a sentencepiece .model, a tokenizer.json, or the directory of either
     store: str = ""  # tokenize: directory of the token store to write; select, verify: to read
     add_bos: bool = False  # tokenize: begin each document with the BOS token
@@ -57,7 +57,7 @@ class PrepareDataOptions:
     source_field: str | None = None  # tokenize: field of a record that holds its source; None: the label of --input
     template: Literal["llama2", "llama3", "chatml"] | None = None  # tokenize: chat template; records are conversations
     held_out: float = 0.02  # tokenize: share of documents for validation and test, from 0 to 1
-    shard_tokens: int = SHARD  # tokenize: most tokens of a file
+    shard_tokens: int = SHARD_TOKENS  # tokenize: most tokens of a file
     workers: int | None = None  # tokenize: number of processes; None: one a core
 
     selection: str = ""  # select: directory of the selection to write; pack: to read
@@ -78,7 +78,7 @@ class PrepareDataOptions:
     length: int = 32_768  # pack: tokens of a row
     algorithm: Literal["concat", "tails", "single", "best_fit", "intact", "whole"] = "concat"  # pack: see above
     doc_mask: bool = False  # pack: no attention between the documents of a row
-    part: tuple[str, ...] = ()  # mix: plan:share; stages: plan:rows; may be repeated
+    part: tuple[str, ...] = ()  # mix: plan:share; stages: plan:rows
     block: int = 100  # mix: rows in which the shares are met exactly
 
     def __post_init__(self):
@@ -114,18 +114,18 @@ def tokenize(options: PrepareDataOptions) -> None:
     """Documents to a token store."""
     if not options.input:
         raise ValueError("--input is missing: name documents as label:path, like books:/data/books")
-    tokenizer, inputs = Tokenizer(options.needed("tokenizer")), documents.find(options.input)
+    tokenizer, inputs = Tokenizer(options.needed("tokenizer")), documents.find_inputs(options.input)
     if options.template:
         sft.TEMPLATES[options.template].check(tokenizer, f"--template={options.template}")
         encoder = sft.Chat(options.template)
     else:
-        encode.check_marks(tokenizer, options.add_bos, options.add_eos)
+        encode.check_bos_eos(tokenizer, options.add_bos, options.add_eos)
         encoder = encode.TextEncoder(options.add_bos, options.add_eos)
     progress = MultiProgress({"tokenize": 1.0})
     store = data.tokenize(
         pathlib.Path(options.needed("store")), inputs,
         documents.Fields(options.text_field, options.source_field, bool(options.template)), tokenizer, encoder,
-        options.held_out, options.shard_tokens, options.workers or encode.cores(),
+        options.held_out, options.shard_tokens, options.workers or encode.available_cores(),
         lambda fraction, doing: progress.update("tokenize", fraction, doing),
     )  # fmt: skip
     for reason, (count, first) in store.manifest["skipped"].items():
