@@ -20,26 +20,26 @@ from longjax.evals.perplexity import PerplexityTest
 from longjax.methods import METHODS, Method, compose, ds_bf16, method_identity, with_lora
 from longjax.report.single_run.page import settings_of
 from longjax.report.study import page as study_page
-from longjax.study.config import At, Preset, Stage, Variant
+from longjax.study.config import AtLengths, DataStage, StudyConfig, Variant
 from longjax.study.presets import PRESETS
-from longjax.training.checkpoint import Checkpoints
-from longjax.training.train_step import Recipe
+from longjax.training.checkpoint import TrainCheckpointer
+from longjax.training.recipe import Recipe
 from made_by_0_1.make import add_tokenizer, write_text
 
 HERE = pathlib.Path(__file__).parent / "made_by_0_1"
 NAMES = json.loads((HERE / "methods.json").read_text())
 LOSSES = json.loads((HERE / "losses.json").read_text())
 TEST = PerplexityTest("nested", ppl_data="held_out", num_windows=1)
-PRESET = Preset(
+PRESET = StudyConfig(
     model=ModelConfig(dtype="float32"), extended=64, base=None,
-    extend=Recipe(steps=4, rows=2, micro_rows=1, learning_rate=1e-2, warmup=1, schedule="cosine", decay_to=0.2,
-                  clip=0.5, ema=0.5),
-    base_stages=(), extend_stages=(Stage(0.5, long=0.0), Stage()), lengths=(64,),
+    extend=Recipe(steps=4, batch_size=2, micro_batch_size=1, learning_rate=1e-2, warmup=1, schedule="cosine",
+                  min_lr_ratio=0.2, max_grad_norm=0.5, ema_decay=0.5),
+    base_stages=(), extend_stages=(DataStage(0.5, long=0.0), DataStage()), lengths=(64,),
     methods=("yarn", "longlora", "clex", "self_extend"),
     settings={"clex": {"max_factor": 4, "ode_steps": 8}, "self_extend": {"window": 16, "group": 4}},
-    tests={"perplexity": TEST, "perplexity_32": At(TEST, (32,))}, few=("perplexity",),
-    only={"longlora": ("perplexity_32",)}, variants={"pi_ds_bf16": Variant("pi", tables="ds_bf16")},
-    drill_tasks=("needle",), tokens_a_call=1024, softmax=Blockwise(32, 32), remat="none", base_dir="base",
+    tests={"perplexity": TEST, "perplexity_32": AtLengths(TEST, (32,))}, raw_weight_tests=("perplexity",),
+    method_tests={"longlora": ("perplexity_32",)}, variants={"pi_ds_bf16": Variant("pi", tables="ds_bf16")},
+    task_example_tasks=("needle",), batch_tokens=1024, attention=Blockwise(32, 32), remat="none", base_dir="base",
 )  # fmt: skip
 yarn, clex, longlora = METHODS["yarn"], METHODS["clex"], METHODS["longlora"]
 COMPOSED = {
@@ -122,7 +122,7 @@ def test_settings_get_todays_names(made):
     def fields(cls):
         return {field.name for field in dataclasses.fields(cls)}
 
-    assert preset.keys() == fields(Preset) - {"softmax"}
+    assert preset.keys() == fields(StudyConfig) - {"softmax"}
     known = json.loads(json.dumps(dataclasses.asdict(PRESET)))
     assert preset["extend"] == known["extend"]
     for name in ("extend_stages", "tests", "variants", "settings"):
@@ -160,8 +160,8 @@ def test_names_of_classes_and_their_fields(monkeypatch):
 @pytest.fixture
 def restored(monkeypatch):
     """-> the steps of the checkpoints that are read."""
-    steps, read = [], Checkpoints.read
-    monkeypatch.setattr(Checkpoints, "read", lambda *given: steps.append(given[2]) or read(*given))
+    steps, read = [], TrainCheckpointer.read
+    monkeypatch.setattr(TrainCheckpointer, "read", lambda *given: steps.append(given[2]) or read(*given))
     return steps
 
 
