@@ -35,7 +35,7 @@ def params(model):
 @pytest.mark.parametrize(("name", "kv_heads"), [*((name, 2) for name in NAMES), ("self_extend", 4)])
 def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
     """Rows of different length, stores that are longer than the row and stores that have begun anew."""
-    monkeypatch.setattr(triton_decode, "MAX_DECODE_QUERIES", 8)
+    monkeypatch.setattr(triton_decode, "MIN_DECODE_KEYS", 8)
     model = Llama(dataclasses.replace(CFG, kv_heads=kv_heads), SMALL[name])
     p = params(model)
     same(*steps(model, p, (KERNEL, Dense())))
@@ -67,7 +67,7 @@ def steps(model, p, softmaxes, mesh=None):
 
 def test_devices_share_a_row(monkeypatch):
     """Each reads its piece of the store that keeps all tokens; one of them the ring, which all have."""
-    monkeypatch.setattr(triton_decode, "MAX_DECODE_QUERIES", 8)
+    monkeypatch.setattr(triton_decode, "MIN_DECODE_KEYS", 8)
     model, mesh = Llama(CFG, SMALL["self_extend"]), sharding.make_mesh(data=2, seq=2, model=2)
     p = params(model)
     (want,), spread = steps(model, p, [Dense()]), dataclasses.replace(model, placement=InferencePlacement())
