@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate as command
 from longjax import made_by_0_1, report
 from longjax.attention.blockwise import Blockwise
-from longjax.cli import main as cli
+from longjax.cli import evaluate as evaluation
+from longjax.cli import train
 from longjax.config import ModelConfig
 from longjax.evals.perplexity import PerplexityTest
 from longjax.methods import METHODS, Method, compose, ds_bf16, method_identity, with_lora
@@ -74,16 +74,13 @@ def place(made, tmp_path, monkeypatch):
 
 def experiment(name, *flags):
     given = ["--preset=made_by_0_1", "--run_dir=run", "--text_dir=text", "--save_every=2", *flags]
-    cli.experiment(METHODS[name], absl_flags.FlagValues(), ["program", *given])
+    train.experiment(METHODS[name], absl_flags.FlagValues(), ["program", *given])
 
 
 def evaluate(*flags):
     given = ["--checkpoint=export", "--method=self_extend", "--tasks=perplexity", "--lengths=64", "--num_windows=2",
              "--ppl_data=held_out", "--data_dir=run/eval", "--out_dir=evaluations", *flags]  # fmt: skip
-    command.VALUES.unparse_flags()
-    for name in command.VALUES:
-        command.VALUES[name].unparse()
-    cli.start(command.main, command.VALUES, ["program", *given])
+    evaluation.main(absl_flags.FlagValues(), ["program", *given])
 
 
 def times(folder):

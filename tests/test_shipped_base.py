@@ -57,7 +57,8 @@ def test_stock_transformers_reads_the_tokenizer():
 def subject():
     given = pretrained.open_checkpoint(BASE, dtype="float32")
     params = pretrained.load(given.tensors, given.cfg, dtype=jnp.float32)
-    return InferenceEngine(Llama(given.cfg, backend=Blockwise(256, 256)), params, Tokenizer(BASE), {}, batch_tokens=8192)
+    model = Llama(given.cfg, backend=Blockwise(256, 256))
+    return InferenceEngine(model, params, Tokenizer(BASE), {}, batch_tokens=8192)
 
 
 @pytest.mark.parametrize(
