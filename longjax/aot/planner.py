@@ -19,8 +19,8 @@ from longjax.attention.kernels.splash import Splash
 from longjax.inference import decode
 from longjax.model.llama import Llama
 from longjax.training.flops import train_flops, visible_keys
+from longjax.training.recipe import Recipe
 from longjax.training.remat import REMAT, Remat
-from longjax.training.train_step import Recipe
 
 ProgramKind = Literal["train", "prefill", "decode"]
 
@@ -71,7 +71,7 @@ def plan(wish: AotRequest, command: str) -> AotPlan:
     with jax.set_mesh(mesh):
         program = programs(wish, mesh)
         fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
-    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "kept", "work")}
+    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "saved", "working")}
     hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
     hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
     module = hlo.parse(fit.text) if fit.text else {}
