@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from longjax.inference.texts import Loglikelihood
     from longjax.methods import METHODS, Method
     from longjax.model.llama import Llama
-    from longjax.training.train_step import Recipe, TrainState, init_train_state, train_step
+    from longjax.training.recipe import Recipe
+    from longjax.training.train_step import TrainState, init_train_state, train_step
 
 __version__ = "0.2.0.dev0"
 __all__ = [

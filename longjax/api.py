@@ -27,7 +27,8 @@ from longjax.inference.texts import Loglikelihood, Text, check_ids, encode_texts
 from longjax.methods.method import Method
 from longjax.model.llama import Llama
 from longjax.training.batch import as_batch
-from longjax.training.train_step import Recipe, TrainState, init_train_state, train_step
+from longjax.training.recipe import Recipe
+from longjax.training.train_step import TrainState, init_train_state, train_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

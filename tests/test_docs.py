@@ -20,7 +20,7 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.methods import METHODS
 from longjax.methods.method import category
 from longjax.study.presets import MINI, PRESETS
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 from longjax.training.trainer import LoopConfig
 from peers import peer
 

@@ -18,8 +18,8 @@ from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import StudyConfig
 from longjax.study.runner import RunConfig
 from longjax.study.workspace import Workspace, open_workspace
+from longjax.training.recipe import Recipe
 from longjax.training.remat import Remat
-from longjax.training.train_step import Recipe
 from longjax.training.trainer import LoopConfig
 
 

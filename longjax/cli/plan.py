@@ -29,8 +29,8 @@ from longjax.config import SHAPES, ModelConfig
 from longjax.methods import with_lora
 from longjax.methods.method import with_inserted_token
 from longjax.model.llama import Llama
+from longjax.training.recipe import Recipe
 from longjax.training.remat import REMAT, Remat
-from longjax.training.train_step import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

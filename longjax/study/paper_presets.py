@@ -7,7 +7,7 @@ from longjax.config import LLAMA2_7B
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.study.config import DataStage, StudyConfig, Test
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 FROZEN = (
     "base", "ntk_frozen", "dynamic_yarn", "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope",
