@@ -21,7 +21,7 @@ from longjax.cli.train import prepare_workspace, seal_method
 from longjax.methods import METHODS
 from longjax.progress import MultiProgress
 from longjax.report.study.page import PAGE, write_study_page
-from longjax.study.arms import method_arm, variants
+from longjax.study.arms import method_arm, variant_arms
 from longjax.study.runner import RunConfig
 from longjax.study.workers import ArmJob, PretrainJob, WorkerPool
 from longjax.study.workspace import Workspace
@@ -58,49 +58,51 @@ def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | Non
 
 def run_study(given: Options, chosen: StudyOptions) -> None:
     """Prepares the data, runs all arms in worker processes, and writes the report."""
-    _, space, at = given
-    if at.mesh or at.export_dir or at.init_from:
+    _, workspace, run_config = given
+    if run_config.mesh or run_config.export_dir or run_config.init_from:
         raise ValueError("a study runs its methods on one device each: drop --mesh_*, --export_dir and --init_from")
-    studies = seed_workspaces(space, chosen.seeds)
-    arms = arm_jobs(studies, at, chosen)
+    studies = seed_workspaces(workspace, chosen.seeds)
+    arms = arm_jobs(studies, run_config, chosen)
     print("tokenizing text, writing tasks ...", flush=True)
     for study in studies:
         prepare_workspace(study)
     for job in arms:
-        seal_method(job.space, job.arm.name, job.arm.train_method or job.arm.method)
-    print(f"{space.store().manifest['tokens']:,} tokens in {space.folder}", flush=True)
-    space.tasks(space.preset.tests, space.preset.lengths)  # so that the workers find the tasks on disk
-    bases = [] if space.base_dir else [PretrainJob(study, at) for study in studies]
+        seal_method(job.workspace, job.arm.name, job.arm.train_method or job.arm.method)
+    print(f"{workspace.store().manifest['tokens']:,} tokens in {workspace.folder}", flush=True)
+    workspace.tasks(workspace.preset.tests, workspace.preset.lengths)  # so that the workers find the tasks on disk
+    bases = [] if workspace.base_dir else [PretrainJob(study, run_config) for study in studies]
     progress = MultiProgress({job.name: job.cost for job in (*bases, *arms)})
-    workers = WorkerPool(chosen.workers or space.preset.workers, (space.folder / "compiled").absolute(), progress)
+    workers = WorkerPool(
+        chosen.workers or workspace.preset.workers, (workspace.folder / "compiled").absolute(), progress
+    )
     workers.run(bases, alone=True)
     workers.run(arms)
-    write_study(space, len(studies))
+    write_study(workspace, len(studies))
 
 
-def seed_workspaces(space: Workspace, seeds: int | None) -> list[Workspace]:
+def seed_workspaces(workspace: Workspace, seeds: int | None) -> list[Workspace]:
     """Returns a workspace a seed."""
-    if space.preset.seeds == 1:
-        return [space]
-    return [space.with_seed(seed) for seed in range(space.preset.seeds)[:seeds]]
+    if workspace.preset.seeds == 1:
+        return [workspace]
+    return [workspace.with_seed(seed) for seed in range(workspace.preset.seeds)[:seeds]]
 
 
-def arm_jobs(studies: list[Workspace], at: RunConfig, chosen: StudyOptions) -> list[ArmJob]:
+def arm_jobs(studies: list[Workspace], run_config: RunConfig, chosen: StudyOptions) -> list[ArmJob]:
     """Returns all arms: methods before variants, then by seed, and trained ones before frozen ones."""
     preset = studies[0].preset
     names = chosen.method_names(preset.methods)
-    jobs = [ArmJob(study, method_arm(study.preset, name), at) for study in studies for name in names]
-    jobs.sort(key=lambda job: (job.space.seed, not job.arm.trained))
+    jobs = [ArmJob(study, method_arm(study.preset, name), run_config) for study in studies for name in names]
+    jobs.sort(key=lambda job: (job.workspace.seed, not job.arm.trained))
     if chosen.variants:
-        others = [ArmJob(study, arm, at) for study in studies for arm in variants(study.preset)]
-        jobs += sorted(others, key=lambda job: (job.space.seed, not job.arm.trained))
+        others = [ArmJob(study, arm, run_config) for study in studies for arm in variant_arms(study.preset)]
+        jobs += sorted(others, key=lambda job: (job.workspace.seed, not job.arm.trained))
     return jobs
 
 
-def write_study(space: Workspace, seeds: int) -> None:
+def write_study(workspace: Workspace, seeds: int) -> None:
     """Writes the report and prints its table: of one seed, or the page that compares several."""
     if seeds > 1:
-        page = space.folder / "report"
-        print(f"\n{write_study_page(space.folder, page)}\n\n{page / PAGE}")
+        page = workspace.folder / "report"
+        print(f"\n{write_study_page(workspace.folder, page)}\n\n{page / PAGE}")
     else:
-        print(f"\n{report.write_report(space.seed_folder)}\n\nreport and plots: {space.seed_folder}/report.md")
+        print(f"\n{report.write_report(workspace.seed_folder)}\n\nreport and plots: {workspace.seed_folder}/report.md")

@@ -55,27 +55,29 @@ def experiment(
     method, parse_options = flags.define(make, values), options.define(values)
 
     def run() -> None:
-        chosen, space, at = parse_options()
-        name, arm_method = chosen.method(make.__name__, method(space.preset.settings.get(make.__name__, {})))
-        prepare_workspace(space)
-        seal_method(space, name, arm_method)
+        chosen, workspace, run_config = parse_options()
+        name, arm_method = chosen.method(make.__name__, method(workspace.preset.settings.get(make.__name__, {})))
+        prepare_workspace(workspace)
+        seal_method(workspace, name, arm_method)
         progress = LineProgress(name) if jax.process_index() == 0 else no_progress
-        runner.run_arm(space, method_arm(space.preset, name, arm_method), progress, at)
+        runner.run_arm(workspace, method_arm(workspace.preset, name, arm_method), progress, run_config)
 
     start(run, values, argv, doc)
 
 
-def prepare_workspace(space: Workspace) -> None:
+def prepare_workspace(workspace: Workspace) -> None:
     """Writes tokens and settings, on the first process. Raises ValueError if the folder holds another study."""
     if jax.process_index() == 0:
-        space.prepare()
-        space.write_or_check_settings(space.seed_folder / "settings.json", space.settings(), made_by_0_1.study)
+        workspace.prepare()
+        workspace.write_or_check_settings(
+            workspace.seed_folder / "settings.json", workspace.settings(), made_by_0_1.study_settings
+        )
     distributed.barrier("workspace prepared")
 
 
-def seal_method(space: Workspace, name: str, method: Method) -> None:
+def seal_method(workspace: Workspace, name: str, method: Method) -> None:
     """Writes method.json, on the first process. Raises ValueError if the folder holds another method."""
     if jax.process_index() == 0:
         identity = method_identity(method)
-        older = functools.partial(made_by_0_1.of_method, method=method, identity=identity)
-        space.write_or_check_settings(space.method_folder(name) / "method.json", {"method": identity}, older)
+        older = functools.partial(made_by_0_1.method_file, method=method, identity=identity)
+        workspace.write_or_check_settings(workspace.method_folder(name) / "method.json", {"method": identity}, older)
