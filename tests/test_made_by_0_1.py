@@ -93,16 +93,16 @@ def test_methods(name):
     for settings, said in NAMES["methods"][name]:
         method = METHODS[name](**settings)
         identity = method_identity(method)
-        assert made_by_0_1.described(method) == said
-        assert made_by_0_1.of_method({"method": said}, method, identity) == {"method": identity}
-        assert made_by_0_1.of_method({"described": said}, method, identity) == {"identity": identity}
+        assert made_by_0_1.method_repr(method) == said
+        assert made_by_0_1.method_file({"method": said}, method, identity) == {"method": identity}
+        assert made_by_0_1.method_file({"described": said}, method, identity) == {"identity": identity}
         other = dataclasses.replace(method, trainable=str.isupper)
-        assert made_by_0_1.of_method({"method": said}, other, None) == {"method": said}
+        assert made_by_0_1.method_file({"method": said}, other, None) == {"method": said}
 
 
 @pytest.mark.parametrize("name", COMPOSED)
 def test_composed_methods(name):
-    assert made_by_0_1.described(COMPOSED[name]) == NAMES["composed"][name]
+    assert made_by_0_1.method_repr(COMPOSED[name]) == NAMES["composed"][name]
 
 
 def test_no_name_is_old_and_new():
@@ -140,8 +140,8 @@ def test_tables_are_applied_at_their_place(monkeypatch):
         "extend": {"batch": 2}, "stages": [{"end": 1.0}], "examples": [0, 1], "tests": {"most": {"limit": 3}},
         "variants": {"rows": {"recipe": {"batch": 3}}}, "base": None,
     }  # fmt: skip
-    assert made_by_0_1.study({"preset": old, "seed": 0}) == {"preset": new, "seed": 0}
-    assert made_by_0_1.study({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
+    assert made_by_0_1.study_settings({"preset": old, "seed": 0}) == {"preset": new, "seed": 0}
+    assert made_by_0_1.study_settings({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
 
 
 def test_names_of_classes_and_their_fields(monkeypatch):
@@ -151,7 +151,7 @@ def test_names_of_classes_and_their_fields(monkeypatch):
     monkeypatch.setitem(made_by_0_1.FIELDS, "Method", {"mine": "own"})
     said = NAMES["methods"]["yarn"][0][1]
     said = said.replace("YarnRope(factor", "Turning(by").replace("function everything", "function all_of_it")
-    assert made_by_0_1.described(yarn()) == said.replace("own=", "mine=")
+    assert made_by_0_1.method_repr(yarn()) == said.replace("own=", "mine=")
 
 
 @pytest.fixture

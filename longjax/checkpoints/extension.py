@@ -37,7 +37,7 @@ def extension_method(checkpoint: Checkpoint, method: Method | None) -> Method:
     """
     method = on_base(method, checkpoint.method) if method else checkpoint.method
     identity = method_identity(method)
-    provenance = made_by_0_1.of_method(pretrained.read_provenance(checkpoint.folder), method, identity)
+    provenance = made_by_0_1.method_file(pretrained.read_provenance(checkpoint.folder), method, identity)
     if (trained := provenance.get("method", identity)) != identity:
         raise ValueError(
             f"{checkpoint.folder} is for another method: name it with --method and --method_config, so that it is "

@@ -26,7 +26,7 @@ def seal_run(engine: InferenceEngine, folder: pathlib.Path, writes: bool) -> Non
     Raises ValueError if there is one of another model. Only the process with `writes` writes.
     """
     identity = engine.metadata.get("identity")
-    older = functools.partial(made_by_0_1.of_method, method=engine.model.method, identity=identity)
+    older = functools.partial(made_by_0_1.method_file, method=engine.model.method, identity=identity)
     write_or_check(folder / RUN, engine.metadata, writes, older)
 
 

@@ -92,7 +92,7 @@ class TrainingRun:
     def checkpoints(self) -> TrainCheckpointer:
         """Returns the checkpoints of this run."""
         identity = self.identity | {"recipe": dataclasses.asdict(self.recipe)}
-        older = functools.partial(made_by_0_1.training, method=self.model.method, identity=identity.get("method"))
+        older = functools.partial(made_by_0_1.run_identity, method=self.model.method, identity=identity.get("method"))
         metadata = RunMetadata(identity, self.source.sha256, self.recipe.batch_size, older)
         return TrainCheckpointer(self.folder / "checkpoints", metadata, self.loop.max_to_keep, self.loop.keep_period)
 
