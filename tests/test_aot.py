@@ -168,7 +168,7 @@ def test_advice_is_what_computes_the_least_again():
     small, kept, split = MeshChoice(32, 8, 32, "full"), MeshChoice(32, 8, 32, "qkv"), MeshChoice(16, 16, 16, "none")
     sizes = {small: 6, kept: 9, split: 9, MeshChoice(32, 8, 32, "none"): 20}
     assert search.best_choice(sizes, 10) == [kept, small, split]
-    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_rows=32 --remat=qkv")
+    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_batch_size=32 --remat=qkv")
     assert "no mesh and no remat" in search.choice_line(sizes, 5)
 
 

@@ -1,6 +1,9 @@
 """Flags come from signatures, have a help text, and are still found by their names in 0.1."""
 
+import ast
 import dataclasses
+import pathlib
+import re
 from typing import Literal
 
 import pytest
@@ -100,14 +103,7 @@ def test_a_flag_keeps_its_name_where_it_is_another(capsys):
 
 
 def test_every_renamed_flag_is_a_flag():
-    values = absl_flags.FlagValues()
-    for define in (define for program in ("study", "evaluate", "landmark") for define in MADE[program]):
-        try:
-            define(values)
-        except absl_flags.DuplicateFlagError:
-            continue  # of the mesh
-    assert [new for new in renamed_flags.RENAMED.values() if new not in values] == []
-    assert [old for old in renamed_flags.RENAMED if old in values] == []
+    assert set(renamed_flags.RENAMED.values()) - all_flags() == set()
 
 
 def test_names_of_0_1_in_a_methods_settings(capsys):
@@ -115,3 +111,25 @@ def test_names_of_0_1_in_a_methods_settings(capsys):
     assert "--piece is now --row_length" in capsys.readouterr().err
     assert renamed_flags.command("tokenise") == "tokenize"
     assert renamed_flags.command("pack") == "pack"
+
+
+def all_flags():
+    """-> the names of every command's flags."""
+    names = {"help", "helpfull", "helpshort", "verbosity", "no"}  # of all
+    for define in (define for program in MADE for define in MADE[program]):
+        values = absl_flags.FlagValues()
+        define(values)
+        names |= set(values)
+    return names
+
+
+def test_messages_name_flags_that_exist():
+    """Errors, logs and help texts of the package; a name that ends in _ stands for all flags that begin so."""
+    known, unknown = all_flags(), set()
+    for path in sorted((pathlib.Path(__file__).parents[1] / "longjax").rglob("*.py")):
+        strings = [x.value for x in ast.walk(ast.parse(path.read_text())) if isinstance(x, ast.Constant)]
+        for name in re.findall(r"(?<![\w-])--([a-z]\w+)", "\n".join(x for x in strings if isinstance(x, str))):
+            exists = name in known or name.removeprefix("no") in known or name.startswith("xla_")
+            if not exists and not (name.endswith("_") and any(flag.startswith(name) for flag in known)):
+                unknown.add(f"{path.name}: --{name}")
+    assert unknown == set()

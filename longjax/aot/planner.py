@@ -57,8 +57,8 @@ class AotRequest(NamedTuple):
             f"--mesh_{axis}={n}" for axis, n in zip(("data", "fsdp", "seq", "model"), self.sizes, strict=True) if n > 1
         ]
         rows = [
-            f"--rows={self.recipe.batch_size}",
-            *[f"--micro_rows={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
+            f"--batch_size={self.recipe.batch_size}",
+            *[f"--micro_batch_size={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
         ]
         return " ".join([*rows, *mesh, f"--remat={self.remat}"])
 
@@ -175,7 +175,7 @@ def does_not_fit_advice(wish: AotRequest) -> str:
     )
 
 
-SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take fewer --rows"
+SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take a smaller --batch_size"
 
 
 def candidate_bytes(wish: AotRequest, remats: Iterable[Remat]) -> dict[MeshChoice, int]:

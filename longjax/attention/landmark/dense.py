@@ -74,4 +74,4 @@ class LandmarkAttention:
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> None:
         """Raise ValueError: there is no cache in training."""
-        raise ValueError("--train: Landmark's training attention has no cache; decode with its memory instead")
+        raise ValueError("Landmark's training attention has no cache; decode with its memory instead")
