@@ -15,7 +15,8 @@ from typing import Any
 NAMES: dict[str, str] = {
     "nothing": "no_params", "unchanged": "unchanged_weights", "everything": "all_trainable",
     "own_only": "adapters_only", "SlidingWindow": "SlidingWindowAttention", "At": "Constant",
-    "Squeezed": "Interpolated", "ByToken": "PerToken", "ByChunk": "PerChunk", "WithOwn": "AlsoMethodParams", "Joint": "JointInit", "ClexOwn": "ClexInit",
+    "Squeezed": "Interpolated", "ByToken": "PerToken", "ByChunk": "PerChunk",
+    "WithOwn": "AlsoMethodParams", "Joint": "JointInit", "ClexOwn": "ClexInit",
 }  # fmt: skip
 
 # Fields: of the classes in a method's `repr`, by the name of the class in 0.1; and of settings, by the names in PARTS.
