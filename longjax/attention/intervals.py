@@ -110,10 +110,10 @@ class BeyondWindow:
 
     def rectangles(self, length):
         rows = length - self.window
+        if rows <= 0:
+            return ()
         # As many columns as there are keys, so that kernels need no copy of some of them; those beyond are unseen.
-        return (
-            (Rectangle(rows, length if self.first is None else min(rows, self.first), self.window),) if rows > 0 else ()
-        )
+        return (Rectangle(rows, length if self.first is None else min(rows, self.first), self.window),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,9 @@ class DistanceRange:
 
     def rectangles(self, length):
         rows, window = length - self.near, self.far - self.near
-        return (Rectangle(rows, rows, self.near, window=window if window < rows else None),) if rows > 0 else ()
+        if rows <= 0:
+            return ()
+        return (Rectangle(rows, rows, self.near, window=window if window < rows else None),)
 
 
 @dataclasses.dataclass(frozen=True)

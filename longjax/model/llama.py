@@ -103,9 +103,14 @@ def clip_symmetric(x: jax.Array, limit: float | None) -> jax.Array:
 
 
 def decoder_layer(
-    x_BTD: jax.Array, w: Weights, cache: Any, metadata: AttentionMetadata, attention: Attention, cfg: ModelConfig,
+    x_BTD: jax.Array,
+    w: Weights,
+    cache: Any,
+    metadata: AttentionMetadata,
+    attention: Attention,
+    cfg: ModelConfig,
     act: Any,
-) -> tuple[jax.Array, Any]:  # fmt: skip
+) -> tuple[jax.Array, Any]:
     """Return x_BTD and the cache after one layer. Named activations may be saved by the remat policy."""
     h_BTD = norm(x_BTD, w, "attn_norm", cfg)
     q_BTNH = clip_symmetric(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)

@@ -68,9 +68,8 @@ def landmark_queries(
     queries: ChunkQueries, blocks: Blocks, rope: Rope, chunk_blocks: int, top_k: int
 ) -> LandmarkQueries:
     """Rotate queries to their positions as seen from each block that they may attend to."""
-    q_BTPNH = rotated_at(
-        queries.q_BTNH, block_positions(queries, blocks.index_BMC.shape[2], 1 - chunk_blocks, top_k + 1), rope
-    )
+    position_BTP = block_positions(queries, blocks.index_BMC.shape[2], 1 - chunk_blocks, top_k + 1)
+    q_BTPNH = rotated_at(queries.q_BTNH, position_BTP, rope)
     return LandmarkQueries(q_BTPNH, queries.tokens.index_BT, queries.tokens.start_BT, queries.past_BT)
 
 
@@ -88,10 +87,8 @@ def kernel_attention(
     p_BTNJ = stingy_slots(queries, block_BTNJ, top_k) + chunk_blocks - 1
     k, v = (x if blocks.layer_index else x[None] for x in (blocks.k_BMCKH, blocks.v_BMCKH))
     layer = jnp.asarray(blocks.layer_index or (0,), jnp.int32)
-    keys = LandmarkKeys(k, v, blocks.index_BMC, layer)
-    return kernel.attend(
-        landmark_queries(queries, blocks, rope, chunk_blocks, top_k), block_BTNJ, p_BTNJ, keys, chunk_blocks
-    )
+    rotated = landmark_queries(queries, blocks, rope, chunk_blocks, top_k)
+    return kernel.attend(rotated, block_BTNJ, p_BTNJ, LandmarkKeys(k, v, blocks.index_BMC, layer), chunk_blocks)
 
 
 def _kernel_attention_forward(kernel, sizes, *args):
@@ -103,12 +100,12 @@ def _kernel_attention_backward(kernel, sizes, args, d_out_BTNH):
     top_k, chunk_blocks = sizes
 
     def gathered(queries, block_BTNJ, blocks, rope):
-        attend = jax.checkpoint(
-            lambda queries, block_BTNJ: attend_to_blocks(queries, block_BTNJ, blocks, rope, top_k, chunk_blocks)
-        )
-        return map_query_tiles(
-            attend, GatheredBlocks().max_queries(queries, blocks, top_k, chunk_blocks), queries, block_BTNJ
-        )
+        @jax.checkpoint
+        def attend(queries, block_BTNJ):
+            return attend_to_blocks(queries, block_BTNJ, blocks, rope, top_k, chunk_blocks)
+
+        max_queries = GatheredBlocks().max_queries(queries, blocks, top_k, chunk_blocks)
+        return map_query_tiles(attend, max_queries, queries, block_BTNJ)
 
     return jax.vjp(gathered, *args)[1](d_out_BTNH)
 

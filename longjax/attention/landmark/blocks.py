@@ -87,9 +87,8 @@ def rotated_at(q_BTNH: jax.Array, position_BTP: jax.Array, rope: Rope) -> jax.Ar
     """Return q_BTPNH, the queries rotated to each of their positions."""
     B, T, P = position_BTP.shape
     q_BTPNH = jnp.broadcast_to(q_BTNH[:, :, None], (B, T, P, *q_BTNH.shape[2:]))
-    return rotate(q_BTPNH.reshape(B, T * P, *q_BTNH.shape[2:]), position_BTP.reshape(B, T * P), rope).reshape(
-        q_BTPNH.shape
-    )
+    rotated = rotate(q_BTPNH.reshape(B, T * P, *q_BTNH.shape[2:]), position_BTP.reshape(B, T * P), rope)
+    return rotated.reshape(q_BTPNH.shape)
 
 
 def block_positions(queries: ChunkQueries, block: int, first: int, last: int) -> jax.Array:
@@ -152,12 +151,12 @@ def attend_to_blocks(
     return out_BTNH.astype(queries.q_BTNH.dtype)
 
 
-def attended_blocks(queries: ChunkQueries, block_BTNJ: jax.Array, top_k: int, chunk_blocks: int, none: int):
-    """Return block_BTNU (`none` for none) and distance_BTNU, how many blocks before the chunk's first each stands."""
+def attended_blocks(queries: ChunkQueries, block_BTNJ: jax.Array, top_k: int, chunk_blocks: int, no_block: int):
+    """Return block_BTNU (`no_block` for none) and distance_BTNU, how many blocks before the chunk each stands."""
     past_BT11, shape = queries.past_BT[:, :, None, None], block_BTNJ.shape[:3]
     ahead = jnp.arange(chunk_blocks)
     chunk = jnp.broadcast_to(past_BT11 + ahead, (*shape, chunk_blocks))
-    block_BTNU = jnp.concatenate([chunk, jnp.where(block_BTNJ < 0, none, block_BTNJ)], axis=-1)
+    block_BTNU = jnp.concatenate([chunk, jnp.where(block_BTNJ < 0, no_block, block_BTNJ)], axis=-1)
     slot_BTNJ = stingy_slots(queries, block_BTNJ, top_k)
     return block_BTNU, jnp.concatenate([jnp.broadcast_to(-ahead, (*shape, chunk_blocks)), slot_BTNJ], axis=-1)
 
