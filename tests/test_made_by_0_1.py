@@ -91,7 +91,7 @@ def times(folder):
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name):
     for settings, said in NAMES["methods"][name]:
-        method = METHODS[name](**settings)
+        method = METHODS[name](**made_by_0_1.rename_fields(settings, name))
         identity = method_identity(method)
         assert made_by_0_1.method_repr(method) == said
         assert made_by_0_1.method_file({"method": said}, method, identity) == {"method": identity}
@@ -119,7 +119,7 @@ def test_settings_get_todays_names(made):
     def fields(cls):
         return {field.name for field in dataclasses.fields(cls)}
 
-    assert preset.keys() == fields(StudyConfig) - {"softmax"}
+    assert preset.keys() == fields(StudyConfig) - {"attention"}
     known = json.loads(json.dumps(dataclasses.asdict(PRESET)))
     assert preset["extend"] == known["extend"]
     for name in ("extend_stages", "tests", "variants", "settings"):
@@ -146,12 +146,12 @@ def test_tables_are_applied_at_their_place(monkeypatch):
 
 def test_names_of_classes_and_their_fields(monkeypatch):
     monkeypatch.setitem(made_by_0_1.NAMES, "Turning", "YarnRope")
-    monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "everything")
+    monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "all_trainable")
     monkeypatch.setitem(made_by_0_1.FIELDS, "Turning", {"by": "factor"})
-    monkeypatch.setitem(made_by_0_1.FIELDS, "Method", {"mine": "own"})
+    monkeypatch.setitem(made_by_0_1.FIELDS, "Method", {"mine": "init_params", "insert": "insert_tokens"})
     said = NAMES["methods"]["yarn"][0][1]
     said = said.replace("YarnRope(factor", "Turning(by").replace("function everything", "function all_of_it")
-    assert made_by_0_1.method_repr(yarn()) == said.replace("own=", "mine=")
+    assert made_by_0_1.method_repr(yarn()) == said.replace("own=", "mine=").replace("piece=", "row_length=")
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_an_export_and_its_evaluation_open(place, capsys):
     evaluate("--method_config=window=16 group=4")
     assert times(place / "evaluations") == before
     evaluate("--method_config=window=16 group=4", "--out_dir=again")
-    report.write(place / "again")
+    report.write_report(place / "again")
     assert "self_extend(group=4, log_base=0.0, shift=floor, window=16)" in (place / "again/report.md").read_text()
     with pytest.raises(SystemExit):
         evaluate("--method_config=window=16 group=8")
@@ -211,8 +211,8 @@ def test_an_export_and_its_evaluation_open(place, capsys):
 
 
 def test_reports(place):
-    assert "self_extend" in report.write(place / "run")
-    report.write(place / "evaluations")
+    assert "self_extend" in report.write_report(place / "run")
+    report.write_report(place / "evaluations")
     assert "SelfExtend(window=16" in (place / "evaluations" / "report.md").read_text()
 
 
@@ -221,7 +221,7 @@ def test_the_study_that_is_kept_makes_its_page(tmp_path):
     methods = re.compile("seed_./(settings.json|methods/(base|pi|yarn)/)")
     with tarfile.open(HERE.parent.parent / "results" / "study" / "records.tar.xz") as packed:
         packed.extractall(tmp_path, [m for m in packed if methods.search(m.name)], filter="data")
-    study_page.write(tmp_path / "h200_100m", tmp_path / "page")
+    study_page.write_study_page(tmp_path / "h200_100m", tmp_path / "page")
     text = (tmp_path / "page" / study_page.PAGE).read_text()
     assert "questions as the tests ask them (35 %)" in text
     assert "200 updates of 4 rows" in text
