@@ -1,4 +1,4 @@
-r"""ALiBi: no rotation, a bias that grows with distance. For models trained with it.
+r"""ALiBi: no rotation, a bias that grows with the distance. For models that were trained with it.
 
 python -m experiments.alibi --preset=mini
 python -m experiments.alibi --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

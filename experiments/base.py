@@ -1,4 +1,4 @@
-r"""The base model as it is: what every method has to beat.
+r"""The base model without any method: the baseline of all others.
 
 python -m experiments.base --preset=mini
 python -m experiments.base --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

@@ -1,4 +1,4 @@
-r"""CLEX: frequencies learned as a differential equation in the factor; trained.
+r"""CLEX: frequencies that follow a learned differential equation in the extension factor. Trained.
 
 python -m experiments.clex --preset=mini
 python -m experiments.clex --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

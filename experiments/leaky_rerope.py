@@ -1,4 +1,4 @@
-r"""Leaky ReRoPE: far distances squeezed by a factor. Frozen.
+r"""Leaky ReRoPE: distances beyond a window grow more slowly by a factor.
 
 python -m experiments.leaky_rerope --preset=mini
 python -m experiments.leaky_rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

@@ -1,4 +1,4 @@
-r"""Llama 3.1's scaling of the frequencies, trained.
+r"""Llama 3.1's scaling of the RoPE frequencies. Trained.
 
 python -m experiments.llama3 --preset=mini
 python -m experiments.llama3 --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

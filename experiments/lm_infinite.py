@@ -1,4 +1,4 @@
-r"""LM-Infinite: a local window and the first tokens, no distance beyond the window. Frozen.
+r"""LM-Infinite: a local window and the first tokens, distances capped at the window.
 
 python -m experiments.lm_infinite --preset=mini
 python -m experiments.lm_infinite --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

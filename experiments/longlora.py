@@ -1,4 +1,4 @@
-r"""LongLoRA: trained on shifted groups with low-rank adapters, full attention afterwards.
+r"""LongLoRA: low-rank adapters trained with shifted groups, then full attention. Trained.
 
 python -m experiments.longlora --preset=mini
 python -m experiments.longlora --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

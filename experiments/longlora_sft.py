@@ -1,4 +1,4 @@
-r"""LongLoRA with the fixed groups of its supervised fine-tuning.
+r"""LongLoRA with the fixed groups of its supervised fine-tuning. Trained.
 
 python -m experiments.longlora_sft --preset=mini
 python -m experiments.longlora_sft --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

@@ -1,4 +1,4 @@
-r"""LongRoPE: one factor a pair, from lists.
+r"""LongRoPE: a frequency factor per RoPE pair, from lists. Trained.
 
 python -m experiments.longrope --preset=mini --long_factor=... --short_factor=...
 python -m experiments.longrope --preset=paper --long_factor=... --short_factor=... --plan_dir=/data/32k \

@@ -1,4 +1,4 @@
-r"""No position encoding at all. For models trained without.
+r"""No position encoding at all. For models that were trained without one.
 
 python -m experiments.nope --preset=mini
 python -m experiments.nope --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

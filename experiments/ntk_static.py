@@ -1,4 +1,4 @@
-r"""NTK-aware scaling with one alpha (equation 9 of the paper), trained.
+r"""NTK-aware scaling with one alpha (equation 9 of the paper). Trained.
 
 python -m experiments.ntk_static --preset=mini
 python -m experiments.ntk_static --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

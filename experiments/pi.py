@@ -1,4 +1,4 @@
-r"""Position Interpolation: all frequencies divided by the factor, then trained.
+r"""Position Interpolation: all RoPE frequencies divided by the extension factor. Trained.
 
 python -m experiments.pi --preset=mini
 python -m experiments.pi --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

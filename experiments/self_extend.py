@@ -1,4 +1,4 @@
-r"""Self-Extend: far tokens at coarse distances. Frozen.
+r"""Self-Extend: distances beyond a window in groups of tokens.
 
 python -m experiments.self_extend --preset=mini
 python -m experiments.self_extend --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

@@ -1,4 +1,4 @@
-r"""Self-Extend with the smallest group that the length needs. Frozen.
+r"""Self-Extend with the smallest group that the length needs.
 
 python -m experiments.self_extend_auto --preset=mini
 python -m experiments.self_extend_auto --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

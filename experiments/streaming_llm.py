@@ -1,4 +1,4 @@
-r"""StreamingLLM: a recent window and attention sinks. Frozen.
+r"""StreamingLLM: a window of recent tokens and attention sinks.
 
 python -m experiments.streaming_llm --preset=mini
 python -m experiments.streaming_llm --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \

@@ -1,4 +1,4 @@
-r"""Another base frequency (ABF, ProLong), trained.
+r"""A larger RoPE base frequency (ABF, ProLong). Trained.
 
 python -m experiments.theta --preset=mini
 python -m experiments.theta --preset=paper --base=500000 --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

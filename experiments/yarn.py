@@ -1,4 +1,4 @@
-r"""YaRN: slow pairs interpolated, fast pairs kept, a softer softmax; trained.
+r"""YaRN: slow RoPE pairs interpolated, fast pairs kept, a sharper softmax. Trained.
 
 python -m experiments.yarn --preset=mini
 python -m experiments.yarn --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \

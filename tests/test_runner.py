@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
 def test_the_base_is_what_it_should_be(prepared):
     base = runner.base_params(prepared, no_progress)
     arm = method_arm(PRESET, "base")
-    runner.evaluate(prepared, arm, base, arm.tests, "raw", no_progress)
+    runner.evaluate_arm(prepared, arm, base, arm.tests, "raw", no_progress)
     made = records(prepared, "base")
     ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
     keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]

@@ -90,14 +90,14 @@ def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunC
     params = state.params(averaged) if state else params
     last = 0.9 if state and averaged and arm.raw_weight_tests else 1.0
     weights, progress = "ema" if averaged else "raw", sub_progress(report, share, last)
-    evaluate(workspace, arm, params, arm.tests, weights, progress, run_config)
+    evaluate_arm(workspace, arm, params, arm.tests, weights, progress, run_config)
     if run_config.export_dir:
         cfg, options = workspace.preset.model, pretrained.ExportOptions(length=workspace.preset.extended)
         cfg = with_inserted_token(cfg, arm.method)
         pretrained.export(run_config.export_dir, params, cfg, arm.method, checkpoint, options)
     if state and last < 1:
         progress = sub_progress(report, last, 1.0, "last weights: ")
-        evaluate(workspace, arm, state.params(), arm.raw_weight_tests, "raw", progress, run_config)
+        evaluate_arm(workspace, arm, state.params(), arm.raw_weight_tests, "raw", progress, run_config)
     report(1.0, "done")
 
 
@@ -171,7 +171,7 @@ def eval_in_training(
     return {"perplexity": float(perplexity[0] or np.nan), "passkey": float(np.mean(accuracy))}
 
 
-def evaluate(
+def evaluate_arm(
     workspace: Workspace, arm: Arm, params: dict[str, Any], tests: tuple[str, ...], weights: str, report: ProgressFn,
     run_config: RunConfig = SINGLE_DEVICE,
 ) -> None:  # fmt: skip

@@ -110,14 +110,14 @@ def job_runner(ctx: EvalContext, tokens: int) -> Iterator[RunJobs]:
     cores = os.cpu_count() or 1
     if tokens < MIN_TOKENS or cores < 2:
         generator_context = GeneratorContext(RulerInputs(ctx))
-        yield lambda jobs: (run_job(generator_context, job) for job in jobs)
+        yield lambda jobs: (build_examples(generator_context, job) for job in jobs)
         return
     fields = {name: value for name, value in vars(ctx).items() if name != "tokenizer"}
     with process_pool(cores, _init_worker, ctx.tokenizer.path, fields) as pool:
         yield lambda jobs: pool.map(_run_in_worker, jobs)
 
 
-def run_job(generator_context: GeneratorContext, job: BuildJob) -> list[SolvedTask]:
+def build_examples(generator_context: GeneratorContext, job: BuildJob) -> list[SolvedTask]:
     """Builds the examples of a job; some may be missing if they do not fit."""
     ctx = generator_context.ctx
     rng = np.random.default_rng((ctx.seed, zlib.crc32(job.task.encode()), job.length, job.number))
@@ -133,4 +133,4 @@ def _init_worker(tokenizer: os.PathLike, fields: dict[str, Any]) -> None:
 
 
 def _run_in_worker(job: BuildJob) -> list[SolvedTask]:
-    return run_job(worker_context, job)
+    return build_examples(worker_context, job)
