@@ -15,7 +15,7 @@ from jax import P
 
 from longjax.attention.blockwise import blockwise_forward
 from longjax.attention.branched import BranchedAttention
-from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, BranchInputs
+from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, BranchInputs, split_qkv
 from longjax.attention.intervals import CacheRetention
 from longjax.attention.kernels.triton_decode import TritonDecode, decode_attention, decode_unsupported_reason
 from longjax.attention.kv_cache import KVCache
@@ -110,10 +110,7 @@ class CrossDeviceSoftmax:
         """Returns out_BTNH and lse_BTN of the keys of this device."""
         B, T, N, H = branches[0].q_BTNH.shape
         if T > 1:
-            arrays = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in branches)
-            return blockwise_forward(
-                BLOCKS, arrays, tuple(p.replace(q_BTNH=None, k_BSKH=None, v_BSKH=None) for p in branches)
-            )
+            return blockwise_forward(BLOCKS, *split_qkv(branches))
         kernel = (
             self.softmax
             if isinstance(self.softmax, TritonDecode) and not any(map(decode_unsupported_reason, branches))
