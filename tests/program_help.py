@@ -6,14 +6,15 @@ The libraries are imported once; each program then runs in a fork.
 import contextlib
 import importlib
 import importlib.metadata
-import io
 import json
 import os
 import runpy
 import sys
 import tempfile
+import traceback
 
-import longjax.cli.main  # noqa: F401  what nearly all of them import
+import longjax.cli.evaluate  # noqa: F401  what nearly all of them import
+import longjax.cli.study  # noqa: F401
 
 
 def run(program: str, flag: str) -> None:
@@ -33,9 +34,11 @@ def help_of(program: str, flag: str) -> str:
     """-> what a fork prints."""
     with tempfile.TemporaryFile("w+") as out:
         if (child := os.fork()) == 0:
-            sys.stdout, sys.stderr = out, io.StringIO()
-            with contextlib.suppress(BaseException):
-                run(program, flag)
+            try:
+                with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+                    run(program, flag)
+            except BaseException:
+                traceback.print_exc()
             out.flush()
             os._exit(0)
         os.waitpid(child, 0)
