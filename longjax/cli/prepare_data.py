@@ -139,7 +139,7 @@ def select(options: PrepareDataOptions) -> None:
     tokens = None if options.tokens is None else int(options.tokens)
     rule = data.Rule(
         tokens, source_shares(options, store), options.keep, options.short, options.min_length, options.estimate,
-        options.repeat, options.split, options.seed, tuple(names(options.sources)),
+        options.repeat, options.split, options.seed, tuple(split_names(options.sources)),
     )  # fmt: skip
     chosen = data.select(store, rule)
     for source, times in chosen.metadata["repeated"].items():
@@ -159,10 +159,10 @@ def source_shares(options: PrepareDataOptions, store: data.TokenStore) -> dict[s
         shares = selection.SHARES[options.shares]
     else:
         shares = dict(name_and_number(part, "=", "shares") for part in options.shares.split(","))
-    return selection.boost_shares(shares, names(options.boost), options.boost_to) if options.boost else shares
+    return selection.boost_shares(shares, split_names(options.boost), options.boost_to) if options.boost else shares
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Returns the names of a flag's value, which are joined by commas."""
     return text.split(",") if text else []
 
