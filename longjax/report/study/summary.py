@@ -114,17 +114,16 @@ def model(preset: Settings, size: int, trials: Trials) -> str:
         return ""
     shape = f"{cfg['layers']} layers of {cfg['dim']}, {cfg['heads']} heads, vocabulary {cfg['vocab']}"
     line = f"The base is a LLaMA of {size / 1e6:.3g} M parameters ({shape}) with a context of {trials.trained} tokens"
-    if {"steps", "rows"} <= base.keys():
-        tokens = base["steps"] * base["rows"] * trials.trained
-        line += (
-            f", pretrained from nothing on {tokens / 1e6:.3g} M tokens ({base['steps']} steps of {base['rows']} rows)"
-        )
+    if {"steps", "batch_size"} <= base.keys():
+        steps, rows = base["steps"], base["batch_size"]
+        tokens = steps * rows * trials.trained / 1e6
+        line += f", pretrained from nothing on {tokens:.3g} M tokens ({steps} steps of {rows} rows)"
     return line + f"; {taught(preset.get('base_stages', ()))}."
 
 
 def taught(stages: Any) -> str:
     """-> the shares of rows that teach recall."""
-    names = {"passkey": "pass keys", "repeat": "repeated text", "drills": "questions as the tests ask them"}
+    names = {"passkey": "pass keys", "repeat": "repeated text", "task_examples": "questions as the tests ask them"}
     most = {words: max((s.get(name, 0.0) for s in stages), default=0.0) for name, words in names.items()}
     found = [f"{words} ({100 * share:.0f} %)" for words, share in most.items() if share]
     return f"up to these shares of rows teach recall: {listed(found)}" if found else "no rows teach recall"
@@ -132,14 +131,14 @@ def taught(stages: Any) -> str:
 
 def recipe(preset: Settings, trials: Trials) -> str:
     one = preset.get("extend") or {}
-    if not {"steps", "rows", "learning_rate", "schedule", "ema"} <= one.keys():
+    if not {"steps", "batch_size", "learning_rate", "schedule", "ema_decay"} <= one.keys():
         return ""
-    tokens = one["steps"] * one["rows"] * trials.extended
+    tokens = one["steps"] * one["batch_size"] * trials.extended
     return (
-        f"Trained methods see the same {one['steps'] * one['rows']} rows of {trials.extended} tokens "
-        f"({tokens / 1e6:.3g} M) in the same order: {one['steps']} updates of {one['rows']} rows, learning rate "
+        f"Trained methods see the same {one['steps'] * one['batch_size']} rows of {trials.extended} tokens "
+        f"({tokens / 1e6:.3g} M) in the same order: {one['steps']} updates of {one['batch_size']} rows, learning rate "
         f"{one['learning_rate']:g}{of_frequencies(one)}, schedule {one['schedule']}; EMA of weights "
-        f"{one['ema']:g}, which are what is evaluated unless raw weights are named; "
+        f"{one['ema_decay']:g}, which are what is evaluated unless raw weights are named; "
         f"{taught(preset.get('extend_stages', ()))}. Frozen methods change the base's attention or positions and train "
         "nothing. Only the method differs."
     )
@@ -148,7 +147,7 @@ def recipe(preset: Settings, trials: Trials) -> str:
 def of_frequencies(recipe: Settings) -> str:
     """-> how what CLEX learns is treated, where that is known."""
     share = recipe.get("frequency_rate")
-    if share is None or recipe.get("one_norm"):
+    if share is None or recipe.get("joint_clip"):
         return ""
     return f" (learned frequencies, CLEX's: {share * recipe['learning_rate']:.2g}, clipped apart)"
 
