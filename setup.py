@@ -1,24 +1,40 @@
+import pathlib
+import re
+
 from setuptools import find_packages, setup
 
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.findall('^__version__ = "(.+)"$', (ROOT / "longjax" / "__init__.py").read_text(), re.MULTILINE)[0]
+COMMANDS = ("convert", "evaluate", "plan", "prepare-data", "report", "study", "train")
+
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "jieba"],
+    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "setuptools>=77", "jieba"],
     "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
     "harness": ["lm_eval>=0.4.12"],  # short tasks
     "zh": ["jieba"],  # words of Chinese answers
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"],
     "gpu": ["jax[cuda13]>=0.10"],
-    "tpu": ["jax[tpu]>=0.10"],  # also to compile for TPUs that are not here, see tools/plan.py
+    "tpu": ["jax[tpu]>=0.10"],  # also for longjax-plan, which compiles for TPUs without having one
 }
 EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "docs", "tpu") for package in EXTRAS[extra]]
 
 setup(
     name="longjax",
-    version="0.1.0",
+    version=VERSION,
     description="Context extension of LLaMA-family models, compared under control, in JAX",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    package_data={"longjax.evals.wordlists": ["*.txt"], "longjax.evals.synthetic": ["*.json"]},
-    packages=find_packages(include=["longjax", "longjax.*", "experiments", "tools", "tools.*"]),
+    packages=find_packages(include=["longjax", "longjax.*"]),
+    package_data={
+        "longjax": ["bases/*.md", "bases/*/*"],
+        "longjax.evals.wordlists": ["*.txt"],
+        "longjax.evals.synthetic": ["*.json"],
+    },
+    entry_points={
+        "console_scripts": [f"longjax-{name} = longjax.cli.{name.replace('-', '_')}:main" for name in COMMANDS]
+    },
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",

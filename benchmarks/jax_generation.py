@@ -37,7 +37,7 @@ class NoTokenizer:
 
 def random_weights(cfg: ModelConfig) -> Any:
     """-> in the type of the activations, made on the device."""
-    return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), runner.initial(cfg, 0)))()
+    return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), runner.random_params(cfg, 0)))()
 
 
 def seconds_to_say(speaker: Generator, prompt_BT: np.ndarray, new: int, size: int) -> float:

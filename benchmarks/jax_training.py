@@ -23,8 +23,9 @@ from longjax.study import runner
 from longjax.study.presets import PAPER
 from longjax.training import memory_estimate
 from longjax.training.flops import PEAKS, train_flops
+from longjax.training.recipe import Recipe
 from longjax.training.remat import Remat
-from longjax.training.train_step import Recipe, TrainState, init_train_state, train_step
+from longjax.training.train_step import TrainState, init_train_state, train_step
 from longjax.training.trainer import TrainingRun
 
 GIB = 2**30
@@ -58,7 +59,7 @@ def born(run: TrainingRun) -> TrainState:
     """-> the state before the first step, made where it stays."""
 
     def init() -> TrainState:
-        return init_train_state(run.model, run.recipe, runner.initial(run.model.cfg, 0))
+        return init_train_state(run.model, run.recipe, runner.random_params(run.model.cfg, 0))
 
     return sharding.init_sharded(init, run.mesh) if run.mesh else jax.jit(init)()
 

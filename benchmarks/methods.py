@@ -26,7 +26,7 @@ from benchmarks.machine import machine
 from benchmarks.page import Page, Row, number, write
 from longjax.attention.backends import default_backend, default_decode_backend
 from longjax.attention.rope import stack_ropes
-from longjax.cli.names import integers, preset_of
+from longjax.cli.names import integers, preset_by_name
 from longjax.inference.decode import DecodeState, StopRules, decode, prefill
 from longjax.methods import METHODS
 from longjax.methods.method import Method, with_inserted_token
@@ -179,7 +179,7 @@ def gib(program: Compiled) -> float | None:
 def play(terms: Terms, sizes: Sizes) -> None:
     """Results are written after every program, so that a run cut short keeps what it has."""
     preset, names, lengths = TINY if terms.tiny else (sizes.preset, sizes.methods, sizes.lengths)
-    chosen = preset_of(preset)
+    chosen = preset_by_name(preset)
     todo = subjects(chosen, names.split(",") if names else chosen.methods, integers(lengths, "lengths"))
     all_rows: list[Row] = []
     for rows in found(todo, terms, sizes):

@@ -20,7 +20,8 @@ import numpy as np
 from absl import app, flags
 
 from longjax import data
-from longjax.data.store_writer import Item, Layout, Ledger, write_shards
+from longjax.data.store_ledger import Layout, Ledger
+from longjax.data.store_writer import EncodedDocument, write_shards
 
 TOKENS = flags.DEFINE_integer("tokens", 100_000_000, "Tokens of the store.")
 LENGTH = flags.DEFINE_integer("length", 32_768, "Tokens of a row.")
@@ -28,13 +29,13 @@ SECONDS = flags.DEFINE_float("seconds", 3.0, "How long to read.")
 VOCAB = 32_000
 
 
-def documents(tokens: int) -> Iterator[Item]:
+def documents(tokens: int) -> Iterator[EncodedDocument]:
     rng, row = np.random.default_rng(0), 0
     ids = rng.integers(0, VOCAB, 2**20, np.uint16)
     while tokens > 0:
         size = int(np.clip(rng.lognormal(np.log(1000), 1.2), 10, len(ids)))
         at = int(rng.integers(0, len(ids) - size + 1))
-        yield Item(f"web:{row}", "web", 0, row, ids[at : at + size])
+        yield EncodedDocument(f"web:{row}", "web", 0, row, ids[at : at + size])
         tokens, row = tokens - size, row + 1
 
 

@@ -1,4 +1,4 @@
-r"""CLEX: frequencies learned as a differential equation in the factor; trained.
+r"""CLEX: frequencies that follow a learned differential equation in the extension factor. Trained.
 
 python -m experiments.clex --preset=mini
 python -m experiments.clex --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -10,7 +10,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): PG19 perplex
 LongBench 33.5, RULER 52.2.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import clex
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""CLEX with the released solver, step by step: an audit of `clex`.
+r"""CLEX with the solver of the released code, step by step, to check `clex`. Trained.
 
 python -m experiments.clex_rk4_peer --preset=mini
 python -m experiments.clex_rk4_peer --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -8,7 +8,7 @@ python -m experiments.clex_rk4_peer --preset=paper --base_dir=/models/Llama-2-7b
 --preset=clex trains as the authors do: at 4K, on random factors.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import clex_rk4_peer
 
 if __name__ == "__main__":

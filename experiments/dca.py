@@ -1,4 +1,4 @@
-r"""Dual chunk attention (ChunkLlama). Frozen.
+r"""Dual chunk attention (ChunkLlama): positions within chunks, capped between distant ones.
 
 python -m experiments.dca --preset=mini
 python -m experiments.dca --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.dca --preset=paper --base_dir=/models/Llama-2-7b-hf --text
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import dca
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""YaRN without training, its factor following the length.
+r"""YaRN without training, with a factor that follows the length.
 
 python -m experiments.dynamic_yarn --preset=mini
 python -m experiments.dynamic_yarn --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.dynamic_yarn --preset=paper --base_dir=/models/Llama-2-7b-
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import dynamic_yarn
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""Leaky ReRoPE: far distances squeezed by a factor. Frozen.
+r"""Leaky ReRoPE: distances beyond a window grow more slowly by a factor.
 
 python -m experiments.leaky_rerope --preset=mini
 python -m experiments.leaky_rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.leaky_rerope --preset=paper --base_dir=/models/Llama-2-7b-
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import leaky_rerope
 
 if __name__ == "__main__":

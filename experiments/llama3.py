@@ -1,4 +1,4 @@
-r"""Llama 3.1's scaling of the frequencies, trained.
+r"""Llama 3.1's scaling of the RoPE frequencies. Trained.
 
 python -m experiments.llama3 --preset=mini
 python -m experiments.llama3 --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -7,7 +7,7 @@ python -m experiments.llama3 --preset=paper --base_dir=/models/Llama-2-7b-hf --p
 1 B tokens of a 7B at 32K are 6.5e19 operations: 46 H100-hours at 40 % of the peak.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import llama3
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""LM-Infinite: a local window and the first tokens, no distance beyond the window. Frozen.
+r"""LM-Infinite: a local window and the first tokens, distances capped at the window.
 
 python -m experiments.lm_infinite --preset=mini
 python -m experiments.lm_infinite --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -9,7 +9,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): PG19 perplex
 LongBench 25.84, RULER 12.34.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import lm_infinite
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""LM-Infinite whose last query also sees the best middle keys (its authors' downstream runs). Frozen.
+r"""LM-Infinite whose last query also attends to the best middle keys, as in its authors' downstream runs.
 
 python -m experiments.lm_infinite_topk --preset=mini
 python -m experiments.lm_infinite_topk --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.lm_infinite_topk --preset=paper --base_dir=/models/Llama-2
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import lm_infinite_topk
 
 if __name__ == "__main__":

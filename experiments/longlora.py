@@ -1,4 +1,4 @@
-r"""LongLoRA: trained on shifted groups with low-rank adapters, full attention afterwards.
+r"""LongLoRA: low-rank adapters trained with shifted groups, then full attention. Trained.
 
 python -m experiments.longlora --preset=mini
 python -m experiments.longlora --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -9,7 +9,7 @@ schedule.
 Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): LongBench 23.3, RULER 3.53.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import longlora
 
 if __name__ == "__main__":

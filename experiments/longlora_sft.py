@@ -1,4 +1,4 @@
-r"""LongLoRA with the fixed groups of its supervised fine-tuning.
+r"""LongLoRA with the fixed groups of its supervised fine-tuning. Trained.
 
 python -m experiments.longlora_sft --preset=mini
 python -m experiments.longlora_sft --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -8,7 +8,7 @@ python -m experiments.longlora_sft --preset=paper --base_dir=/models/Llama-2-7b-
 schedule.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import longlora_sft
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): PG19 perplex
 LongBench 35.32, RULER 59.42.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import ntk_32k
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m experiments.ntk_64k_code --preset=paper --base_dir=/models/Llama-2-7b-
 1 B tokens of a 7B at 32K are 6.5e19 operations: 46 H100-hours at 40 % of the peak.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import ntk_64k_code
 
 if __name__ == "__main__":

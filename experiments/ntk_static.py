@@ -1,4 +1,4 @@
-r"""NTK-aware scaling with one alpha (equation 9 of the paper), trained.
+r"""NTK-aware scaling with one alpha (equation 9 of the paper). Trained.
 
 python -m experiments.ntk_static --preset=mini
 python -m experiments.ntk_static --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -7,7 +7,7 @@ python -m experiments.ntk_static --preset=paper --base_dir=/models/Llama-2-7b-hf
 1 B tokens of a 7B at 32K are 6.5e19 operations: 46 H100-hours at 40 % of the peak.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import ntk_static
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""Position Interpolation: all frequencies divided by the factor, then trained.
+r"""Position Interpolation: all RoPE frequencies divided by the extension factor. Trained.
 
 python -m experiments.pi --preset=mini
 python -m experiments.pi --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -9,7 +9,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): PG19 perplex
 LongBench 33.5, RULER 57.66.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import pi
 
 if __name__ == "__main__":

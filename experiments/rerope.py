@@ -1,4 +1,4 @@
-r"""ReRoPE: all far tokens at one distance. Frozen.
+r"""ReRoPE: tokens beyond a window all have the window's distance.
 
 python -m experiments.rerope --preset=mini
 python -m experiments.rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.rerope --preset=paper --base_dir=/models/Llama-2-7b-hf --t
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import rerope
 
 if __name__ == "__main__":

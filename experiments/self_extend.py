@@ -1,4 +1,4 @@
-r"""Self-Extend: far tokens at coarse distances. Frozen.
+r"""Self-Extend: distances beyond a window in groups of tokens.
 
 python -m experiments.self_extend --preset=mini
 python -m experiments.self_extend --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -9,7 +9,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): needle 25.8,
 29.5.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import self_extend
 
 if __name__ == "__main__":

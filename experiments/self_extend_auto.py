@@ -1,4 +1,4 @@
-r"""Self-Extend with the smallest group that the length needs. Frozen.
+r"""Self-Extend with the smallest group that the length needs.
 
 python -m experiments.self_extend_auto --preset=mini
 python -m experiments.self_extend_auto --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.self_extend_auto --preset=paper --base_dir=/models/Llama-2
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import self_extend_auto
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""Self-Extend with a logarithmic map: each octave of distance is squeezed twice as much as the one before. Frozen.
+r"""Self-Extend with a logarithmic map: distances in each octave grow half as fast as in the one before.
 
 python -m experiments.self_extend_octaves --preset=mini --window=32
 python -m experiments.self_extend_octaves --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.self_extend_octaves --preset=paper --base_dir=/models/Llam
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import self_extend_octaves
 
 if __name__ == "__main__":

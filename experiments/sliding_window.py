@@ -1,4 +1,4 @@
-r"""A sliding window and nothing else: LM-Infinite's ablation. Frozen.
+r"""A sliding window alone: the ablation of LM-Infinite.
 
 python -m experiments.sliding_window --preset=mini
 python -m experiments.sliding_window --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.sliding_window --preset=paper --base_dir=/models/Llama-2-7
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import sliding_window
 
 if __name__ == "__main__":

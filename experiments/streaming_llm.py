@@ -1,4 +1,4 @@
-r"""StreamingLLM: a recent window and attention sinks. Frozen.
+r"""StreamingLLM: a window of recent tokens and attention sinks.
 
 python -m experiments.streaming_llm --preset=mini
 python -m experiments.streaming_llm --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/books \
@@ -7,7 +7,7 @@ python -m experiments.streaming_llm --preset=paper --base_dir=/models/Llama-2-7b
 Nothing is trained.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import streaming_llm
 
 if __name__ == "__main__":

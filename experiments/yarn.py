@@ -1,4 +1,4 @@
-r"""YaRN: slow pairs interpolated, fast pairs kept, a softer softmax; trained.
+r"""YaRN: slow RoPE pairs interpolated, fast pairs kept, a sharper softmax. Trained.
 
 python -m experiments.yarn --preset=mini
 python -m experiments.yarn --preset=paper --base_dir=/models/Llama-2-7b-hf --plan_dir=/data/32k \
@@ -9,7 +9,7 @@ Published for LLaMA-2 7B at 32K (arXiv:2409.12181, tables 1 and 4): PG19 perplex
 LongBench 33.5, RULER 36.95.
 """
 
-from longjax.cli.main import experiment
+from longjax.cli.train import experiment
 from longjax.methods import yarn
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def tokens(documents, tmp_path_factory):
     """-> a tokenizer of fake_model.VOCAB pieces."""
     from longjax.data import tokenizer
 
-    return tokenizer.train(documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, passkey_text.SENTENCES)
+    return tokenizer.train_tokenizer(
+        documents, tmp_path_factory.mktemp("tokenizer") / "sp.model", 420, passkey_text.SENTENCES
+    )
 
 
 @pytest.fixture(scope="session")

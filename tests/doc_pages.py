@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 SCRIPTS = tuple(path for room in ("experiments", "tools", "benchmarks") for path in sorted((ROOT / room).glob("*.py")))
-COMMAND = re.compile(r"(?:python -m \w[\w.]*|longjax-[a-z-]+)(?: [^\n`]*)?")
+COMMAND = re.compile(r"(?:python -m \w+(?:\.\w+)*|longjax-[a-z-]+)(?: [^\n`]*)?")
 
 
 class Command(NamedTuple):
@@ -55,7 +55,7 @@ def parse(line: str) -> Command:
     try:
         words = shlex.split(line, comments=True)
     except ValueError:  # a command within quotes ends with one
-        words = shlex.split(line.rpartition('"')[0], comments=True)
+        words = shlex.split(re.split("[\"'](?=[^\"']*$)", line)[0], comments=True)
     start = 3 if words[0] == "python" else 1
     first = next((n for n, word in enumerate(words) if word.startswith("--")), len(words))
     pairs = [word.removeprefix("--").partition("=")[::2] for word in words[first:] if word.startswith("--")]

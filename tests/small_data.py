@@ -28,6 +28,11 @@ def store_of(sizes, sources=None, splits=None, shards=1, vocab=None):
     return TokenStore(manifest, docs, tuple(tokens))
 
 
+def token_stream(store, split):
+    """-> the tokens of all documents of the split, one after the other."""
+    return np.concatenate(store.documents(split))
+
+
 def sizes_of(count, seed=0, median=60.0, spread=1.2):
     """-> sizes of documents, most of them short, some very long."""
     return np.ceil(np.random.default_rng(seed).lognormal(np.log(median), spread, count)).astype(np.int64)

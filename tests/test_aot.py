@@ -168,7 +168,7 @@ def test_advice_is_what_computes_the_least_again():
     small, kept, split = MeshChoice(32, 8, 32, "full"), MeshChoice(32, 8, 32, "qkv"), MeshChoice(16, 16, 16, "none")
     sizes = {small: 6, kept: 9, split: 9, MeshChoice(32, 8, 32, "none"): 20}
     assert search.best_choice(sizes, 10) == [kept, small, split]
-    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_rows=32 --remat=qkv")
+    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_batch_size=32 --remat=qkv")
     assert "no mesh and no remat" in search.choice_line(sizes, 5)
 
 
@@ -191,7 +191,7 @@ def planned(*arguments):
 def test_training_compiles_for_a_tpu(tmp_path):
     """Splash attention within Ulysses, the whole step: weights are gathered, gradients scattered."""
     mesh = ("--topology=v5e:2x2", "--mesh_fsdp=2", "--mesh_seq=2")
-    done = planned("--model=tiny", "--rows=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it")
+    done = planned("--model=tiny", "--batch_size=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it")
     assert done.returncode == 0, done.stderr
     assert "it fits" in done.stdout
     found = json.loads((tmp_path / "it.json").read_text())

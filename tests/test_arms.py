@@ -36,7 +36,7 @@ def test_tests_of_one_method_alone():
 
 
 def test_variants_differ_in_what_they_say_and_in_nothing_else():
-    found = {arm.name: arm for arm in arms.variants(H200_100M)}
+    found = {arm.name: arm for arm in arms.variant_arms(H200_100M)}
     yarn, larger = found["yarn_ds_bf16"], found["yarn_batch32"]
     assert yarn.method == larger.method == METHODS["yarn"]()
     assert isinstance(yarn.train_method.rope, DeepSpeedTables)
@@ -50,16 +50,16 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else():
 
 def test_a_variant_keeps_the_settings_of_its_preset():
     preset = dataclasses.replace(MINI, variants={"x": Variant("self_extend", {"group": 8})})
-    (arm,) = arms.variants(preset)
+    (arm,) = arms.variant_arms(preset)
     assert arm.method == METHODS["self_extend"](**MINI.settings["self_extend"] | {"group": 8})
 
 
 def test_workers_share_cores_and_gpus():
-    slots = workers.memory_shares(4, ["3", "5"], 0.2)
+    slots = workers.make_slots(4, ["3", "5"], 0.2)
     assert [slot.gpu for slot in slots] == ["3", "5", "3", "5"]
     cores = [core for slot in slots for core in slot.cores]
     assert len(cores) == len(set(cores))
-    assert all(slot.gpu is None for slot in workers.memory_shares(2, [], 0.2))
+    assert all(slot.gpu is None for slot in workers.make_slots(2, [], 0.2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +105,8 @@ def test_a_test_at_lengths_of_its_own():
     asked = []
 
     class Spy:
-        def tasks(self, material):
-            asked.append((material.lengths, material.most))
+        def tasks(self, ctx):
+            asked.append((ctx.lengths, ctx.max_examples))
             return []
 
     AtLengths(Spy(), (1, 2), 3).tasks(EvalContext(pathlib.Path(), Tokenizer(BASE), (64,)))

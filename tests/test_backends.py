@@ -1,4 +1,4 @@
-"""Which kernels a machine gets, and why not faster ones."""
+"""The kernels that a machine gets, and the reason that is logged when it gets slower ones."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import Dense
 from longjax.attention.fused import Fused
 from longjax.attention.kernels import cudnn
-from longjax.attention.landmark import cache
+from longjax.attention.landmark import memory
 from longjax.attention.landmark.blocks import GatheredBlocks
 from tools import check_kernels
 from tools.check_kernels import Case, allowed, errors
@@ -22,14 +22,14 @@ class Device(NamedTuple):
     platform: str = "gpu"
 
 
-def test_every_machine_gets_its_own():
+def test_every_platform_gets_its_backend():
     assert isinstance(backends.default_backend(), Blockwise)  # of this CPU
     assert all(isinstance(backends.default_backend(platform), Fused) for platform in ("gpu", "tpu"))
     assert backends.backend_by_name("tiles") == Blockwise()
 
 
 @pytest.mark.parametrize(
-    ("device", "version", "why"),
+    ("device", "version", "reason"),
     [
         (Device("AMD Instinct MI300X"), 91_900, "NVIDIA GPU"),
         (Device("NVIDIA V100", "7.0"), 91_900, "Ampere"),
@@ -37,7 +37,7 @@ def test_every_machine_gets_its_own():
         (Device(), None, "does not load"),
     ],
 )
-def test_a_gpu_that_cannot_says_why(device, version, why, monkeypatch):
+def test_why_a_gpu_falls_back_is_logged(device, version, reason, monkeypatch):
     def check():
         if version is None:
             raise RuntimeError("libcudnn.so.9: cannot open shared object file")
@@ -46,31 +46,35 @@ def test_a_gpu_that_cannot_says_why(device, version, why, monkeypatch):
     monkeypatch.setattr(cudnn.cudnn, "check_cudnn_version", check)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    said = []
-    monkeypatch.setattr(backends, "log_once", lambda why, otherwise: said.append(why))
+    logged = []
+    monkeypatch.setattr(backends, "log_once", lambda reason, fallback: logged.append(reason))
     assert not isinstance(backends.default_backend(), Fused)
-    assert why in said[0]
+    assert reason in logged[0]
 
 
 def test_the_check_of_kernels_sees_an_error(monkeypatch):
-    """On a CPU it compares tiles with the dense softmax; a kernel that forgets a branch is found."""
+    """On a CPU it compares tiles with the dense softmax; a kernel that leaves out a branch is found."""
     monkeypatch.setattr(check_kernels, "T", 96)
     case = Case("self_extend", 2, 16, True)
     monkeypatch.setitem(check_kernels.SMALL, "self_extend", {"window": 16, "group": 4})
-    assert all(x <= most for x, most in zip(errors(case), allowed(case), strict=True))
-    monkeypatch.setattr(check_kernels, "best", lambda: lambda parts: Blockwise()(parts[:1]))
+    assert all(x <= limit for x, limit in zip(errors(case), allowed(case), strict=True))
+    monkeypatch.setattr(check_kernels, "default_backend", lambda: lambda branches: Blockwise()(branches[:1]))
     assert errors(case)[0] > 0.01
 
 
 class Fewer(GatheredBlocks):
-    """Opens a block too few."""
+    """Opens one block fewer."""
 
-    def attend(self, asked, block_BTNJ, *rest):
-        return super().attend(asked, block_BTNJ[..., 1:], *rest)
+    def attend(self, queries, block_BTNJ, *rest):
+        return super().attend(queries, block_BTNJ[..., 1:], *rest)
 
 
 def test_the_check_of_landmark_sees_an_error(monkeypatch):
     monkeypatch.setattr(check_kernels, "T", 300)
-    assert check_kernels.of_landmark() < check_kernels.TWICE
-    monkeypatch.setattr(cache, "way_of", lambda softmax, *_: GatheredBlocks() if softmax == Dense() else Fewer())
-    assert check_kernels.of_landmark() > 0.01
+    assert check_kernels.landmark_error() < check_kernels.ALLOWED_TWICE_ROUNDED
+
+    def block_attention_for(backend, *_):
+        return GatheredBlocks() if backend == Dense() else Fewer()
+
+    monkeypatch.setattr(memory, "block_attention_for", block_attention_for)
+    assert check_kernels.landmark_error() > 0.01

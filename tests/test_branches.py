@@ -1,4 +1,4 @@
-"""Places and intervals, pair by pair, against the definitions written as loops."""
+"""Positions and intervals, pair by pair, against the definitions written as loops."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,11 +35,11 @@ def distances(method, length=T):
     """-> [head, i, j]: at which distance head sees key j from query i; NaN: not at all."""
     branches = (method.attention_train or method.attention)(CFG, length).branches
     out = np.full((CFG.heads, length, length), np.nan)
-    place = jnp.arange(length, dtype=jnp.float32)
+    position = jnp.arange(length, dtype=jnp.float32)
     for branch in branches:
         lo, hi = branch.interval(jnp.arange(length)[:, None], jnp.arange(CFG.heads))
         lo, hi = (np.broadcast_to(x, (length, CFG.heads)) for x in (lo, hi))
-        distance = np.asarray(branch.query_position(place))[:, None] - np.asarray(branch.key_position(place))
+        distance = np.asarray(branch.query_position(position))[:, None] - np.asarray(branch.key_position(position))
         for i in range(length):
             for head in range(CFG.heads):
                 row, seen = out[head, i], slice(lo[i, head], hi[i, head])
@@ -159,27 +159,28 @@ def test_padding_sees_nothing():
             assert np.all(np.asarray(hi) <= np.asarray(lo)), branch
 
 
-def test_what_a_store_keeps_covers_what_later_queries_see():
+def test_what_a_cache_retains_covers_what_later_queries_see():
     for method, _ in PAIRS.values():
         for branch in (method.attention_train or method.attention)(CFG, T).branches:
-            kept, (lo, hi) = branch.interval.retention, branch.interval(jnp.arange(T)[:, None], jnp.arange(CFG.heads))
+            retention = branch.interval.retention
+            lo, hi = branch.interval(jnp.arange(T)[:, None], jnp.arange(CFG.heads))
             lo, hi, i = np.asarray(lo), np.asarray(hi), np.arange(T)[:, None]
-            if kept.last is not None:
-                assert (np.where(lo < hi, i - lo, 0) < kept.last).all(), branch
-            if kept.first is not None:
-                assert (hi <= kept.first).all(), branch
+            if retention.last is not None:
+                assert (np.where(lo < hi, i - lo, 0) < retention.last).all(), branch
+            if retention.first is not None:
+                assert (hi <= retention.first).all(), branch
 
 
-def test_places():
-    place = np.arange(50)
-    for at, want in [
-        (Modulo(16), [p % 16 for p in place]),
-        (Modulo(16, 16.0, 20.0), [min(p % 16 + 16, 20) for p in place]),
-        (Grouped(4, 12.0), [p // 4 + 12 for p in place]),
-        (Interpolated(4.0, 48.0), [(p + 48) / 4 for p in place]),
-        (Clipped(15.0), [min(p, 15) for p in place]),
+def test_position_maps():
+    position = np.arange(50)
+    for position_map, want in [
+        (Modulo(16), [p % 16 for p in position]),
+        (Modulo(16, 16.0, 20.0), [min(p % 16 + 16, 20) for p in position]),
+        (Grouped(4, 12.0), [p // 4 + 12 for p in position]),
+        (Interpolated(4.0, 48.0), [(p + 48) / 4 for p in position]),
+        (Clipped(15.0), [min(p, 15) for p in position]),
     ]:
-        np.testing.assert_array_equal(np.asarray(at(jnp.asarray(place, jnp.float32))), want)
+        np.testing.assert_array_equal(np.asarray(position_map(jnp.asarray(position, jnp.float32))), want)
 
 
 def test_self_extend_auto_takes_the_finest_group_that_fits():
@@ -217,12 +218,9 @@ def test_bad_settings_name_their_flag(make, flag):
         make()
 
 
-def test_kept_never_exceeds_the_row():
-    assert (CacheRetention(last=16).size(8), CacheRetention(last=16).size(99), CacheRetention(first=4).size(99)) == (
-        8,
-        16,
-        4,
-    )
+def test_retained_tokens_never_exceed_the_row():
+    assert (CacheRetention(last=16).size(8), CacheRetention(last=16).size(99)) == (8, 16)
+    assert CacheRetention(first=4).size(99) == 4
 
 
 INTERVALS = (
@@ -248,23 +246,22 @@ INTERVALS = (
 )
 
 
-ROWS = [(sees, length) for sees in INTERVALS for length in (48, 47, 32, 5)]
+ROWS = [(interval, length) for interval in INTERVALS for length in (48, 47, 32, 5)]
 
 
 @pytest.mark.parametrize(
-    ("sees", "length"), [*ROWS, (RolledChunksLeak(8, 2, 48), 48), (RolledChunksLeak(8, 2, 32), 32)], ids=str
+    ("interval", "length"), [*ROWS, (RolledChunksLeak(8, 2, 48), 48), (RolledChunksLeak(8, 2, 32), 32)], ids=str
 )
-def test_bands_are_the_interval(sees, length):
+def test_rectangles_are_the_interval(interval, length):
     """Every pair in exactly one rectangle, and no other pair in any."""
     heads = 4
-    lo, hi = sees(jnp.arange(length)[:, None], jnp.arange(heads))
+    lo, hi = interval(jnp.arange(length)[:, None], jnp.arange(heads))
     lo, hi = (np.broadcast_to(x, (length, heads)).T[:, :, None] for x in (lo, hi))
     wanted = (lo <= np.arange(length)) & (np.arange(length) < hi)
     found = np.zeros((heads, length, length), int)
-    for rectangle in sees.rectangles(length):
+    for rectangle in interval.rectangles(length):
         for n in range(rectangle.count):
             t, s = rectangle.t + n * rectangle.rows, rectangle.s + n * rectangle.cols
-            found[slice(*rectangle.heads), t : t + rectangle.rows, s : s + rectangle.cols] += np.asarray(
-                rectangle.seen()
-            )
+            pairs = (slice(*rectangle.heads), slice(t, t + rectangle.rows), slice(s, s + rectangle.cols))
+            found[pairs] += np.asarray(rectangle.mask())
     np.testing.assert_array_equal(found, wanted)

@@ -23,9 +23,9 @@ def rope_of(method, length, cfg=LLAMA2_7B, method_params=None):
     return method.rope(cfg, length, method_params or {}, None)
 
 
-def own_of(method, cfg, seed=0, size=0.02):
-    """CLEX's matrices, the second no longer zero."""
-    method_params = method.method_params(jax.random.key(seed), cfg)
+def trained_params(method, cfg, seed=0, size=0.02):
+    """-> CLEX's matrices, the second no longer zero."""
+    method_params = method.init_params(jax.random.key(seed), cfg)
     return method_params | {
         "down_PR": size * jax.random.normal(jax.random.key(seed + 1), method_params["down_PR"].shape)
     }
@@ -34,7 +34,7 @@ def own_of(method, cfg, seed=0, size=0.02):
 @pytest.mark.parametrize("make", [clex, clex_rk4_peer])
 def test_untrained_clex_is_dynamic_ntk(make):
     method = make(max_factor=8)
-    method_params = method.method_params(jax.random.key(0), PHI)
+    method_params = method.init_params(jax.random.key(0), PHI)
     for t in (1, 2, 8):
         ours = rope_of(method, t * 2048, PHI, method_params).inv_freq_R
         # the peer's form solves for the known part too, in float32: 3e-5
@@ -44,7 +44,7 @@ def test_untrained_clex_is_dynamic_ntk(make):
 @pytest.mark.parametrize("act", ["silu", "tanh"])
 def test_clex_solvers_agree(act):
     few, many, peer = clex(8, act, 2, ode_steps=64), clex(8, act, 2), clex_rk4_peer(8, act, 2)
-    method_params = own_of(few, PHI)
+    method_params = trained_params(few, PHI)
     a, b, c = (rope_of(method, 8 * 2048, PHI, method_params).inv_freq_R for method in (few, many, peer))
     assert np.max(np.abs(a / ntk_inv_freq(PHI, 15) - 1)) > 0.01  # the network does something
     np.testing.assert_allclose(a, b, rtol=5e-6)
@@ -53,7 +53,7 @@ def test_clex_solvers_agree(act):
 
 def test_clex_has_no_gradient_at_one_and_some_beyond():
     method = clex(8)
-    method_params = own_of(method, PHI)
+    method_params = trained_params(method, PHI)
     grads = [
         jax.grad(lambda method_params, t=t: jnp.sum(method.rope.inv_freq(PHI, method_params, jnp.int32(t))))(
             method_params
@@ -66,16 +66,16 @@ def test_clex_has_no_gradient_at_one_and_some_beyond():
 
 def test_clex_scales_queries_in_evaluation_only():
     method = clex(32)
-    method_params = own_of(method, TINY)
+    method_params = trained_params(method, TINY)
     assert rope_of(method, 1024, TINY, method_params).query_scale == pytest.approx(math.log(1024) / math.log(32))
     assert rope_of(clex(32, log_scale=False), 1024, TINY, method_params).query_scale == 1.0
     assert method.rope(TINY, 64, method_params, jax.random.key(0)).query_scale == 1.0
 
 
 def test_clex_says_where_it_ends():
-    assert rope_of(clex(4), 128, TINY, own_of(clex(4), TINY)).inv_freq_R.shape == (8,)
+    assert rope_of(clex(4), 128, TINY, trained_params(clex(4), TINY)).inv_freq_R.shape == (8,)
     with pytest.raises(ValueError, match="--max_factor=4 ends at 128"):
-        rope_of(clex(4), 129, TINY, own_of(clex(4), TINY))
+        rope_of(clex(4), 129, TINY, trained_params(clex(4), TINY))
 
 
 def test_distinct_draws_every_set_alike():
@@ -104,7 +104,7 @@ def test_clex_trains_in_one_compiled_step():
     """t and the places come from the key inside jit; every t is drawn, and gradients reach the network."""
     method, cfg = clex(4, ode_steps=16), TINY
     assert isinstance(method.rope, ClexRope)
-    ropes = jax.jit(jax.vmap(lambda key: method.rope(cfg, 64, own_of(method, cfg), key)))(
+    ropes = jax.jit(jax.vmap(lambda key: method.rope(cfg, 64, trained_params(method, cfg), key)))(
         jax.random.split(jax.random.key(0), 64)
     )
     assert len(np.unique(ropes.inv_freq_R[:, -1])) == 4

@@ -4,8 +4,8 @@ import pytest
 from absl import flags as absl_flags
 
 from longjax import sharding
-from longjax.cli import main as cli
-from longjax.cli import names
+from longjax.cli import names, train
+from longjax.cli.study import StudyOptions
 from longjax.config import TINY
 from longjax.methods import METHODS
 
@@ -22,11 +22,7 @@ def fails(capsys, main, *arguments):
 
 def run(make, *arguments):
     """`python -m experiments.<make>` with these arguments, in this process."""
-    values = absl_flags.FlagValues()
-    try:
-        cli.experiment(make, values, ["program", *arguments])
-    except ValueError as error:
-        cli.fail(str(error))
+    train.experiment(make, absl_flags.FlagValues(), ["program", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +33,7 @@ def run(make, *arguments):
         ("pi", ["--preset=minii"], "--preset=minii is unknown: did you mean mini?"),
         ("pi", ["stray"], "unknown argument stray"),
         ("pi", ["--text_dir=/nowhere"], "--text_dir=/nowhere is not a folder"),
-        ("pi", ["--base_dir=/nowhere"], "--base_dir=/nowhere: config.json is missing or damaged"),
+        ("pi", ["--base_dir=/nowhere"], "/nowhere/config.json is missing or damaged: name a folder"),
         ("pi", ["--mesh_data=3"], "--mesh_data=3 x --mesh_fsdp=1 x --mesh_seq=1 x --mesh_model=1 is 3 devices"),
         ("self_extend", ["--window=18", "--group=4"], "--window=18 must be a multiple of --group=4"),
         ("landmark", ["--top_k=0"], "--top_k=0 must be at least 1"),
@@ -70,17 +66,15 @@ def test_a_group_that_does_not_divide_the_row():
 
 def test_what_cannot_be_split_over_the_mesh():
     mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
-    with pytest.raises(ValueError, match="--rows=3 cannot be split over --mesh_data=1 x --mesh_fsdp=2"):
+    with pytest.raises(ValueError, match="--micro_batch_size=3 cannot be split over --mesh_data=1 x --mesh_fsdp=2"):
         sharding.check_divisible(TINY, 3, 64, mesh)
 
 
-def test_the_study_knows_its_methods(capsys):
-    from experiments import study
-
+def test_the_study_knows_its_methods():
     with pytest.raises(ValueError, match=r"--methods=yarnn: yarnn is unknown: did you mean yarn\?"):
-        study.Choice("yarnn").names(())
+        StudyOptions("yarnn").method_names(())
 
 
 def test_suggestions_or_the_whole_list():
     assert names.did_you_mean("yran", ["yarn", "pi"]) == ": did you mean yarn?"
-    assert names.did_you_mean("zzz", ["yarn", "pi"]) == ": there are yarn, pi"
+    assert names.did_you_mean("zzz", ["yarn", "pi"]) == ": choose one of yarn, pi"

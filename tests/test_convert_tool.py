@@ -1,4 +1,4 @@
-"""tools.convert_checkpoint, as it would be typed."""
+"""longjax-convert, as it would be typed."""
 
 import json
 import pathlib
@@ -6,25 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
+from absl import flags
 
 from longjax.checkpoints import pretrained, safetensors
-from longjax.cli import main
+from longjax.cli import convert as command
+from longjax.cli import stock_logits
 from longjax.methods import METHODS
-from tools import convert_checkpoint, stock_logits
 
 CASES = pathlib.Path(__file__).parent / "golden" / "convert"
 LLAMA = CASES / "llama_bf16_sharded" / "hf"
-VALUES = convert_checkpoint.VALUES
-VALUES.mark_as_parsed()
 
 
 def convert(*arguments):
-    saved = flagsaver.save_flag_values(VALUES)
-    try:
-        main.start(convert_checkpoint.main, VALUES, ["convert_checkpoint", *arguments])
-    finally:
-        flagsaver.restore_flag_values(saved, VALUES)
+    command.main(flags.FlagValues(), ["longjax-convert", *arguments])
 
 
 def refused(capsys, *arguments):
@@ -40,7 +34,7 @@ def test_there_and_back_by_orbax(tmp_path, capsys):
     convert(f"--from={LLAMA}", "--to=orbax", f"--out={tmp_path / 'orbax'}", "--verify")
     convert(f"--from={tmp_path / 'orbax'}", f"--out={tmp_path / 'hf'}", "--dtype=source", "--file_bytes=4000")
     said = capsys.readouterr().out
-    assert "bit by bit" in said
+    assert "bit-identical" in said
     assert "MB/s" in said
     assert len(list((tmp_path / "hf").glob("model-*.safetensors"))) > 1
     want, got = (safetensors.SafetensorsFolder(folder) for folder in (LLAMA, tmp_path / "hf"))
@@ -53,8 +47,8 @@ def test_a_method_with_its_parameters(tmp_path, capsys, monkeypatch):
     """--verify compares logits, here with those that transformers would compute if it were we."""
     monkeypatch.setattr(
         stock_logits,
-        "theirs",
-        lambda folder, tokens: stock_logits.ours(pretrained.open_checkpoint(folder, dtype="float32"), tokens),
+        "transformers_logits",
+        lambda folder, tokens: stock_logits.longjax_logits(pretrained.open_checkpoint(folder, dtype="float32"), tokens),
     )
     convert(
         f"--from={LLAMA}", f"--out={tmp_path}", "--method=yarn", "--method_config=factor=4 beta_fast=16",
@@ -66,7 +60,8 @@ def test_a_method_with_its_parameters(tmp_path, capsys, monkeypatch):
 
 
 def test_other_logits_are_noticed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stock_logits, "theirs", lambda folder, tokens: np.zeros((*tokens.shape, 1), np.float32))
+    zeros = lambda folder, tokens_BT: np.zeros((*tokens_BT.shape, 1), np.float32)  # noqa: E731
+    monkeypatch.setattr(stock_logits, "transformers_logits", zeros)
     assert "transformers computes other logits" in refused(capsys, f"--from={LLAMA}", f"--out={tmp_path}", "--verify")
 
 
@@ -81,7 +76,7 @@ def test_other_bits_are_noticed(tmp_path, capsys):
     (tmp_path / "model.safetensors").write_bytes(data)
     want, got = source.tensors, pretrained.open_checkpoint(tmp_path).tensors
     with pytest.raises(ValueError, match="is not what was written"):
-        convert_checkpoint.compare(want, got, lambda fraction, doing: None)
+        command.compare_tensors(want, got, "out", lambda fraction, doing: None)
 
 
 def test_adapters_are_merged(tmp_path):
@@ -118,7 +113,7 @@ def test_what_transformers_cannot_run_is_told(tmp_path, caplog):
             "Unknown command line flag 'fctor'",
         ),
         ([f"--from={LLAMA}", "--out=x", "--method=yarn", "--method_config=4"], "--method_config=4"),
-        ([f"--from={LLAMA}", "--out=x", "--method=clex"], "has parameters that are trained"),
+        ([f"--from={LLAMA}", "--out=x", "--method=clex"], "has trained parameters"),
         ([f"--from={LLAMA}", "--out=x", "--to=orbax", "--method=pi"], "--method=pi is for --to=hf"),
         (
             [f"--from={LLAMA}", "--out=x", "--method=yarn", "--hf_config_style=4.36"],

@@ -138,7 +138,7 @@ def test_documents_that_fit_are_not_cut():
         assert (spans.size[sizes[spans.doc] <= T + 1] == sizes[spans.doc][sizes[spans.doc] <= T + 1]).all()
     assert set(spans.doc) == set(np.flatnonzero(sizes <= T + 1))  # whole: all of these, and no others
     plan = planned(store_of(sizes), data.Whole())
-    assert plan.about["dropped_documents"] == (sizes > T + 1).sum() > 0
+    assert plan.metadata["dropped_documents"] == (sizes > T + 1).sum() > 0
 
 
 def test_spans_of_a_document_share_a_token():
@@ -222,7 +222,7 @@ def test_shares_of_a_mixture_are_exact_in_every_block():
     a, b, c = (planned(store_of(sizes_of(200, k)), data.Concat(), seed=k) for k in range(3))
     mixed = data.Mixed((a, b, c), (0.3, 0.3, 0.4), block=16)
     assert mixed.quotas.tolist() == [5, 5, 6]
-    plan_I, row_I = mixed.where(np.arange(16 * 50))
+    plan_I, row_I = mixed.locate(np.arange(16 * 50))
     for block in plan_I.reshape(50, 16):
         assert np.bincount(block).tolist() == [5, 5, 6]
     for k in range(3):  # no row is left out or comes twice
@@ -256,7 +256,7 @@ def test_hashes_see_all_that_makes_rows():
         planned(store, data.Concat(), 32), planned(other, data.Concat()), planned(store, data.Concat(), seed=1),
     ]  # fmt: skip
     assert len({plan.sha256 for plan in plans}) == 6
-    assert len({plan.content for plan in plans}) == 5  # the seed orders the same rows
+    assert len({plan.rows_sha256 for plan in plans}) == 5  # the seed orders the same rows
     assert planned(store, data.Concat()).sha256 == plans[0].sha256
 
 

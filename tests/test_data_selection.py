@@ -7,7 +7,7 @@ import pytest
 
 from longjax import data
 from longjax.data import selection as choosing
-from longjax.data.selection import Rule, boosted, open_selection, save_selection, shares_of
+from longjax.data.selection import Rule, boost_shares, open_selection, save_selection, tokens_by_source
 from longjax.data.statistics import summarize
 from small_data import sizes_of, store_of
 
@@ -96,7 +96,7 @@ def test_a_source_that_runs_out_is_named_or_repeated():
     ):
         data.select(STORE, rule)
     chosen = data.select(STORE, dataclasses.replace(rule, repeat=True))
-    times = chosen.about["repeated"]["code"]
+    times = chosen.metadata["repeated"]["code"]
     code = chosen.docs[np.array(NAMES)[chosen.docs] == "code"]
     counts = np.unique(code, return_counts=True)[1]
     assert set(counts) <= {times - 1, times}
@@ -106,9 +106,9 @@ def test_a_source_that_runs_out_is_named_or_repeated():
 
 
 def test_shares():
-    tokens = shares_of(STORE)
+    tokens = tokens_by_source(STORE)
     assert tokens["web"] == SIZES[[n == "web" and s == 0 for n, s in zip(NAMES, SPLITS, strict=True)]].sum()
-    assert boosted({"a": 3.0, "b": 1.0}, ["b"], 0.6) == {"a": 0.75, "b": 0.6}
+    assert boost_shares({"a": 3.0, "b": 1.0}, ["b"], 0.6) == {"a": 0.75, "b": 0.6}
     for shares in choosing.SHARES.values():
         assert sum(shares.values()) == pytest.approx(1.0, abs=2e-8)  # as printed in the code: 1.00000001
     long = choosing.PROLONG["code-by-repo"] + choosing.PROLONG["book"]
@@ -144,7 +144,7 @@ def test_user_mistakes_are_named():
         with pytest.raises(ValueError, match=words):
             data.select(STORE, rule())
     with pytest.raises(ValueError, match="--boost=x: the sources are web, books, code"):
-        boosted(SHARES, ["x"])
+        boost_shares(SHARES, ["x"])
     with pytest.raises(ValueError, match=r"--split=test: .* has no documents in it"):
         data.select(store_of([3, 4]), Rule(split="test"))
     plain = store_of([3, 4])

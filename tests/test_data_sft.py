@@ -114,7 +114,7 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
     records += [{"prompt": "no answer"}, {"messages": SAID[:2]}, {"prompt": "too long", "completion": "y " * 200}]
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(x) + "\n" for x in records))
     store = data.tokenize(
-        tmp_path / "store", documents.find([f"chat:{tmp_path}/chat.jsonl"]), Fields(chat=True), tokenizer,
+        tmp_path / "store", documents.find_inputs([f"chat:{tmp_path}/chat.jsonl"]), Fields(chat=True), tokenizer,
         Chat("llama2"), held_out=0.0, shard=500,
     )  # fmt: skip
     assert {why: n for why, (n, _) in store.manifest["skipped"].items()} == {
@@ -123,7 +123,7 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
     store = data.open_store(tmp_path / "store", tokenizer, verify=True)
     assert len(store.masks) == len(store.shards) > 2
     plan = data.pack(store, data.select_all(store), data.Whole(), 128, doc_mask=True)
-    assert plan.about["dropped_documents"] == 1
+    assert plan.metadata["dropped_documents"] == 1
     rows = plan.rows(np.arange(len(plan)))
     seen = 0
     for row, weights, start in zip(*rows, strict=True):
@@ -184,9 +184,9 @@ def test_phrases_are_built_as_they_are_read(kind, spaces, make):
         made[kind](),
         f"{passkey_text.BEFORE}492{passkey_text.BETWEEN}492{passkey_text.AFTER}{passkey_text.QUESTION}492",
     )
-    phrases = passkey_text.PasskeyText.of(tokenizer)
+    phrases = passkey_text.PasskeyText.from_tokenizer(tokenizer)
     key = [phrases.digits[d] for d in (4, 9, 2)]
-    ids = [i for part, _ in [*phrases.needle(key), *phrases.ask(key)] for i in part]
+    ids = [i for part, _ in [*phrases.needle_spans(key), *phrases.question_spans(key)] for i in part]
     assert tokenizer.decode(ids) == text
     if kind != "crossing":  # which reads the two line ends between AFTER and QUESTION as one token
         assert tokenizer.encode("words" + text)[-len(ids) :].tolist() == ids
@@ -198,7 +198,7 @@ def test_keys_need_digits(make):
             return np.append(super().encode(text), super().encode(text[-1:] if text[-1:].isdigit() else ""))
 
     with pytest.raises(ValueError, match=r"tokenizer\.model has no tokens for single digits"):
-        passkey_text.PasskeyText.of(Joined(MODEL))
+        passkey_text.PasskeyText.from_tokenizer(Joined(MODEL))
 
 
 def test_both_kinds_of_tokenizers(make, tmp_path):

@@ -23,8 +23,9 @@ from longjax import data
 from longjax.data import documents, encode, readers
 from longjax.data.documents import Fields
 from longjax.data.encode import TextEncoder
-from longjax.data.plan import save_plan
-from longjax.data.store_writer import Item, Layout, Ledger, write_shards
+from longjax.data.plan_files import save_plan
+from longjax.data.store_ledger import Layout, Ledger
+from longjax.data.store_writer import EncodedDocument, write_shards
 from longjax.data.tokenizer import Tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -112,8 +113,8 @@ MAKERS = {
 }  # fmt: skip
 
 
-def tokenised(folder, *specs, fields=Fields(), encoder=TextEncoder(), tokenizer=TOKENIZER, **settings):
-    inputs = documents.find([f"label:{x}" if ":" not in str(x) else x for x in specs])
+def tokenized(folder, *specs, fields=Fields(), encoder=TextEncoder(), tokenizer=TOKENIZER, **settings):
+    inputs = documents.find_inputs([f"label:{x}" if ":" not in str(x) else x for x in specs])
     return data.tokenize(folder, inputs, fields, tokenizer, encoder, **settings)
 
 
@@ -132,7 +133,7 @@ def test_every_format_gives_the_same_documents(kind, tmp_path):
     (tmp_path / "in").mkdir()
     spec = MAKERS[kind](tmp_path / "in")
     field = None if kind == "txt" else "meta.set"
-    store = tokenised(tmp_path / "store", spec, fields=Fields(source=field), shard=400)
+    store = tokenized(tmp_path / "store", spec, fields=Fields(source=field), shard=400)
     assert ids(store) == EXPECTED
     assert len(store.shards) > 3
     assert [len(x) <= 400 for x in store.shards].count(False) == 0
@@ -144,28 +145,28 @@ def test_every_format_gives_the_same_documents(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_readers_say_how_far_they_are(kind, tmp_path):
-    inputs = documents.find([f"x:{MAKERS[kind](tmp_path)}"])
-    raws = list(documents.documents(inputs, Fields()))
+    inputs = documents.find_inputs([f"x:{MAKERS[kind](tmp_path)}"])
+    raws = list(documents.read_documents(inputs, Fields()))
     done = [raw.done for raw in raws]
     assert done == sorted(done)
     assert done[0] > 0
     assert done[-1] == pytest.approx(1.0, abs=0.05)
     for start in (0, 17, 39):  # going on is reading on
         at = (raws[start].file, raws[start].row)
-        assert [x.name for x in documents.documents(inputs, Fields(), at)] == [x.name for x in raws[start:]]
+        assert [x.name for x in documents.read_documents(inputs, Fields(), at)] == [x.name for x in raws[start:]]
 
 
 def test_tokens_are_taken_as_they_are(tmp_path):
     rows = [{"input_ids": list(range(5, 25))}, {"input_ids": [7, 8]}, {"input_ids": [511, 512]}, {"input_ids": []}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
-    store = tokenised(tmp_path / "store", tmp_path / "x.parquet")
+    store = tokenized(tmp_path / "store", tmp_path / "x.parquet")
     assert ids(store) == [list(range(5, 25)), [7, 8]]
     assert store.manifest["skipped"] == {
         "with ids beyond the tokenizer's 512": [1, "label/x.parquet:2"], "empty": [1, "label/x.parquet:3"]
     }  # fmt: skip
     spans = [{"source": "Book", "start": 0, "end": 12}, {"source": "C4", "start": 12, "end": 20}]
     pq.write_table(pa.Table.from_pylist([{"input_ids": list(range(20)), "source": spans}]), tmp_path / "y.parquet")
-    store = tokenised(tmp_path / "other", tmp_path / "y.parquet")
+    store = tokenized(tmp_path / "other", tmp_path / "y.parquet")
     assert ids(store) == [list(range(12)), list(range(12, 20))]
     assert store.manifest["sources"] == ["Book", "C4"]
 
@@ -178,14 +179,14 @@ def test_what_cannot_be_used_is_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00words")
     (tmp_path / "c.txt").write_text("good")
-    store = tokenised(tmp_path / "store", tmp_path)
+    store = tokenized(tmp_path / "store", tmp_path)
     assert [TOKENIZER.decode(x[:-1]) for x in ids(store)] == ["good"] * 3
     assert {why: count for why, (count, _) in store.manifest["skipped"].items()} == {
         "not text": 7, "empty": 1, "not Unicode": 1
     }  # fmt: skip
     assert store.manifest["skipped"]["not text"][1] == "label/a.jsonl:1"
     with pytest.raises(ValueError, match=r"hold no document \(1 not text, the first label/b.txt\)"):
-        tokenised(tmp_path / "none", tmp_path / "b.txt")
+        tokenized(tmp_path / "none", tmp_path / "b.txt")
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst", "parquet", "dataset", "list"])
@@ -197,7 +198,7 @@ def test_a_torn_file_is_named(kind, tmp_path):
         path = next(path.parent.glob("*.arrow"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(ValueError, match=path.name) as said:
-        tokenised(tmp_path / "store", next((tmp_path / "in").glob("saved"), tmp_path / "in"))
+        tokenized(tmp_path / "store", next((tmp_path / "in").glob("saved"), tmp_path / "in"))
     assert "\n" not in str(said.value)
 
 
@@ -207,18 +208,18 @@ def test_mistakes_with_inputs_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     for spec, words in {
         f"{tmp_path}": "must be label:path", "a:/nowhere": "/nowhere does not exist",
-        f"a:{tmp_path}/x.pdf": "no known kind", f"a:{tmp_path}/empty": "holds no .md .py",
+        f"a:{tmp_path}/x.pdf": "no known format", f"a:{tmp_path}/empty": "holds no .md .py",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=words):
-            documents.find([spec])
+            documents.find_inputs([spec])
     with pytest.raises(ValueError, match=r"x.jsonl, record 0 has no field 'text' but 'content': see --text_field"):
-        tokenised(tmp_path / "store", tmp_path / "x.jsonl")
+        tokenized(tmp_path / "store", tmp_path / "x.jsonl")
     assert (
-        TOKENIZER.decode(ids(tokenised(tmp_path / "ok", tmp_path / "x.jsonl", fields=Fields("content")))[0][:-1])
+        TOKENIZER.decode(ids(tokenized(tmp_path / "ok", tmp_path / "x.jsonl", fields=Fields("content")))[0][:-1])
         == "words"
     )
     with pytest.raises(ValueError, match=r"--source_field=meta.set: a record has no such field, but 'content'"):
-        tokenised(tmp_path / "s", tmp_path / "x.jsonl", fields=Fields("content", "meta.set"))
+        tokenized(tmp_path / "s", tmp_path / "x.jsonl", fields=Fields("content", "meta.set"))
 
 
 # Writing.
@@ -231,8 +232,8 @@ def tree(folder):
 def test_workers_change_no_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "BATCH", 900)  # many batches, so that workers would overtake each other
     source = make_jsonl(tmp_path)
-    one = tokenised(tmp_path / "one", source, shard=400)
-    two = tokenised(tmp_path / "two", source, shard=400, workers=3)
+    one = tokenized(tmp_path / "one", source, shard=400)
+    two = tokenized(tmp_path / "two", source, shard=400, workers=3)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert one.sha256 == two.sha256
 
@@ -241,7 +242,7 @@ def test_an_interrupted_store_is_finished_to_the_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "BATCH", 900)
     (tmp_path / "in").mkdir()
     source = make_txt(tmp_path / "in")
-    tokenised(tmp_path / "straight", source, shard=500)
+    tokenized(tmp_path / "straight", source, shard=500)
     done = []
     for after in range(3, 40, 6):
 
@@ -253,25 +254,24 @@ def test_an_interrupted_store_is_finished_to_the_byte(tmp_path, monkeypatch):
                     raise KeyboardInterrupt
                 return TextEncoder.__call__(self, tokenizer, content)
 
-        Interrupted.__name__ = "Text"
         folder = tmp_path / f"broken{after}"
         with pytest.raises(KeyboardInterrupt):
-            tokenised(folder, source, shard=500, encoder=Interrupted())
+            tokenized(folder, source, shard=500, encoder=Interrupted())
         assert not (folder / "manifest.json").exists()
         assert not list(folder.glob("*.new"))
         done.append(len(list(folder.glob("tokens-*.bin"))))
-        tokenised(folder, source, shard=500)
+        tokenized(folder, source, shard=500)
         assert tree(folder) == tree(tmp_path / "straight")
     assert len(set(done)) > 3  # shards that were finished
 
 
 def interrupted(folder, source, shards):
     """-> a folder with some finished shards."""
-    inputs = documents.find([f"label:{source}"])
+    inputs = documents.find_inputs([f"label:{source}"])
     settings = {"sizes": [x.size for x in inputs], "fields": vars(Fields()), "encoder": ["Text", vars(TextEncoder())]}
     layout = Layout(tuple(x.name for x in inputs), TOKENIZER.sha256, 512, False, 300, 0.1, settings)
     items = (
-        Item(n, "label", i, 0, np.array(x), len(t))
+        EncodedDocument(n, "label", i, 0, np.array(x), len(t))
         for i, (n, x, t) in enumerate(zip(layout.files, EXPECTED, TEXTS, strict=True))
     )
     ledger = Ledger(folder, layout)
@@ -290,7 +290,7 @@ def interrupted(folder, source, shards):
 def test_a_harmed_shard_is_made_again(harm, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     source = make_txt(tmp_path / "in")
-    tokenised(tmp_path / "straight", source, shard=300)
+    tokenized(tmp_path / "straight", source, shard=300)
     interrupted(folder := tmp_path / "broken", source, 3)
     if harm == "torn shard":
         os.truncate(folder / "tokens-00001.bin", 10)
@@ -303,20 +303,20 @@ def test_a_harmed_shard_is_made_again(harm, tmp_path, monkeypatch):
     seen = []
     call = TextEncoder.__call__
     monkeypatch.setattr(TextEncoder, "__call__", lambda self, t, x: seen.append(x) or call(self, t, x))
-    tokenised(folder, source, shard=300)
+    tokenized(folder, source, shard=300)
     assert tree(folder) == tree(tmp_path / "straight")
     straight = data.open_store(tmp_path / "straight")
     finished = {"none": 3, "new file": 3}.get(harm, 1)  # shards, which are not made again
-    assert len(TEXTS) - len(seen) == (straight.shard(straight.docs["start"]) < finished).sum()
+    assert len(TEXTS) - len(seen) == (straight.shard_of(straight.docs["start"]) < finished).sum()
 
 
 def test_a_finished_store_is_not_made_again(tmp_path, monkeypatch):
     source = make_jsonl(tmp_path)
-    first = tokenised(tmp_path / "store", source)
+    first = tokenized(tmp_path / "store", source)
     monkeypatch.setattr(TextEncoder, "__call__", None)
-    assert tokenised(tmp_path / "store", source).sha256 == first.sha256
+    assert tokenized(tmp_path / "store", source).sha256 == first.sha256
     with pytest.raises(ValueError, match="holds a finished store: choose another folder, or delete it"):
-        tokenised(tmp_path / "store", source, held_out=0.5)
+        tokenized(tmp_path / "store", source, held_out=0.5)
 
 
 def test_a_store_is_gone_on_with_only_as_it_was_begun(tmp_path):
@@ -324,20 +324,20 @@ def test_a_store_is_gone_on_with_only_as_it_was_begun(tmp_path):
     source = make_txt(tmp_path / "in")
     interrupted(tmp_path / "broken", source, 2)
     with pytest.raises(ValueError, match="was begun with other settings: delete it, or run as before"):
-        tokenised(tmp_path / "broken", source, shard=300, encoder=TextEncoder(add_bos=True))
+        tokenized(tmp_path / "broken", source, shard=300, encoder=TextEncoder(add_bos=True))
     with pytest.raises(ValueError, match="was begun with other shard:"):
-        tokenised(tmp_path / "broken", source, shard=301)
+        tokenized(tmp_path / "broken", source, shard=301)
     (tmp_path / "in" / "999.txt").write_text("more")
     with pytest.raises(ValueError, match="was begun with other files, settings:"):
-        tokenised(tmp_path / "broken", source, shard=300)
+        tokenized(tmp_path / "broken", source, shard=300)
     (tmp_path / "broken" / "ledger.json").write_text("{")
     with pytest.raises(ValueError, match=r"ledger\.json is missing or damaged: delete"):
-        tokenised(tmp_path / "broken", source, shard=300)
+        tokenized(tmp_path / "broken", source, shard=300)
 
 
 def command(store, source):
     about = [f"--input=x:{source}", f"--tokenizer={MODEL}", f"--store={store}", "--shard_tokens=30000", "--workers=2"]
-    return [sys.executable, "-m", "tools.prepare_data", "tokenise", *about]
+    return [sys.executable, "-m", "tools.prepare_data", "tokenize", *about]
 
 
 def test_kill_9(tmp_path):
@@ -360,7 +360,7 @@ def test_kill_9(tmp_path):
         pytest.fail("workers are left")
     done = len(json.loads((tmp_path / "broken" / "ledger.json").read_text())["shards"])
     subprocess.run(command(tmp_path / "broken", tmp_path / "x.jsonl"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    tokenised(tmp_path / "straight", f"x:{tmp_path / 'x.jsonl'}", shard=30_000, held_out=0.02)
+    tokenized(tmp_path / "straight", f"x:{tmp_path / 'x.jsonl'}", shard=30_000, held_out=0.02)
     assert tree(tmp_path / "broken") == tree(tmp_path / "straight")
     assert 0 < done < len(data.open_store(tmp_path / "broken").shards)
 
@@ -374,23 +374,25 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
     try:
         with pytest.raises(ValueError, match=r"(tokens|docs)-00002\.\w+ cannot be written: File too large"):
-            tokenised(folder, source, shard=300)
+            tokenized(folder, source, shard=300)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert tree(folder) == before
-    tokenised(folder, source, shard=300)
+    tokenized(folder, source, shard=300)
 
 
 def test_ids_have_room(tmp_path):
     for vocab, dtype in ((65_536, "<u2"), (65_537, "<u4")):
         folder = tmp_path / str(vocab)
         layout = Layout(("made",), "none", vocab, held_out=0.0)
-        store = write_shards(folder, Ledger(folder, layout), [Item("x", "made", 0, 0, np.array([0, vocab - 1]))])
+        store = write_shards(
+            folder, Ledger(folder, layout), [EncodedDocument("x", "made", 0, 0, np.array([0, vocab - 1]))]
+        )
         assert store.manifest["dtype"] == dtype
         assert ids(store) == [[0, vocab - 1]]
     data.check_vocab(store, 65_537, "--plan_dir=x")
     with pytest.raises(
-        ValueError, match="--plan_dir=x was tokenised with a vocabulary of 65537 but the model has 32000"
+        ValueError, match="--plan_dir=x was tokenized with a vocabulary of 65537 but the model has 32000"
     ):
         data.check_vocab(store, 32_000, "--plan_dir=x")
 
@@ -402,14 +404,14 @@ def made(folder, items, **settings):
 
 def test_a_document_longer_than_a_shard_has_its_own(tmp_path):
     sizes = (3, 12, 4, 6, 1, 30)
-    store = made(tmp_path, [Item(str(i), "x", 0, i, np.full(n, i)) for i, n in enumerate(sizes)], shard=10)
+    store = made(tmp_path, [EncodedDocument(str(i), "x", 0, i, np.full(n, i)) for i, n in enumerate(sizes)], shard=10)
     assert [len(x) for x in store.shards] == [3, 12, 10, 1, 30]
     assert ids(store) == [[i] * n for i, n in enumerate(sizes)]
 
 
 def test_a_source_is_not_a_name(tmp_path):
     with pytest.raises(ValueError, match="--source_field gives 65537 sources, like 0: a store has at most 65536"):
-        made(tmp_path, (Item("x", str(i), 0, i, np.ones(1)) for i in range(2**16 + 1)))
+        made(tmp_path, (EncodedDocument("x", str(i), 0, i, np.ones(1)) for i in range(2**16 + 1)))
 
 
 # Stores and plans on disk.
@@ -418,7 +420,7 @@ def test_a_source_is_not_a_name(tmp_path):
 @pytest.fixture
 def planned(tmp_path):
     source = make_jsonl(tmp_path)
-    store = tokenised(tmp_path / "store", source, shard=400)
+    store = tokenized(tmp_path / "store", source, shard=400)
     plan = data.pack(store, data.select_all(store), data.Concat(), 64, doc_mask=True, seed=4)
     save_plan(plan, tmp_path / "plan")
     return plan
@@ -462,7 +464,7 @@ def test_a_plan_that_does_not_fit_is_named(harm, planned, tmp_path):
     elif harm == "other store":
         for path in (tmp_path / "store").iterdir():
             path.unlink()
-        tokenised(tmp_path / "store", tmp_path / "x.jsonl", shard=400, encoder=TextEncoder(True))
+        tokenized(tmp_path / "store", tmp_path / "x.jsonl", shard=400, encoder=TextEncoder(True))
     elif harm == "no shard":
         shard.unlink()
     elif harm == "torn shard":

@@ -1,4 +1,4 @@
-"""The kernel of decoding, interpreted: the same numbers as the dense softmax, from the cache of all layers."""
+"""The decoding kernel, interpreted: the same numbers as the dense softmax, from the cache of all layers."""
 
 import dataclasses
 from functools import partial
@@ -28,14 +28,14 @@ NAMES = ["base", "lm_infinite", "self_extend", "dca", "rerope", "sliding_window"
 
 @partial(jax.jit, static_argnums=0)
 def params(model):
-    made = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), TokenPositions.whole(1, 8), 8)["params"]
-    return {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in made.items()}
+    drawn = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32), TokenPositions.whole(1, 8), 8)["params"]
+    return {name: x * 2 if name in ("q_DNH", "k_DKH") else x for name, x in drawn.items()}
 
 
 @pytest.mark.parametrize(("name", "kv_heads"), [*((name, 2) for name in NAMES), ("self_extend", 4)])
 def test_it_decodes_what_dense_decodes(name, kv_heads, monkeypatch):
-    """Rows of different length, stores that are longer than the row and stores that have begun anew."""
-    monkeypatch.setattr(triton_decode, "MAX_DECODE_QUERIES", 8)
+    """Rows of different length, caches longer than the row and rings that have been overwritten."""
+    monkeypatch.setattr(triton_decode, "MIN_DECODE_KEYS", 8)
     model = Llama(dataclasses.replace(CFG, kv_heads=kv_heads), SMALL[name])
     p = params(model)
     same(*steps(model, p, (KERNEL, Dense())))
@@ -46,28 +46,28 @@ def same(got, want):
 
 
 @partial(jax.jit, static_argnums=0)
-def run(model, p, tokens_BT, where, cache):
-    return model.apply({"params": p}, tokens_BT, where, T, cache)
+def run(model, p, tokens_BT, positions, cache):
+    return model.apply({"params": p}, tokens_BT, positions, T, cache)
 
 
-def steps(model, p, softmaxes, mesh=None):
-    """-> for each softmax the hidden states of three tokens after prompts of 40 and 21."""
+def steps(model, p, backends, mesh=None):
+    """For each back end, the hidden states of three tokens after prompts of 40 and 21."""
     ends_B, index_BT = np.array([40, 21]), np.broadcast_to(np.arange(40, dtype=np.int32), (B, 40))
-    where = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
-    _, prompt = run(model, p, TOKENS[:, :40], where, init_sharded_cache(model, B, T, T, mesh))
-    for softmax in softmaxes:
-        cache, found = prompt, []
+    positions = TokenPositions.at(jnp.asarray(index_BT), real_BT=jnp.asarray(index_BT < ends_B[:, None]))
+    _, prompt = run(model, p, TOKENS[:, :40], positions, init_sharded_cache(model, B, T, T, mesh))
+    for backend in backends:
+        cache, hiddens = prompt, []
         for n in range(3):
-            where = TokenPositions.at(jnp.asarray(ends_B + n)[:, None])
+            positions = TokenPositions.at(jnp.asarray(ends_B + n)[:, None])
             token_B1 = TOKENS[np.arange(B), ends_B + n][:, None]
-            hidden, cache = run(dataclasses.replace(model, backend=softmax), p, token_B1, where, cache)
-            found.append(np.asarray(hidden))
-        yield found
+            hidden, cache = run(dataclasses.replace(model, backend=backend), p, token_B1, positions, cache)
+            hiddens.append(np.asarray(hidden))
+        yield hiddens
 
 
 def test_devices_share_a_row(monkeypatch):
-    """Each reads its piece of the store that keeps all tokens; one of them the ring, which all have."""
-    monkeypatch.setattr(triton_decode, "MAX_DECODE_QUERIES", 8)
+    """Each reads its piece of the cache that retains all tokens; one of them the ring, which all have."""
+    monkeypatch.setattr(triton_decode, "MIN_DECODE_KEYS", 8)
     model, mesh = Llama(CFG, SMALL["self_extend"]), sharding.make_mesh(data=2, seq=2, model=2)
     p = params(model)
     (want,), spread = steps(model, p, [Dense()]), dataclasses.replace(model, placement=InferencePlacement())
@@ -76,8 +76,8 @@ def test_devices_share_a_row(monkeypatch):
             same(got, want)
 
 
-def go_on_compiled(method, layers, size):
-    """-> the program that goes on with one row, and the bytes of its cache."""
+def compiled_decode(method, layers, size):
+    """The program that decodes one row, and the bytes of its cache."""
     model = Llama(dataclasses.replace(CFG, layers=layers), method)
     p = jax.eval_shape(lambda: params(model))
     rope = stack_ropes([jax.tree.map(np.asarray, model.method.rope(model.cfg, size, {}, None))])
@@ -91,8 +91,8 @@ def go_on_compiled(method, layers, size):
 
 @pytest.mark.parametrize("name", ["base", "self_extend", "dca", "landmark", "lm_infinite_topk"])
 def test_no_token_copies_the_cache(name):
-    """It is written where it lies, and once. On a CPU, what a layer looks at may be copied; there are eight layers."""
-    program, cache = go_on_compiled(SMALL[name], layers=8, size=2048)
+    """It is written in place, and once. On a CPU, what a layer attends to may be copied; there are eight layers."""
+    program, cache = compiled_decode(SMALL[name], layers=8, size=2048)
     sizes = program.memory_analysis()
     assert sizes is not None
     assert sizes.alias_size_in_bytes > cache

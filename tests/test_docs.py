@@ -12,6 +12,7 @@ import subprocess
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.methods import METHODS
 from longjax.methods.method import category
 from longjax.study.presets import MINI, PRESETS
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 from longjax.training.trainer import LoopConfig
 from peers import peer
 
@@ -37,8 +38,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "docs_example", module := types.ModuleType("docs_example"))
     tokens_BS = np.random.default_rng(0).integers(3, 500, (1, 129)).astype(np.int32)
     vars(module).update(tokens_BS=tokens_BS, tokens_BT=tokens_BS[:, :-1])
-    for block in blocks(page.read_text(), "python"):
-        exec(compile(block.replace(MODEL, str(MINI.base_dir)), name(page), "exec"), vars(module))
+    with jax.numpy_dtype_promotion("standard"):  # as readers have it; optax needs it
+        for block in blocks(page.read_text(), "python"):
+            exec(compile(block.replace(MODEL, str(MINI.base_dir)), name(page), "exec"), vars(module))
 
 
 TEXTS = {name(path): path.read_text() for path in PAGES} | {name(path): docstring(path) for path in SCRIPTS}
@@ -50,7 +52,7 @@ def flags():
     """-> the flags of every program that is named with some, by its command."""
     programs = sorted({command.line for _, command in COMMANDS if command.flags})
     ask = [sys.executable, ROOT / "tests" / "program_help.py", *programs]
-    printed = json.loads(subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    printed = json.loads(subprocess.run(ask, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return {program: set(re.findall(r"--(?:\[no\])?([a-z]\w*)", text)) for program, text in printed.items()}
 
 
@@ -63,7 +65,7 @@ def test_commands_and_their_flags_exist(flags, where):
             assert importlib.metadata.entry_points(group="console_scripts", name=command.program), command.program
         for flag, _ in command.flags:
             known = flags[command.line]
-            assert flag in known or flag.removeprefix("no") in known, f"{where}: {command.line} has no --{flag}"
+            assert {flag, flag.removeprefix("no")} & {*known, "help"}, f"{where}: {command.line} has no --{flag}"
 
 
 def test_flags_in_sentences_exist(flags):
@@ -71,7 +73,7 @@ def test_flags_in_sentences_exist(flags):
     for path in PAGES:
         sentences = re.sub(r"^(?:```.*?^```|    [^\n]*)", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
         named = re.findall(r"--([a-z]\w*)", " ".join(re.findall(r"`[^`]*`", sentences)))
-        unknown = [flag for flag in named if flag not in known and flag.removeprefix("no") not in known]
+        unknown = [flag for flag in named if not {flag, flag.removeprefix("no")} & {*known, "help"}]
         assert not unknown, f"{name(path)}: {unknown}"
 
 

@@ -1,4 +1,4 @@
-"""The command experiments.evaluate: every benchmark for three methods from a converted checkpoint to the report."""
+"""The command longjax-evaluate: every benchmark for three methods from a converted checkpoint to the report."""
 
 import dataclasses
 import os
@@ -12,12 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
+from absl import flags as absl_flags
 
-from experiments import evaluate
 from longjax import report
 from longjax.checkpoints import hf_writer, orbax_params, pretrained
-from longjax.cli import main
+from longjax.cli import evaluate, main
+from longjax.cli.eval_options import EvalOptions
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.records import RECORDS, SCORE, read_records
 from longjax.evals.requests import LoglikelihoodRequest
@@ -28,8 +28,6 @@ from longjax.progress import no_progress
 from tools import export_answers
 
 MINI = pathlib.Path(__file__).parent / "base"
-VALUES = evaluate.VALUES
-VALUES.mark_as_parsed()
 EXPORT = export_answers.VALUES
 TASKS = "perplexity,needle,passkey,ruler,longbench,manyshot"
 SMALL = [
@@ -44,13 +42,10 @@ OF_RULER = "--ruler_tasks=niah_single_1,niah_multikey_2,niah_multivalue,vt,qa_2"
 
 def ask(*arguments):
     """-> the exit code of the command in this process."""
-    saved = flagsaver.save_flag_values(VALUES)
     try:
-        main.start(evaluate.main, VALUES, ["evaluate", *arguments])
+        evaluate.main(absl_flags.FlagValues(), ["longjax-evaluate", *arguments])
     except SystemExit as stop:
         return stop.code
-    finally:
-        flagsaver.restore_flag_values(saved, VALUES)
     return 0
 
 
@@ -82,7 +77,7 @@ def test_every_benchmark_runs_offline_to_its_report(name, base, data, tmp_path, 
     flags += [] if name == "ntk_frozen" else [OF_RULER]
     assert ask(*flags, f"--tasks={TASKS}") == 0
     said = capsys.readouterr().out
-    assert "questions" in said
+    assert "requests" in said
     rows = read_rows(out / name)
     assert {row["benchmark"] for row in rows} == {*TASKS.split(","), "longbench_e"}
     assert {row["task"] for row in rows if row["benchmark"] == "ruler"} >= {
@@ -183,11 +178,12 @@ def test_what_was_exported_is_examined_as_it_was_trained(tmp_path, capsys):
     pretrained.export(
         tmp_path / "hf", params | {"method": own}, source.cfg, method, source, pretrained.ExportOptions("float32")
     )
-    chosen = evaluate.exam.EvalOptions(
+    chosen = EvalOptions(
         str(tmp_path / "hf"), method="clex", method_config="max_factor=4 ode_steps=16", dtype="float32"
     )
-    given = chosen.open()
-    subject = evaluate.exam.load_params(chosen, given, evaluate.exam.build_model(chosen, given, None), no_progress)
+    given = chosen.open_checkpoint()
+    unloaded = evaluate.engine_without_params(chosen, given, None)
+    subject = evaluate.with_params(chosen, given, unloaded, no_progress)
     tokens_T = np.random.default_rng(0).integers(3, 500, 300).astype(np.int32)
     want = dataclasses.replace(subject, params=params | {"method": own})([LoglikelihoodRequest(tokens_T, {})])[0]
     got = subject([LoglikelihoodRequest(tokens_T, {})])[0]
@@ -227,12 +223,12 @@ def test_another_checkpoint_is_refused(data, tmp_path, capsys):
     ("flags", "message"),
     [
         ([], "--checkpoint is needed"),
-        (["--checkpoint=nowhere"], "--checkpoint=nowhere: config.json is missing"),
+        (["--checkpoint=nowhere"], "nowhere/config.json is missing or damaged: name a folder"),
         (["--tasks=rulr"], "--tasks=rulr: rulr is unknown: did you mean ruler?"),
         (["--method=yarm"], "--method=yarm is unknown: did you mean yarn?"),
         (["--method=yarn", "--method_config=factor=x"], "--method_config=factor=x: flag --factor=x"),
         (["--data_dir=nowhere"], "--data_dir=nowhere has no haystack"),
-        (["--max_length=300", "--lengths=512", "--tasks=passkey"], "tokens with its answer, over --max_length=300"),
+        (["--max_length=300", "--lengths=512", "--tasks=passkey"], "to be generated, over --max_length=300"),
         (["--max_compilations=1", "--lengths=128,512", "--tasks=passkey"], "over --max_compilations=1"),
     ],
 )

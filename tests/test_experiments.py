@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 
 import tiny_preset
 from longjax.checkpoints import hf_writer, orbax_params, pretrained
-from longjax.cli import main
+from longjax.cli import main, train
 from longjax.evals.results import read_rows
 from longjax.methods import METHODS
 from longjax.progress import no_progress
@@ -24,7 +24,7 @@ MESH = ["--mesh_fsdp=2", "--mesh_seq=2", "--mesh_model=2"]
 def experiment(name, *arguments):
     """-> the exit code of python -m experiments.<name> in this process."""
     try:
-        main.experiment(METHODS[name], absl_flags.FlagValues(), ["program", "--preset=tiny", *arguments])
+        train.experiment(METHODS[name], absl_flags.FlagValues(), ["program", "--preset=tiny", *arguments])
     except SystemExit as stop:
         return stop.code
     return 0

@@ -11,7 +11,7 @@ import pytest
 
 from longjax.attention.branched import BranchedAttention
 from longjax.attention.branches import Branch
-from longjax.attention.core import AttentionMetadata, TokenPositions, visible
+from longjax.attention.core import AttentionMetadata, TokenPositions, visible_mask
 from longjax.attention.intervals import Chunk
 from longjax.attention.rope import Rope
 from longjax.config import LLAMA2_7B, TINY
@@ -34,7 +34,7 @@ def by_mask(attention):
     seen = []
 
     def look(parts):
-        seen.extend(visible(part, CFG.kv_heads, CFG.heads // CFG.kv_heads) for part in parts)
+        seen.extend(visible_mask(part, CFG.kv_heads, CFG.heads // CFG.kv_heads) for part in parts)
         return parts[0].q_BTNH
 
     where = TokenPositions.whole(1, T)

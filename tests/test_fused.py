@@ -23,10 +23,10 @@ B, T, H = 2, 192, 16
 
 
 class Forbidden:
-    """Where nothing may be refused."""
+    """The fallback of a kernel that must support everything."""
 
-    def __call__(self, parts):
-        raise AssertionError("the kernel refused")
+    def __call__(self, branches):
+        raise AssertionError("fell back")
 
 
 PATTERNS = {
@@ -46,9 +46,9 @@ PATTERNS = {
 
 def attention(name, length=T):
     method = PATTERNS[name]
-    made = (method.attention_train or method.attention)(CFG, length)
-    assert isinstance(made, BranchedAttention)
-    return made
+    attention = (method.attention_train or method.attention)(CFG, length)
+    assert isinstance(attention, BranchedAttention)
+    return attention
 
 
 def inputs(length=T, dtype=np.float32):
@@ -57,11 +57,11 @@ def inputs(length=T, dtype=np.float32):
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def out_and_gradients(attend, softmax, qkv, d_out, head_N=None, where=None):
-    where = where or TokenPositions.whole(B, qkv[0].shape[1])
-    rope = plain_rope(CFG, where.index_BT.shape[1], {}, None)
+def out_and_gradients(attend, backend, qkv, d_out, head_N=None, positions=None):
+    positions = positions or TokenPositions.whole(B, qkv[0].shape[1])
+    rope = plain_rope(CFG, positions.index_BT.shape[1], {}, None)
     head_N = np.arange(CFG.heads, dtype=np.int32) if head_N is None else head_N
-    metadata = AttentionMetadata(where, where, rope, head_N, backend=softmax)
+    metadata = AttentionMetadata(positions, positions, rope, head_N, backend=backend)
     out, back = jax.vjp(lambda *qkv: attend(*qkv, metadata)[0], *qkv)
     return out, *back(d_out)
 
@@ -71,12 +71,12 @@ def close(found, wanted, rounding):
         np.testing.assert_allclose(x, y, atol=rounding * float(jnp.abs(y).max()))
 
 
-def both(name, softmax, length=T):
+def both(name, backend, length=T):
     *qkv, d_out = inputs(length)
     run = jax.jit(
-        lambda softmax, *args: out_and_gradients(attention(name, length), softmax, args[:3], args[3]), static_argnums=0
+        lambda backend, *args: out_and_gradients(attention(name, length), backend, args[:3], args[3]), static_argnums=0
     )
-    return run(softmax, *qkv, d_out), run(Dense(), *qkv, d_out)
+    return run(backend, *qkv, d_out), run(Dense(), *qkv, d_out)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -103,16 +103,16 @@ def test_splash_is_dense(name, monkeypatch):
     close(*both(name, Fused(Splash(128, 128, interpret=True), Forbidden()), 512), 1e-5)
 
 
-def test_heads_split_over_devices_find_their_own():
+def test_devices_find_the_pattern_of_their_heads():
     """Which heads a device has is known in the run only: S2 shifts the second half of all heads."""
     *qkv, d_out = inputs()
     wanted = jax.jit(partial(out_and_gradients, attention("s2"), Dense()))(qkv, d_out)
     with jax.set_mesh(sharding.make_mesh(data=2, model=4)):
-        heads, alone = jax.P(None, None, "model", None), Fused(Reference(), Forbidden())
+        heads, backend = jax.P(None, None, "model", None), Fused(Reference(), Forbidden())
         spread = jax.device_put((*(jnp.repeat(x, CFG.heads // x.shape[2], axis=2) for x in qkv), d_out))
 
         def piece(q, k, v, d_out, head_N):
-            return out_and_gradients(attention("s2"), alone, (q, k, v), d_out, head_N)
+            return out_and_gradients(attention("s2"), backend, (q, k, v), d_out, head_N)
 
         run = jax.shard_map(piece, in_specs=(heads,) * 4 + (jax.P("model"),), out_specs=(heads,) * 4, check_vma=False)
         head_N = jax.reshard(jnp.arange(CFG.heads), jax.P("model"))
@@ -121,31 +121,34 @@ def test_heads_split_over_devices_find_their_own():
     close((np.asarray(out), np.asarray(dq), dk, dv), map(np.asarray, wanted), 3e-6)
 
 
-def test_it_says_why_it_refuses(monkeypatch):
-    """And the answer comes from the other softmax."""
+def test_why_it_falls_back_is_logged(monkeypatch):
     *qkv, _ = inputs(96)
-    said = []
-    monkeypatch.setattr(fused, "log_once", lambda why, otherwise: said.append(why))
-    where = TokenPositions.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
+    logged = []
+    monkeypatch.setattr(fused, "log_once", lambda reason, fallback: logged.append(reason))
+    positions = TokenPositions.at(jnp.broadcast_to(jnp.arange(96), (B, 96)))
     metadata = AttentionMetadata(
-        where, where, plain_rope(CFG, 96, {}, None), np.arange(4, dtype=np.int32), backend=Fused(Reference(), Dense())
+        positions,
+        positions,
+        plain_rope(CFG, 96, {}, None),
+        np.arange(4, dtype=np.int32),
+        backend=Fused(Reference(), Dense()),
     )
     jax.jit(lambda *qkv: BranchedAttention()(*qkv, metadata))(*qkv)
-    assert "known in the run only" in said[0]
+    assert "known in the run only" in logged[0]
 
 
 def test_splash_keeps_documents_apart():
-    """Near and far branches alike; a pattern that counts from a document's beginning is refused."""
+    """Near and far branches alike; a pattern that counts from a document's start falls back."""
     attend, (*qkv, d_out) = TILED["self_extend"].attention(CFG, 512), inputs(512)
-    begins_T = np.maximum.accumulate(np.where(np.isin(np.arange(512), (0, 130, 131, 400)), np.arange(512), 0))
-    apart = TokenPositions.documents(jnp.broadcast_to(jnp.asarray(begins_T, jnp.int32), (B, 512)))
+    starts_T = np.maximum.accumulate(np.where(np.isin(np.arange(512), (0, 130, 131, 400)), np.arange(512), 0))
+    apart = TokenPositions.documents(jnp.broadcast_to(jnp.asarray(starts_T, jnp.int32), (B, 512)))
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def run(attend, softmax, *args):
-        return out_and_gradients(attend, softmax, args[:3], args[3], where=apart)
+    def run(attend, backend, *args):
+        return out_and_gradients(attend, backend, args[:3], args[3], positions=apart)
 
     dense, splash = run(attend, Dense(), *qkv, d_out), Fused(Splash(128, 128, interpret=True), Forbidden())
-    for softmax in (Fused(Reference(), Forbidden()), splash):
-        close(run(attend, softmax, *qkv, d_out), dense, 1e-5)
-    with pytest.raises(AssertionError, match="refused"):
+    for backend in (Fused(Reference(), Forbidden()), splash):
+        close(run(attend, backend, *qkv, d_out), dense, 1e-5)
+    with pytest.raises(AssertionError, match="fell back"):
         run(TILED["s2"].attention_train(CFG, 512), splash, *qkv, d_out)

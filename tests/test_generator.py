@@ -15,7 +15,7 @@ from longjax.config import TINY
 from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest
 from longjax.inference import rope_length, score
 from longjax.inference.decode import decode, prefill
-from longjax.inference.language_model import LanguageModel
+from longjax.inference.engine import InferenceEngine
 from longjax.model.llama import Llama, logits
 from shape_names import checked
 from small import SMALL
@@ -48,12 +48,12 @@ def params_of(method):
     return wide | ({"method": own} if own else {})
 
 
-def examinee(method, mesh=None, budget=512, **changes):
+def examinee(method, mesh=None, batch_tokens=512, **changes):
     place = sharding.MeshPlacement() if mesh else Llama(CFG).placement
     params = params_of(method)
     model = Llama(CFG, method, backend=Blockwise(32, 32), placement=place)
-    return LanguageModel(
-        model, sharding.shard_params(params, mesh) if mesh else params, Letters(**changes), {}, mesh, budget
+    return InferenceEngine(
+        model, sharding.shard_params(params, mesh) if mesh else params, Letters(**changes), {}, mesh, batch_tokens
     )
 
 
@@ -75,8 +75,8 @@ def greedy(method, tokens, new, size=128):
     row, logprob = list(tokens), 0.0
     for _ in range(new):
         longer = np.array([row])
-        if method.insert:
-            longer = method.insert(np.array([[*row, 0]]), CFG.vocab - 1)[0][:, :-1]  # with what comes before the next
+        if method.insert_tokens:
+            longer = method.insert_tokens(np.array([[*row, 0]]), CFG.vocab - 1)[0][:, :-1]  # with what comes before the next
         padded = np.zeros((1, size), np.int32)
         padded[0, : longer.shape[1]] = longer
         x_V = np.asarray(forward(padded), np.float64)[longer.shape[1] - 1]
@@ -89,7 +89,7 @@ def greedy(method, tokens, new, size=128):
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_an_answer_is_the_likeliest_token_again_and_again(name):
     """Rows of several lengths in one call, one of them alone in another."""
-    subject = examinee(SMALL[name], end=-1)
+    subject = examinee(SMALL[name], eos_id=-1)
     asked = [
         GenerationRequest(prompt(i, length), {}, new) for i, (length, new) in enumerate(((50, 6), (37, 9), (41, 3)))
     ]
@@ -107,12 +107,12 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
     method = SMALL["ntk_frozen"]  # frequencies by each row's own length
     asked = [GenerationRequest(prompt(i, 70 + 9 * i), {}, 5) for i in range(4)]
     likely = [LoglikelihoodRequest(prompt(i, 70 + 9 * i), {}, 20) for i in range(4)]
-    many, one = examinee(method, budget=1024, end=-1), examinee(method, budget=1, end=-1)
+    many, one = examinee(method, batch_tokens=1024, eos_id=-1), examinee(method, batch_tokens=1, eos_id=-1)
     assert [b.shape.rows for b in many.plan(asked).batches] == [4]
     assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
     monkeypatch.setattr("longjax.inference.decode.PREFILL_CHUNK", 32)
     monkeypatch.setattr("longjax.evals.batching.bucket", lambda size: 512)
-    other = examinee(method, end=-1)
+    other = examinee(method, eos_id=-1)
     assert {b.shape.size for b in other.plan(asked).batches} == {512}
     for subject in (one, other):
         for want, got in zip(many(asked), subject(asked), strict=True):
@@ -124,7 +124,7 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
 
 
 def test_answers_end_where_they_should():
-    subject = examinee(SMALL["base"], end=-1)
+    subject = examinee(SMALL["base"], eos_id=-1)
     free = subject([GenerationRequest(prompt(0, 40), {}, 40)])[0]
     third = free.ids[2]
     where = free.ids.index(third)
@@ -132,7 +132,7 @@ def test_answers_end_where_they_should():
         [GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,)), GenerationRequest(prompt(1, 33), {}, 40)]
     )[0]
     assert (ended.ids, ended.finish_reason) == (free.ids[:where], "stop")
-    eos = examinee(SMALL["base"], end=third)([GenerationRequest(prompt(0, 40), {}, 40)])[0]
+    eos = examinee(SMALL["base"], eos_id=third)([GenerationRequest(prompt(0, 40), {}, 40)])[0]
     assert (eos.ids, eos.finish_reason) == (free.ids[:where], "eos")
     later = subject([GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,), min_new_tokens=where + 1)])[0]
     assert len(later.ids) > where
@@ -163,13 +163,13 @@ def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
 
 
 def test_words_that_the_tokenizer_lacks_are_never_said():
-    narrow = examinee(SMALL["base"], end=-1, vocab=12)([GenerationRequest(prompt(0, 40), {}, 30)])[0]
+    narrow = examinee(SMALL["base"], eos_id=-1, vocab=12)([GenerationRequest(prompt(0, 40), {}, 30)])[0]
     assert max(narrow.ids) < 12
 
 
 def test_a_plan_tells_how_many_programs_are_compiled():
     """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
-    subject = examinee(SMALL["ntk_frozen"], budget=256, end=-1)
+    subject = examinee(SMALL["ntk_frozen"], batch_tokens=256, eos_id=-1)
     asked = [LoglikelihoodRequest(prompt(i % 8, 65 + i), {}) for i in range(12)] + [
         LoglikelihoodRequest(prompt(0, 150), {})
     ]
@@ -189,7 +189,7 @@ def test_on_a_mesh(name, seq):
     method, sizes = SMALL[name], {"data": 2, "seq": seq, "model": 2, "fsdp": 2 // seq}
     asked = [GenerationRequest(prompt(i, 50 + 7 * i), {}, 5) for i in range(3)]
     likely = [LoglikelihoodRequest(prompt(i, 50 + 7 * i), {}, 20) for i in range(3)]
-    alone, spread = examinee(method, end=-1), examinee(method, sharding.make_mesh(**sizes), end=-1)
+    alone, spread = examinee(method, eos_id=-1), examinee(method, sharding.make_mesh(**sizes), eos_id=-1)
     for want, got in zip(alone(asked), spread(asked), strict=True):
         assert got.ids == want.ids
         np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
@@ -199,15 +199,15 @@ def test_on_a_mesh(name, seq):
 
 def test_array_names_tell_the_truth():
     with checked("/longjax/") as seen:
-        examinee(SMALL["landmark"], end=-1)(
+        examinee(SMALL["landmark"], eos_id=-1)(
             [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(prompt(1, 20), {})]
         )
     assert len(seen) > 100
 
 
 def test_mistakes_are_told():
-    subject = dataclasses.replace(examinee(SMALL["base"]), max_programs=60)
-    with pytest.raises(ValueError, match="question 1 has 61 tokens with its answer, over --max_length=60"):
+    subject = dataclasses.replace(examinee(SMALL["base"]), max_length=60)
+    with pytest.raises(ValueError, match="request 1 has 61 tokens with those to be generated, over --max_length=60"):
         subject.plan([LoglikelihoodRequest(prompt(0, 60), {}), GenerationRequest(prompt(0, 50), {}, 11)])
-    with pytest.raises(ValueError, match="question 0 has token 96, but the model knows 96"):
+    with pytest.raises(ValueError, match="request 0 has token 96, but the vocabulary has 96"):
         subject.plan([LoglikelihoodRequest(np.array([3, 96], np.int32), {})])

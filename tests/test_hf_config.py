@@ -8,7 +8,7 @@ from longjax import methods
 from longjax.checkpoints.config_from_hf import method_of, model_of, on_base
 from longjax.methods.alibi import AlibiRope
 from longjax.methods.method import full_attention, plain_rope
-from longjax.methods.sliding_window import SlidingWindow
+from longjax.methods.sliding_window import SlidingWindowAttention
 from peers import peer
 
 SIZES = {
@@ -52,14 +52,14 @@ def test_defaults_are_those_of_transformers():
 
 
 def test_windows():
-    assert attention_of(MISTRAL) == SlidingWindow(4096)  # a missing key is not null
+    assert attention_of(MISTRAL) == SlidingWindowAttention(4096)  # a missing key is not null
     assert attention_of(MISTRAL | {"sliding_window": None}) is full_attention
-    assert attention_of(MISTRAL | {"sliding_window": 16}) == SlidingWindow(16)
+    assert attention_of(MISTRAL | {"sliding_window": 16}) == SlidingWindowAttention(16)
     assert attention_of(QWEN2 | {"sliding_window": 16}) is full_attention
     used = QWEN2 | {"sliding_window": 16, "use_sliding_window": True}
     assert attention_of(used) is full_attention  # only from layer 28 on
-    assert attention_of(used | {"max_window_layers": 0}) == SlidingWindow(16)
-    assert attention_of(used | {"layer_types": ["sliding_attention"] * 2}) == SlidingWindow(16)
+    assert attention_of(used | {"max_window_layers": 0}) == SlidingWindowAttention(16)
+    assert attention_of(used | {"layer_types": ["sliding_attention"] * 2}) == SlidingWindowAttention(16)
     for some in ({"max_window_layers": 1}, {"layer_types": ["full_attention", "sliding_attention"]}):
         with pytest.raises(ValueError, match="a sliding window in some layers only"):
             attention_of(used | some)
@@ -67,7 +67,7 @@ def test_windows():
 
 def test_rope_and_window_are_both_heard():
     rope = {"rope_scaling": {"type": "linear", "factor": 4.0}}
-    assert method_of(MISTRAL | rope) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindow(4096))
+    assert method_of(MISTRAL | rope) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(4096))
 
 
 def test_alibi():
@@ -106,7 +106,7 @@ ALIBI = method_of(MPT)
 
 
 def test_a_position_method_keeps_the_base_s_window():
-    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindow(16))
+    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(16))
 
 
 def test_an_attention_method_keeps_the_base_s_positions():

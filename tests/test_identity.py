@@ -9,7 +9,7 @@ import pytest
 from longjax.checkpoints.config_from_hf import method_of, on_base
 from longjax.cli.options import trained_where
 from longjax.methods import METHODS, compose, ds_bf16, identified, method_identity, with_lora
-from longjax.methods.identity import in_words
+from longjax.methods.identity import identity_as_call
 from longjax.methods.method import Method, frozen, unfrozen
 from test_hf_config import MISTRAL, SIZES
 from tiny_preset import SETTINGS
@@ -73,7 +73,7 @@ def test_every_setting_counts(name):
 def test_composed_methods_nest(name):
     found = method_identity(COMPOSED[name])
     assert through_json(found) == found
-    assert in_words(found).startswith(found["name"] + "(")
+    assert identity_as_call(found).startswith(found["name"] + "(")
     assert method_identity(pickle.loads(pickle.dumps(COMPOSED[name]))) == found
     everybody = [json.dumps(method_identity(m), sort_keys=True) for m in COMPOSED.values()]
     assert len({*everybody}) == len(everybody)
@@ -87,9 +87,12 @@ def test_no_name_of_a_class_or_function_is_kept():
 
 
 def test_words():
-    assert in_words(method_identity(COMPOSED["ds_bf16"])) == "ds_bf16(method=pi(factor=4.0), built_len=None, run=1)"
+    assert (
+        identity_as_call(method_identity(COMPOSED["ds_bf16"]))
+        == "ds_bf16(method=pi(factor=4.0), built_len=None, run=1)"
+    )
     assert method_identity(yarn(4)) == method_identity(yarn(factor=4.0)) != method_identity(yarn())
-    assert in_words("as 0.1 wrote it") == "as 0.1 wrote it"
+    assert identity_as_call("as 0.1 wrote it") == "as 0.1 wrote it"
 
 
 def test_a_changed_method_is_another_one():

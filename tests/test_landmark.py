@@ -45,25 +45,25 @@ def run(attention, x, queries, keys, cache=None, layer=0):
     return attention(*map(jnp.asarray, x), AttentionMetadata(queries, keys, ROPE, jnp.arange(N), layer), cache)
 
 
-def whole(attention, x, where=None, layer=0):
-    where = where or tokens()
-    return run(attention, x, where, where, layer=layer)[0]
+def whole(attention, x, positions=None, layer=0):
+    positions = positions or tokens()
+    return run(attention, x, positions, positions, layer=layer)[0]
 
 
 def in_calls(attention, x, cuts, layer=0):
     """One call after the other, through the cache."""
     cache, outs = attention.init_cache(CFG, B, T), []
     for a, b in itertools.pairwise(cuts):
-        where = tokens(a, b)
-        out, cache = run(attention, tuple(y[:, a:b] for y in x), where, where, cache, layer)
+        positions = tokens(a, b)
+        out, cache = run(attention, tuple(y[:, a:b] for y in x), positions, positions, cache, layer)
         outs.append(np.asarray(out))
     return np.concatenate(outs, axis=1)
 
 
 def scores_of(x, start: jax.Array) -> jax.Array:
-    """-> logits [B, N, T, S] at true places."""
-    place = jnp.arange(T) - start
-    q, k = (rotate(y, jnp.broadcast_to(place, (B, T)), ROPE) for y in x[:2])
+    """Scores [B, N, T, S] at true positions."""
+    position = jnp.arange(T) - start
+    q, k = (rotate(y, jnp.broadcast_to(position, (B, T)), ROPE) for y in x[:2])
     return jnp.einsum("btnh,bsnh->bnts", q, jnp.repeat(k, N // K, axis=2)) * H**-0.5
 
 
@@ -97,7 +97,7 @@ def with_memory(x, top_k: int, chunk: int) -> np.ndarray:
     for b, i, n in np.ndindex(B, T, N):
         key, value, full = k[b, :, n // (N // K)], v[b, :, n // (N // K)], i // (BLOCK * chunk) * chunk
         few = min(top_k, full)
-        begin = {m: max(m, full - few - 1) * BLOCK for m in range(full)}  # where block m pretends to begin
+        begin = {m: max(m, full - few - 1) * BLOCK for m in range(full)}  # where block m stands
         score = {m: dot(q[b, i, n], key[m * BLOCK + BLOCK - 1], i - begin[m] - BLOCK + 1) for m in range(full)}
         opened = sorted(sorted(score, key=lambda m: -score[m])[:few])
         begin = {m: (full - few - 1 + r + (m >= full - few)) * BLOCK for r, m in enumerate(opened)}
@@ -122,9 +122,9 @@ def with_memory(x, top_k: int, chunk: int) -> np.ndarray:
 def test_training_attention_and_gradients_are_the_definition(document):
     """A second document begins nowhere, in a block, at a landmark, or after one."""
     start = jnp.where(jnp.arange(T) < document, 0, document)
-    where = TokenPositions.at(jnp.broadcast_to(jnp.arange(T), (B, T)), jnp.broadcast_to(start, (B, T)))
+    positions = TokenPositions.at(jnp.broadcast_to(jnp.arange(T), (B, T)), jnp.broadcast_to(start, (B, T)))
     x, cotangent = qkv(), qkv(9)[0]
-    ours, pull = jax.vjp(lambda *x: whole(LandmarkAttention(BLOCK), x, where), *x)
+    ours, pull = jax.vjp(lambda *x: whole(LandmarkAttention(BLOCK), x, positions), *x)
     theirs, pull_theirs = jax.vjp(lambda *x: jnp.nan_to_num(definition(x, start)), *x)
     alone = np.arange(T) == document if document == 15 else np.zeros(T, bool)  # a first token that is a landmark
     np.testing.assert_allclose(ours[:, ~alone], theirs[:, ~alone], atol=ROUNDING)
@@ -169,8 +169,8 @@ def test_the_future_and_landmark_values_have_no_gradient(attention):
 @pytest.mark.parametrize("attention", [LandmarkAttention(BLOCK), LandmarkMemory(BLOCK, 2)])
 def test_a_slice_of_the_queries_gives_a_slice_of_the_result(attention):
     x = qkv()
-    part = run(attention, (x[0][:, 20:36], *x[1:]), tokens(20, 36), tokens())[0]
-    np.testing.assert_allclose(part, whole(attention, x)[:, 20:36], atol=ROUNDING)
+    out = run(attention, (x[0][:, 20:36], *x[1:]), tokens(20, 36), tokens())[0]
+    np.testing.assert_allclose(out, whole(attention, x)[:, 20:36], atol=ROUNDING)
 
 
 # Memory
@@ -186,37 +186,37 @@ def test_memory_is_the_authors_rule(top_k, chunk):
 def test_all_blocks_opened_is_the_attention_of_training():
     x = qkv()
     training = whole(LandmarkAttention(BLOCK), x)
-    for cache in (
+    for memory in (
         LandmarkMemory(BLOCK, T // BLOCK),
         LandmarkMemory(BLOCK, 1, chunk=9),
         LandmarkMemory(BLOCK, 1, chunk=None),
     ):
-        np.testing.assert_allclose(whole(cache, x), training, atol=ROUNDING)
+        np.testing.assert_allclose(whole(memory, x), training, atol=ROUNDING)
     assert jnp.abs(whole(LandmarkMemory(BLOCK, 2), x) - training).max() > 0.1  # and with fewer it is not
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_the_split_into_calls_does_not_matter(chunk):
-    x, cache = qkv(), LandmarkMemory(BLOCK, 2, chunk=chunk)
-    once = whole(cache, x)
-    np.testing.assert_allclose(in_calls(cache, x, [0, 22, 44, T]), once, atol=ROUNDING)  # from inside a block
-    np.testing.assert_allclose(in_calls(cache, x, [*range(23), 44, T]), once, atol=ROUNDING)
+    x, memory = qkv(), LandmarkMemory(BLOCK, 2, chunk=chunk)
+    once = whole(memory, x)
+    np.testing.assert_allclose(in_calls(memory, x, [0, 22, 44, T]), once, atol=ROUNDING)  # from inside a block
+    np.testing.assert_allclose(in_calls(memory, x, [*range(23), 44, T]), once, atol=ROUNDING)
 
 
 def test_padded_rows_are_as_if_alone():
-    """Two rows of different lengths: a prompt with padding on the right, then one token each at its own place."""
-    x, cache, lengths = qkv(), LandmarkMemory(BLOCK, 2), np.array([31, 18])
-    alone = whole(cache, x)
-    store = cache.init_cache(CFG, B, T)
+    """Two rows of different lengths: a prompt with padding on the right, then one token each at its own position."""
+    x, memory, lengths = qkv(), LandmarkMemory(BLOCK, 2), np.array([31, 18])
+    alone = whole(memory, x)
+    cache = memory.init_cache(CFG, B, T)
     index_BT = jnp.broadcast_to(jnp.arange(33), (B, 33))
-    where = TokenPositions.at(index_BT, real_BT=index_BT < lengths[:, None])
-    out, store = run(cache, tuple(y[:, :33] for y in x), where, where, store)
+    positions = TokenPositions.at(index_BT, real_BT=index_BT < lengths[:, None])
+    out, cache = run(memory, tuple(y[:, :33] for y in x), positions, positions, cache)
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(out[row, :length], alone[row, :length], atol=ROUNDING)
     for step in range(14):
         at = lengths + step
-        token, where = tuple(y[np.arange(B), at][:, None] for y in x), TokenPositions.at(jnp.asarray(at)[:, None])
-        out, store = run(cache, token, where, where, store)
+        token, positions = tuple(y[np.arange(B), at][:, None] for y in x), TokenPositions.at(jnp.asarray(at)[:, None])
+        out, cache = run(memory, token, positions, positions, cache)
         np.testing.assert_allclose(out[:, 0], alone[np.arange(B), at], atol=ROUNDING)
 
 
@@ -230,7 +230,7 @@ def test_a_chunk_chooses_together():
     np.testing.assert_allclose(steps, whole(LandmarkMemory(BLOCK, 2), x), atol=ROUNDING)
 
 
-def test_best_takes_the_earliest_of_equals_and_nothing_forbidden():
+def test_top_blocks_are_the_earliest_of_equals_and_none_that_is_masked():
     score = jnp.array([[1.0, 3.0, 3.0, 3.0], [MASK_VALUE, 0.0, MASK_VALUE, MASK_VALUE], [MASK_VALUE] * 4])[None, None]
     assert top_blocks(score, 2)[0, 0].tolist() == [[1, 2], [1, -1], [-1, -1]]
     assert top_blocks(score, 9).shape[-1] == 4
@@ -252,8 +252,8 @@ def test_a_model_decodes_what_it_sees_in_one_pass():
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32), shapes)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def call(model, ids, where, cache=None):
-        hidden, cache = model.apply({"params": params}, ids, where, T, cache)
+    def call(model, ids, positions, cache=None):
+        hidden, cache = model.apply({"params": params}, ids, positions, T, cache)
         return logits(params, hidden), cache
 
     once, _ = call(model, ids, tokens())
@@ -326,7 +326,7 @@ def looks_back(x, top_k: int, i: int) -> np.ndarray:
         seen = {j: score(j, i - j) for j in range(max(0, i - WINDOW + 1), i + 1)}
         seen |= {j: score(j, WINDOW) for j in range(min(FIRST, i - WINDOW + 1))}
         middle = {j: score(j, INSERT_AT) for j in range(FIRST, i - WINDOW + 1)}
-        seen |= dict(sorted(middle.items(), key=lambda one: -one[1])[:top_k])
+        seen |= dict(sorted(middle.items(), key=lambda item: -item[1])[:top_k])
         weight = np.exp(np.array(list(seen.values())))
         out[b, n] = weight @ value[list(seen)] / weight.sum()
     return out

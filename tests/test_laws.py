@@ -16,7 +16,8 @@ from longjax.config import TINY
 from longjax.methods import METHODS
 from longjax.methods.method import all_trainable, no_params, plain_rope
 from longjax.model.llama import Llama, logits
-from longjax.training.train_step import Recipe, init_train_state, train_step
+from longjax.training.recipe import Recipe
+from longjax.training.train_step import init_train_state, train_step
 from shape_names import checked
 from small import ALL, SMALL, T
 

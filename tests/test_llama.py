@@ -120,7 +120,7 @@ def test_bfloat16_stays_close():
     assert np.abs(low - high).mean() / np.abs(high).mean() < 0.05  # bfloat16 has 8 bits; 2 layers
 
 
-def test_array_names_tell_the_truth():
+def test_array_names_are_their_shapes():
     method = Method()
     with checked("/longjax/") as seen:
         model = Llama(TINY, method)
@@ -128,7 +128,7 @@ def test_array_names_tell_the_truth():
     assert len(seen) > 20
 
 
-def test_the_name_checker_catches_lies():
+def test_the_check_of_array_names_fails_for_wrong_ones():
     from longjax.attention import rope
 
     with pytest.raises(AssertionError, match="x_BTNH has shape"), checked("/longjax/"):

@@ -11,35 +11,35 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate as command
 from longjax import made_by_0_1, report
 from longjax.attention.blockwise import Blockwise
-from longjax.cli import main as cli
+from longjax.cli import evaluate as evaluation
+from longjax.cli import train
 from longjax.config import ModelConfig
 from longjax.evals.perplexity import PerplexityTest
 from longjax.methods import METHODS, Method, compose, ds_bf16, method_identity, with_lora
 from longjax.report.single_run.page import settings_of
 from longjax.report.study import page as study_page
-from longjax.study.config import At, Preset, Stage, Variant
+from longjax.study.config import AtLengths, DataStage, StudyConfig, Variant
 from longjax.study.presets import PRESETS
-from longjax.training.checkpoint import Checkpoints
-from longjax.training.train_step import Recipe
+from longjax.training.checkpoint import TrainCheckpointer
+from longjax.training.recipe import Recipe
 from made_by_0_1.make import add_tokenizer, write_text
 
 HERE = pathlib.Path(__file__).parent / "made_by_0_1"
 NAMES = json.loads((HERE / "methods.json").read_text())
 LOSSES = json.loads((HERE / "losses.json").read_text())
 TEST = PerplexityTest("nested", ppl_data="held_out", num_windows=1)
-PRESET = Preset(
+PRESET = StudyConfig(
     model=ModelConfig(dtype="float32"), extended=64, base=None,
-    extend=Recipe(steps=4, rows=2, micro_rows=1, learning_rate=1e-2, warmup=1, schedule="cosine", decay_to=0.2,
-                  clip=0.5, ema=0.5),
-    base_stages=(), extend_stages=(Stage(0.5, long=0.0), Stage()), lengths=(64,),
+    extend=Recipe(steps=4, batch_size=2, micro_batch_size=1, learning_rate=1e-2, warmup=1, schedule="cosine",
+                  min_lr_ratio=0.2, max_grad_norm=0.5, ema_decay=0.5),
+    base_stages=(), extend_stages=(DataStage(0.5, long=0.0), DataStage()), lengths=(64,),
     methods=("yarn", "longlora", "clex", "self_extend"),
     settings={"clex": {"max_factor": 4, "ode_steps": 8}, "self_extend": {"window": 16, "group": 4}},
-    tests={"perplexity": TEST, "perplexity_32": At(TEST, (32,))}, few=("perplexity",),
-    only={"longlora": ("perplexity_32",)}, variants={"pi_ds_bf16": Variant("pi", tables="ds_bf16")},
-    drill_tasks=("needle",), tokens_a_call=1024, softmax=Blockwise(32, 32), remat="none", base_dir="base",
+    tests={"perplexity": TEST, "perplexity_32": AtLengths(TEST, (32,))}, raw_weight_tests=("perplexity",),
+    method_tests={"longlora": ("perplexity_32",)}, variants={"pi_ds_bf16": Variant("pi", tables="ds_bf16")},
+    task_example_tasks=("needle",), batch_tokens=1024, attention=Blockwise(32, 32), remat="none", base_dir="base",
 )  # fmt: skip
 yarn, clex, longlora = METHODS["yarn"], METHODS["clex"], METHODS["longlora"]
 COMPOSED = {
@@ -74,16 +74,13 @@ def place(made, tmp_path, monkeypatch):
 
 def experiment(name, *flags):
     given = ["--preset=made_by_0_1", "--run_dir=run", "--text_dir=text", "--save_every=2", *flags]
-    cli.experiment(METHODS[name], absl_flags.FlagValues(), ["program", *given])
+    train.experiment(METHODS[name], absl_flags.FlagValues(), ["program", *given])
 
 
 def evaluate(*flags):
     given = ["--checkpoint=export", "--method=self_extend", "--tasks=perplexity", "--lengths=64", "--num_windows=2",
              "--ppl_data=held_out", "--data_dir=run/eval", "--out_dir=evaluations", *flags]  # fmt: skip
-    command.VALUES.unparse_flags()
-    for name in command.VALUES:
-        command.VALUES[name].unparse()
-    cli.start(command.main, command.VALUES, ["program", *given])
+    evaluation.main(absl_flags.FlagValues(), ["program", *given])
 
 
 def times(folder):
@@ -94,18 +91,18 @@ def times(folder):
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name):
     for settings, said in NAMES["methods"][name]:
-        method = METHODS[name](**settings)
+        method = METHODS[name](**made_by_0_1.rename_fields(settings, name))
         identity = method_identity(method)
-        assert made_by_0_1.described(method) == said
-        assert made_by_0_1.of_method({"method": said}, method, identity) == {"method": identity}
-        assert made_by_0_1.of_method({"described": said}, method, identity) == {"identity": identity}
+        assert made_by_0_1.method_repr(method) == said
+        assert made_by_0_1.method_file({"method": said}, method, identity) == {"method": identity}
+        assert made_by_0_1.method_file({"described": said}, method, identity) == {"identity": identity}
         other = dataclasses.replace(method, trainable=str.isupper)
-        assert made_by_0_1.of_method({"method": said}, other, None) == {"method": said}
+        assert made_by_0_1.method_file({"method": said}, other, None) == {"method": said}
 
 
 @pytest.mark.parametrize("name", COMPOSED)
 def test_composed_methods(name):
-    assert made_by_0_1.described(COMPOSED[name]) == NAMES["composed"][name]
+    assert made_by_0_1.method_repr(COMPOSED[name]) == NAMES["composed"][name]
 
 
 def test_no_name_is_old_and_new():
@@ -122,7 +119,7 @@ def test_settings_get_todays_names(made):
     def fields(cls):
         return {field.name for field in dataclasses.fields(cls)}
 
-    assert preset.keys() == fields(Preset) - {"softmax"}
+    assert preset.keys() == fields(StudyConfig) - {"attention"}
     known = json.loads(json.dumps(dataclasses.asdict(PRESET)))
     assert preset["extend"] == known["extend"]
     for name in ("extend_stages", "tests", "variants", "settings"):
@@ -143,25 +140,25 @@ def test_tables_are_applied_at_their_place(monkeypatch):
         "extend": {"batch": 2}, "stages": [{"end": 1.0}], "examples": [0, 1], "tests": {"most": {"limit": 3}},
         "variants": {"rows": {"recipe": {"batch": 3}}}, "base": None,
     }  # fmt: skip
-    assert made_by_0_1.study({"preset": old, "seed": 0}) == {"preset": new, "seed": 0}
-    assert made_by_0_1.study({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
+    assert made_by_0_1.study_settings({"preset": old, "seed": 0}) == {"preset": new, "seed": 0}
+    assert made_by_0_1.study_settings({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
 
 
 def test_names_of_classes_and_their_fields(monkeypatch):
     monkeypatch.setitem(made_by_0_1.NAMES, "Turning", "YarnRope")
-    monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "everything")
+    monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "all_trainable")
     monkeypatch.setitem(made_by_0_1.FIELDS, "Turning", {"by": "factor"})
-    monkeypatch.setitem(made_by_0_1.FIELDS, "Method", {"mine": "own"})
+    monkeypatch.setitem(made_by_0_1.FIELDS, "Method", {"mine": "init_params", "insert": "insert_tokens"})
     said = NAMES["methods"]["yarn"][0][1]
     said = said.replace("YarnRope(factor", "Turning(by").replace("function everything", "function all_of_it")
-    assert made_by_0_1.described(yarn()) == said.replace("own=", "mine=")
+    assert made_by_0_1.method_repr(yarn()) == said.replace("own=", "mine=").replace("piece=", "row_length=")
 
 
 @pytest.fixture
 def restored(monkeypatch):
     """-> the steps of the checkpoints that are read."""
-    steps, read = [], Checkpoints.read
-    monkeypatch.setattr(Checkpoints, "read", lambda *given: steps.append(given[2]) or read(*given))
+    steps, read = [], TrainCheckpointer.read
+    monkeypatch.setattr(TrainCheckpointer, "read", lambda *given: steps.append(given[2]) or read(*given))
     return steps
 
 
@@ -206,7 +203,7 @@ def test_an_export_and_its_evaluation_open(place, capsys):
     evaluate("--method_config=window=16 group=4")
     assert times(place / "evaluations") == before
     evaluate("--method_config=window=16 group=4", "--out_dir=again")
-    report.write(place / "again")
+    report.write_report(place / "again")
     assert "self_extend(group=4, log_base=0.0, shift=floor, window=16)" in (place / "again/report.md").read_text()
     with pytest.raises(SystemExit):
         evaluate("--method_config=window=16 group=8")
@@ -214,8 +211,8 @@ def test_an_export_and_its_evaluation_open(place, capsys):
 
 
 def test_reports(place):
-    assert "self_extend" in report.write(place / "run")
-    report.write(place / "evaluations")
+    assert "self_extend" in report.write_report(place / "run")
+    report.write_report(place / "evaluations")
     assert "SelfExtend(window=16" in (place / "evaluations" / "report.md").read_text()
 
 
@@ -224,7 +221,7 @@ def test_the_study_that_is_kept_makes_its_page(tmp_path):
     methods = re.compile("seed_./(settings.json|methods/(base|pi|yarn)/)")
     with tarfile.open(HERE.parent.parent / "results" / "study" / "records.tar.xz") as packed:
         packed.extractall(tmp_path, [m for m in packed if methods.search(m.name)], filter="data")
-    study_page.write(tmp_path / "h200_100m", tmp_path / "page")
+    study_page.write_study_page(tmp_path / "h200_100m", tmp_path / "page")
     text = (tmp_path / "page" / study_page.PAGE).read_text()
     assert "questions as the tests ask them (35 %)" in text
     assert "200 updates of 4 rows" in text

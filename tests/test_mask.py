@@ -32,20 +32,20 @@ class Dilated:
 METHOD = Method(attention=Dilated())
 
 
-def hidden(softmax, tokens=TOKENS):
-    model = Llama(CFG, METHOD, backend=softmax)
+def hidden(backend, tokens=TOKENS):
+    model = Llama(CFG, METHOD, backend=backend)
     run = jax.jit(lambda p, x: model.apply({"params": p}, x, TokenPositions.whole(*x.shape), T)[0])
     return np.asarray(run(params(METHOD), tokens))
 
 
-@pytest.mark.parametrize("softmax", [Dense(), Blockwise(24, 16)])
-def test_what_is_masked_has_no_influence(softmax):
-    before = hidden(softmax)
+@pytest.mark.parametrize("backend", [Dense(), Blockwise(24, 16)])
+def test_what_is_masked_has_no_influence(backend):
+    before = hidden(backend)
     changed = TOKENS.copy()
     changed[:, 20] = (changed[:, 20] + 1) % CFG.vocab
-    moved = np.abs(hidden(softmax, changed) - before).max(axis=(0, 2)) > 1e-6
+    moved = np.abs(hidden(backend, changed) - before).max(axis=(0, 2)) > 1e-6
     assert not moved[:20].any()
-    assert not moved[21::2].any()  # odd places never see an even one
+    assert not moved[21::2].any()  # odd indices never see an even one
     assert moved[20]
     assert moved[22::2].mean() > 0.9
 
@@ -54,9 +54,9 @@ def test_all_back_ends_agree():
     np.testing.assert_allclose(hidden(Blockwise(24, 16)), hidden(Dense()), atol=1e-5)
 
 
-def test_the_cache_knows_the_mask():
+def test_the_mask_holds_with_a_cache():
     model, p = Llama(CFG, METHOD), params(METHOD)
-    run = jax.jit(lambda p, x, where, cache: model.apply({"params": p}, x, where, T, cache))
+    run = jax.jit(lambda p, x, positions, cache: model.apply({"params": p}, x, positions, T, cache))
     cache, got = model.init_cache(B, T, T), []
     for start, stop in ((0, 41), (41, T)):
         index_BT = np.broadcast_to(np.arange(start, stop), (B, stop - start))

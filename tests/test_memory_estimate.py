@@ -14,8 +14,9 @@ from longjax.config import LLAMA2_7B, TINY, ModelConfig
 from longjax.methods import Method
 from longjax.model.llama import Llama
 from longjax.training import memory_estimate
+from longjax.training.recipe import Recipe
 from longjax.training.remat import REMAT
-from longjax.training.train_step import Recipe, init_train_state, train_step
+from longjax.training.train_step import init_train_state, train_step
 from small import SMALL
 
 EVERYTHING = jax.checkpoint_policies.everything_saveable
@@ -145,10 +146,10 @@ def test_table():
     assert said.splitlines()[1].split() == ["parameters", "4.00"]
     assert "estimate                     25.00" in said
     assert "compiled                     26.00" in said
-    assert said.endswith("30.00  it fits, with up to 2.0 times the rows at a time")
+    assert said.endswith("30.00  fits, as would 2.0 times the micro-batch")
     assert memory_estimate.memory_table(found, limit=22 * GiB).endswith(
-        "does not fit: with 0.4 of the rows at a time it would"
+        "does not fit, 0.4 times the micro-batch would"
     )
-    assert "however few rows" in memory_estimate.memory_table(found, limit=20 * GiB)
+    assert "does not fit with any micro-batch" in memory_estimate.memory_table(found, limit=20 * GiB)
     assert len(memory_estimate.memory_table(found).splitlines()) == 9
     assert memory_estimate.limit_bytes(jax.devices()[0]) is None

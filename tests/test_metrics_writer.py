@@ -62,7 +62,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.jsonl does not exist"):
         metrics_writer.read_metrics(tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1, "lo\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no step's numbers"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no step's metrics"):
         metrics_writer.read_metrics(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     with pytest.raises(ValueError, match="line 2"):

@@ -11,6 +11,7 @@ PROTOCOLS = {  # one function a module that a table of modules calls by this nam
     "score": "evals: a benchmark's records to rows",
     "section": "report/study/questions: a question's part of the page",
     "files": "evals/synthetic: a benchmark's files by name",
+    "main": "cli: a console command",
 }
 
 

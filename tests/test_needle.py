@@ -253,7 +253,7 @@ def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
 
 def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):
     class Mute(Tokenizer):
-        begin = -1
+        bos_id = -1
 
     here = EvalContext(material.data_dir, Mute(material.tokenizer.path), (600,))
     with pytest.raises(ValueError, match=r"--needle_bos=lceg: .*tokenizer.model has no token that opens a text"):

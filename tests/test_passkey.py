@@ -20,6 +20,7 @@ from longjax.evals.passkey.yarn import Yarn
 from longjax.evals.passkey.yarn_hard import ordinal
 from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, LoglikelihoodResult
 from shape_names import checked
+from small_data import token_stream
 
 LENGTHS = (64, 128, 256)
 HERE = Path(__file__).parent / "golden" / "eval"
@@ -29,7 +30,7 @@ SETS = [folder / "passkey" for folder in (HERE, SHARED) if folder.exists()]
 
 @pytest.fixture
 def study(store, tokens):
-    return PasskeyGrid(store.token_stream("test"), passkey_text.PasskeyText.of(tokens), samples=6)
+    return PasskeyGrid(token_stream(store, "test"), passkey_text.PasskeyText.from_tokenizer(tokens), samples=6)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ class Looks:
         asked, hit = len(row) - passkey_text.DIGITS, np.zeros(passkey_text.DIGITS, bool)
         if asked - said <= self.window:
             hit = np.equal(row[said : said + passkey_text.DIGITS], row[asked:])
-        assert question.first == asked
+        assert question.first_scored == asked
         return LoglikelihoodResult(np.zeros(passkey_text.DIGITS, np.float32), hit)
 
 
@@ -68,7 +69,7 @@ def test_a_key_is_found_where_it_can_be_seen(window, study):
     sentences = 2 * passkey_text.DIGITS + len(phrases.between) + len(phrases.after) + len(phrases.question)
     found = []
     for length in LENGTHS:
-        filler = length - phrases.needle_size - phrases.ask_size
+        filler = length - phrases.needle_size - phrases.question_size
         rows = score(records(study.task(length), Looks(window, phrases.before)))
         assert [r["depth"] for r in rows] == list(study.depths)
         for r in rows:
@@ -104,7 +105,7 @@ def test_every_method_gets_the_same_prompts(study):
 def test_keys_in_records_are_those_in_prompts(study):
     for question in study.task(128).requests:
         digits = [study.phrases.digits[int(d)] for d in question.metadata["key"]]
-        np.testing.assert_array_equal(question.tokens_T[question.first :], digits)
+        np.testing.assert_array_equal(question.tokens_T[question.first_scored :], digits)
 
 
 def test_the_study_in_a_haystack_opens_with_a_token_and_has_its_length(material):
@@ -156,7 +157,7 @@ def test_longlora_s_key_is_given_and_others_are_said(material):
     assert isinstance(q, LoglikelihoodRequest)
     assert isinstance(said.requests[0], GenerationRequest)
     assert said.requests[0].max_new_tokens == 10
-    assert material.tokenizer.decode(q.tokens_T[q.first :]) == q.metadata["key"]
+    assert material.tokenizer.decode(q.tokens_T[q.first_scored :]) == q.metadata["key"]
     whole = material.tokenizer.decode(q.tokens_T[1:])
     assert whole.endswith(f"The pass key is {q.metadata['key']}")
     np.testing.assert_array_equal(material.ids(whole), q.tokens_T)  # the key's tokens are those within the text

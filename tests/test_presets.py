@@ -15,7 +15,8 @@ from longjax.methods import method as methods_method
 from longjax.model.llama import Llama
 from longjax.study.presets import PRESETS
 from longjax.training import memory_estimate, remat
-from longjax.training.train_step import init_train_state, learning_rate_schedule, train_step
+from longjax.training.optimizer import learning_rate_schedule
+from longjax.training.train_step import init_train_state, train_step
 
 H200 = 139.0  # GiB
 REAL = {  # preset -> (method, devices: fsdp, seq)

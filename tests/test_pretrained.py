@@ -22,7 +22,7 @@ from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
 from longjax.methods import METHODS, lora
 from longjax.methods.method import Method, unchanged_weights
-from longjax.methods.sliding_window import SlidingWindow
+from longjax.methods.sliding_window import SlidingWindowAttention
 from longjax.progress import no_progress
 from peers import peer
 from shape_names import checked
@@ -162,7 +162,7 @@ def test_adapters_are_merged_as_they_are_used(tmp_path):
 def test_a_window_goes_or_stays_with_the_method(tmp_path):
     """PI on a Mistral with a window keeps it; full attention takes it away."""
     given = opened("mistral_window")
-    assert isinstance(given.method.attention, SlidingWindow)
+    assert isinstance(given.method.attention, SlidingWindowAttention)
     methods = {
         "pi": on_base(METHODS["pi"](2.0), given.method),
         "full": dataclasses.replace(given.method, rope=METHODS["pi"](2.0).rope),
@@ -237,7 +237,7 @@ def test_an_error_in_the_midst_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
-        (lambda f: (f / "config.json").unlink(), r"--base_dir=.*: config\.json is missing or damaged"),
+        (lambda f: (f / "config.json").unlink(), r".*/config\.json is missing or damaged: name a folder"),
         (lambda f: (f / "config.json").write_text("[]"), r"config\.json is damaged"),
         (lambda f: [path.unlink() for path in f.glob("*.safetensors*")], r"has no \*\.safetensors file"),
         (lambda f: next(f.glob("*.safetensors")).unlink(), r"\.safetensors is missing"),

@@ -14,6 +14,7 @@ from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
 from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
+from longjax.cli import stock_logits
 from longjax.config import TINY
 from longjax.methods import ds_bf16, yarn
 from longjax.methods.method import Method, all_trainable, plain_rope
@@ -22,7 +23,6 @@ from longjax.methods.yarn import part_ntk
 from longjax.model.llama import Llama, logits
 from peers import peer
 from small import ALL, T
-from tools import stock_logits
 
 CASES = pathlib.Path(__file__).parent / "golden" / "convert"
 METHODS = ALL | {"dynamic_pi": dynamic_pi(), "part_ntk": part_ntk(4.0)}
@@ -133,8 +133,8 @@ def test_families_keep_what_is_theirs(case, method, tmp_path):
     assert pretrained.open_checkpoint(tmp_path).method.attention == want.attention
     float32 = dataclasses.replace(given.cfg, dtype="float32")
     tokens = np.random.default_rng(0).integers(0, given.cfg.vocab, (2, 64))
-    ours = stock_logits.ours(dataclasses.replace(given, cfg=float32, method=want), tokens)
-    np.testing.assert_allclose(stock_logits.theirs(tmp_path, tokens), ours, atol=1e-4)
+    ours = stock_logits.longjax_logits(dataclasses.replace(given, cfg=float32, method=want), tokens)
+    np.testing.assert_allclose(stock_logits.transformers_logits(tmp_path, tokens), ours, atol=1e-4)
 
 
 def test_own_parameters_are_not_lost(exported):

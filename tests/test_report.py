@@ -324,8 +324,8 @@ def test_the_tool_prints_the_table_and_names_mistakes(folder, tmp_path):
     assert "good" in done.stdout
     assert "report.md" in done.stdout
     failed = subprocess.run([*command, "--dir=/nowhere"], cwd=root, capture_output=True, text=True, check=False)
-    assert failed.returncode == 1
-    assert failed.stderr.strip() == "--dir=/nowhere has no evaluations: no run.json in it or below"
+    assert failed.returncode == 2
+    assert failed.stderr.strip() == "error: --dir=/nowhere has no evaluations: no run.json in it or below"
 
 
 def test_curves_show_the_rows():

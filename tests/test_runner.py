@@ -17,7 +17,7 @@ from longjax.study.config import DataStage
 from longjax.study.paper_presets import perplexity_and_passkey
 from longjax.study.presets import QUICK
 from longjax.study.workspace import open_workspace
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 BASE = str(pathlib.Path(__file__).parent / "base")
 PRESET = dataclasses.replace(
@@ -71,24 +71,24 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
 def test_the_base_is_what_it_should_be(prepared):
     base = runner.base_params(prepared, no_progress)
     arm = method_arm(PRESET, "base")
-    runner.evaluate(prepared, arm, base, arm.tests, "raw", no_progress)
+    runner.evaluate_arm(prepared, arm, base, arm.tests, "raw", no_progress)
     made = records(prepared, "base")
     ppl = {r["length"]: r["value"] for r in made if r["task"] == "perplexity"}
     keys = [r["partial"] for r in made if r["task"] == "passkey" and r["length"] == 128]
     assert ppl[128] < 16  # uniform is 512
     assert ppl[256] > 1.2 * ppl[128]  # it has not learned to go beyond its context
     assert np.mean(keys) > 0.9
-    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    prepared.write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
     assert "base" in report.write_report(prepared.folder)
     assert (prepared.folder / "perplexity.png").stat().st_size > 10_000
 
 
 def test_two_studies_never_share_a_folder(prepared):
-    prepared.seal(prepared.folder / "settings.json", prepared.settings())
+    prepared.write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
     extend = dataclasses.replace(PRESET.extend, seed=1)
     other = dataclasses.replace(prepared, preset=dataclasses.replace(prepared.preset, extend=extend))
     with pytest.raises(ValueError, match="was written with other settings"):
-        other.seal(other.folder / "settings.json", other.settings())
+        other.write_or_check_settings(other.folder / "settings.json", other.settings())
 
 
 def test_kinds():

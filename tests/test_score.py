@@ -13,9 +13,10 @@ from longjax.evals.benchmarks import score
 from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.passkey import PasskeyGrid
 from longjax.evals.perplexity import PerplexityTest, from_store
-from longjax.inference.language_model import LanguageModel
+from longjax.inference.engine import InferenceEngine
 from longjax.model.llama import Llama, logits
 from shape_names import checked
+from small_data import token_stream
 
 VOCAB, LENGTHS = 420, (48, 96)
 MODEL = Llama(dataclasses.replace(TINY, vocab=VOCAB))
@@ -29,7 +30,7 @@ def params():
 
 @pytest.fixture
 def subject(params, tokens):
-    return LanguageModel(MODEL, params, tokens, {}, budget=256)
+    return InferenceEngine(MODEL, params, tokens, {}, batch_tokens=256)
 
 
 def next_logits(params, rows):
@@ -48,7 +49,7 @@ def log_p(params, rows):
 
 def test_perplexity_is_that_of_the_logits(store, params, subject):
     """Rows of 48 tokens are asked in buckets of 64, a few a call; buckets of positions hold one position each."""
-    short, long = PerplexityTest("nested", num_windows=3, ppl_buckets=95).of(from_store(store), LENGTHS)
+    short, long = PerplexityTest("nested", num_windows=3, ppl_buckets=95).tasks_of(from_store(store), LENGTHS)
     for task, length in ((short, 48), (long, 96)):
         assert len(subject.plan(task.requests).batches) > 1
         whole, *places = score(evaluate_in_memory(task, subject))
@@ -65,7 +66,7 @@ def test_perplexity_is_that_of_the_logits(store, params, subject):
 def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject):
     """Greedy decoding by whole rows gives each prompt the key that is found; of every other the third digit is not."""
     task = PasskeyGrid(
-        store.token_stream("test"), passkey_text.PasskeyText.of(tokens), depths=(0.0, 1.0), samples=6
+        token_stream(store, "test"), passkey_text.PasskeyText.from_tokenizer(tokens), depths=(0.0, 1.0), samples=6
     ).task(96)
     assert {row["value"] for row in score(evaluate_in_memory(task, subject))} == {0}  # untrained: five digits by chance
     rows = np.stack([q.tokens_T for q in task.requests])
@@ -79,7 +80,7 @@ def test_keys_that_the_model_would_say_are_found(store, tokens, params, subject)
 
 
 def test_array_names_tell_the_truth(store, subject):
-    (task,) = PerplexityTest("nested", num_windows=2).of(from_store(store), (32,))
+    (task,) = PerplexityTest("nested", num_windows=2).tasks_of(from_store(store), (32,))
     with checked("longjax") as seen:
         score(evaluate_in_memory(task, subject))
     assert {name for _, name in seen} >= {"nll_BT", "hit_BT", "nll_U", "loss_I", "weight_I"}

@@ -10,6 +10,7 @@ import pytest
 
 from longjax.attention.blockwise import Blockwise
 from longjax.checkpoints import pretrained
+from longjax.cli import stock_logits
 from longjax.data import corpus
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.benchmarks import score
@@ -17,11 +18,10 @@ from longjax.evals.context import EvalContext
 from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
-from longjax.inference.language_model import LanguageModel
+from longjax.inference.engine import InferenceEngine
 from longjax.model.llama import Llama
 from longjax.study.presets import MINI
 from peers import peer
-from tools import stock_logits
 
 BASE = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini"
 CONTEXT = MINI.model.trained_len
@@ -39,8 +39,8 @@ def test_stock_transformers_computes_the_same():
     """Weights are bfloat16 in the file and float32 in both; sums in another order differ by 1e-5 of logits near 10."""
     peer("transformers")
     tokens_BT = np.random.default_rng(0).integers(3, MINI.model.vocab, (2, CONTEXT)).astype(np.int32)
-    want = stock_logits.ours(pretrained.open_checkpoint(BASE, dtype="float32"), tokens_BT)
-    got = stock_logits.theirs(BASE, tokens_BT)
+    want = stock_logits.longjax_logits(pretrained.open_checkpoint(BASE, dtype="float32"), tokens_BT)
+    got = stock_logits.transformers_logits(BASE, tokens_BT)
     assert got is not None
     assert np.std(want) > 1
     np.testing.assert_allclose(got, want, atol=1e-3)
@@ -57,7 +57,8 @@ def test_stock_transformers_reads_the_tokenizer():
 def subject():
     given = pretrained.open_checkpoint(BASE, dtype="float32")
     params = pretrained.load(given.tensors, given.cfg, dtype=jnp.float32)
-    return LanguageModel(Llama(given.cfg, backend=Blockwise(256, 256)), params, Tokenizer(BASE), {}, budget=8192)
+    model = Llama(given.cfg, backend=Blockwise(256, 256))
+    return InferenceEngine(model, params, Tokenizer(BASE), {}, batch_tokens=8192)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def subject():
 def test_it_recalls_within_its_context(subject, tmp_path, test):
     """Of text that it has not seen: 95 % of 100 keys, 64 numbers, 32 sentences (facts named)."""
     (tmp_path / "haystack").mkdir()
-    unseen = [document.text for document in corpus.collect(None, 3_000_000) if document.split == "test"]
+    unseen = [document.text for document in corpus.collect_documents(None, 3_000_000) if document.split == "test"]
     (tmp_path / "haystack" / "unseen.txt").write_text("\n".join(unseen))
     material = EvalContext(tmp_path, subject.tokenizer, (CONTEXT,), trained_len=CONTEXT)
     (task,) = test.tasks(material)

@@ -25,8 +25,10 @@ from longjax.model.llama import Llama
 from longjax.training import remat
 from longjax.training.batch import as_batch, prefetch
 from longjax.training.checkpoint import RunMetadata, TrainCheckpointer, init_from_checkpoint
+from longjax.training.optimizer import learning_rate_schedule, optimizer
+from longjax.training.recipe import Recipe
 from longjax.training.skip_step import SkipStepState
-from longjax.training.train_step import Recipe, init_train_state, learning_rate_schedule, optimizer, train_step
+from longjax.training.train_step import init_train_state, train_step
 from small import SMALL
 from test_laws import CFG, T, params
 
@@ -59,7 +61,7 @@ def test_micro_batches_change_nothing():
 
 
 def test_micro_batches_divide_an_update():
-    with pytest.raises(ValueError, match="--micro_rows=3 must divide the 4 sequences"):
+    with pytest.raises(ValueError, match="--micro_batch_size=3 must divide the 4 rows"):
         trained(dataclasses.replace(RECIPE, micro_batch_size=3), 1)
 
 
@@ -192,7 +194,7 @@ def test_a_torn_newest_checkpoint_is_left_out(tmp_path, capsys, harm):
         assert int(state.step) == 1
         state, _ = train_step(Llama(CFG, train=True), RECIPE, state, batch(1))
         checkpoints.save(state)  # the step that was torn, once more
-    assert "checkpoints/2 is torn and left out" in capsys.readouterr().err
+    assert "checkpoints/2 is corrupt, skipped" in capsys.readouterr().err
     with saves(folder) as checkpoints:
         equal(checkpoints.restore(fresh()).ema, trained(RECIPE, 2)[0].ema)
 
@@ -227,7 +229,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(tmp_path):
     trained(RECIPE, 2)  # compile before the disk is full
     with saves(tmp_path) as checkpoints:
         checkpoints.save(trained(RECIPE, 1)[0])
-    with no_file_beyond(10_000), pytest.raises(ValueError, match="cannot be written, earlier checkpoints are whole"):
+    with no_file_beyond(10_000), pytest.raises(ValueError, match="cannot be written, earlier checkpoints are complete"):
         save_two(tmp_path)
     with saves(tmp_path) as checkpoints:
         assert int(checkpoints.restore(fresh()).step) == 1
@@ -237,16 +239,16 @@ def test_another_run_begins_with_weights_and_moments(tmp_path):
     old, _ = trained(RECIPE, 3)
     with saves(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(old)
-    plain = init_from_checkpoint(tmp_path, fresh(), moments=False)
+    plain = init_from_checkpoint(tmp_path, fresh(), init_opt_state=False)
     equal(plain.trained, old.trained)
     equal(plain.ema, old.trained)
     equal(plain.opt_state, fresh().opt_state)
-    warm = init_from_checkpoint(tmp_path, fresh(), moments=True)
+    warm = init_from_checkpoint(tmp_path, fresh(), init_opt_state=True)
     adam, schedule_state = warm.opt_state[1][0], warm.opt_state[1][2]
     equal(adam.mu, old.opt_state[1][0].mu)
     assert (int(warm.step), int(adam.count), int(schedule_state.count)) == (0, 3, 0)
     with pytest.raises(ValueError, match="has no checkpoints"):
-        init_from_checkpoint(tmp_path / "nowhere", fresh(), moments=False)
+        init_from_checkpoint(tmp_path / "nowhere", fresh(), init_opt_state=False)
 
 
 def test_a_step_that_is_no_number_changes_nothing():
@@ -256,9 +258,9 @@ def test_a_step_that_is_no_number_changes_nothing():
     bad = batch(1) | {"weights_BT": np.full_like(WEIGHTS[1], np.nan)}
     state, numbers = train_step(model, RECIPE, state, bad)
     equal((state.trained, state.ema, state.opt_state), (before.trained, before.ema, before.opt_state))
-    assert (int(state.step), int(numbers["skipped"]), int(numbers["streak"])) == (2, 1, 1)
+    assert (int(state.step), int(numbers["skipped"]), int(numbers["consecutive_skips"])) == (2, 1, 1)
     state, numbers = train_step(model, RECIPE, state, batch(2))
-    assert (int(numbers["skipped"]), int(numbers["streak"])) == (1, 0)
+    assert (int(numbers["skipped"]), int(numbers["consecutive_skips"])) == (1, 0)
     # the rate goes on where it was: warm-up's second step, though this is the third batch
     np.testing.assert_allclose(numbers["learning_rate"], learning_rate_schedule(RECIPE)(1), rtol=1e-6)
 
@@ -299,7 +301,10 @@ def test_learned_frequencies_are_clipped_apart_and_have_a_rate_of_their_own():
     rest = weights.keys() - {"method/up_RP"}
     for name in rest:
         np.testing.assert_array_equal(moved(steep)[name], moved(gentle)[name])
-        assert np.abs(moved(steep, one_norm=True)[name]).max() < 1e-3 * np.abs(moved(gentle, one_norm=True)[name]).max()
+        assert (
+            np.abs(moved(steep, joint_clip=True)[name]).max()
+            < 1e-3 * np.abs(moved(gentle, joint_clip=True)[name]).max()
+        )
     slow, fast = moved(gentle, frequency_rate=0.25), moved(gentle)
     np.testing.assert_allclose(slow["method/up_RP"], 0.25 * fast["method/up_RP"], rtol=1e-6)
     equal({name: slow[name] for name in rest}, {name: fast[name] for name in rest})
@@ -326,7 +331,7 @@ def test_any_method_may_train_adapters_alone():
     state, numbers = train_step(model, recipe, state, batch(0, method))
     assert np.isfinite(numbers["loss"])
     assert all(np.abs(np.asarray(x) - start[path]).max() > 0 for path, x in state.trained.items() if "_b_" in path)
-    with pytest.raises(ValueError, match="adapters of its own"):
+    with pytest.raises(ValueError, match="--lora_rank: the method already has adapters"):
         with_lora(SMALL["longlora"])
 
 

@@ -15,7 +15,7 @@ from longjax.model.llama import Llama
 from longjax.progress import no_progress
 from longjax.study.runner import SINGLE_DEVICE, RunConfig
 from longjax.training import metrics_writer
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 from longjax.training.trainer import LoopConfig, PreemptedError, TrainingRun, train
 from test_laws import CFG, T, params
 
@@ -66,7 +66,7 @@ def end_at(step):
 
 def test_told_to_end_it_saves_and_goes_on_bit_by_bit(tmp_path):
     straight = trained(tmp_path / "straight")
-    with pytest.raises(PreemptedError, match="saved after step 4 of 5"):  # a step's end is seen one step later
+    with pytest.raises(PreemptedError, match="preempted: checkpoint saved at step 4 of 5"):  # seen one step later
         trained(tmp_path / "broken", report=end_at(3), loop=LoopConfig(save_every=100))
     broken = trained(tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "straight")
@@ -105,7 +105,7 @@ def test_it_says_what_it_needs_and_probes(tmp_path):
 
     run = TrainingRun(Llama(CFG, train=True), RECIPE, Text(), tmp_path, {}, None, LoopConfig(eval_every=2))
     train(run, params(Method()), lambda fraction, doing: said.append(doing), probe)
-    assert said[0].startswith("a device will hold about")
+    assert said[0].startswith("estimated memory of a device:")
     assert "estimate" in (tmp_path / "memory.txt").read_text()
     assert len(probed) == 2
     assert [m.get("perplexity") for m in metrics_writer.read_metrics(tmp_path)] == [None, 7.0, None, 7.0, None]

@@ -37,7 +37,7 @@ ATTENTIONS = {
     "s2_wrap": METHODS["longlora"](4.0, shift="s2_wrap").attention_train(CFG, T),  # intervals that differ between heads
     "masked": BranchedAttention((Branch(SlidingWindow(40), mask=Checkered()),)),
 }
-WHERE = {
+POSITIONS = {
     "whole": TokenPositions.whole(B, T),
     "packed": TokenPositions.at(
         jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T)),
@@ -52,9 +52,9 @@ def draw(*shapes, dtype=np.float32):
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def metadata(where, softmax, slopes_N=None):
+def metadata(positions, backend, slopes_N=None):
     rope = plain_rope(CFG, T, {}, None).replace(slopes_N=slopes_N)
-    return AttentionMetadata(where, where, rope, np.arange(CFG.heads, dtype=np.int32), backend=softmax)
+    return AttentionMetadata(positions, positions, rope, np.arange(CFG.heads, dtype=np.int32), backend=backend)
 
 
 def same(found, wanted, rounding=2e-6):
@@ -67,8 +67,8 @@ def out_and_gradients(run):
     q, kv = (B, T, CFG.heads, CFG.head_dim), (B, T, CFG.kv_heads, CFG.head_dim)
     *qkv, d_out = draw(q, kv, kv, q)
 
-    def both(softmax):
-        out, back = jax.vjp(lambda *qkv: run(softmax, *qkv), *qkv)
+    def both(backend):
+        out, back = jax.vjp(lambda *qkv: run(backend, *qkv), *qkv)
         return out, back(d_out)
 
     return jax.jit(both, static_argnums=0)
@@ -82,16 +82,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "where"), CASES)
-def test_is_dense(name, where):
-    run = out_and_gradients(lambda softmax, *qkv: ATTENTIONS[name](*qkv, metadata(WHERE[where], softmax))[0])
+@pytest.mark.parametrize(("name", "positions"), CASES)
+def test_is_dense(name, positions):
+    run = out_and_gradients(lambda backend, *qkv: ATTENTIONS[name](*qkv, metadata(POSITIONS[positions], backend))[0])
     same(run(SMALL), run(Dense()))
 
 
 def test_slopes():
     slopes_N = jnp.linspace(0.1, 0.8, CFG.heads, dtype=jnp.float32)
     run = out_and_gradients(
-        lambda softmax, *qkv: BranchedAttention()(*qkv, metadata(WHERE["packed"], softmax, slopes_N))[0]
+        lambda backend, *qkv: BranchedAttention()(*qkv, metadata(POSITIONS["packed"], backend, slopes_N))[0]
     )
     same(run(SMALL), run(Dense()))
 
@@ -103,8 +103,8 @@ def test_chunks_against_a_cache():
 
     @jax.jit
     def chunk(q, k, v, index_BT, cache):
-        where = TokenPositions.at(index_BT)
-        outs = [attention(q, k, v, metadata(where, softmax), cache) for softmax in (SMALL, Dense())]
+        positions = TokenPositions.at(index_BT)
+        outs = [attention(q, k, v, metadata(positions, backend), cache) for backend in (SMALL, Dense())]
         return outs[0][0], outs[1]
 
     cache = attention.init_cache(CFG, 1, 100)
@@ -118,14 +118,14 @@ def test_rows_that_see_nothing_are_zero_and_have_no_gradient():
     empty = BranchedAttention(
         (Branch(METHODS["self_extend"](16, 4).attention(CFG, T).branches[1].interval),)
     )  # far tokens alone
-    run = out_and_gradients(lambda softmax, *qkv: empty(*qkv, metadata(WHERE["whole"], softmax))[0])
+    run = out_and_gradients(lambda backend, *qkv: empty(*qkv, metadata(POSITIONS["whole"], backend))[0])
     out, (dq, dk, dv) = run(SMALL)
     assert not np.any(out[:, :16]), "the first 16 queries see no key"
     assert not np.any(dq[:, :16])
     same((out, (dq, dk, dv)), run(Dense()))
 
 
-def part_of(lo_T, hi_T, index_S, width=16):
+def branch_of(lo_T, hi_T, index_S, width=16):
     lo, hi, index = (jnp.asarray(x, jnp.int32) for x in (lo_T, hi_T, index_S))
     q, k = (jnp.zeros((1, n, 1, width), jnp.float32) for n in (len(lo_T), len(index_S)))
     t, s = jnp.zeros((1, len(lo_T)), jnp.int32), index[None]
@@ -134,33 +134,33 @@ def part_of(lo_T, hi_T, index_S, width=16):
     )
 
 
-def visited(part, tile):
-    laid: PaddedInputs = pad_inputs(part, tile)
-    return np.asarray(tile_ranges(*live_tile_pairs(laid, tile, part.mask)))[0, 0]
+def visited(branch, tile):
+    padded: PaddedInputs = pad_inputs(branch, tile)
+    return np.asarray(tile_ranges(*live_tile_pairs(padded, tile, branch.mask)))[0, 0]
 
 
 def test_only_tiles_that_matter_are_visited():
     """A window of 32 in tiles of 16: three tiles of keys a tile of queries, the middle one whole."""
     i = np.arange(128)
-    found = visited(part_of(np.maximum(i - 31, 0), i + 1, i), Tile(16, 16))
+    found = visited(branch_of(np.maximum(i - 31, 0), i + 1, i), Tile(16, 16))
     wanted = [[max(q - 2, 0), 0 if q < 1 else max(q - 1, 0), q, q + 1] for q in range(8)]
     np.testing.assert_array_equal(found[2:], wanted[2:])
     np.testing.assert_array_equal(found[0], [0, 1, 1, 1])  # nothing is whole: all is masked
     np.testing.assert_array_equal(found[1], [0, 0, 1, 2])
-    second_document = visited(part_of(np.where(i < 64, 0, 64), i + 1, i), Tile(16, 16))
+    second_document = visited(branch_of(np.where(i < 64, 0, 64), i + 1, i), Tile(16, 16))
     np.testing.assert_array_equal(second_document[4:, 0], [4, 4, 4, 4])
-    nothing = visited(part_of(i * 0, i * 0, i), Tile(16, 16))
+    nothing = visited(branch_of(i * 0, i * 0, i), Tile(16, 16))
     np.testing.assert_array_equal(nothing[:, 0], nothing[:, 3])
 
 
 def test_bfloat16_is_dense_within_its_rounding():
     *qkv, d_out = draw((1, 128, 4, 64), (1, 128, 2, 64), (1, 128, 2, 64), (1, 128, 4, 64), dtype=jnp.bfloat16)
     i = np.arange(128)
-    part = part_of(np.maximum(i - 50, 0), i + 1, i)
+    branch = branch_of(np.maximum(i - 50, 0), i + 1, i)
 
     @partial(jax.jit, static_argnums=0)
-    def both(softmax, *qkv):
-        out, back = jax.vjp(lambda q, k, v: softmax((part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v),)), *qkv)
+    def both(backend, *qkv):
+        out, back = jax.vjp(lambda q, k, v: backend((branch.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v),)), *qkv)
         return [x.astype(jnp.float32) for x in (out, *back(d_out.astype(out.dtype)))]
 
     found, wanted = both(SMALL, *qkv), both(Dense(), *(x.astype(jnp.float32) for x in qkv))
@@ -168,29 +168,33 @@ def test_bfloat16_is_dense_within_its_rounding():
         assert float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y)) < 4e-3
 
 
-def test_array_names_tell_the_truth():
+def test_array_names_are_their_shapes():
     with checked("/longjax/attention/kernels/triton") as seen:
         jax.eval_shape(
-            out_and_gradients(lambda how, *qkv: ATTENTIONS["self_extend"](*qkv, metadata(WHERE["packed"], how))[0]),
+            out_and_gradients(
+                lambda backend, *qkv: ATTENTIONS["self_extend"](*qkv, metadata(POSITIONS["packed"], backend))[0]
+            ),
             SMALL,
         )
-    assert {"out_kernel", "query_kernel", "forward"} <= {function for function, _ in seen}
+    assert {"out_kernel", "query_gradient_kernel", "forward_branch"} <= {function for function, _ in seen}
 
 
-def test_cpu_is_refused_with_the_reason():
+def test_a_cpu_is_unsupported_for_a_reason():
     assert "NVIDIA" in (unsupported_reason() or "")
 
 
 @pytest.mark.parametrize("width", [64, 80, 128])
 def test_lowers_for_cuda_without_a_gpu(width):
-    """Triton takes less than the interpreter does: sizes that are powers of two, no gathers."""
+    """Triton supports less than the interpreter: sizes that are powers of two, no gathers."""
     i = np.arange(300)
-    part = part_of(np.maximum(i - 50, 0), i + 1, i, width)
-    part = part.replace(**{name: getattr(part, name).astype(jnp.bfloat16) for name in ("q_BTNH", "k_BSKH", "v_BSKH")})
-    part = part.replace(mask=Checkered(), slopes_N=jnp.ones(1, jnp.float32))
+    branch = branch_of(np.maximum(i - 50, 0), i + 1, i, width)
+    branch = branch.replace(
+        **{name: getattr(branch, name).astype(jnp.bfloat16) for name in ("q_BTNH", "k_BSKH", "v_BSKH")}
+    )
+    branch = branch.replace(mask=Checkered(), slopes_N=jnp.ones(1, jnp.float32))
     device = jax.sharding.AbstractDevice("NVIDIA H200", 132, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), (jax.sharding.AxisType.Auto,), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
-        gradient = jax.jit(jax.grad(lambda q: Triton()((part.replace(q_BTNH=q),)).astype(jnp.float32).sum()))
-        text = gradient.trace(part.q_BTNH).lower(lowering_platforms=("cuda",)).as_text()
+        gradient = jax.jit(jax.grad(lambda q: Triton()((branch.replace(q_BTNH=q),)).astype(jnp.float32).sum()))
+        text = gradient.trace(branch.q_BTNH).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("__gpu$xla.gpu.triton") == 3

@@ -8,7 +8,7 @@ from longjax.attention.blockwise import Blockwise
 from longjax.evals.passkey import PasskeyTest
 from longjax.study.config import DataStage
 from longjax.study.presets import PRESETS, QUICK
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 SETTINGS = {
     "pi": {"factor": 2.0}, "ntk_static": {"alpha": 3.0}, "ntk_32k": {"reach": 256}, "ntk_64k_code": {"reach": 256},

@@ -1,16 +1,18 @@
-r"""Kills a run with SIGKILL again and again, and compares what it wrote, bit for bit, with that of a run left alone.
+r"""Kills a run with SIGKILL again and again, and compares its results bit by bit with those of an undisturbed run.
 
 python -m tools.kill_test --times=20
 python -m tools.kill_test --times=20 --command="python -m experiments.yarn --preset=quick --run_dir={dir}"
-python -m tools.kill_test --times=20 --in_saves=0 --command="python -m experiments.evaluate --checkpoint=longjax/bases/mini \
-    --tasks=needle,ruler --lengths=512 --num_samples=8 --data_dir=data/eval --out_dir={dir}"
+python -m tools.kill_test --times=20 --in_saves=0 --command="python -m experiments.evaluate \
+    --checkpoint=longjax/bases/mini --tasks=needle,ruler --lengths=512 --num_samples=8 --data_dir=data/eval \
+    --out_dir={dir}"
 
-Half of the kills wait for a checkpoint that is being written, others for a step, an answer or nothing. After each the
-same command runs again; when it ends, all steps must be in metrics.jsonl and all answers in records.jsonl, once, with
-the numbers of the run left alone.
+Half of the kills happen while a checkpoint is written, the others after a step, after a record or at any time. After
+each kill the same command runs again. When it ends, metrics.jsonl must have every step and records.jsonl every record,
+once, with the numbers of the undisturbed run. Exit code 1: some run differs.
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import random
@@ -22,135 +24,133 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags as absl_flags
 
+from longjax.cli import flags
+from longjax.cli.main import start
 from longjax.evals.records import RECORDS, read_records
 from longjax.training import metrics_writer
 
-TRAIN = "--steps=24 --save_every=2 --length=256 --lengths=128"
-COMMAND = flags.DEFINE_string(
-    "command",
-    f"{sys.executable} -m experiments.pi --preset=quick --run_dir={{dir}} {TRAIN}",
-    "With {dir} for its folder.",
-)
-TIMES = flags.DEFINE_integer("times", 20, "Kills.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
-IN_SAVES = flags.DEFINE_float("in_saves", 0.5, "Share of the kills that wait for a checkpoint.", 0, 1)
-DIR = flags.DEFINE_string("dir", "runs/kill_test", "Folder of all runs; made anew.")
+TRAIN = f"{sys.executable} -m experiments.pi --preset=quick --steps=24 --save_every=2 --length=256 --lengths=128"
+START_TIMEOUT = 600.0  # seconds from a start to its kill, or to its end
+CLOCKS = ("second", "_per_s", "mfu", "data_wait", "memory", "wall_ms")  # in names of numbers that depend on the clock
 
-PATIENCE = 600.0  # seconds that one start may take
-CLOCKS = (
-    "second",
-    "_per_s",
-    "mfu",
-    "data_wait",
-    "memory",
-    "wall_ms",
-)  # in the names of numbers that differ from run to run
+
+@dataclasses.dataclass(frozen=True)
+class KillTestOptions:
+    """What is killed, how often and when."""
+
+    command: str = f"{TRAIN} --run_dir={{dir}}"  # command to kill, with {dir} for the directory of its run
+    times: int = 20  # number of kills
+    seed: int = 0  # seed of the moments of the kills
+    in_saves: float = 0.5  # share of the kills that happen while a checkpoint is written
+    dir: str = "runs/kill_test"  # directory of all runs; it is deleted first
 
 
 class Moment(NamedTuple):
-    """Something in the run's folder of one of the `globs` that is younger than the start, and some seconds more."""
+    """When to kill: once the run's directory has a new file of one of `globs`, and `delay` seconds later."""
 
     name: str
     globs: tuple[str, ...]
-    more: float
+    delay: float
 
 
-def moment(rng: random.Random) -> Moment:
-    """Some in a save; of the others, most in the middle of the work."""
-    if rng.random() < IN_SAVES.value:
+def random_moment(rng: random.Random, in_saves: float) -> Moment:
+    """Returns a moment in a save, with this probability; else most likely after a step or a record."""
+    if rng.random() < in_saves:
         return Moment("in a save", ("*.orbax-checkpoint-tmp*",), rng.uniform(0, 0.06))
     if rng.random() < 0.8:
         return Moment("at work", (metrics_writer.NAME, RECORDS), rng.uniform(0, 2))
     return Moment("at its start", (), rng.uniform(0, 8))
 
 
-def reached(folder: pathlib.Path, globs: tuple[str, ...], since: float) -> bool:
+def has_come(folder: pathlib.Path, globs: tuple[str, ...], since: float) -> bool:
+    """Returns whether a file of one of the globs is younger than the start."""
     try:
         return not globs or any(path.stat().st_mtime > since for glob in globs for path in folder.rglob(glob))
-    except FileNotFoundError:  # it was there a moment ago
+    except FileNotFoundError:  # deleted between the listing and the stat
         return False
 
 
-def start(folder: pathlib.Path) -> subprocess.Popen[bytes]:
-    """The command in a process group of its own; what it says goes to a file beside its folder."""
-    with folder.with_suffix(".txt").open("ab") as said:
-        words = [word.format(dir=folder) for word in shlex.split(COMMAND.value)]
-        return subprocess.Popen(words, stdout=said, stderr=said, start_new_session=True)
+def start_process(command: str, folder: pathlib.Path) -> subprocess.Popen[bytes]:
+    """Starts the command in a process group of its own; its output goes to FOLDER.txt."""
+    with folder.with_suffix(".txt").open("ab") as output:
+        words = [word.format(dir=folder) for word in shlex.split(command)]
+        return subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
 
 
-def killed(folder: pathlib.Path, when: Moment | None) -> bool:
-    """Starts the command and kills it at that moment. -> False if it ended well before."""
+def run_until(command: str, folder: pathlib.Path, moment: Moment | None) -> bool:
+    """Runs the command until the moment, or to its end. Returns whether it was killed."""
     since = time.time()
-    run = start(folder)
+    process = start_process(command, folder)
     try:
-        while run.poll() is None and when and not reached(folder, when.globs, since):
-            if time.time() - since > PATIENCE:
-                raise SystemExit(f"{folder}: not {when.name} for {PATIENCE:.0f} seconds")
+        while process.poll() is None and moment and not has_come(folder, moment.globs, since):
+            if time.time() - since > START_TIMEOUT:
+                raise ValueError(f"{folder}: not {moment.name} after {START_TIMEOUT:.0f} seconds")
             time.sleep(0.002)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(when.more if when else PATIENCE)
+            process.wait(moment.delay if moment else START_TIMEOUT)
     finally:
-        if late := run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-    if not late and run.returncode:
-        said = folder.with_suffix(".txt").read_text(errors="replace").splitlines()
-        raise SystemExit(f"{folder}: the command ended with code {run.returncode}: {' | '.join(said[-2:])}")
-    return late
+        if running := process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if not running and process.returncode:
+        lines = folder.with_suffix(".txt").read_text(errors="replace").splitlines()
+        raise ValueError(f"{folder}: the command ended with code {process.returncode}: {' | '.join(lines[-2:])}")
+    return running
 
 
-def numbers(folder: pathlib.Path) -> dict[str, list[Any]]:
-    """-> by file, what every step or answer said, but for what a clock said. As text, so that NaN is NaN."""
+def results(folder: pathlib.Path) -> dict[str, list[Any]]:
+    """Returns, by file, the numbers of every step and record that do not depend on the clock, as text: NaN is NaN."""
     steps = {path: metrics_writer.read_metrics(path.parent) for path in folder.rglob(metrics_writer.NAME)}
-    answers = {path: read_records(path)[0] for path in folder.rglob(RECORDS)}
-    return {str(path.relative_to(folder)): exact(records) for path, records in sorted((steps | answers).items())}
+    records = {path: read_records(path)[0] for path in folder.rglob(RECORDS)}
+    return {str(path.relative_to(folder)): without_clocks(lines) for path, lines in sorted((steps | records).items())}
 
 
-def exact(records: list[dict[str, Any]]) -> list[Any]:
-    return [{name: repr(x) for name, x in r.items() if not any(clock in name for clock in CLOCKS)} for r in records]
+def without_clocks(lines: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Returns the lines as text, without what depends on the clock."""
+    return [{name: repr(x) for name, x in line.items() if not any(c in name for c in CLOCKS)} for line in lines]
 
 
 def last_step(folder: pathlib.Path) -> str:
-    """-> the last step of the youngest log."""
-    found = sorted(folder.rglob(metrics_writer.NAME), key=lambda path: path.stat().st_mtime)
-    steps = metrics_writer.read_metrics(found[-1].parent) if found else []
+    """Returns the last step of the youngest metrics.jsonl, or "-"."""
+    paths = sorted(folder.rglob(metrics_writer.NAME), key=lambda path: path.stat().st_mtime)
+    steps = metrics_writer.read_metrics(paths[-1].parent) if paths else []
     return f"{steps[-1]['step']}" if steps else "-"
 
 
-def fresh(root: pathlib.Path, name: str) -> pathlib.Path:
-    """-> a folder with the tokens of the run left alone, and nothing that it trained."""
-    folder, alone = root / name, root / "alone"
-    if alone.exists():
-        shutil.copytree(
-            alone,
-            folder,
-            ignore=lambda _, names: [n for n in names if n in ("methods", "base", metrics_writer.NAME, RECORDS)],
-        )
+def new_run(root: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns the directory of a new run, with the tokens of the undisturbed one and nothing that it has trained."""
+    folder, results_of_run = root / name, ("methods", "base", metrics_writer.NAME, RECORDS)
+    if (root / "alone").exists():
+        shutil.copytree(root / "alone", folder, ignore=lambda _, names: [n for n in names if n in results_of_run])
     return folder
 
 
-def main(argv: list[str]) -> None:
-    root, rng = pathlib.Path(DIR.value), random.Random(SEED.value)
+def kill_test(options: KillTestOptions) -> None:
+    """Runs, kills, compares. Exits with code 1 if a run differs from the undisturbed one."""
+    root, rng = pathlib.Path(options.dir), random.Random(options.seed)
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    if killed(root / "alone", None):
-        raise SystemExit(f"the command did not end in {PATIENCE:.0f} seconds")
-    expected, kills, wrong, run = numbers(root / "alone"), 0, 0, 0
+    if run_until(options.command, root / "alone", None):
+        raise ValueError(f"the command did not end in {START_TIMEOUT:.0f} seconds")
+    expected, kills, wrong, runs = results(root / "alone"), 0, 0, 0
     print("kill  moment        last step  run", flush=True)
-    while kills < TIMES.value:
-        run += 1
-        folder = fresh(root, f"run{run}")
-        while killed(folder, when := moment(rng) if kills < TIMES.value else None):
+    while kills < options.times:
+        runs += 1
+        folder = new_run(root, f"run{runs}")
+        moment = random_moment(rng, options.in_saves)
+        while run_until(options.command, folder, moment):
             kills += 1
-            print(f"{kills:4}  {when.name if when else '':12}  {last_step(folder):>9}  {run}", flush=True)
-        same = numbers(folder) == expected
-        wrong += not same
-        print(f"      run {run} ended: {'equal, bit for bit' if same else 'NOT EQUAL'}", flush=True)
-    print(f"{kills} kills in {run} runs, {wrong} of them unequal")
-    raise SystemExit(bool(wrong))
+            print(f"{kills:4}  {moment.name if moment else '':12}  {last_step(folder):>9}  {runs}", flush=True)
+            moment = random_moment(rng, options.in_saves) if kills < options.times else None
+        equal = results(folder) == expected
+        wrong += not equal
+        print(f"      run {runs} ended: {'equal, bit by bit' if equal else 'NOT EQUAL'}", flush=True)
+    print(f"{kills} kills in {runs} runs, {wrong} of them unequal")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    options = flags.define(KillTestOptions)
+    start(lambda: kill_test(options()), absl_flags.FLAGS)

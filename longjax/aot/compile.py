@@ -16,7 +16,8 @@ from longjax.data import RowBatch
 from longjax.model.llama import Llama
 from longjax.training import memory_estimate
 from longjax.training.batch import as_batch
-from longjax.training.train_step import Recipe, init_train_state, train_step
+from longjax.training.recipe import Recipe
+from longjax.training.train_step import init_train_state, train_step
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 

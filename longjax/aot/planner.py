@@ -19,8 +19,8 @@ from longjax.attention.kernels.splash import Splash
 from longjax.inference import decode
 from longjax.model.llama import Llama
 from longjax.training.flops import train_flops, visible_keys
+from longjax.training.recipe import Recipe
 from longjax.training.remat import REMAT, Remat
-from longjax.training.train_step import Recipe
 
 ProgramKind = Literal["train", "prefill", "decode"]
 
@@ -57,8 +57,8 @@ class AotRequest(NamedTuple):
             f"--mesh_{axis}={n}" for axis, n in zip(("data", "fsdp", "seq", "model"), self.sizes, strict=True) if n > 1
         ]
         rows = [
-            f"--rows={self.recipe.batch_size}",
-            *[f"--micro_rows={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
+            f"--batch_size={self.recipe.batch_size}",
+            *[f"--micro_batch_size={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
         ]
         return " ".join([*rows, *mesh, f"--remat={self.remat}"])
 
@@ -71,7 +71,7 @@ def plan(wish: AotRequest, command: str) -> AotPlan:
     with jax.set_mesh(mesh):
         program = programs(wish, mesh)
         fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
-    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "kept", "work")}
+    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "saved", "working")}
     hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
     hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
     module = hlo.parse(fit.text) if fit.text else {}
@@ -175,7 +175,7 @@ def does_not_fit_advice(wish: AotRequest) -> str:
     )
 
 
-SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take fewer --rows"
+SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take a smaller --batch_size"
 
 
 def candidate_bytes(wish: AotRequest, remats: Iterable[Remat]) -> dict[MeshChoice, int]:

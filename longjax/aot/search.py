@@ -18,7 +18,7 @@ class MeshChoice(NamedTuple):
     remat: Remat
 
     def flags(self) -> str:
-        sizes = f"--mesh_fsdp={self.fsdp} --mesh_seq={self.seq} --micro_rows={self.micro_rows}"
+        sizes = f"--mesh_fsdp={self.fsdp} --mesh_seq={self.seq} --micro_batch_size={self.micro_rows}"
         return f"{sizes} --remat={self.remat}"
 
 
@@ -52,5 +52,5 @@ def choice_line(bytes_of: dict[MeshChoice, int], limit: float) -> str:
         return f"it should fit with {found[0].flags()}"
     choice = min(bytes_of, key=lambda choice: bytes_of[choice])
     smallest = f"{choice.flags()}, {bytes_of[choice] / GIB:.1f} GiB of {limit / GIB:.1f}"
-    smaller = "more chips, or a smaller state (--mu_dtype=bfloat16, --ema=0, --lora_rank)"
+    smaller = "more chips, or a smaller state (--mu_dtype=bfloat16, --ema_decay=0, --lora_rank)"
     return f"no mesh and no remat of ours makes it fit; the smallest is {smallest}: {smaller}"

@@ -24,7 +24,7 @@ class Chip(NamedTuple):
 
     Attributes:
       kind: jax's device_kind.
-      hbm: bytes that a program may use: of a TPU what its compiler says, of a GPU what --mem_fraction 0.94 leaves.
+      hbm: bytes that a program may use: on a TPU what its compiler reports, on a GPU the share of 0.94 that jax takes.
       hbm_rate: bytes a second.
       link: bytes a second that one link carries one way.
       cycle: floating-point operations of a cycle, of all cores; 0: not asked.

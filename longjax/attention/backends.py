@@ -1,7 +1,7 @@
-"""Which softmax is the fastest on this machine.
+"""The fastest back end of attention for each platform.
 
-On NVIDIA GPUs the rectangles of a method go to cuDNN, everything else to a Pallas kernel; on TPUs to splash
-attention; elsewhere all is done in tiles by XLA. Measured on an H200, see results/benchmarks.
+On NVIDIA GPUs cuDNN does attention that is made of rectangles, a Pallas kernel everything else; on TPUs splash
+attention does rectangles; all else is done in tiles by XLA. Measured on an H200, see results/benchmarks.
 """
 
 from typing import Literal
@@ -20,25 +20,29 @@ Backend = Literal["auto", "tiles", "dense"]
 
 
 def default_backend(platform: str | None = None) -> AttentionBackend:
-    """-> for "gpu", "tpu" or "cpu"; None: for the devices at hand. What a kernel refuses is said in a log line."""
+    """Return the fastest back end for training and prefill. A log line names why a GPU cannot use cuDNN.
+
+    Args:
+      platform: "gpu", "tpu" or "cpu"; None: that of the default device.
+
+    """
     platform = platform or jax.default_backend()
     if platform in ("gpu", "cuda"):
         general = Blockwise() if unsupported_reason() else Triton()
-        why = (
-            cudnn.unusable_reason(jax.devices()[0]) if jax.default_backend() == "gpu" else None
-        )  # else it is compiled for
-        if why:
-            log_once(why, general)
-        return general if why else Fused(cudnn.Cudnn(), general)
+        compiling_elsewhere = jax.default_backend() != "gpu"
+        reason = None if compiling_elsewhere else cudnn.unusable_reason(jax.devices()[0])
+        if reason:
+            log_once(reason, general)
+        return general if reason else Fused(cudnn.Cudnn(), general)
     return Fused(Splash()) if platform == "tpu" else Blockwise()
 
 
 def default_decode_backend(platform: str | None = None) -> AttentionBackend:
-    """-> the same for one query a row and a cache."""
+    """Return the fastest back end for decoding, one query a row with a cache; see `default_backend`."""
     platform = platform or jax.default_backend()
     return TritonDecode() if platform in ("gpu", "cuda") and not unsupported_reason() else Dense()
 
 
 def backend_by_name(name: Backend) -> AttentionBackend:
-    """-> by its name on the command line."""
+    """Return a back end by its name on the command line."""
     return {"auto": default_backend(), "tiles": Blockwise(), "dense": Dense()}[name]

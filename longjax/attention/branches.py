@@ -1,7 +1,7 @@
-"""The vocabulary of attention: where a token pretends to stand. Which keys a query sees is in intervals.py.
+"""The branches of attention: at which positions a branch scores the keys that its interval holds.
 
-A method is a union of branches under one softmax. All classes are frozen, so that equal settings are equal objects
-and compile once.
+A method is a union of branches under one softmax. Which keys a query sees is in intervals.py. All classes are frozen,
+so that equal settings are equal objects and compile once.
 """
 
 import dataclasses
@@ -13,40 +13,44 @@ import jax.numpy as jnp
 
 from longjax.attention.intervals import Causal, Interval
 
-Mask = Callable[[jax.Array, jax.Array], jax.Array]  # (query index, key index) -> allowed?
+MaskFn = Callable[[jax.Array, jax.Array], jax.Array]  # (query index, key index) -> whether the query sees the key
 
 
 class PositionMap(Protocol):
-    """Where a token pretends to stand, as a float, given where it stands."""
+    """Maps a token's position to the one at which a branch rotates it. Both are float32; a frozen dataclass."""
 
-    def __call__(self, place: jax.Array) -> jax.Array: ...
+    def __call__(self, position: jax.Array) -> jax.Array:
+        """Return the mapped positions, in the shape of `position`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    def __call__(self, place):
-        return place
+    """p -> p."""
+
+    def __call__(self, position):
+        return position
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """Every token at one place."""
+    """p -> `position`, the same for every token."""
 
     position: float
 
-    def __call__(self, place):
-        return jnp.full_like(place, self.position)
+    def __call__(self, position):
+        return jnp.full_like(position, self.position)
 
 
 @dataclasses.dataclass(frozen=True)
 class Grouped:
-    """Neighbours share a place: p -> floor(p / group) + shift."""
+    """p -> floor(p / group) + shift: neighbors share a position."""
 
     group: int
     shift: float = 0.0
 
-    def __call__(self, place):
-        return jnp.floor(place / self.group) + self.shift
+    def __call__(self, position):
+        return jnp.floor(position / self.group) + self.shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,35 +60,35 @@ class Interpolated:
     factor: float
     shift: float = 0.0
 
-    def __call__(self, place):
-        return (place + self.shift) / self.factor
+    def __call__(self, position):
+        return (position + self.shift) / self.factor
 
 
 @dataclasses.dataclass(frozen=True)
 class Clipped:
-    """p -> min(p, most)."""
+    """p -> min(p, limit)."""
 
     limit: float
 
-    def __call__(self, place):
-        return jnp.minimum(place, self.limit)
+    def __call__(self, position):
+        return jnp.minimum(position, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class Modulo:
-    """p -> min(p mod size + shift, most): places start again in every chunk."""
+    """p -> min(p mod size + shift, limit): positions start again in every chunk."""
 
     size: int
     shift: float = 0.0
     limit: float = float("inf")
 
-    def __call__(self, place):
-        return jnp.minimum(jnp.mod(place, self.size) + self.shift, self.limit)
+    def __call__(self, position):
+        return jnp.minimum(jnp.mod(position, self.size) + self.shift, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class UnitScale:
-    """Queries keep their size."""
+    """Query scale 1."""
 
     def __call__(self, i):
         return jnp.ones_like(i, jnp.float32)
@@ -92,7 +96,7 @@ class UnitScale:
 
 @dataclasses.dataclass(frozen=True)
 class LogN:
-    """Queries grow as max(1, ln(i + 1) / ln(base)) (Su's log-n scaling)."""
+    """Query scale max(1, ln(i + 1) / ln(base)) of the query at index i (Su's log-n scaling)."""
 
     base: float
 
@@ -102,14 +106,19 @@ class LogN:
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """One way of scoring pairs: the keys each query sees, and where query and key pretend to stand.
+    """A set of pairs, and how they are scored. The branches of a method never overlap.
 
-    Branches of a method never overlap. `mask` narrows the interval further by any function of the two
-    indices, for which the fastest kernels have no room.
+    Attributes:
+      interval: the keys that each query sees.
+      query_position: position at which queries are rotated.
+      key_position: position at which keys are rotated.
+      query_scale: factor of a query, as a function of its index in the document.
+      mask: narrows the interval by any function of the two indices; the fastest kernels do not support it.
+
     """
 
     interval: Interval = Causal()
     query_position: PositionMap = Identity()
     key_position: PositionMap = Identity()
     query_scale: Callable[[jax.Array], jax.Array] = UnitScale()
-    mask: Mask | None = None
+    mask: MaskFn | None = None

@@ -1,8 +1,8 @@
 """One softmax over rectangles that stock kernels do one by one, exact forward and backward.
 
-Outputs are merged by their log-sum-exp. The gradient is not that of the merging: every kernel is given the output and
-the log-sum-exp of the whole softmax, and so returns its share (Dao et al. 2022, arXiv:2205.14135, section B.2: the
-backward pass needs of the forward nothing else). Letters as in attention.py.
+Outputs are merged by their log-sum-exp. The gradient is not that of the merging: every kernel gets the output and the
+log-sum-exp of the whole softmax, and so returns its share (Dao et al. 2022, arXiv:2205.14135, section B.2: the
+backward pass needs nothing else of the forward pass). Letters as in core.py.
 """
 
 import dataclasses
@@ -19,175 +19,196 @@ from absl import logging
 from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention.blockwise import Blockwise
-from longjax.attention.core import MASK_VALUE, AttentionBackend, BranchInputs, merge_by_lse
+from longjax.attention.core import MASK_VALUE, AttentionBackend, BranchInputs, Qkv, merge_by_lse
 from longjax.attention.intervals import Rectangles
 from longjax.attention.kernels.base import Kernel, Starts
 from longjax.attention.kernels.reference import Reference
 from longjax.attention.rectangles import Rectangle
 
-MIN_KERNEL_KEYS = 256  # keys; a rectangle of no more costs less as plain products
-Arrays = tuple[tuple[jax.Array, jax.Array, jax.Array], ...]  # q, k, v of every part
+MIN_KERNEL_KEYS = 256  # a rectangle of no more keys costs less as plain matrix products
 
 
 @dataclasses.dataclass(frozen=True)
 class Fused:
-    """`kernel` does all rectangles of all parts; what it cannot do, `otherwise` does, as a whole."""
+    """`kernel` does all rectangles of all branches; if it does not support one of them, `fallback` does all."""
 
     kernel: Kernel
     fallback: AttentionBackend = Blockwise()
 
-    def __call__(self, parts: tuple[BranchInputs, ...]) -> jax.Array:
-        why = next(filter(None, map(self.unsupported_reason, parts)), None)
-        if why:
-            log_once(why, self.fallback)
-            return self.fallback(parts)
-        rectangles = tuple(rectangles_of(part) for part in parts)
-        arrays, starts = tuple((p.q_BTNH, p.k_BSKH, p.v_BSKH) for p in parts), parts[0].starts
-        choices = by_heads(rectangles, parts[0])
-        run = [partial(self.over_heads, choice, starts) for choice in choices]
-        if len(run) == 1:
-            return run[0](arrays)
-        assert parts[0].head_N is not None
-        here = jnp.minimum(parts[0].head_N[0] // parts[0].q_BTNH.shape[2], len(run) - 1)
-        return jax.lax.switch(here, run, arrays)
+    def __call__(self, branches: tuple[BranchInputs, ...]) -> jax.Array:
+        reason = next(filter(None, map(self.unsupported_reason, branches)), None)
+        if reason:
+            log_once(reason, self.fallback)
+            return self.fallback(branches)
+        rectangles = tuple(rectangles_of(branch) for branch in branches)
+        arrays, starts = tuple((b.q_BTNH, b.k_BSKH, b.v_BSKH) for b in branches), branches[0].starts
+        choices = head_group_choices(rectangles, branches[0])
+        programs = [partial(self.attend_head_groups, groups, starts) for groups in choices]
+        if len(programs) == 1:
+            return programs[0](arrays)
+        assert branches[0].head_N is not None
+        device = jnp.minimum(branches[0].head_N[0] // branches[0].q_BTNH.shape[2], len(programs) - 1)
+        return jax.lax.switch(device, programs, arrays)
 
-    def over_heads(self, groups: "tuple[HeadGroup, ...]", starts: Starts, arrays: Arrays) -> jax.Array:
-        """-> out_BTNH, of groups of heads one after the other."""
+    def attend_head_groups(self, groups: "tuple[HeadGroup, ...]", starts: Starts, arrays: tuple[Qkv, ...]) -> jax.Array:
+        """Return out_BTNH, computed for one group of heads after the other."""
         outs: list[Any] = [
-            union(self.kernel, group.rectangles, select_heads(arrays, group), starts) for group in groups
+            union_attention(self.kernel, group.rectangles, select_heads(arrays, group), starts) for group in groups
         ]
         return outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=2)
 
-    def unsupported_reason(self, part: BranchInputs) -> str | None:
-        """-> why the kernel cannot do this part; None if it can."""
-        if part.mask is not None or part.slopes_N is not None:
+    def unsupported_reason(self, branch: BranchInputs) -> str | None:
+        """Return why the kernel cannot do this branch; None if it can."""
+        if branch.mask is not None or branch.slopes_N is not None:
             return "a bias or a mask of pairs"
-        if part.interval is None:
-            return "who sees whom is known in the run only (a cache)"
-        if part.starts is not None and not (self.kernel.documents and part.interval.translation_invariant):
-            return "documents side by side"
-        rectangles = part.interval.rectangles(part.q_BTNH.shape[1])
+        if branch.interval is None:
+            return "intervals known in the run only (a cache)"
+        if branch.starts is not None and not (self.kernel.documents and branch.interval.translation_invariant):
+            return "packed documents"
+        rectangles = branch.interval.rectangles(branch.q_BTNH.shape[1])
         if rectangles is None:
-            return f"{part.interval} is not made of rectangles"
-        G = part.q_BTNH.shape[2] // part.k_BSKH.shape[2]
+            return f"{branch.interval} is not made of rectangles"
+        G = branch.q_BTNH.shape[2] // branch.k_BSKH.shape[2]
         if any((edge or 0) % G for rectangle in rectangles for edge in rectangle.heads):
-            return f"{part.interval} divides the heads of a group"
+            return f"{branch.interval} divides the heads of a group"
         wide = [rectangle for rectangle in rectangles if rectangle.cols > MIN_KERNEL_KEYS]
-        return next(filter(None, (self.unsupported_rectangle(part, rectangle) for rectangle in wide)), None)
+        return next(filter(None, (self.unsupported_rectangle(branch, rectangle) for rectangle in wide)), None)
 
-    def unsupported_rectangle(self, part: BranchInputs, rectangle: Rectangle) -> str | None:
-        q, k = (jax.eval_shape(cut, x) for cut, x in ((rectangle.queries, part.q_BTNH), (rectangle.keys, part.k_BSKH)))
-        return self.kernel.unsupported_reason(q, k, rectangle)
+    def unsupported_rectangle(self, branch: BranchInputs, rectangle: Rectangle) -> str | None:
+        """Return why the kernel cannot do this rectangle; None if it can."""
+        q = jax.eval_shape(rectangle.slice_queries, branch.q_BTNH)
+        return self.kernel.unsupported_reason(q, jax.eval_shape(rectangle.slice_keys, branch.k_BSKH), rectangle)
 
 
 @functools.cache
-def log_once(why: str, otherwise: AttentionBackend) -> None:
-    logging.info("%s: attention by %s", why, otherwise)
+def log_once(reason: str, fallback: AttentionBackend) -> None:
+    """Log, the first time, that attention falls back and why."""
+    logging.info("%s: attention by %s", reason, fallback)
 
 
-def rectangles_of(part: BranchInputs) -> Rectangles:
-    assert part.interval is not None
-    return part.interval.rectangles(part.q_BTNH.shape[1]) or ()
+def rectangles_of(branch: BranchInputs) -> Rectangles:
+    """Return the rectangles of a branch whose queries and keys are in order."""
+    assert branch.interval is not None
+    return branch.interval.rectangles(branch.q_BTNH.shape[1]) or ()
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadGroup:
-    """Query heads [first, last) of an array, and the rectangles that each part has for them."""
+    """Query heads [first, last) of an array, and the rectangles that each branch has for them."""
 
     first: int
     last: int
     rectangles: tuple[Rectangles, ...]
 
 
-def by_heads(rectangles: tuple[Rectangles, ...], part: BranchInputs) -> list[tuple[HeadGroup, ...]]:
-    """-> the heads of this array in groups of one pattern; where the first head's number is known in the run only
-    (heads split over devices), the same for every number that makes a difference: 0, N, 2 N, ...
+def head_group_choices(rectangles: tuple[Rectangles, ...], branch: BranchInputs) -> list[tuple[HeadGroup, ...]]:
+    """Group the heads of this array by pattern.
+
+    Args:
+      rectangles: those of each branch.
+      branch: gives the heads.
+
+    Returns:
+      The groups; where the first head's number is known in the run only (heads split over devices), those for every
+      number that makes a difference: 0, N, 2 N, ...
+
     """
-    N = part.q_BTNH.shape[2]
-    edges = sorted({edge for bs in rectangles for rectangle in bs for edge in rectangle.heads if edge})
-    known = part.head_N is None or isinstance(part.head_N, np.ndarray)
-    firsts = [int(part.head_N[0]) if isinstance(part.head_N, np.ndarray) else 0]
+    N = branch.q_BTNH.shape[2]
+    edges = sorted({edge for rs in rectangles for rectangle in rs for edge in rectangle.heads if edge})
+    known = branch.head_N is None or isinstance(branch.head_N, np.ndarray)
+    firsts = [int(branch.head_N[0]) if isinstance(branch.head_N, np.ndarray) else 0]
     if edges and not known:
         firsts = list(range(0, edges[-1] + N, N))
     return [tuple(head_groups(rectangles, edges, first, N)) for first in firsts]
 
 
 def head_groups(rectangles: tuple[Rectangles, ...], edges: list[int], first: int, N: int) -> Iterator[HeadGroup]:
-    inside = [0, *(edge - first for edge in edges if 0 < edge - first < N), N]
-    for start, end in itertools.pairwise(inside):
+    """Yield the groups of heads first .. first + N - 1 between the edges."""
+    bounds = [0, *(edge - first for edge in edges if 0 < edge - first < N), N]
+    for start, stop in itertools.pairwise(bounds):
         head = first + start
-        yield HeadGroup(start, end, tuple(tuple(b for b in bs if covers_head(b, head)) for bs in rectangles))
+        yield HeadGroup(start, stop, tuple(tuple(r for r in rs if covers_head(r, head)) for rs in rectangles))
 
 
 def covers_head(rectangle: Rectangle, head: int) -> bool:
+    """Whether the rectangle is for this query head."""
     first, last = rectangle.heads
     return first <= head and (last is None or head < last)
 
 
-def select_heads(arrays: Arrays, group: HeadGroup) -> Arrays:
-    def cut(x, heads):
-        return x[:, :, group.first * x.shape[2] // heads : group.last * x.shape[2] // heads]
+def select_heads(arrays: tuple[Qkv, ...], group: HeadGroup) -> tuple[Qkv, ...]:
+    """Cut out a group's query heads and their key heads."""
 
-    return tuple((cut(q, q.shape[2]), cut(k, q.shape[2]), cut(v, q.shape[2])) for q, k, v in arrays)
+    def select(x, N):
+        return x[:, :, group.first * x.shape[2] // N : group.last * x.shape[2] // N]
+
+    return tuple((select(q, q.shape[2]), select(k, q.shape[2]), select(v, q.shape[2])) for q, k, v in arrays)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def union(kernel: Kernel, rectangles: tuple[Rectangles, ...], arrays: Arrays, starts: Starts) -> jax.Array:
-    """-> out_BTNH of one softmax over all rectangles; those of part p are bands[p] of arrays[p]."""
-    return union_forward(kernel, rectangles, arrays, starts)[0]
+def union_attention(
+    kernel: Kernel, rectangles: tuple[Rectangles, ...], arrays: tuple[Qkv, ...], starts: Starts
+) -> jax.Array:
+    """Return out_BTNH of one softmax over all rectangles; rectangles[b] are those of arrays[b]."""
+    return _union_forward(kernel, rectangles, arrays, starts)[0]
 
 
-def union_forward(kernel, rectangles, arrays, starts):
+def _union_forward(kernel, rectangles, arrays, starts):
     T, outs, lses = arrays[0][0].shape[1], [], []
-    for part, (q_BTNH, k_BSKH, v_BSKH) in zip(rectangles, arrays, strict=True):
-        for rectangle in part:
-            given = (rectangle.queries(q_BTNH), rectangle.keys(k_BSKH), rectangle.keys(v_BSKH))
-            out, lse = kernel_for(kernel, rectangle).forward(*given, rectangle, starts_in_rectangle(starts, rectangle))
-            outs.append(rectangle.back_to_queries(out, T))
-            lses.append(rectangle.back_of_queries(lse, T, MASK_VALUE))
+    for of_branch, (q_BTNH, k_BSKH, v_BSKH) in zip(rectangles, arrays, strict=True):
+        for r in of_branch:
+            qkv = (r.slice_queries(q_BTNH), r.slice_keys(k_BSKH), r.slice_keys(v_BSKH))
+            out, lse = kernel_for(kernel, r).forward(*qkv, r, slice_starts(starts, r))
+            outs.append(r.scatter_queries(out, T))
+            lses.append(r.scatter_query_statistics(lse, T, MASK_VALUE))
     out_BTNH, lse_BNT = merge_by_lse(outs, lses)
     out_BTNH, lse_BNT = checkpoint_name(out_BTNH, "attn_out"), checkpoint_name(lse_BNT, "attn_lse")
     return out_BTNH, (arrays, starts, out_BTNH, lse_BNT)
 
 
-def union_backward(kernel, rectangles, saved, d_out_BTNH):
+def _union_backward(kernel, rectangles, saved, d_out_BTNH):
     arrays, starts, out_BTNH, lse_BNT = saved
     whole = (starts, out_BTNH, lse_BNT, d_out_BTNH)
-    return tuple(gradients_of_rectangle(kernel, *part, *whole) for part in zip(rectangles, arrays, strict=True)), None
+    return tuple(branch_gradients(kernel, *branch, *whole) for branch in zip(rectangles, arrays, strict=True)), None
 
 
-def gradients_of_rectangle(
-    kernel: Kernel, rectangles: Rectangles, qkv: tuple, starts: Starts, out_BTNH: jax.Array, lse_BNT: jax.Array,
+def branch_gradients(
+    kernel: Kernel,
+    rectangles: Rectangles,
+    qkv: Qkv,
+    starts: Starts,
+    out_BTNH: jax.Array,
+    lse_BNT: jax.Array,
     d_out_BTNH: jax.Array,
-):  # fmt: skip
-    """-> dq_BTNH, dk_BSKH, dv_BSKH."""
-    sums = [[], [], []]
-    for rectangle in rectangles:
-        given = (rectangle.queries(qkv[0]), rectangle.keys(qkv[1]), rectangle.keys(qkv[2]))
-        out, lse, d_out = rectangle.queries(out_BTNH), rectangle.select_queries(lse_BNT), rectangle.queries(d_out_BTNH)
-        back = (rectangle.back_to_queries, rectangle.back_to_keys, rectangle.back_to_keys)
-        grads = kernel_for(kernel, rectangle).backward(
-            *given, out, lse, d_out, rectangle, starts_in_rectangle(starts, rectangle)
-        )
-        for total, put, grad, x in zip(sums, back, grads, qkv, strict=True):
-            total.append(put(grad, x.shape[1]))
-    return tuple(accumulate(total, x) for total, x in zip(sums, qkv, strict=True))
+) -> tuple[jax.Array, ...]:
+    """Return dq_BTNH, dk_BSKH, dv_BSKH of one branch; out and lse are those of the whole softmax."""
+    gradients = [[], [], []]
+    for r in rectangles:
+        arrays = (r.slice_queries(qkv[0]), r.slice_keys(qkv[1]), r.slice_keys(qkv[2]))
+        out, lse, d_out = r.slice_queries(out_BTNH), r.slice_query_statistics(lse_BNT), r.slice_queries(d_out_BTNH)
+        shares = kernel_for(kernel, r).backward(*arrays, out, lse, d_out, r, slice_starts(starts, r))
+        scatters = (r.scatter_queries, r.scatter_keys, r.scatter_keys)
+        for total, scatter, share, x in zip(gradients, scatters, shares, qkv, strict=True):
+            total.append(scatter(share, x.shape[1]))
+    return tuple(sum_in_float32(xs, x) for xs, x in zip(gradients, qkv, strict=True))
 
 
-union.defvjp(union_forward, union_backward)
+union_attention.defvjp(_union_forward, _union_backward)
 
 
-def starts_in_rectangle(starts: Starts, rectangle: Rectangle) -> Starts:
-    return None if starts is None else (rectangle.queries(starts[0]), rectangle.keys(starts[1]))
+def slice_starts(starts: Starts, rectangle: Rectangle) -> Starts:
+    """Cut out the document starts of the rectangle's queries and keys."""
+    return None if starts is None else (rectangle.slice_queries(starts[0]), rectangle.slice_keys(starts[1]))
 
 
 def kernel_for(kernel: Kernel, rectangle: Rectangle) -> Kernel:
-    few: Kernel = Reference()
-    return few if rectangle.cols <= MIN_KERNEL_KEYS else kernel
+    """Return `kernel`, or plain matrix products where keys are few."""
+    products: Kernel = Reference()
+    return products if rectangle.cols <= MIN_KERNEL_KEYS else kernel
 
 
-def accumulate(xs: list[jax.Array], like: jax.Array) -> jax.Array:
-    """-> the sum, added up in float32; zeros if there is nothing to add."""
+def sum_in_float32(xs: list[jax.Array], like: jax.Array) -> jax.Array:
+    """Return the sum in the dtype of `like`; zeros like it if there is nothing to add."""
     if len(xs) < 2:
         return xs[0] if xs else jnp.zeros_like(like)
     return sum((x.astype(jnp.float32) for x in xs[1:]), xs[0].astype(jnp.float32)).astype(like.dtype)

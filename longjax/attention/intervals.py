@@ -1,7 +1,7 @@
-"""Which keys a query sees: in every branch one interval `lo <= j < hi`, so that kernels can skip what lies outside.
+"""The keys that a query sees: in every branch one interval `lo <= j < hi`, so that kernels can skip what lies outside.
 
-The dense mask follows from the same function. No [T, S] array is ever stored. `bands` says the same of whole rows in
-rectangles, for kernels that must know before the run who sees whom; a new interval may say None.
+The dense mask follows from the same function, and no [T, S] array is ever stored. `rectangles` gives the same pairs for
+kernels that must know before the run who sees whom; a new interval may return None there.
 """
 
 import dataclasses
@@ -11,37 +11,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax.attention.rectangles import Rectangle, squares
+from longjax.attention.rectangles import Rectangle, diagonal_squares
 
 Rectangles = tuple[Rectangle, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheRetention:
-    """Which of the past tokens later queries may still see: all, the `last` so many, or the `first` so many."""
+    """The tokens that a cache must retain: all, the last `last`, or the first `first`."""
 
     last: int | None = None
     first: int | None = None
 
     def size(self, total: int) -> int:
+        """Return the number of cache slots for rows of `total` tokens."""
         return min(total, *(n for n in (self.last, self.first) if n is not None), total)
 
 
 class Interval(Protocol):
-    """`i` is a query's index in its document, `head` a query head; both broadcast. -> (lo, hi)."""
+    """The keys that a query sees, [lo, hi). A frozen dataclass."""
 
-    def __call__(self, i: jax.Array, head: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]: ...
+    def __call__(self, i: jax.Array, head: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Return lo and hi, indices in the document.
+
+        Args:
+          i: index of the query in its document; -1 is padding, which sees nothing.
+          head: number of the query head; `i` and `head` broadcast.
+
+        """
+        ...
 
     @property
-    def retention(self) -> CacheRetention: ...
+    def retention(self) -> CacheRetention:
+        """The tokens that later queries may still see."""
+        ...
 
     @property
     def translation_invariant(self) -> bool:
-        """Whether it asks for the distance alone: documents side by side need then no more than be kept apart."""
+        """Whether the distance alone decides: packed documents then need only be kept apart."""
         ...
 
     def rectangles(self, length: int) -> Rectangles | None:
-        """-> disjoint rectangles that make up all pairs of a row of `length` tokens."""
+        """Return disjoint rectangles that make up all pairs of a row of `length` tokens, if there are such."""
         ...
 
 
@@ -80,7 +91,7 @@ class SlidingWindow:
 
 @dataclasses.dataclass(frozen=True)
 class BeyondWindow:
-    """Everything before `Near(window)`; with `first`, only so many tokens from the start."""
+    """Everything before `SlidingWindow(window)`; with `first`, only the first `first` tokens of the document."""
 
     window: int
     first: int | None = None
@@ -99,10 +110,10 @@ class BeyondWindow:
 
     def rectangles(self, length):
         rows = length - self.window
-        # As many columns as there are keys, so that kernels need no copy of some of them; those beyond nobody sees.
-        return (
-            (Rectangle(rows, length if self.first is None else min(rows, self.first), self.window),) if rows > 0 else ()
-        )
+        if rows <= 0:
+            return ()
+        # As many columns as there are keys, so that kernels need no copy of some of them; those beyond are unseen.
+        return (Rectangle(rows, length if self.first is None else min(rows, self.first), self.window),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +134,14 @@ class DistanceRange:
 
     def rectangles(self, length):
         rows, window = length - self.near, self.far - self.near
-        return (Rectangle(rows, rows, self.near, window=window if window < rows else None),) if rows > 0 else ()
+        if rows <= 0:
+            return ()
+        return (Rectangle(rows, rows, self.near, window=window if window < rows else None),)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """What came before the query in its own chunk; chunks begin at `offset + n * size`, and the first at 0."""
+    """The query's own chunk, up to the query. Chunks begin at `offset + n * size`, and the first at 0."""
 
     size: int
     offset: int = 0
@@ -143,12 +156,14 @@ class Chunk:
         return jnp.maximum((i - self.offset) // self.size * self.size + self.offset, 0), i + 1
 
     def rectangles(self, length):
-        ahead = min(self.offset, length)
-        return squares(max(ahead, 1), 0, ahead) + squares(self.size, ahead, length)
+        first = min(self.offset, length)  # length of the first chunk
+        return diagonal_squares(max(first, 1), 0, first) + diagonal_squares(self.size, first, length)
 
 
 @dataclasses.dataclass(frozen=True)
 class PreviousChunk:
+    """The whole chunk before the query's own."""
+
     size: int
 
     translation_invariant = False
@@ -162,9 +177,9 @@ class PreviousChunk:
         return jnp.maximum(hi - self.size, 0), hi
 
     def rectangles(self, length):
-        size, (whole, left) = self.size, divmod(length, self.size)
-        full = (Rectangle(size, size, size, 0, causal=False, count=whole - 1),) if whole > 1 else ()
-        last = (Rectangle(left, size, whole * size, (whole - 1) * size, causal=False),) if whole and left else ()
+        size, (count, rest) = self.size, divmod(length, self.size)
+        full = (Rectangle(size, size, size, 0, causal=False, count=count - 1),) if count > 1 else ()
+        last = (Rectangle(rest, size, count * size, (count - 1) * size, causal=False),) if count and rest else ()
         return full + last
 
 
@@ -180,16 +195,16 @@ class EarlierChunks:
         return jnp.zeros_like(i), jnp.maximum(i // self.size * self.size - self.size, 0)
 
     def rectangles(self, length):
-        size, begins = self.size, range(2 * self.size, length, self.size)
-        return tuple(Rectangle(min(size, length - t), t - size, t, causal=False) for t in begins)
+        size, starts = self.size, range(2 * self.size, length, self.size)
+        return tuple(Rectangle(min(size, length - t), t - size, t, causal=False) for t in starts)
 
 
 @dataclasses.dataclass(frozen=True)
 class ShiftedChunks:
-    """`Chunk(size)` for the first `plain` heads; for the others chunks that begin half a chunk later."""
+    """`Chunk(size)` for the first `unshifted_heads` heads; for the others, chunks that begin half a chunk later."""
 
     size: int
-    plain: int
+    unshifted_heads: int
 
     translation_invariant = False
 
@@ -199,31 +214,32 @@ class ShiftedChunks:
 
     def __call__(self, i, head):
         (lo, hi), (shifted, _) = Chunk(self.size)(i, head), Chunk(self.size, self.size // 2)(i, head)
-        return jnp.where(head < self.plain, lo, shifted), hi
+        return jnp.where(head < self.unshifted_heads, lo, shifted), hi
 
     def rectangles(self, length):
-        parts = ((Chunk(self.size), (0, self.plain)), (Chunk(self.size, self.size // 2), (self.plain, None)))
+        n = self.unshifted_heads
+        groups = ((Chunk(self.size), (0, n)), (Chunk(self.size, self.size // 2), (n, None)))
         return tuple(
             dataclasses.replace(rectangle, heads=heads)
-            for chunk, heads in parts
+            for chunk, heads in groups
             for rectangle in chunk.rectangles(length)
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class RolledChunksLeak:
-    """The leak of a rolled S2: its heads from `plain` on see the last half chunk from the first. Not causal."""
+    """The leak of a rolled S2: heads from `unshifted_heads` on see the last half chunk from the first. Not causal."""
 
     size: int
-    plain: int
+    unshifted_heads: int
     length: int
     translation_invariant = False
     retention = CacheRetention()
 
     def __call__(self, i, head):
-        leaks = (head >= self.plain) & (i >= 0) & (i < self.size // 2)  # -1 is padding
+        leaks = (head >= self.unshifted_heads) & (i >= 0) & (i < self.size // 2)  # -1 is padding
         return jnp.where(leaks, self.length - self.size // 2, 0), jnp.where(leaks, self.length, 0)
 
     def rectangles(self, length):
         half = self.size // 2
-        return (Rectangle(half, half, 0, self.length - half, causal=False, heads=(self.plain, None)),)
+        return (Rectangle(half, half, 0, self.length - half, causal=False, heads=(self.unshifted_heads, None)),)

@@ -18,32 +18,43 @@ from longjax.config import ModelConfig
 Number = float | jax.Array
 
 
-class Table(Protocol):
-    """The arithmetic of cosines and sines. -> cos_BTR, sin_BTR in float32. A frozen dataclass.
+class AngleTable(Protocol):
+    """The arithmetic of cosines and sines, as a frozen dataclass. Audits of other systems replace it."""
 
-    `freq` and `scale` are of one sequence, or of each row: [R] or [B, 1, R], a number or [B, 1, 1].
-    """
+    def __call__(self, position_BT: jax.Array, freq: jax.Array, scale: Number) -> tuple[jax.Array, jax.Array]:
+        """Compute cosines and sines.
 
-    def __call__(self, position_BT: jax.Array, freq: jax.Array, scale: Number) -> tuple[jax.Array, jax.Array]: ...
+        Args:
+          position_BT: positions.
+          freq: radians per position, [R] of one sequence or [B, 1, R] of each row.
+          scale: factor of both results, a number or [B, 1, 1].
+
+        Returns:
+          cos_BTR, sin_BTR in float32.
+
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Float32:
+    """Angles, cosines and sines in float32."""
+
     def __call__(self, position_BT, freq, scale):
         angle_BTR = position_BT[..., None].astype(jnp.float32) * freq
         return jnp.cos(angle_BTR) * scale, jnp.sin(angle_BTR) * scale
 
 
 class Rope(struct.PyTreeNode):
-    """What a positional method says about one sequence, or, as `of_rows` makes it, about each row of a batch.
+    """Position encoding of one sequence or, made by `stack_ropes`, of each row of a batch.
 
     Attributes:
       inv_freq_R: radians per position of each pair. Fewer pairs than H/2 leave the rest of the head
         unrotated (Phi); none at all is NoPE, or ALiBi together with `slopes_N`.
       scale: multiplied into cosine and sine of queries and keys (YaRN's temperature).
       query_scale: multiplied into queries alone (CLEX's log scale).
-      slopes_N: ALiBi's slopes; score -= slope * (query place - key place).
-      place_BT: where the tokens stand, if not at their index (CLEX in training).
+      slopes_N: ALiBi's slopes; score -= slope * (query position - key position).
+      position_BT: the tokens' positions, if they are not their indices (CLEX in training).
       table: how cosine and sine are rounded; anything but Float32 is for audits of other systems.
 
     """
@@ -53,11 +64,19 @@ class Rope(struct.PyTreeNode):
     query_scale: Number = 1.0
     slopes_N: jax.Array | None = None
     position_BT: jax.Array | None = None
-    table: Table = struct.field(pytree_node=False, default=Float32())
+    table: AngleTable = struct.field(pytree_node=False, default=Float32())
 
 
 def stack_ropes(ropes: Sequence[Rope]) -> Rope:
-    """-> one for a batch of sequences, which may differ in all numbers: each gets axes for tokens and pairs."""
+    """Stack the position encodings of a batch's rows, whose numbers may all differ.
+
+    Args:
+      ropes: one of each row, alike but for `inv_freq_R`, `scale` and `query_scale`.
+
+    Returns:
+      One encoding with inv_freq [B, 1, R] and scales [B, 1, 1].
+
+    """
     first = ropes[0]
     freq = np.stack([np.asarray(rope.inv_freq_R, np.float32) for rope in ropes])[:, None]
     scale, query_scale = (
@@ -68,33 +87,52 @@ def stack_ropes(ropes: Sequence[Rope]) -> Rope:
 
 
 def scale_queries(q_BTNH: jax.Array, rope: Rope) -> jax.Array:
-    """Queries times `query_scale`."""
+    """Multiply queries by `rope.query_scale`."""
     return (q_BTNH.astype(jnp.float32) * per_row(rope.query_scale, 4)).astype(q_BTNH.dtype)
 
 
-def per_row(x: Number, axes: int) -> jax.Array:
-    """A number, or one of each row, ready to be multiplied into an array of so many axes, rows first."""
-    return jnp.asarray(x, jnp.float32).reshape((-1,) + (1,) * (axes - 1))
+def per_row(x: Number, ndim: int) -> jax.Array:
+    """Reshape a number, or one of each row, so that it broadcasts to an array of `ndim` axes, rows first."""
+    return jnp.asarray(x, jnp.float32).reshape((-1,) + (1,) * (ndim - 1))
 
 
 def inv_freq(cfg: ModelConfig, base: float | None = None) -> np.ndarray:
-    """-> inv_freq_R, float64: base ** (-2r / rotary_dim). On the host, so that float32 is rounded once."""
+    """Compute RoPE's inverse frequencies, base ** (-2r / rotary_dim) (Su et al. 2021, arXiv:2104.09864, section 3.2.2).
+
+    Args:
+      cfg: gives `rotary_dim` and the default base.
+      base: RoPE base instead of the model's.
+
+    Returns:
+      inv_freq_R, float64. On the host, so that float32 is rounded once.
+
+    """
     pair_R = np.arange(0, cfg.rotary_dim, 2, dtype=np.float64)
     return (base or cfg.rope_base) ** (-pair_R / cfg.rotary_dim)
 
 
 def cos_sin(position_BT: jax.Array, rope: Rope) -> tuple[jax.Array, jax.Array]:
-    """-> cos_BTR, sin_BTR in float32, scale included."""
+    """Return cos_BTR, sin_BTR in float32, with `rope.scale` included."""
     return rope.table(position_BT, rope.inv_freq_R, rope.scale)
 
 
 def rotate(x_BTNH: jax.Array, position_BT: jax.Array, rope: Rope) -> jax.Array:
-    """Turns pair (r, r + R) of the first 2R channels at place p by p * inv_freq[r] (Hugging Face's pairing)."""
+    """Rotate pair (r, r + R) of the first 2R channels at position p by p * inv_freq[r] (Hugging Face's pairing).
+
+    Args:
+      x_BTNH: queries or keys; the remaining H - 2R channels stay as they are.
+      position_BT: positions, float32.
+      rope: frequencies and scale.
+
+    Returns:
+      An array like x_BTNH; the arithmetic is float32.
+
+    """
     pairs = rope.inv_freq_R.shape[-1]
     if not pairs:
         return x_BTNH
     cos_BT1R, sin_BT1R = (x[:, :, None] for x in cos_sin(position_BT, rope))
     x = x_BTNH.astype(jnp.float32)
     a_BTNR, b_BTNR, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
-    turned = (a_BTNR * cos_BT1R - b_BTNR * sin_BT1R, b_BTNR * cos_BT1R + a_BTNR * sin_BT1R, rest)
-    return jnp.concatenate(turned, axis=-1).astype(x_BTNH.dtype)
+    rotated = (a_BTNR * cos_BT1R - b_BTNR * sin_BT1R, b_BTNR * cos_BT1R + a_BTNR * sin_BT1R, rest)
+    return jnp.concatenate(rotated, axis=-1).astype(x_BTNH.dtype)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from longjax.checkpoints.rope_from_hf import rope_parameters
 from longjax.checkpoints.rope_to_hf import ExportTarget, plain_to_hf, rope_to_hf
 from longjax.config import ModelConfig
-from longjax.methods.identity import described, method_identity
+from longjax.methods.identity import method_identity, stable_repr
 from longjax.methods.method import Method, full_attention
 from longjax.methods.sliding_window import SlidingWindowAttention
 
@@ -45,7 +45,7 @@ def export_config(
         config.pop("rope_parameters", None)
         config |= dialects(rope, style)
     elif source is None or method.rope != source.method.rope:
-        notes.append(f"does not know the positions of {described(method.rope)}")
+        notes.append(f"does not know the positions of {stable_repr(method.rope)}")
     return Exported(config | {"longjax": provenance(asked, method)}, notes)
 
 
@@ -59,7 +59,7 @@ def rotation(
     said = rope_to_hf(method.rope, asked)
     if said is None:
         at = "" if asked.length else " (name the length that it is for, if it has one)"
-        notes.append(f"does not know the positions of {described(method.rope)}{at}")
+        notes.append(f"does not know the positions of {stable_repr(method.rope)}{at}")
         said = plain_to_hf(None, asked)
     elif said.note:
         notes.append(said.note)
@@ -84,7 +84,7 @@ def attention(
     ):
         window = method.attention.window or cfg.trained_len
         return {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window}
-    notes.append(f"does not know the attention of {described(method.attention)}")
+    notes.append(f"does not know the attention of {stable_repr(method.attention)}")
     return {}
 
 

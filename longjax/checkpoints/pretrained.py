@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from longjax.checkpoints.rope_to_hf import ExportTarget
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
-from longjax.methods.identity import described, method_identity
+from longjax.methods.identity import method_identity, stable_repr
 from longjax.methods.lora import Lora
 from longjax.methods.method import Method, unchanged_weights
 from longjax.progress import ProgressFn, no_progress
@@ -54,40 +55,49 @@ class Checkpoint:
     config: dict[str, Any]
 
 
-def read_config(folder: pathlib.Path, flag: str) -> dict[str, Any]:
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads config.json of a checkpoint. Raises ValueError if it is missing or damaged."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"--{flag}={folder}: config.json is missing or damaged") from error
+        advice = "name a folder of Hugging Face, Meta or longjax-convert"
+        raise ValueError(f"{path} is missing or damaged: {advice}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no settings by name")
     return config
 
 
 def open_checkpoint(
-    folder: str | pathlib.Path, adapter: str | None = None, dtype: str = "bfloat16", flag: str = "base_dir"
+    folder: str | os.PathLike, adapter: str | os.PathLike | None = None, dtype: str = "bfloat16"
 ) -> Checkpoint:
-    """A directory of Hugging Face (*.safetensors or *.bin), of Meta (*.pth) or of `orbax_params`; to compute in
-    `dtype`. The adapter, if one is named, is merged in float32. `flag` is the one that named the folder.
+    """Opens a checkpoint, and reads no tensor yet.
 
-    Raises ValueError naming the file that is missing or torn.
+    Args:
+      folder: of Hugging Face (*.safetensors or *.bin), of Meta (*.pth), or orbax parameters of `write_orbax`.
+      adapter: folder with a LoRA adapter of PEFT or LongLoRA's release, merged into the weights in float32.
+      dtype: of activations: bfloat16 or float32.
+
+    Raises:
+      ValueError: a file is missing, damaged, or describes a model that is not supported.
+
     """
     folder = pathlib.Path(folder)
-    tensors, config = opened(folder, flag)
+    tensors, config = open_tensors(folder)
     merged = Merged(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
     cfg = dataclasses.replace(param_mapping.fit_vocab(model_of(config), merged.shapes()), dtype=dtype)
     return Checkpoint(folder, cfg, method_of(config), merged, config)
 
 
-def opened(folder: pathlib.Path, flag: str) -> tuple[Tensors, dict[str, Any]]:
+def open_tensors(folder: pathlib.Path) -> tuple[Tensors, dict[str, Any]]:
+    """Returns the tensors of a folder by Hugging Face's names, and its config.json or what that would be."""
     if (folder / orbax_params.META).exists():
         params = OrbaxFolder.open(folder)
         return params.tensors(), params.config
     if (folder / "params.json").exists() and not (folder / "config.json").exists():
         meta = MetaFolder(folder)
         return meta, meta.config()
-    config = read_config(folder, flag)
+    config = read_config(folder)
     if any(folder.glob("*.safetensors*")) or not any(folder.glob("*.bin*")):
         return safetensors.SafetensorsFolder(folder), config
     return TorchFolder(folder), config
@@ -137,7 +147,7 @@ def export(
     `source` is what was extended: its configuration and its files for text are taken over.
     """
     if not (method.adapt is unchanged_weights or isinstance(method.adapt, Lora)):
-        raise ValueError(f"{described(method.adapt)} cannot be merged into the weights")
+        raise ValueError(f"{stable_repr(method.adapt)} cannot be merged into the weights")
     method_params = method_params_of(params)
     return write_checkpoint(
         folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, method_params, how, report

@@ -1,162 +1,134 @@
-"""A checkpoint, a method and benchmarks, from flags to records."""
+r"""Evaluates any checkpoint with any method on every benchmark: records that survive SIGKILL, scores, a table.
+
+  longjax-evaluate --checkpoint=/models/Llama-2-7b-hf --method=ntk_32k --tasks=all \
+      --lengths=4096,8192,16384,32768 --data_dir=/data/eval --out_dir=runs/eval
+  longjax-evaluate --checkpoint=/models/Llama-2-7b-hf --method=self_extend --method_config="window=1024 group=16" \
+      --tasks=ruler,needle --lengths=16384 --dry_run
+
+The same command resumes a killed run and repeats nothing. `longjax-report --dir=runs/eval` compares the runs in one
+directory.
+"""
 
 import dataclasses
-import functools
 import pathlib
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import logging
+from absl import flags as absl_flags
 
-from longjax import made_by_0_1, sharding
-from longjax.attention.backends import default_backend
-from longjax.checkpoints import pretrained
-from longjax.checkpoints.config_from_hf import on_base
+from longjax.checkpoints.extension import extended_model, extended_params
 from longjax.checkpoints.fingerprint import checkpoint_fingerprint
 from longjax.checkpoints.pretrained import Checkpoint
-from longjax.checkpoints.resize_vocab import resize_vocab
-from longjax.cli.names import did_you_mean, integers, method_by_name
+from longjax.cli import flags
+from longjax.cli.eval_options import EvalOptions
+from longjax.cli.main import start
+from longjax.cli.options import MeshOptions
 from longjax.data.tokenizer import Tokenizer
+from longjax.evals import harness
 from longjax.evals.batching import BatchPlan
 from longjax.evals.benchmarks import BENCHMARKS
-from longjax.evals.context import EvalContext
-from longjax.evals.harness.runner import installed
-from longjax.evals.requests import Record
-from longjax.inference.evaluate import PlannedTasks
-from longjax.inference.language_model import LanguageModel
+from longjax.evals.requests import Record, Task
+from longjax.evals.results import run_rows
+from longjax.inference.engine import InferenceEngine
+from longjax.inference.evaluate import PlannedTasks, evaluate_tasks, plan_tasks, seal_run
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
-from longjax.methods import Method, ds_bf16
-from longjax.methods.identity import in_words, method_identity
-from longjax.methods.lora import LoraInit, in_weights
-from longjax.methods.method import no_params
-from longjax.model.llama import Llama
-from longjax.model.placement import SingleDevice
-from longjax.progress import ProgressFn
-from longjax.study import runner
+from longjax.methods.identity import method_identity
+from longjax.methods.method import category
+from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
+from longjax.report.tables import terminal
+from longjax.sharding.distributed import barrier
 
-GROWTH = {"stateless": stateless, "sticky": sticky, "sticky_with_reset": sticky_with_reset}
+LENGTH_POLICIES = {"stateless": stateless, "sticky": sticky, "sticky_with_reset": sticky_with_reset}
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalOptions:
-    """What is examined, by what, and where the answers go."""
+def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None) -> None:
+    """The command longjax-evaluate."""
+    options, mesh_options = flags.define(EvalOptions, values), flags.define(MeshOptions, values)
+    benchmarks = {name: flags.define(benchmark.settings, values) for name, benchmark in BENCHMARKS.items()}
 
-    checkpoint: str = ""  # directory of Hugging Face, of Meta, or what we converted to orbax
-    adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of it
-    method: str = ""  # by name; none: the positions and the attention that the checkpoint's configuration asks for
-    method_config: str = ""  # its parameters, with spaces: "factor=8 beta_fast=32"
-    name: str = ""  # of the run in folders and tables; none: the method's
-    tasks: str = "all"  # or benchmarks joined by commas
-    data_dir: str = "data/eval"  # files of the benchmarks; tools.make_eval_data writes small ones
-    out_dir: str = "runs/eval"  # answers and scores go to a folder of the run's name below it
-    lengths: str = "4096"  # of questions in tokens, answers included, joined by commas
-    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
-    rope_length: Literal["stateless", "sticky", "sticky_with_reset"] = (
-        "stateless"  # sticky: frequencies of the longest yet
-    )
-    seed: int = 0  # of all that is drawn
-    num_samples: int | None = None  # questions of a task, at most; none: the benchmark's number
-    prompts: str | None = None  # folder with the benchmarks' own strings, see tools.extract_prompts; none: our wording
-    skip_bad: bool = False  # leave out lines of files that cannot be read, and count them
-    batch_tokens: int = 16_384  # of a call, about; the answers do not depend on it
-    max_length: int | None = None  # the longest question that the model may get; none: any
-    max_compilations: int | None = None  # end at once if the plan needs more
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of weights and activations
-    dry_run: bool = False  # print the plan and end
+    def run() -> None:
+        mesh_options().start()
+        chosen = options()
+        settings = {name: benchmarks[name]() for name in chosen.benchmarks}
+        evaluate(chosen, settings, mesh_options().mesh())
 
-    def __post_init__(self):
-        for name in self.benchmarks:
-            if name not in BENCHMARKS:
-                raise ValueError(f"--tasks={self.tasks}: {name} is unknown{did_you_mean(name, BENCHMARKS)}")
-
-    @functools.cached_property
-    def benchmarks(self) -> list[str]:
-        """Those that are asked for; all: the short tasks only if their package is there."""
-        if self.tasks != "all":
-            return self.tasks.split(",")
-        if installed():
-            return [*BENCHMARKS]
-        logging.warning("--tasks=all leaves out short: pip install longjax[harness]")
-        return [name for name in BENCHMARKS if name != "short"]
-
-    def open(self) -> Checkpoint:
-        if not self.checkpoint:
-            raise ValueError("--checkpoint is needed: a directory")
-        return pretrained.open_checkpoint(self.checkpoint, self.adapter, self.dtype, "checkpoint")
-
-    def chosen(self, given: Checkpoint) -> Method:
-        """-> the method. A checkpoint that was trained for one that its configuration cannot say must get that one."""
-        method = on_base(method_by_name(self.method, self.method_config), given.method) if self.method else given.method
-        identity = method_identity(method)
-        told = made_by_0_1.of_method(pretrained.read_provenance(given.folder), method, identity)
-        if (trained := told.get("method", identity)) != identity:
-            raise ValueError(
-                f"--checkpoint={self.checkpoint} is for another method: name it with --method and --method_config, so "
-                f"that it is {in_words(trained)}; now it is {in_words(identity)}"
-            )
-        if isinstance(method.init_params, LoraInit):  # checkpoints hold weights to which adapters have been added
-            method = in_weights(method)
-        return ds_bf16(method) if self.position_tables == "ds_bf16" else method
-
-    def material(self, given: Checkpoint) -> EvalContext:
-        lengths, prompts = integers(self.lengths, "lengths"), self.prompts and pathlib.Path(self.prompts)
-        return EvalContext(
-            pathlib.Path(self.data_dir), Tokenizer(given.folder), lengths, self.seed, self.num_samples,
-            prompts or None, self.skip_bad, given.cfg.trained_len,
-        )  # fmt: skip
+    start(run, values, argv, __doc__)
 
 
-def build_model(exam: EvalOptions, given: Checkpoint, mesh: jax.sharding.Mesh | None) -> LanguageModel:
-    """-> the checkpoint with its method; nothing of it is in memory, so that it can plan and no more."""
-    method, tokenizer = exam.chosen(given), Tokenizer(given.folder)
-    cfg = runner.with_inserted_token(given.cfg, method) if needs_new_token(given, method) else given.cfg
-    model = Llama(
-        cfg, method, backend=default_backend(), placement=sharding.MeshPlacement() if mesh else SingleDevice()
-    )
-    about = identity(exam, given, method, tokenizer)
-    return LanguageModel(
-        model, {}, tokenizer, about, mesh, exam.batch_tokens, exam.max_length, GROWTH[exam.rope_length]
-    )
+def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.sharding.Mesh | None) -> None:
+    """Makes the requests, plans their batches, answers and scores them, and prints a table.
+
+    Args:
+      options: the checkpoint, the method and the benchmarks.
+      settings: of each benchmark, by its name.
+      mesh: devices to split the model over; None: one device.
+
+    """
+    first, checkpoint = jax.process_index() == 0, options.open_checkpoint()
+    engine = engine_without_params(options, checkpoint, mesh)
+    if "short" in settings:
+        harness.ready(options.context(checkpoint), settings["short"])
+    tasks = make_tasks(options, settings, checkpoint) if first else []
+    barrier("task files written")
+    plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine)
+    lines, programs = plan_summary(plans)
+    if first:
+        print("\n".join(lines), flush=True)
+    if options.max_compilations is not None and programs > options.max_compilations:
+        raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
+    if options.dry_run:
+        return
+    name = options.run_name(checkpoint)
+    folder, report = pathlib.Path(options.out_dir) / name, LineProgress(name) if first else no_progress
+    seal_run(engine, folder, first)  # raises for another run's folder, before any weights are read
+    engine = with_params(options, checkpoint, engine, report)
+    tokens = sum(plan.tokens for _, plan in plans)
+    evaluate_tasks(plans, engine, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
+    if "short" in settings:
+        context = options.context(checkpoint)
+        longest = options.max_length or max(context.lengths)
+        harness.run_short_tasks(engine, context, settings["short"], folder / "short", longest, first, report)
+    if first:
+        print(score_table(list(run_rows(folder, folder.parent))))
 
 
-def load_params(exam: EvalOptions, given: Checkpoint, subject: LanguageModel, report: ProgressFn) -> LanguageModel:
-    """-> the same with its parameters."""
-    method, mesh, dtype = subject.model.method, subject.mesh, jnp.dtype(exam.dtype)
-    params: dict[str, Any] = dict(pretrained.load(given.tensors, given.cfg, mesh, dtype, report))
-    if needs_new_token(given, method):
-        logging.warning("--checkpoint=%s has not been trained with inserted tokens: theirs is new", exam.checkpoint)
-        params = resize_vocab(params)
-    own = pretrained.load_method_params(given.folder)
-    if not own and method.init_params is not no_params:
-        logging.warning("--checkpoint=%s has no parameters of the method: they are untrained", exam.checkpoint)
-        own = method.init_params(jax.random.key(exam.seed), subject.model.cfg)
-    params |= {"method": own} if own else {}
-    return dataclasses.replace(subject, params=sharding.shard_params(params, mesh) if mesh else params)
+def make_tasks(options: EvalOptions, settings: Mapping[str, Any], checkpoint: Checkpoint) -> list[Task]:
+    """Returns the tasks of all benchmarks but the short ones, which lm-evaluation-harness makes."""
+    context = options.context(checkpoint)
+    return [task for name, benchmark in settings.items() if name != "short" for task in benchmark.tasks(context)]
 
 
-def needs_new_token(given: Checkpoint, method: Method) -> bool:
-    """Whether the method inserts tokens that the checkpoint does not know."""
-    return method.insert_tokens is not None and not pretrained.read_provenance(given.folder)
-
-
-def identity(exam: EvalOptions, given: Checkpoint, method: Method, tokenizer: Tokenizer) -> Record:
-    """-> what a run is of; other weights, another method or tokenizer make it another run."""
-    return {
-        "method": run_name(exam, given), "weights": "given", "kind": runner.category(method),
-        "checkpoint": given.folder.name, "checkpoint_sha256": checkpoint_fingerprint(given.folder, exam.adapter),
-        "identity": method_identity(method), "tokenizer_sha256": tokenizer.sha256, "dtype": exam.dtype,
-        "growth": exam.rope_length, "trained_len": given.cfg.trained_len,
-        "model": f"{given.cfg.layers} layers of {given.cfg.dim}",
+def engine_without_params(
+    options: EvalOptions, checkpoint: Checkpoint, mesh: jax.sharding.Mesh | None
+) -> InferenceEngine:
+    """Returns the checkpoint with its method, without parameters: enough to plan."""
+    method, tokenizer = options.method_on(checkpoint), Tokenizer(checkpoint.folder)
+    metadata = {
+        "method": options.run_name(checkpoint), "weights": "given", "kind": category(method),
+        "checkpoint": checkpoint.folder.name,
+        "checkpoint_sha256": checkpoint_fingerprint(checkpoint.folder, options.adapter),
+        "identity": method_identity(method), "tokenizer_sha256": tokenizer.sha256, "dtype": options.dtype,
+        "growth": options.rope_length, "trained_len": checkpoint.cfg.trained_len,
+        "model": f"{checkpoint.cfg.layers} layers of {checkpoint.cfg.dim}",
     }  # fmt: skip
+    return InferenceEngine(
+        extended_model(checkpoint, method, mesh), {}, tokenizer, metadata, mesh, options.batch_tokens,
+        options.max_length, LENGTH_POLICIES[options.rope_length],
+    )  # fmt: skip
 
 
-def run_name(exam: EvalOptions, given: Checkpoint) -> str:
-    return exam.name or exam.method or given.folder.resolve().name
+def with_params(
+    options: EvalOptions, checkpoint: Checkpoint, engine: InferenceEngine, report: ProgressFn
+) -> InferenceEngine:
+    """Returns the engine with the checkpoint's parameters."""
+    params = extended_params(checkpoint, engine.model, engine.mesh, jnp.dtype(options.dtype), options.seed, report)
+    return dataclasses.replace(engine, params=params)
 
 
 def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
-    """-> the plan for people, and how many programs will be compiled. Every generation needs two."""
+    """Returns a line a task and one for all, and how many programs will be compiled: two for each generation."""
     shapes = {shape for _, plan in tasks for shape in plan.shapes}
     programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)
     lines = [f"{task.name}: {plan_line(plan)}" for task, plan in tasks]
@@ -165,7 +137,26 @@ def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
 
 
 def plan_line(plan: BatchPlan) -> str:
-    count = sum(len(batch.numbers) for batch in plan.batches)
+    """Returns the batches of a task in words: how many requests, tokens and calls of which sizes."""
+    count = sum(len(batch.indices) for batch in plan.batches)
     sizes = ", ".join(sorted({f"{shape.rows} x {shape.size}" for shape in plan.shapes}))
     calls = f"{len(plan.batches)} calls of {sizes}"
-    return f"{count} questions, {plan.tokens:,} tokens, {calls}, {plan.padding:.0%} padding"
+    return f"{count} requests, {plan.tokens:,} tokens, {calls}, {plan.padding:.0%} padding"
+
+
+def score_table(rows: Sequence[Record]) -> str:
+    """Returns a table for the terminal, a line a row of results but those by position; scores in per cent."""
+    lines = [["benchmark", "task", "at", "value", "error", "n"]]
+    for row in sorted(rows, key=row_order):
+        if row["task"] == "position_nll":
+            continue
+        percent = 1 if row["benchmark"] == "perplexity" else 100
+        at = [f"{row[key]}" for key in ("protocol", "length", "depth", "metric") if row.get(key) is not None]
+        value, error = ("-" if x is None else f"{percent * x:.2f}" for x in (row["value"], row.get("stderr")))
+        lines.append([row["benchmark"], row["task"], " ".join(at), value, error, str(row["n"])])
+    return terminal(lines, left=3)
+
+
+def row_order(row: Record) -> tuple:
+    """Returns the sort key of a row: by benchmark, then length, shots, task and depth."""
+    return row["benchmark"], row.get("length") or 0, row.get("shots") or 0, row["task"], row.get("depth") or 0

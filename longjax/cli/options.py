@@ -1,4 +1,4 @@
-"""What every experiment can be told: flags from the fields of a few dataclasses."""
+"""Options that commands share, as dataclasses whose fields become flags."""
 
 import dataclasses
 import os
@@ -12,65 +12,63 @@ from absl import flags as absl_flags
 from longjax import sharding
 from longjax.attention.backends import Backend, backend_by_name
 from longjax.cli import flags
-from longjax.cli.names import integers, preset_of
+from longjax.cli.names import integers, preset_by_name
 from longjax.methods import Method, ds_bf16, identified, with_lora
 from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import StudyConfig
 from longjax.study.runner import RunConfig
 from longjax.study.workspace import Workspace, open_workspace
+from longjax.training.recipe import Recipe
 from longjax.training.remat import Remat
-from longjax.training.train_step import Recipe
 from longjax.training.trainer import LoopConfig
-
-absl_flags.disclaim_key_flags()  # --help lists them under the script that asks for them
 
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentOptions:
-    """What every experiment can be told, beside the recipe and the loop."""
+    """Options of an experiment beside the recipe, the training loop and the mesh."""
 
-    preset: str = "mini"
-    run_dir: str = "runs/mini"
-    text_dir: str | None = None
-    base_dir: str | None = None  # a checkpoint with the base: Hugging Face's, Meta's, or converted
-    adapter: str | None = None  # a folder with PEFT adapters or LongLoRA's release, on top of the base
-    plan_dir: str | None = None  # rows that tools.prepare_data has planned, instead of --text_dir
-    length: int | None = None  # tokens of a row; None: the preset's
-    lengths: str | None = None  # to evaluate at, joined by commas; None: the preset's
+    preset: str = "mini"  # sizes, data, recipe and tests to start from; the other flags change it
+    run_dir: str = "runs/mini"  # directory of the run: tokens, checkpoints, metrics, records
+    text_dir: str | None = None  # directory with text to train and evaluate on; None: the installed Python packages
+    base_dir: str | None = None  # checkpoint with the base: Hugging Face, Meta, or converted; None: the preset's
+    adapter: str | None = None  # directory with PEFT adapters or LongLoRA's release, merged into the base
+    plan_dir: str | None = None  # directory of rows that longjax-prepare-data has packed, instead of --text_dir
+    length: int | None = None  # tokens of a training row, the extended context; None: the preset's
+    lengths: str | None = None  # lengths to evaluate at, in tokens, joined by commas; None: the preset's
     from_scratch: bool = False  # pretrain the base, even if the preset has one
-    base_steps: int | None = None  # of the pretraining; None: the preset's
-    base_rows: int | None = None
-    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: as DeepSpeed rounds them, see that method
-    trainable: str | None = None  # train only parameters whose path has this regular expression in it
-    lora_rank: int | None = None  # train adapters of this rank, and the method's own parameters, only
-    lora_alpha: float = 16.0
-    remat: Remat | None = None  # what the backward pass computes again, from everything (full) to nothing (none)
-    attention: Backend | None = None  # back end: the machine's fastest kernels, tiles by XLA, or all scores at once
+    base_steps: int | None = None  # updates of the pretraining; None: the preset's
+    base_batch_size: int | None = None  # sequences of an update of the pretraining; None: the preset's
+    position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: rounded to bfloat16 as DeepSpeed rounds them
+    trainable: str | None = None  # train only parameters whose path matches this regular expression
+    lora_rank: int | None = None  # train only adapters of this rank and the method's own parameters
+    lora_alpha: float = 16.0  # adapters are scaled by alpha / rank
+    remat: Remat | None = None  # what the backward pass recomputes, from everything (full) to nothing (none)
+    attention: Backend | None = None  # attention back end; None: the fastest kernels of this machine
     dtype: Literal["bfloat16", "float32"] | None = None  # of activations; None: the preset's
 
     def workspace(self, recipe: Recipe) -> Workspace:
-        """-> the folder with the preset as the flags change it."""
-        preset = self.changed(preset_of(self.preset), recipe)
+        """Returns the run's workspace, with the preset as the flags change it."""
+        preset = self.changed(preset_by_name(self.preset), recipe)
         base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
         return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
 
     def changed(self, preset: StudyConfig, recipe: Recipe) -> StudyConfig:
+        """Returns the preset as the flags change it."""
         model = dataclasses.replace(preset.model, dtype=self.dtype or preset.model.dtype)
         return dataclasses.replace(
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
-            softmax=backend_by_name(self.attention) if self.attention else preset.attention,
+            attention=backend_by_name(self.attention) if self.attention else preset.attention,
             lengths=integers(self.lengths, "lengths") or preset.lengths,
         )  # fmt: skip
 
     def base(self, recipe: Recipe, seed: int) -> Recipe:
-        """-> how the base is pretrained."""
-        return dataclasses.replace(
-            recipe, steps=self.base_steps or recipe.steps, batch_size=self.base_rows or recipe.batch_size, seed=seed
-        )
+        """Returns the recipe of the pretraining."""
+        steps, batch_size = self.base_steps or recipe.steps, self.base_batch_size or recipe.batch_size
+        return dataclasses.replace(recipe, steps=steps, batch_size=batch_size, seed=seed)
 
     def method(self, name: str, method: Method) -> tuple[str, Method]:
-        """-> the method as these flags change it, and its name in folders and tables."""
+        """Returns the method's name in folders and tables, and the method as the flags change it."""
         if self.position_tables == "ds_bf16":
             name, method = f"{name}_ds_bf16", ds_bf16(method)
         if self.lora_rank:
@@ -82,7 +80,7 @@ class ExperimentOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PathPattern:
-    """Parameters whose path (names joined by "/") has the pattern in it: a `Method.trainable`."""
+    """A `Method.trainable`: selects parameters by a regular expression, searched in paths like "layers/attention/q"."""
 
     pattern: str
 
@@ -90,7 +88,7 @@ class PathPattern:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise ValueError(f"--trainable={self.pattern} is no regular expression: {error}") from error
+            raise ValueError(f"--trainable={self.pattern} is not a regular expression: {error}") from error
 
     def __call__(self, path: str) -> bool:
         return re.search(self.pattern, path) is not None
@@ -98,30 +96,28 @@ class PathPattern:
 
 @identified
 def trained_where(method: Method, trainable: str) -> Method:
-    """The method with only those parameters trained whose path matches."""
+    """Returns the method with only those parameters trained whose path matches the regular expression."""
     return dataclasses.replace(method, trainable=PathPattern(trainable))
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshOptions:
-    """Over which devices the work is spread. On several hosts, each runs the same command."""
+    """Options that spread the work over devices. On several hosts, each runs the same command."""
 
-    mesh_data: int = 1  # the batch is split over so many devices, each with a copy of the weights
-    mesh_fsdp: int = 1  # batch and weights
-    mesh_seq: int = 1  # the sequence
-    mesh_model: int = 1  # heads, feed-forward and vocabulary
-    deterministic: bool = False  # on GPUs: the same bits every time, so that a kill leaves no trace in the result
-    distributed: bool = False  # several hosts, which find each other by themselves (TPU pods, Slurm)
-    coordinator: str | None = None  # host:port of the first of them, where they do not
-    processes: int | None = None  # so many hosts
-    process: int | None = None  # this one's number, from 0
+    mesh_data: int = 1  # devices that split the batch, each with a copy of the weights
+    mesh_fsdp: int = 1  # devices that split batch and weights
+    mesh_seq: int = 1  # devices that split the sequence
+    mesh_model: int = 1  # devices that split heads, feed-forward and vocabulary
+    deterministic: bool = False  # bit-identical results from run to run on GPUs, so that resuming changes nothing
+    distributed: bool = False  # multi-host run with automatic discovery (TPU pods, Slurm)
+    coordinator: str | None = None  # host:port of the first process, where there is no automatic discovery
+    processes: int | None = None  # number of processes
+    process: int | None = None  # index of this process, from 0
 
     def start(self) -> None:
-        """Before anything else of JAX is used."""
-        given = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = (
-            f"{GPU_OVERLAP} {DETERMINISTIC if self.deterministic else ''} {given}"  # the last one counts
-        )
+        """Sets XLA's flags and connects the hosts. Call it before anything else of JAX is used."""
+        inherited = os.environ.get("XLA_FLAGS", "")  # last, so that it takes precedence
+        os.environ["XLA_FLAGS"] = f"{GPU_OVERLAP} {DETERMINISTIC if self.deterministic else ''} {inherited}"
         os.environ.setdefault("LIBTPU_INIT_ARGS", TPU_OVERLAP)
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.94")  # of a GPU; jax alone would take 0.75
         if not (self.distributed or self.coordinator):
@@ -129,44 +125,44 @@ class MeshOptions:
         try:
             jax.distributed.initialize(self.coordinator, self.processes, self.process)
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"--coordinator={self.coordinator}: the hosts did not find each other: {error}") from error
+            raise ValueError(f"--coordinator={self.coordinator}: the processes could not connect: {error}") from error
 
     def mesh(self) -> jax.sharding.Mesh | None:
-        """-> None if nothing is split."""
+        """Returns the mesh; None if nothing is split."""
         sizes = (self.mesh_data, self.mesh_fsdp, self.mesh_seq, self.mesh_model)
         return None if sizes == (1, 1, 1, 1) else sharding.make_mesh(*sizes)
 
 
 @dataclasses.dataclass(frozen=True)
 class InitAndExportOptions:
-    """Where a training begins, beside the base, and what is made of its result."""
+    """Options for where a training starts and what its result is exported to."""
 
-    init_from: str | None = None  # folder of an earlier training (RUN_DIR/methods/NAME): begin with its weights
-    init_opt_state: bool = False  # and with its optimiser's moments
-    weights: Literal["ema", "raw"] = "ema"  # evaluate and export the average of the weights, or the last ones
-    export_dir: str | None = None  # write the result as a Hugging Face directory
+    init_from: str | None = None  # directory of an earlier training (RUN_DIR/methods/NAME) whose weights to start from
+    init_opt_state: bool = False  # start from the optimizer state of --init_from, too
+    weights: Literal["ema", "raw"] = "ema"  # weights to evaluate and export: their moving average, or the last ones
+    export_dir: str | None = None  # directory to export the result to, in Hugging Face's format
 
 
 class Options(NamedTuple):
-    """All that the command line says."""
+    """What the command line of an experiment has set."""
 
-    job: ExperimentOptions
-    space: Workspace
-    at: RunConfig
+    experiment: ExperimentOptions
+    workspace: Workspace
+    run: RunConfig
 
 
 def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Options]:
-    """Defines the flags that all experiments have; what it returns is called inside main."""
-    job, recipe = flags.define(ExperimentOptions, flag_values=values), flags.define(Recipe, flag_values=values)
-    loop, ends = flags.define(LoopConfig, flag_values=values), flags.define(InitAndExportOptions, flag_values=values)
-    machine = flags.define(MeshOptions, flag_values=values)
+    """Defines the flags that all experiments share; the function that it returns reads them after parsing."""
+    experiment, recipe = flags.define(ExperimentOptions, values), flags.define(Recipe, values)
+    loop, init_export = flags.define(LoopConfig, values), flags.define(InitAndExportOptions, values)
+    mesh = flags.define(MeshOptions, values)
 
-    def asked() -> Options:
-        machine().start()
-        end, chosen = ends(), job()
-        at = RunConfig(
-            machine().mesh(), loop(), end.init_from, end.init_opt_state, end.weights == "ema", end.export_dir
+    def from_flags() -> Options:
+        mesh().start()
+        ends, chosen = init_export(), experiment()
+        run = RunConfig(
+            mesh().mesh(), loop(), ends.init_from, ends.init_opt_state, ends.weights == "ema", ends.export_dir
         )
-        return Options(chosen, chosen.workspace(recipe(vars(preset_of(chosen.preset).extend))), at)
+        return Options(chosen, chosen.workspace(recipe(vars(preset_by_name(chosen.preset).extend))), run)
 
-    return asked
+    return from_flags

@@ -1,4 +1,4 @@
-"""Inputs to documents: which files, which fields, which label; in an order that is always the same."""
+"""Reads documents from input files: which files, which fields of a record, which source; always in the same order."""
 
 import dataclasses
 import os
@@ -11,14 +11,14 @@ import numpy as np
 from longjax.data import readers
 
 
-class Raw(NamedTuple):
-    """A document before it is tokenised.
+class RawDocument(NamedTuple):
+    """A document before it is tokenized.
 
     Attributes:
-      name: of file and row; what its split and all random choices depend on.
-      source: its label.
-      file, row: which input, which document in it.
-      content: text, ids, or a conversation; None: there is none.
+      name: file and row; its split and all random choices depend on it alone.
+      source: label of its source.
+      file, row: number of the input file, and of the document in it.
+      content: a text, token ids, or a conversation; None: the record has none.
       done: share of all inputs that is read.
 
     """
@@ -31,8 +31,16 @@ class Raw(NamedTuple):
     done: float
 
 
-class Input(NamedTuple):
-    """A file of documents: its path, its name without the folders above the input, the label, and its bytes."""
+class InputFile(NamedTuple):
+    """A file of documents.
+
+    Attributes:
+      path: of the file.
+      name: label and path below the input's folder; it does not depend on where that folder lies.
+      label: of the input, which is the source of its documents unless a field names it.
+      size: in bytes.
+
+    """
 
     path: pathlib.Path
     name: str
@@ -42,11 +50,11 @@ class Input(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """Where in a record the document is.
+    """Where the document is in a record.
 
     Attributes:
       text: the field with the text.
-      source: the field with the source, dots for nested ones; None: the input's label.
+      source: the field with the source, with dots for nested ones; None: the input's label is the source.
       chat: whether records are conversations: messages, or prompt and completion.
 
     """
@@ -55,9 +63,9 @@ class Fields:
     source: str | None = None
     chat: bool = False
 
-    def __call__(self, record: dict[str, Any], where: str, label: str) -> Iterator[tuple[str, Any]]:
-        """-> (source, content) of the record's documents."""
-        label = str(nested(record, self.source)) if self.source else label
+    def __call__(self, record: dict[str, Any], location: str, label: str) -> Iterator[tuple[str, Any]]:
+        """Yields (source, content) of each document of a record; `location` names the record in errors."""
+        label = str(nested_field(record, self.source)) if self.source else label
         if self.chat:
             yield label, record
         elif self.text in record:
@@ -65,11 +73,13 @@ class Fields:
         elif "input_ids" in record:
             yield from _spans(record, label)
         else:
-            raise ValueError(f"{where} has no field {self.text!r} but {', '.join(map(repr, record))}: see --text_field")
+            raise ValueError(
+                f"{location} has no field {self.text!r} but {', '.join(map(repr, record))}: see --text_field"
+            )
 
 
 def _spans(record: dict[str, Any], label: str) -> Iterator[tuple[str, Any]]:
-    """-> the row's tokens; where it lists the spans of its documents (as arXiv:2402.10171's do), each of them."""
+    """Yields the record's ids; if it lists the spans of its documents, as those of arXiv:2402.10171 do, one by one."""
     ids = np.asarray(record["input_ids"])
     spans = record.get("source")
     if not isinstance(spans, list) or not all(isinstance(x, dict) and {"start", "end"} <= set(x) for x in spans):
@@ -79,8 +89,8 @@ def _spans(record: dict[str, Any], label: str) -> Iterator[tuple[str, Any]]:
         yield str(span.get("source", label)), ids[span["start"] : span["end"]]
 
 
-def nested(record: Any, field: str) -> Any:
-    """-> record["a"]["b"] for "a.b"."""
+def nested_field(record: Any, field: str) -> Any:
+    """Returns record["a"]["b"] for the field "a.b"."""
     for key in field.split("."):
         if not isinstance(record, dict) or key not in record:
             raise ValueError(f"--source_field={field}: a record has no such field, but {', '.join(map(repr, record))}")
@@ -88,31 +98,42 @@ def nested(record: Any, field: str) -> Any:
     return record
 
 
-def find(specs: Sequence[str]) -> list[Input]:
-    """-> the files of all --input=label:path, in the order of the flags and then of their names."""
-    found = []
+def find_inputs(specs: Sequence[str]) -> list[InputFile]:
+    """Lists the files of inputs.
+
+    Args:
+      specs: the values of --input, label:path.
+
+    Returns:
+      The files, in the order of the inputs and then of their paths.
+
+    Raises:
+      ValueError: an input has no label, does not exist, or holds no readable file.
+
+    """
+    inputs = []
     for spec in specs:
         label, colon, path = spec.partition(":")
         if not colon or not label or not path:
             raise ValueError(f"--input={spec} must be label:path, like books:/data/books")
-        found += _files(spec, label, pathlib.Path(path))
-    return found
+        inputs += _input_files(spec, label, pathlib.Path(path))
+    return inputs
 
 
-def _files(spec: str, label: str, root: pathlib.Path) -> list[Input]:
+def _input_files(spec: str, label: str, root: pathlib.Path) -> list[InputFile]:
     if not root.exists():
         raise ValueError(f"--input={spec}: {root} does not exist")
     if root.is_file():
-        if not readers.readable(root):
-            raise ValueError(f"--input={spec} is of no known kind: {' '.join(readers.SUFFIXES)}, or a folder of them")
+        if not readers.is_readable(root):
+            raise ValueError(f"--input={spec} is of no known format: {' '.join(readers.SUFFIXES)}, or a folder of them")
         paths = [root]
     else:
-        paths = readers.dataset_files(root) or sorted(p for p in _walk(root) if readers.readable(p))
+        paths = readers.dataset_files(root) or sorted(p for p in _walk(root) if readers.is_readable(p))
     if not paths:
         raise ValueError(f"--input={spec}: {root} holds no {' '.join(readers.SUFFIXES)} files")
-    above = root.parent if root.is_file() else root
+    folder = root.parent if root.is_file() else root
     try:
-        return [Input(p, f"{label}/{p.relative_to(above).as_posix()}", label, p.stat().st_size) for p in paths]
+        return [InputFile(p, f"{label}/{p.relative_to(folder).as_posix()}", label, p.stat().st_size) for p in paths]
     except OSError as error:
         raise ValueError(f"--input={spec}: {error.filename} is missing") from error
 
@@ -123,27 +144,41 @@ def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
         yield from (pathlib.Path(folder, name) for name in names)
 
 
-def documents(inputs: Sequence[Input], fields: Fields, start: tuple[int, int] = (0, 0)) -> Iterator[Raw]:
-    """-> all documents from (file, row) on."""
-    total, before = max(1, sum(x.size for x in inputs)), 0
-    for number, one in enumerate(inputs):
+def read_documents(
+    inputs: Sequence[InputFile], fields: Fields, start: tuple[int, int] = (0, 0)
+) -> Iterator[RawDocument]:
+    """Yields the documents of all inputs.
+
+    Args:
+      inputs: the files.
+      fields: where in a record the document is.
+      start: number of the file and of the document in it to begin with.
+
+    Raises:
+      ValueError: a file is damaged, or its first record lacks a field.
+
+    """
+    total, bytes_before = max(1, sum(file.size for file in inputs)), 0
+    for number, file in enumerate(inputs):
         if number >= start[0]:
             first = start[1] if number == start[0] else 0
-            for row, (source, content, share) in enumerate(_contents(one, fields)):
+            for row, (source, content, share) in enumerate(_contents(file, fields)):
                 if row >= first:
-                    name = one.name if one.path.name.endswith(readers.TEXT) else f"{one.name}:{row}"
-                    yield Raw(name, source, number, row, content, (before + share * one.size) / total)
-        before += one.size
+                    name = file.name if file.path.name.endswith(readers.TEXT) else f"{file.name}:{row}"
+                    done = (bytes_before + share * file.size) / total
+                    yield RawDocument(name, source, number, row, content, done)
+        bytes_before += file.size
 
 
-def _contents(one: Input, fields: Fields) -> Iterator[tuple[str, Any, float]]:
-    """-> (source, content, share of the file). Only a file's first record can be a mistake with the flags."""
-    for row, (record, share) in enumerate(readers.read_records(one.path)):
+def _contents(file: InputFile, fields: Fields) -> Iterator[tuple[str, Any, float]]:
+    """Yields (source, content, share of the file). A missing field is a user's mistake only in the first record."""
+    unusable = [(file.label, None)]
+    for row, (record, share) in enumerate(readers.iter_records(file.path)):
         try:
-            found = [(one.label, None)] if record is None else list(fields(record, f"{one.path}, record 0", one.label))
+            contents = unusable if record is None else list(fields(record, f"{file.path}, record 0", file.label))
         except ValueError:
             if row == 0:
                 raise
-            found = [(one.label, None)]
-        for source, content in found:
+            contents = unusable
+        for source, content in contents:
             yield source, content, share

@@ -1,7 +1,7 @@
-"""What users keep documents in, read as records one after the other: text files, JSON lines, parquet, datasets.
+"""Reads records from text files, JSON lines, parquet files, and folders that `datasets` saved.
 
-A reader yields (record, share of the file that is read). pyarrow reads parquet, arrow and zst; it comes with the
-package datasets. A damaged file raises ValueError with its name; a bad document in a good file is None.
+A reader yields (record, share of the file that is read). A damaged file raises ValueError with its name; an unusable
+record of an intact file is None. Parquet, arrow and zst files need pyarrow, which comes with the package datasets.
 """
 
 import gzip
@@ -22,12 +22,13 @@ LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 SUFFIXES = (*TEXT, *LINES, ".parquet", ".arrow")
 
 
-def readable(path: pathlib.Path) -> bool:
+def is_readable(path: pathlib.Path) -> bool:
+    """Whether the file has a suffix of a known format."""
     return path.name.endswith(SUFFIXES)
 
 
-def read_records(path: pathlib.Path) -> Records:
-    """-> the records of a file, by its suffix."""
+def iter_records(path: pathlib.Path) -> Records:
+    """Yields the records of a file, in the format of its suffix."""
     if path.name.endswith(TEXT):
         return text_records(path)
     if path.name.endswith(LINES):
@@ -36,11 +37,11 @@ def read_records(path: pathlib.Path) -> Records:
         return parquet_records(path)
     if path.suffix == ".arrow":
         return arrow_records(path)
-    raise ValueError(f"--input: {path} is of no known kind: {' '.join(SUFFIXES)}, or a folder of them")
+    raise ValueError(f"--input: {path} is of no known format: {' '.join(SUFFIXES)}, or a folder of them")
 
 
 def text_records(path: pathlib.Path) -> Records:
-    """-> the file as one document."""
+    """Yields the file as one document."""
     try:
         yield {"text": path.read_text("utf-8")}, 1.0
     except UnicodeDecodeError:
@@ -48,10 +49,10 @@ def text_records(path: pathlib.Path) -> Records:
 
 
 def line_records(path: pathlib.Path) -> Records:
-    """-> a record a line; or the members of a list, if the file is one."""
+    """Yields a record per line; or the members of a list, if the file is one."""
     size = max(1, path.stat().st_size)
     try:
-        with path.open("rb") as raw, _unpacked(raw, path) as file:
+        with path.open("rb") as raw, _decompressed(raw, path) as file:
             head = file.peek(1)[:1]
             if head == b"[":
                 yield from ((_record(x), 1.0) for x in json.load(file))
@@ -65,7 +66,7 @@ def line_records(path: pathlib.Path) -> Records:
         raise ValueError(f"{path} is neither JSON lines nor a JSON list: {error}") from error
 
 
-def _unpacked(raw: Any, path: pathlib.Path) -> io.BufferedReader:
+def _decompressed(raw: Any, path: pathlib.Path) -> io.BufferedReader:
     if path.suffix == ".gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))  # pyright: ignore
     if path.suffix == ".zst":
@@ -85,6 +86,7 @@ def _record(x: Any) -> Record | None:
 
 
 def parquet_records(path: pathlib.Path) -> Records:
+    """Yields the rows of a parquet file."""
     pa = _pyarrow(path)
     import pyarrow.parquet
 
@@ -96,11 +98,11 @@ def parquet_records(path: pathlib.Path) -> Records:
                 done += 1
                 yield row, done / total
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is torn or damaged ({_first(error)}): fetch it again") from error
+        raise ValueError(f"{path} is torn or damaged ({_first_line(error)}): fetch it again") from error
 
 
 def arrow_records(path: pathlib.Path) -> Records:
-    """-> records of a file that `datasets` saved."""
+    """Yields the rows of a file that `datasets` saved."""
     pa, size = _pyarrow(path), max(1, path.stat().st_size)
     try:
         with path.open("rb") as raw, pa.ipc.open_stream(raw) as file:
@@ -108,7 +110,7 @@ def arrow_records(path: pathlib.Path) -> Records:
                 at = min(1.0, raw.tell() / size)
                 yield from ((row, at) for row in _rows(pa, batch))
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is torn or damaged ({_first(error)}): save it again") from error
+        raise ValueError(f"{path} is torn or damaged ({_first_line(error)}): save it again") from error
 
 
 def _rows(pa: Any, batch: Any) -> Iterator[Record]:
@@ -118,16 +120,16 @@ def _rows(pa: Any, batch: Any) -> Iterator[Record]:
 
 
 def _cells(pa: Any, column: Any) -> Sequence[Any]:
-    """-> the column's values; lists of integers as arrays, of which long rows of tokens would make many objects."""
-    listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if not listed or not pa.types.is_integer(column.type.value_type) or column.null_count:
+    """-> the column's values; lists of integers as arrays, as an object for every token would be slow."""
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if not is_list or not pa.types.is_integer(column.type.value_type) or column.null_count:
         return column.to_pylist()
     ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
     return np.split(column.flatten().to_numpy(zero_copy_only=False), ends[:-1])
 
 
 def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
-    """-> the files of a folder that `datasets` saved, in its order; None: it is none."""
+    """Returns the files of a folder that `datasets` saved, in its order; None if it is another folder."""
     if (folder / "dataset_dict.json").is_file():
         raise ValueError(f"--input: {folder} holds several splits: name one of the folders in it")
     if not (folder / "state.json").is_file():
@@ -138,7 +140,7 @@ def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
         raise ValueError(f"{folder / 'state.json'} is damaged: save the dataset again") from error
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -1,6 +1,6 @@
-"""Training rows, and where they come from: what the trainer knows of data.
+"""Batches of training rows, and the interface of what yields them: all that the trainer uses of this package.
 
-A source is a pure function of the rows' numbers. Resuming needs one integer, the rows seen so far, and any batch
+A source is a pure function of row numbers, so resuming needs one integer, the number of rows seen so far, and any batch
 size and any number of hosts read the same rows. Letters: B rows, T tokens, S = T + 1 with the last target.
 """
 
@@ -14,12 +14,13 @@ from longjax.files import fingerprint_json
 
 
 class RowBatch(NamedTuple):
-    """Some rows of the training order.
+    """Consecutive rows of the training order.
 
     Attributes:
       tokens_BS: int32.
-      weights_BT: float32, of the loss of predicting tokens[b, t + 1]; 0 masks it.
-      start_BT: int32, where in the row the document of token t begins; None: a row is one text, whatever is in it.
+      weights_BT: float32, loss weight of predicting tokens[b, t + 1]; 0 masks it.
+      start_BT: int32, index in the row of the first token of the document that token t belongs to; None: every row is
+        one document.
 
     """
 
@@ -29,27 +30,29 @@ class RowBatch(NamedTuple):
 
 
 class DataSource(Protocol):
-    """Rows number first to first + count - 1 of a training order that never ends."""
+    """An endless training order: `source(first, count)` returns rows first to first + count - 1."""
 
     @property
     def length(self) -> int:
-        """Tokens of a row, T."""
+        """Tokens per row, T."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Of all that determines the rows."""
+        """Hash of everything that determines the rows and their order."""
         ...
 
-    def __call__(self, first: int, count: int) -> RowBatch: ...
+    def __call__(self, first: int, count: int) -> RowBatch:
+        """Returns rows first to first + count - 1."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class StagedSource:
-    """A curriculum: sources one after the other. Each is asked for the rows' numbers in the whole training.
+    """A curriculum: several sources, each for a range of row numbers. Sources see the numbers of the whole training.
 
     Attributes:
-      stages: (first row that is not of this stage, its source); the last source goes on after its end.
+      stages: (end of its range of rows, source); the range of the last one never ends.
 
     """
 
@@ -60,52 +63,59 @@ class StagedSource:
 
     @property
     def length(self) -> int:
+        """Tokens per row, T."""
         return self.stages[0][1].length
 
     @property
     def sha256(self) -> str:
+        """Hash of all stages and their ends."""
         return fingerprint_json([(end, source.sha256) for end, source in self.stages])
 
     def __call__(self, first: int, count: int) -> RowBatch:
+        """Returns rows first to first + count - 1, which may lie in several stages."""
         ends = [end for end, _ in self.stages[:-1]] + [first + count]
-        parts, start = [], first
+        batches, start = [], first
         for end, (_, source) in zip(ends, self.stages, strict=True):
             if start < (stop := min(end, first + count)):
-                parts.append(source(start, stop - start))
+                batches.append(source(start, stop - start))
                 start = stop
-        return join(parts)
+        return concat_batches(batches)
 
 
 @dataclasses.dataclass(frozen=True)
 class OffsetSource:
-    """A source that begins with its first row at row number `by` of the training."""
+    """A source whose row 0 is row number `by` of the training."""
 
     source: DataSource
     by: int
 
     @property
     def length(self) -> int:
+        """Tokens per row, T."""
         return self.source.length
 
     @property
     def sha256(self) -> str:
+        """Hash of the source and the offset."""
         return fingerprint_json([self.source.sha256, self.by])
 
     def __call__(self, first: int, count: int) -> RowBatch:
+        """Returns rows first to first + count - 1 of the training."""
         return self.source(first - self.by, count)
 
 
 def check_lengths(sources: Sequence[DataSource]) -> None:
+    """Raises ValueError unless the rows of all sources have the same length."""
     if len(lengths := {source.length for source in sources}) > 1:
         raise ValueError(f"--plan: rows of {' and '.join(map(str, sorted(lengths)))} tokens cannot be mixed")
 
 
-def join(parts: list[RowBatch]) -> RowBatch:
-    """-> all rows; where some know their documents, the rows that do not are one document each."""
-    masked = any(part.start_BT is not None for part in parts)
-    starts = [np.zeros(p.weights_BT.shape, np.int32) if p.start_BT is None else p.start_BT for p in parts]
+def concat_batches(batches: list[RowBatch]) -> RowBatch:
+    """Joins batches; if any of them has document starts, rows without them count as one document each."""
+    has_starts = any(batch.start_BT is not None for batch in batches)
+    starts = [np.zeros(b.weights_BT.shape, np.int32) if b.start_BT is None else b.start_BT for b in batches]
     return RowBatch(
-        np.concatenate([part.tokens_BS for part in parts]),
-        np.concatenate([part.weights_BT for part in parts]),
-        np.concatenate(starts) if masked else None,
+        np.concatenate([batch.tokens_BS for batch in batches]),
+        np.concatenate([batch.weights_BT for batch in batches]),
+        np.concatenate(starts) if has_starts else None,
     )

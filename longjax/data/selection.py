@@ -1,8 +1,8 @@
-"""Which documents are trained on: the same ones, in the same order, for every length and every method.
+"""Chooses the documents to train on: the same ones, in the same order, for every length and every method.
 
 Length upsampling keeps all long documents and a share of the short ones, source by source, so that the sources'
-shares stay (arXiv:2402.10171, section 3, as its code does it). There the choice follows a stream of random numbers
-and the order in which processes finish; here it is a hash of the document's name and a keyed permutation.
+shares stay (arXiv:2402.10171, section 3, as in its code). There the choice depends on a stream of random numbers and on
+the order in which processes finish; here it is a hash of the document's name and a keyed permutation.
 Letters: I documents.
 """
 
@@ -18,12 +18,12 @@ import numpy as np
 
 from longjax import files
 from longjax.data.corpus import SPLITS
-from longjax.data.permutation import mix, permute
+from longjax.data.permutation import mix_bits, permute
 from longjax.data.store import TokenStore, read_json
 from longjax.files import fingerprint_json, sha256_bytes
 
-# Shares of SlimPajama's sources: in the code of arXiv:2402.10171, and in its section 5.3 and appendix 9.3 of
-# arXiv:2409.12181, which are LLaMA's.
+# Shares of SlimPajama's sources: those in the code of arXiv:2402.10171; and those in its section 5.3 and in appendix
+# 9.3 of arXiv:2409.12181, which are LLaMA's.
 SLIMPAJAMA_CODE = {
     "RedPajamaC4": 0.26609933, "RedPajamaCommonCrawl": 0.53374772, "RedPajamaStackExchange": 0.03169647,
     "RedPajamaWikipedia": 0.03402128, "RedPajamaGithub": 0.05004782, "RedPajamaArXiv": 0.04290379,
@@ -39,43 +39,45 @@ PROLONG = {
     "tuluv2": 0.03, "arxiv": 0.03, "openwebmath": 0.03, "textbooks": 0.03,
 }  # fmt: skip
 SHARES = {"slimpajama_code": SLIMPAJAMA_CODE, "slimpajama_paper": SLIMPAJAMA_PAPER, "prolong": PROLONG}
-CHARACTERS = 3.68  # a token, by the estimate in the code of arXiv:2402.10171
+CHARACTERS_PER_TOKEN = 3.68  # the estimate in the code of arXiv:2402.10171
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Numbers of documents in the order in which they are packed.
+    """Documents in the order in which they are packed.
 
     Attributes:
-      docs: a document may be there several times.
-      about: how they were chosen, and from which store.
+      docs: int64, their numbers in the store; a document may occur several times.
+      metadata: how they were chosen, and the hash of the store.
+      name: of the selection, for error messages.
 
     """
 
     docs: np.ndarray
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     name: str = "the selection"
 
     @property
     def sha256(self) -> str:
-        return fingerprint_json([self.about["store"], sha256_bytes(self.docs.astype("<u4").tobytes())])
+        """Hash of the store and the documents' numbers."""
+        return fingerprint_json([self.metadata["store"], sha256_bytes(self.docs.astype("<u4").tobytes())])
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How documents are chosen.
+    """How `select` chooses documents.
 
     Attributes:
-      tokens: as many as this; None: all that there are.
-      shares: of the tokens, by source, in any unit; None: as documents come, whatever their source.
-      keep: the share of short documents that stay.
+      tokens: number of tokens to choose; None: all that the store has.
+      shares: of the tokens, by source, in any unit; None: documents are taken in order, whatever their source.
+      keep: share of short documents that are kept.
       short: documents with fewer tokens are short.
       min_length: documents with fewer tokens are never chosen.
-      estimate: whether a document's tokens are taken to be its characters / 3.68, as in the code of the paper.
-      repeat: whether a source that runs out is gone through again.
-      split: that documents are taken from.
-      seed: of all choices.
-      sources: that documents are taken from; empty: all.
+      estimate: whether the tokens of a document are estimated as its characters / 3.68, as in the code of the paper.
+      repeat: whether a source that runs out of documents is repeated.
+      split: the split that documents are taken from.
+      seed: key of all choices.
+      sources: the sources that documents are taken from; empty: all.
 
     """
 
@@ -102,36 +104,53 @@ class Rule:
 
 
 def select_all(store: TokenStore, split: str = "train") -> Selection:
-    """-> all documents of a split, in the store's order."""
+    """Returns all documents of a split, in the store's order."""
     docs = np.flatnonzero(store.docs["split"] == SPLITS.index(split))
     return Selection(docs, {"store": store.sha256, "split": split}, f"the {split} split")
 
 
-def shares_of(store: TokenStore, split: str = "train") -> dict[str, float]:
-    """-> how many tokens each source has."""
-    mine = store.docs[store.docs["split"] == SPLITS.index(split)]
-    tokens = np.bincount(mine["source"], mine["length"], len(store.manifest["sources"]))
+def tokens_by_source(store: TokenStore, split: str = "train") -> dict[str, float]:
+    """Returns the number of tokens of each source in a split."""
+    docs = store.docs[store.docs["split"] == SPLITS.index(split)]
+    tokens = np.bincount(docs["source"], docs["length"], len(store.manifest["sources"]))
     return dict(zip(store.manifest["sources"], tokens.tolist(), strict=True))
 
 
-def boosted(shares: Mapping[str, float], sources: list[str], share: float = 0.6) -> dict[str, float]:
-    """-> shares with those of some sources set to `share`, before they are made to add up to one."""
+def boost_shares(shares: Mapping[str, float], sources: list[str], boosted: float = 0.6) -> dict[str, float]:
+    """Returns normalized shares of which those of some sources are replaced; the result no longer adds up to one.
+
+    Args:
+      shares: by source, in any unit.
+      sources: those to boost.
+      boosted: their new share.
+
+    Raises:
+      ValueError: one of the sources has no share.
+
+    """
     if unknown := [source for source in sources if source not in shares]:
         raise ValueError(f"--boost={','.join(unknown)}: the sources are {', '.join(shares)}")
-    return {source: share if source in sources else part / sum(shares.values()) for source, part in shares.items()}
+    total = sum(shares.values())
+    return {source: boosted if source in sources else share / total for source, share in shares.items()}
 
 
 def select(store: TokenStore, rule: Rule) -> Selection:
-    """-> the chosen documents, in a keyed random order."""
-    found = select_all(store, rule.split).docs
+    """Chooses documents by a rule, in a keyed random order.
+
+    Raises:
+      ValueError: the split has no documents, or a source is unknown or runs out.
+
+    """
+    candidates = select_all(store, rule.split).docs
     if rule.sources:
-        found = found[np.isin(store.docs["source"][found], [_number(store, source) for source in rule.sources])]
-    if not len(found):
+        wanted = [_number(store, source) for source in rule.sources]
+        candidates = candidates[np.isin(store.docs["source"][candidates], wanted)]
+    if not len(candidates):
         raise ValueError(f"--split={rule.split}: {store.folder} has no documents in it")
-    docs = found[permute(np.arange(len(found)), len(found), (rule.seed, 1))]
+    docs = candidates[permute(np.arange(len(candidates)), len(candidates), (rule.seed, 1))]
     size = _sizes(store, docs, rule.estimate)
     fits = np.flatnonzero(
-        (size >= rule.min_length) & ((size >= rule.short) | (_chance(store, docs, rule) <= rule.keep))
+        (size >= rule.min_length) & ((size >= rule.short) | (_uniform(store, docs, rule) <= rule.keep))
     )
     if rule.tokens is None:
         chosen, repeated = fits, {}
@@ -154,65 +173,76 @@ def _sizes(store: TokenStore, docs: np.ndarray, estimate: bool) -> np.ndarray:
         return store.docs["length"][docs].astype(np.int64)
     if not store.docs["characters"][docs].all():
         raise ValueError("--estimate needs characters: some documents came as tokens")
-    return store.docs["characters"][docs] / CHARACTERS
+    return store.docs["characters"][docs] / CHARACTERS_PER_TOKEN
 
 
-def _chance(store: TokenStore, docs: np.ndarray, rule: Rule) -> np.ndarray:
-    """-> a number in [0, 1) a document, which depends on its name and the seed alone."""
+def _uniform(store: TokenStore, docs: np.ndarray, rule: Rule) -> np.ndarray:
+    """-> a number in [0, 1) per document, which depends on its name and the seed alone."""
     (key,) = np.random.SeedSequence((rule.seed, 2)).generate_state(1, np.uint64)
-    return (mix(store.docs["id"][docs] ^ key) >> np.uint64(11)) * 2.0**-53
+    return (mix_bits(store.docs["id"][docs] ^ key) >> np.uint64(11)) * 2.0**-53
 
 
 def _fill(store: TokenStore, docs: np.ndarray, size: np.ndarray, fits: np.ndarray, rule: Rule):
-    """-> places in the order, of the second time around beyond its end, and {source: how often it was gone through}."""
+    """-> indices into `docs`, those of the k-th repetition offset by k * len(docs), and {source: number of passes}."""
     assert rule.tokens
     shares = rule.shares or {"all sources": 1.0}
-    places, repeated = [], {}
+    indices, repeated = [], {}
     for source, share in shares.items():
         if share == 0:
             continue
-        mine = fits[store.docs["source"][docs[fits]] == _number(store, source)] if rule.shares else fits
+        in_source = fits[store.docs["source"][docs[fits]] == _number(store, source)] if rule.shares else fits
         budget = rule.tokens * share / sum(shares.values())
-        times = _times(int(size[mine].sum()), budget, source, rule)
-        passes = np.concatenate([mine + k * len(docs) for k in range(times)])
-        used = np.cumsum(np.tile(size[mine], times))
-        places.append(passes[used - np.tile(size[mine], times) <= budget])
-        repeated |= {source: times} if times > 1 else {}
-    return np.sort(np.concatenate(places)), repeated
+        times = _passes(int(size[in_source].sum()), budget, source, rule)
+        repetitions = np.concatenate([in_source + k * len(docs) for k in range(times)])
+        sizes = np.tile(size[in_source], times)
+        indices.append(repetitions[np.cumsum(sizes) - sizes <= budget])
+        if times > 1:
+            repeated[source] = times
+    return np.sort(np.concatenate(indices)), repeated
 
 
-def _times(have: int, budget: float, source: str, rule: Rule) -> int:
-    """-> how often the source must be gone through to exceed its budget."""
-    if have >= budget:
+def _passes(available: int, budget: float, source: str, rule: Rule) -> int:
+    """-> the number of passes over the source's tokens that reach its budget."""
+    if available >= budget:
         return 1
-    if not rule.repeat or not have:
+    if not rule.repeat or not available:
         raise ValueError(
-            f"--tokens={rule.tokens}: {source} holds {have} tokens to choose from, and its share is {budget:.0f}: "
+            f"--tokens={rule.tokens}: {source} holds {available} tokens to choose from, and its share is {budget:.0f}: "
             "lower --tokens, raise --keep, or pass --repeat"
         )
-    return int(-(-budget // have))
+    return int(-(-budget // available))
 
 
 def save_selection(selection: Selection, path: str | os.PathLike, store: TokenStore) -> None:
-    """Writes selection.npy and selection.json into the folder."""
+    """Writes selection.npy and selection.json into a folder; they refer to the store by its relative path."""
     folder, file = pathlib.Path(path), io.BytesIO()
     np.save(file, selection.docs.astype("<u4"))
-    where = os.path.relpath(store.folder.resolve(), folder.resolve())
-    about = {"about": selection.about, "folder": where, "documents": len(selection.docs), "sha256": selection.sha256}
+    description = {
+        "about": selection.metadata, "folder": os.path.relpath(store.folder.resolve(), folder.resolve()),
+        "documents": len(selection.docs), "sha256": selection.sha256,
+    }  # fmt: skip
     with files.atomic_files(folder) as create:
         create("selection.npy").write(file.getvalue())
-        create("selection.json").write((json.dumps(about, indent=1) + "\n").encode())
+        create("selection.json").write((json.dumps(description, indent=1) + "\n").encode())
 
 
 def open_selection(path: str | os.PathLike) -> tuple[Selection, pathlib.Path]:
-    """-> the selection in a folder, and where its store lies."""
+    """Reads a selection and compares it with its hash.
+
+    Returns:
+      The selection, and the folder of its store.
+
+    Raises:
+      ValueError: a file is missing or damaged.
+
+    """
     folder = pathlib.Path(path)
-    said = read_json(folder / "selection.json", "select again")
+    description = read_json(folder / "selection.json", "select again")
     try:
         docs = np.load(folder / "selection.npy").astype(np.int64)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{folder / 'selection.npy'} is missing or damaged: select again") from error
-    selection = Selection(docs, said["about"], str(folder))
-    if selection.sha256 != said["sha256"]:
+    selection = Selection(docs, description["about"], str(folder))
+    if selection.sha256 != description["sha256"]:
         raise ValueError(f"{folder / 'selection.npy'} does not match selection.json: select again")
-    return selection, folder / said["folder"]
+    return selection, folder / description["folder"]

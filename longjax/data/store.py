@@ -1,8 +1,8 @@
-"""Tokens in files, memory-mapped, with the list of their documents: what a tokeniser made, once.
+"""The token store: the token ids of all documents in memory-mapped files, with the list of documents.
 
-A store is a folder: manifest.json (hashes, vocabulary, counts), docs.npy (a `DOC` a document), tokens-00000.bin and
-on (little-endian ids), and mask-00000.bin beside them where some tokens are not to be learned. An address is the
-number of a token in all shards together; no document lies in two of them.
+A store is a folder: manifest.json (hashes, vocabulary, counts), docs.npy (a `DOC` record per document), the shards
+tokens-00000.bin and on (little-endian ids), and mask-00000.bin and on where some tokens have no loss. An address is the
+number of a token in all shards together; no document lies in two shards.
 """
 
 import dataclasses
@@ -22,26 +22,26 @@ DOC = np.dtype(
     [
         ("start", "<i8"),  # address of its first token
         ("length", "<u4"),
-        ("characters", "<u4"),  # of its text; 0: it came as tokens
-        ("source", "<u2"),  # its place in the manifest's list
-        ("split", "u1"),  # its place in SPLITS
-        ("file", "<u4"),  # its place in the manifest's list
-        ("row", "<i8"),  # which document of the file
-        ("id", "<u8"),  # of its name: what random choices depend on
+        ("characters", "<u4"),  # of its text; 0: the input had token ids
+        ("source", "<u2"),  # index into the manifest's sources
+        ("split", "u1"),  # index into SPLITS
+        ("file", "<u4"),  # index into the manifest's files
+        ("row", "<i8"),  # number of the document in the file
+        ("id", "<u8"),  # hash of its name: random choices depend on it alone
     ]
 )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenStore:
-    """All tokens and where their documents are.
+    """Token ids and the list of their documents.
 
     Attributes:
       manifest: hashes, vocabulary, counts.
-      docs: a DOC a document.
-      shards: ids, an array a file.
-      masks: 1 where a token is learned, 0 where it is only read; empty: all are learned.
-      folder: where it lies.
+      docs: a DOC record per document.
+      shards: ids, one array per file.
+      masks: 1 where predicting the token counts in the loss, else 0; one array per shard; empty: all tokens count.
+      folder: where the store lies.
 
     """
 
@@ -53,47 +53,48 @@ class TokenStore:
 
     @property
     def sha256(self) -> str:
+        """Hash of the documents and all ids."""
         return fingerprint_json([self.manifest["docs"], [shard["sha256"] for shard in self.manifest["shards"]]])
 
     @property
     def vocab(self) -> int:
+        """Vocabulary size of the tokenizer: one more than the largest id."""
         return self.manifest["vocab"]
 
     @functools.cached_property
-    def bases(self) -> np.ndarray:
-        """-> the address of each shard's first token."""
+    def shard_starts(self) -> np.ndarray:
+        """The address of each shard's first token."""
         return np.cumsum([0, *(len(shard) for shard in self.shards[:-1])])
 
-    def shard(self, address: np.ndarray) -> np.ndarray:
-        """-> which shard each address lies in."""
-        return np.searchsorted(self.bases, address, side="right") - 1
+    def shard_of(self, address: np.ndarray) -> np.ndarray:
+        """Returns the number of the shard that each address lies in."""
+        return np.searchsorted(self.shard_starts, address, side="right") - 1
 
     def read(self, address: int, length: int) -> np.ndarray:
-        """-> ids of a span within one document."""
-        k = int(self.shard(np.asarray(address)))
-        return self.shards[k][address - self.bases[k] :][:length]
+        """Returns the ids of a span within one document."""
+        k = int(self.shard_of(np.asarray(address)))
+        return self.shards[k][address - self.shard_starts[k] :][:length]
 
     def documents(self, split: str) -> list[np.ndarray]:
-        mine = self.docs[self.docs["split"] == SPLITS.index(split)]
-        return [self.read(int(doc["start"]), int(doc["length"])) for doc in mine]
+        """Returns the ids of each document of a split."""
+        docs = self.docs[self.docs["split"] == SPLITS.index(split)]
+        return [self.read(int(doc["start"]), int(doc["length"])) for doc in docs]
 
-    def token_stream(self, split: str) -> np.ndarray:
-        """-> the tokens of all documents of the split, one after the other."""
-        parts = self.documents(split)
-        return np.concatenate(parts) if parts else self.shards[0][:0]
-
-    def name(self, doc: int) -> str:
-        """-> where document number `doc` came from."""
+    def document_name(self, doc: int) -> str:
+        """Returns file and row of document number `doc`."""
         return f"{self.manifest['files'][self.docs['file'][doc]]}:{self.docs['row'][doc]}"
 
 
 def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, verify: bool = False) -> TokenStore:
-    """-> the store in the folder `path`, after comparing its files' sizes with the manifest.
+    """Opens a store and compares the sizes of its files with the manifest.
 
     Args:
       path: the folder.
-      tokenizer: that it must have been written with; None: any.
-      verify: whether all bytes are compared with their hashes.
+      tokenizer: the tokenizer that it must have been written with; None: any.
+      verify: whether all bytes are compared with their hashes, too.
+
+    Raises:
+      ValueError: a file is missing or damaged, or the tokenizer is another one.
 
     """
     folder = pathlib.Path(path)
@@ -104,13 +105,13 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
         raise ValueError(f"{folder / 'manifest.json'} was written with another tokenizer than {tokenizer.path}")
     size = np.dtype(manifest["dtype"]).itemsize
     for k, shard in enumerate(manifest["shards"]):
-        _compare(folder / f"tokens-{k:05}.bin", shard["tokens"] * size, shard["sha256"] if verify else None)
+        _check_file(folder / f"tokens-{k:05}.bin", shard["tokens"] * size, shard["sha256"] if verify else None)
         if manifest["masks"]:
-            _compare(folder / f"mask-{k:05}.bin", shard["tokens"], shard["mask_sha256"] if verify else None)
-    _compare(folder / "docs.npy", None, manifest["docs"] if verify else None)
+            _check_file(folder / f"mask-{k:05}.bin", shard["tokens"], shard["mask_sha256"] if verify else None)
+    _check_file(folder / "docs.npy", None, manifest["docs"] if verify else None)
     return TokenStore(
         manifest,
-        _docs(folder / "docs.npy", manifest["documents"]),
+        _read_docs(folder / "docs.npy", manifest["documents"]),
         tuple(_map(folder / f"tokens-{k:05}.bin", manifest["dtype"]) for k in range(len(manifest["shards"]))),
         tuple(_map(folder / f"mask-{k:05}.bin", "u1") for k in range(len(manifest["shards"])) if manifest["masks"]),
         folder,
@@ -118,29 +119,37 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
 
 
 def check_vocab(store: TokenStore, vocab: int, flag: str) -> None:
-    """Raises ValueError if the store, which `flag` names, has ids that a model does not have."""
+    """Raises ValueError if the store has ids that a model does not have.
+
+    Args:
+      store: the token store.
+      vocab: the model's vocabulary size.
+      flag: the flag with its value that named the store, for the message.
+
+    """
     if store.vocab > vocab:
         raise ValueError(
-            f"{flag} was tokenised with a vocabulary of {store.vocab} but the model has {vocab}: "
-            "tokenise with the model's tokenizer, or choose another model"
+            f"{flag} was tokenized with a vocabulary of {store.vocab} but the model has {vocab}: "
+            "tokenize with the model's tokenizer, or choose another model"
         )
 
 
 def read_json(path: pathlib.Path, advice: str) -> dict[str, Any]:
+    """Reads a JSON object. Raises ValueError with `advice` if the file is missing or damaged."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is missing or damaged: {advice}") from error
 
 
-def _compare(path: pathlib.Path, size: int | None, expected: str | None) -> None:
+def _check_file(path: pathlib.Path, size: int | None, expected: str | None) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: copy it again, or delete {path.parent} and start again")
     if (size is not None and path.stat().st_size != size) or (expected is not None and sha256_file(path) != expected):
         raise ValueError(f"{path} does not match its manifest: copy it again, or delete {path.parent} and start again")
 
 
-def _docs(path: pathlib.Path, count: int) -> np.ndarray:
+def _read_docs(path: pathlib.Path, count: int) -> np.ndarray:
     try:
         docs = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -151,5 +160,5 @@ def _docs(path: pathlib.Path, count: int) -> np.ndarray:
 
 
 def _map(path: pathlib.Path, dtype: str) -> np.ndarray:
-    """-> the file's numbers; a plain array, whose slices cost less than a memmap's."""
+    """-> the file as a memory-mapped array; of the plain class, whose slices cost less than a memmap's."""
     return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)

@@ -1,7 +1,4 @@
-"""Writes a store, shard by shard: what is finished survives any interruption, and is not done again.
-
-A ledger lists the finished shards and where the input goes on. The manifest comes last, and seals the store.
-"""
+"""Writes a token store shard by shard; manifest.json is written last, and only with it the folder counts as a store."""
 
 import dataclasses
 import hashlib
@@ -14,23 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longjax import files
-from longjax.data.corpus import SPLITS, split_of
-from longjax.data.store import DOC, TokenStore, open_store, read_json
+from longjax.data.store import DOC, TokenStore, open_store
+from longjax.data.store_ledger import Layout, Ledger
 from longjax.files import sha256_bytes, sha256_file
 
-SHARD = 2**27  # tokens: a kill costs the work on one shard
 
-
-class Item(NamedTuple):
-    """One document, tokenised; or why it is left out.
+class EncodedDocument(NamedTuple):
+    """A document as token ids, or the reason why it is left out.
 
     Attributes:
-      name: what its split and all random choices depend on.
-      source: its label.
-      file, row: which input, which document in it.
-      ids: its tokens.
-      characters: of its text.
-      mask: 1 where a token is learned; None: everywhere.
+      name: of the document; its split and all random choices depend on it alone.
+      source: label of its source.
+      file, row: number of the input file, and of the document in it.
+      ids: its token ids.
+      characters: length of its text; 0: the input had token ids.
+      mask: 1 where predicting the token counts in the loss, else 0; None: 1 everywhere.
       skipped: why it is left out; empty: it is not.
 
     """
@@ -45,157 +40,87 @@ class Item(NamedTuple):
     skipped: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """What a store's bytes depend on, beside the documents.
-
-    Attributes:
-      files: names of the inputs.
-      tokenizer: its sha256.
-      vocab: one more than the largest id.
-      masks: whether each token has a weight.
-      shard: tokens of a file, at most; a longer document has a file of its own.
-      held_out: share of documents in the validation and test splits together.
-      settings: all else: a store is gone on with only if they are the same.
-
-    """
-
-    files: tuple[str, ...]
-    tokenizer: str
-    vocab: int
-    masks: bool = False
-    shard: int = SHARD
-    held_out: float = 0.1
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def dtype(self) -> str:
-        return "<u2" if self.vocab <= 2**16 else "<u4"
-
-    def same(self, other: dict[str, Any]) -> bool:
-        """Whether a manifest is of a store of this layout."""
-        return all(other.get(key) == value for key, value in self.said.items())
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """-> this, as JSON gives it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    def split(self, name: str) -> int:
-        half = self.held_out / 2
-        return SPLITS.index(split_of(name, (1 - self.held_out, half, half)))
-
-
-class Ledger:
-    """The finished shards of a folder, checked against what lies in it."""
-
-    def __init__(self, folder: pathlib.Path, layout: Layout):
-        self.path, self.layout, said = folder / "ledger.json", layout, layout.said
-        self.shards: list[dict[str, Any]] = []
-        if (folder / "manifest.json").exists():
-            raise ValueError(f"{folder} holds a finished store: choose another folder, or delete it")
-        if self.path.exists():
-            old = read_json(self.path, f"delete {folder} and start again")
-            if differ := [key for key in said if old["layout"].get(key) != said[key]]:
-                raise ValueError(f"{folder} was begun with other {', '.join(differ)}: delete it, or run as before")
-            self.shards = old["shards"]
-        for k, shard in enumerate(self.shards):
-            if any(not _whole(folder / name, size) for name, size in shard["files"].items()):
-                del self.shards[k:]  # what came after it is made again too
-                break
-
-    @property
-    def next(self) -> tuple[int, int]:
-        """-> file and row of the first document that is in no shard."""
-        file, row = self.shards[-1]["next"] if self.shards else (0, 0)
-        return file, row
-
-    def add(self, shard: dict[str, Any]) -> None:
-        self.shards.append(shard)
-        files.write_atomically(
-            self.path, json.dumps({"layout": self.layout.said, "shards": self.shards}, indent=1).encode()
-        )
-
-
-def _whole(path: pathlib.Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def write_shards(folder: pathlib.Path, ledger: Ledger, items: Iterable[Item]) -> TokenStore:
-    """Writes the documents that the ledger does not know yet, and seals the store.
+def write_shards(folder: pathlib.Path, ledger: Ledger, documents: Iterable[EncodedDocument]) -> TokenStore:
+    """Writes the documents that are in no shard yet, and the manifest.
 
     Args:
       folder: of the store.
       ledger: of that folder.
-      items: from `ledger.next` on.
+      documents: in order, from `ledger.next` on.
+
+    Returns:
+      The finished store, opened.
+
+    Raises:
+      ValueError: the inputs hold no document, or the disk is full.
 
     """
     layout = ledger.layout
-    small = (item._replace(ids=item.ids.astype(layout.dtype)) for item in items)  # a shard waits in memory
+    small = (doc._replace(ids=doc.ids.astype(layout.dtype)) for doc in documents)  # a whole shard waits in memory
     for group in _groups(small, layout.shard):
         ledger.add(_write_shard(folder, len(ledger.shards), group, layout))
     if not sum(shard["documents"] for shard in ledger.shards):
-        raise ValueError(f"{folder}: the inputs hold no document{_why(ledger.shards)}")
-    return _seal(folder, ledger)
+        raise ValueError(f"{folder}: the inputs hold no document{_reasons(ledger.shards)}")
+    return _finish(folder, ledger)
 
 
-def _groups(items: Iterable[Item], limit: int) -> Iterator[list[Item]]:
-    """-> documents of at most `limit` tokens together."""
+def _groups(documents: Iterable[EncodedDocument], limit: int) -> Iterator[list[EncodedDocument]]:
+    """Yields lists of documents of at most `limit` tokens together, or of a single longer one."""
     group, size = [], 0
-    for item in items:
-        if size and not item.skipped and size + len(item.ids) > limit:
+    for doc in documents:
+        if size and not doc.skipped and size + len(doc.ids) > limit:
             yield group
             group, size = [], 0
-        group.append(item)
-        size += len(item.ids)
+        group.append(doc)
+        size += len(doc.ids)
     if group:
         yield group
 
 
-def _write_shard(folder: pathlib.Path, number: int, group: list[Item], layout: Layout) -> dict[str, Any]:
-    """-> the ledger's line about it."""
-    kept = [item for item in group if not item.skipped]
-    docs = np.zeros(len(kept), DOC)
-    docs["length"] = [len(item.ids) for item in kept]
+def _write_shard(folder: pathlib.Path, number: int, group: list[EncodedDocument], layout: Layout) -> dict[str, Any]:
+    """Writes the files of a shard. -> its entry in the ledger."""
+    written = [doc for doc in group if not doc.skipped]
+    docs = np.zeros(len(written), DOC)
+    docs["length"] = [len(doc.ids) for doc in written]
     docs["start"] = np.cumsum(docs["length"], dtype=np.int64) - docs["length"]
-    docs["characters"] = [item.characters for item in kept]
-    docs["split"] = [layout.split(item.name) for item in kept]
-    docs["file"], docs["row"] = [item.file for item in kept], [item.row for item in kept]
-    docs["id"] = [int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "little") for item in kept]
-    labels = {label: i for i, label in enumerate(_few(item.source for item in kept))}
-    docs["source"] = [labels[item.source] for item in kept]
-    parts = {f"tokens-{number:05}.bin": np.concatenate([np.zeros(0, layout.dtype), *(item.ids for item in kept)])}
+    docs["characters"] = [doc.characters for doc in written]
+    docs["split"] = [layout.split(doc.name) for doc in written]
+    docs["file"], docs["row"] = [doc.file for doc in written], [doc.row for doc in written]
+    docs["id"] = [int.from_bytes(hashlib.sha256(doc.name.encode()).digest()[:8], "little") for doc in written]
+    labels = {label: i for i, label in enumerate(_unique(doc.source for doc in written))}
+    docs["source"] = [labels[doc.source] for doc in written]
+    arrays = {f"tokens-{number:05}.bin": np.concatenate([np.zeros(0, layout.dtype), *(doc.ids for doc in written)])}
     if layout.masks:
-        masks = [np.ones(len(i.ids), np.uint8) if i.mask is None else i.mask.astype(np.uint8) for i in kept]
-        parts[f"mask-{number:05}.bin"] = np.concatenate([np.zeros(0, np.uint8), *masks])
-    contents = {name: part.data.cast("B") for name, part in parts.items()} | {f"docs-{number:05}.npy": _npy(docs)}
+        masks = [np.ones(len(d.ids), np.uint8) if d.mask is None else d.mask.astype(np.uint8) for d in written]
+        arrays[f"mask-{number:05}.bin"] = np.concatenate([np.zeros(0, np.uint8), *masks])
+    contents = {name: array.data.cast("B") for name, array in arrays.items()} | {f"docs-{number:05}.npy": _npy(docs)}
     with files.atomic_files(folder) as create:
         for name, content in contents.items():
             create(name).write(content)
     hashes = [sha256_bytes(content) for content in contents.values()]
     return {
-        "tokens": len(parts[f"tokens-{number:05}.bin"]), "documents": len(kept), "sha256": hashes[0],
+        "tokens": len(arrays[f"tokens-{number:05}.bin"]), "documents": len(written), "sha256": hashes[0],
         "mask_sha256": hashes[1] if layout.masks else None, "sources": [*labels], "skipped": _skipped(group),
         "files": {name: len(content) for name, content in contents.items()},
         "next": [group[-1].file, group[-1].row + 1],
     }  # fmt: skip
 
 
-def _few(labels: Iterable[str]) -> list[str]:
-    """-> the different ones, in the order in which they come first."""
-    found = list(dict.fromkeys(labels))
-    if len(found) > 2**16:
-        raise ValueError(f"--source_field gives {len(found)} sources, like {found[0]}: a store has at most {2**16}")
-    return found
+def _unique(labels: Iterable[str]) -> list[str]:
+    """-> the different labels, in the order of their first occurrence."""
+    unique = list(dict.fromkeys(labels))
+    if len(unique) > 2**16:
+        raise ValueError(f"--source_field gives {len(unique)} sources, like {unique[0]}: a store has at most {2**16}")
+    return unique
 
 
-def _skipped(group: list[Item]) -> dict[str, list[Any]]:
-    """-> {reason: [how many, the first]}."""
-    found: dict[str, list[Any]] = {}
-    for item in group:
-        if item.skipped:
-            found.setdefault(item.skipped, [0, item.name])[0] += 1
-    return found
+def _skipped(group: list[EncodedDocument]) -> dict[str, list[Any]]:
+    """-> {reason: [number of documents, name of the first]}."""
+    skipped: dict[str, list[Any]] = {}
+    for doc in group:
+        if doc.skipped:
+            skipped.setdefault(doc.skipped, [0, doc.name])[0] += 1
+    return skipped
 
 
 def _npy(docs: np.ndarray) -> bytes:
@@ -204,23 +129,23 @@ def _npy(docs: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _seal(folder: pathlib.Path, ledger: Ledger) -> TokenStore:
-    """Joins the shards' lists of documents, and writes the manifest."""
+def _finish(folder: pathlib.Path, ledger: Ledger) -> TokenStore:
+    """Joins the shards' lists of documents and writes the manifest."""
     shards, layout = ledger.shards, ledger.layout
-    labels = _few(label for shard in shards for label in shard["sources"])
-    parts, base = [], 0
+    labels = _unique(label for shard in shards for label in shard["sources"])
+    docs_of_shards, tokens = [], 0
     for k, shard in enumerate(shards):
         docs = np.load(folder / f"docs-{k:05}.npy")
-        docs["start"] += base
+        docs["start"] += tokens
         if shard["sources"]:
             docs["source"] = np.array([labels.index(label) for label in shard["sources"]])[docs["source"]]
-        parts.append(docs)
-        base += shard["tokens"]
-    docs = np.concatenate(parts)
+        docs_of_shards.append(docs)
+        tokens += shard["tokens"]
+    docs = np.concatenate(docs_of_shards)
     files.write_atomically(folder / "docs.npy", _npy(docs))
     manifest = dataclasses.asdict(layout) | {
-        "dtype": layout.dtype, "tokens": base, "documents": len(docs), "docs": sha256_file(folder / "docs.npy"),
-        "sources": labels, "counts": _counts(docs, labels), "skipped": _total(shards),
+        "dtype": layout.dtype, "tokens": tokens, "documents": len(docs), "docs": sha256_file(folder / "docs.npy"),
+        "sources": labels, "counts": _counts(docs, labels), "skipped": _sum_skipped(shards),
         "shards": [{key: shard[key] for key in ("tokens", "sha256", "mask_sha256")} for shard in shards],
     }  # fmt: skip
     files.write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
@@ -235,7 +160,7 @@ def _counts(docs: np.ndarray, labels: list[str]) -> dict[str, dict[str, int]]:
     return {label: {"documents": int(count[i]), "tokens": int(tokens[i])} for i, label in enumerate(labels)}
 
 
-def _total(shards: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _sum_skipped(shards: list[dict[str, Any]]) -> dict[str, list[Any]]:
     total: dict[str, list[Any]] = {}
     for shard in shards:
         for reason, (count, first) in shard["skipped"].items():
@@ -243,6 +168,6 @@ def _total(shards: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return total
 
 
-def _why(shards: list[dict[str, Any]]) -> str:
-    said = [f"{count} {reason}, the first {first}" for reason, (count, first) in _total(shards).items()]
-    return f" ({'; '.join(said)})" if said else ""
+def _reasons(shards: list[dict[str, Any]]) -> str:
+    reasons = [f"{count} {reason}, the first {first}" for reason, (count, first) in _sum_skipped(shards).items()]
+    return f" ({'; '.join(reasons)})" if reasons else ""

@@ -1,4 +1,4 @@
-"""A tokenizer: trained on the documents at hand, or any that exists."""
+"""Tokenizers: text to ids and back, with any sentencepiece model or tokenizer.json; or trained on documents."""
 
 import functools
 import io
@@ -14,31 +14,41 @@ from longjax.data.tokenizer_backends import HuggingFaceBackend, SentencePieceBac
 from longjax.files import sha256_file, write_atomically
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
-SAMPLE = (  # all that could make a group's ids depend on its neighbours
+SAMPLE = (  # everything that could make a group's ids depend on its neighbors
     "\nThe first line.\n\n\n  Two spaces, then a tab\there \n\t\tdef f(x, *y):\n\n        return {x: 1234.5}  # so\n"
     "caf\u00e9 na\u00efve \u4e2d\u6587 \U0001f600\u00a0\u200b e\u0301\r\n\r\n- item\n - item\n.\n, and so on \n \n  \n"
     "123 456\nthe the\nThe\n<s> </s> <unk> [INST]\n### Title ###\n----\n====\n    \n\n\n\nEnd.\n"
 )
-OFTEN = 3000  # repetitions of a phrase: its words become pieces even among the few of a tiny vocabulary
+PHRASE_REPETITIONS = 3000  # so often that the words of a phrase become pieces even of a tiny vocabulary
 
 
 class Tokenizer:
-    """Text to ids and back, by the sentencepiece model or the tokenizer.json in a file, or in a folder.
+    """A sentencepiece model or a tokenizer.json.
 
     Long texts are encoded in groups of whole lines, which is many times faster, where that provably changes no id.
+
+    Args:
+      path: the file, or a folder with tokenizer.model or tokenizer.json.
+      threads: of the tokenizer library; None: one per core.
+
+    Raises:
+      ValueError: there is no such file, or it is damaged.
+
     """
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None):
-        self.path = _file(pathlib.Path(path))
+        self.path = _tokenizer_file(pathlib.Path(path))
         backend = HuggingFaceBackend if self.path.suffix == ".json" else SentencePieceBackend
         self.backend: TokenizerBackend = backend(self.path, threads or os.cpu_count() or 1)
 
     @functools.cached_property
     def sha256(self) -> str:
+        """Hash of the file."""
         return sha256_file(self.path)
 
     @property
     def vocab(self) -> int:
+        """Vocabulary size: one more than the largest id."""
         return self.backend.vocab
 
     @property
@@ -51,42 +61,56 @@ class Tokenizer:
         """The id that closes a document; -1: there is none."""
         return self.backend.eos_id
 
-    def encode(self, text: str) -> np.ndarray:
-        """-> ids, int32: those of the whole text. Raises UnicodeError for halves of surrogate pairs."""
+    def encode(self, text: str, bos: bool = False) -> np.ndarray:
+        """Returns the ids of the whole text, int32; with `bos`, after the id that opens a document, if there is one.
+
+        Raises UnicodeError for halves of surrogate pairs.
+        """
         text.encode()
         extra = self._extra
         groups = self.backend.encode([text] if extra is None else split_lines(text))
         parts = [np.asarray(ids[extra if i else 0 :], np.int32) for i, ids in enumerate(groups)]
-        return np.concatenate(parts or [np.zeros(0, np.int32)])
+        head = [self.bos_id] if bos and self.bos_id >= 0 else []
+        return np.concatenate([np.array(head, np.int32), *parts])
+
+    def encode_inside(self, text: str) -> tuple[int, ...]:
+        """Returns the ids that `text` has within a longer text: without the space that LLaMA's tokenizers put first."""
+        for before in ("\n", "7", ""):  # Llama-3's tokenizer may merge line ends, so that "\n" is no boundary
+            head = self.encode(before).tolist()
+            ids = self.encode(before + text).tolist()
+            if ids[: len(head)] == head:
+                return tuple(ids[len(head) :])
+        raise AssertionError("every text begins with the empty text")
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Returns the text of these ids, with special tokens as they are written."""
         return self.backend.decode([int(i) for i in ids])
 
     @functools.cached_property
     def _extra(self) -> int | None:
-        """How many ids too many a group has that begins with a line's end; None: groups do not add up to the whole.
+        """The number of surplus ids of each group but the first; None: groups are not encoded like the whole text.
 
-        A LLaMA tokenizer puts a space before every text it is given, so that each group but the first has one too
-        many. Merges across lines' ends (Llama-3) or folded spaces make the groups' ids others than the text's.
+        LLaMA's tokenizers put a space before every text, so each group but the first has one id too many. With merges
+        across line ends (Llama-3) or folded spaces, the groups' ids differ from those of the whole text.
         """
-        (alone,), (whole,) = self.backend.encode(["\n"]), self.backend.encode([SAMPLE])
-        extra = len(alone) - 1
+        (line_end,), (whole,) = self.backend.encode(["\n"]), self.backend.encode([SAMPLE])
+        extra = len(line_end) - 1
         groups = self.backend.encode(split_lines(SAMPLE, 0))
-        same = [i for g, ids in enumerate(groups) for i in ids[extra if g else 0 :]] == whole
-        return extra if extra >= 0 and same else None
+        is_same = [i for g, ids in enumerate(groups) for i in ids[extra if g else 0 :]] == whole
+        return extra if extra >= 0 and is_same else None
 
 
-def _file(path: pathlib.Path) -> pathlib.Path:
-    """-> the tokenizer's file; of a folder, the one in it."""
-    names = [path / "tokenizer.model", path / "tokenizer.json"] if path.is_dir() else [path]
-    found = next((name for name in names if name.is_file()), None)
-    if found is None:
-        raise ValueError(f"there is no tokenizer {path}: name a sentencepiece .model file or a tokenizer.json")
-    return found
+def _tokenizer_file(path: pathlib.Path) -> pathlib.Path:
+    """-> the tokenizer's file: `path` itself, or the one in this folder."""
+    candidates = [path / "tokenizer.model", path / "tokenizer.json"] if path.is_dir() else [path]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise ValueError(f"there is no tokenizer {path}: name a sentencepiece .model file or a tokenizer.json")
 
 
 def split_lines(text: str, size: int = GROUP) -> list[str]:
-    """-> the text in groups of whole lines of about `size` characters; all but the first begin with a line's end."""
+    """Splits a text at line ends into groups of about `size` characters; all but the first begin with a line end."""
     groups, start = [], 0
     while start < len(text):
         end = text.find("\n", start + max(size, 1))
@@ -96,25 +120,36 @@ def split_lines(text: str, size: int = GROUP) -> list[str]:
     return groups
 
 
-def train(
+def train_tokenizer(
     documents: Iterable[Document],
     path: str | os.PathLike,
     vocab: int = 1024,
     phrases: Sequence[str] = (),
     characters: int = 1_500_000,
 ) -> Tokenizer:
-    """Trains on an even sample of the documents' lines and writes the model to `path`.
+    """Trains a sentencepiece BPE model on an even sample of the documents' lines.
 
-    Digits stand alone, a line's end is a piece, and bytes cover what is rare, so that every text comes back
-    unchanged. `phrases` are sentences of synthetic data, which shall not fall to pieces either.
+    Every digit and every line's end is a piece of its own, and bytes cover rare characters, so that decoding returns
+    every text unchanged.
+
+    Args:
+      documents: the training text.
+      path: the model file to write.
+      vocab: vocabulary size.
+      phrases: sentences of synthetic data whose words shall become pieces, too.
+      characters: size of the sample.
+
+    Raises:
+      ValueError: the vocabulary is too small, or too large for the text.
+
     """
     if vocab < 400:
         raise ValueError(f"--vocab={vocab} must be at least 400: 256 bytes, the letters, and some words")
     model = io.BytesIO()
     try:
-        _train(iter(_sample(documents, characters) + [*phrases] * OFTEN), model, vocab)
+        _train(iter(_sample(documents, characters) + [*phrases] * PHRASE_REPETITIONS), model, vocab)
     except RuntimeError as error:  # too little text
-        raise ValueError(f"--vocab={vocab}: sentencepiece says {str(error).splitlines()[-1]}") from error
+        raise ValueError(f"--vocab={vocab}: sentencepiece fails: {str(error).splitlines()[-1]}") from error
     write_atomically(pathlib.Path(path), model.getvalue())
     return Tokenizer(path)
 
@@ -140,16 +175,6 @@ def _train(sentences, model, vocab):
 
 
 def _sample(documents: Iterable[Document], characters: int) -> list[str]:
-    """-> every n-th line of the text, about so many characters."""
+    """-> every n-th line of the text, about `characters` in all."""
     text = [line for document in documents for line in document.text.split("\n") if line.strip()]
     return text[:: max(1, sum(map(len, text)) // characters)]
-
-
-def encode_inside(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """-> its ids within a longer text: without the space that LLaMA's tokenizers put before every text."""
-    for before in ("\n", "7", ""):  # after which a tokenizer may not stop, as Llama-3's does not between line ends
-        head = tokenizer.encode(before).tolist()
-        ids = tokenizer.encode(before + text).tolist()
-        if ids[: len(head)] == head:
-            return tuple(ids[len(head) :])
-    raise AssertionError("nothing is before")

@@ -1,4 +1,4 @@
-"""Two tokenizer libraries behind one interface: sentencepiece for .model, tokenizers for tokenizer.json."""
+"""Two tokenizer libraries behind one interface: sentencepiece for .model files, tokenizers for tokenizer.json."""
 
 import json
 import os
@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
-BEGIN = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "[CLS]")
-END = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "[SEP]")
+BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "[CLS]")
+EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "[SEP]")
 
 
 class TokenizerBackend(Protocol):
-    """Whole texts to ids, nothing added.
+    """A tokenizer library.
 
     Attributes:
       vocab: one more than the largest id.
@@ -23,17 +23,21 @@ class TokenizerBackend(Protocol):
     bos_id: int
     eos_id: int
 
-    def encode(self, texts: list[str]) -> list[list[int]]: ...
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Returns the ids of each text, without special tokens around them."""
+        ...
 
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of these ids, with special tokens as they are written."""
+        ...
 
     def find(self, piece: str) -> int | None:
-        """-> the id of this very piece, if there is one."""
+        """Returns the id of exactly this piece; None if there is none."""
         ...
 
 
 class SentencePieceBackend:
-    """A sentencepiece model."""
+    """A sentencepiece model. Raises ValueError if the file is none."""
 
     def __init__(self, path: pathlib.Path, threads: int):
         import sentencepiece
@@ -46,20 +50,23 @@ class SentencePieceBackend:
         self.vocab, self.bos_id, self.eos_id = self.pieces.vocab_size(), self.pieces.bos_id(), self.pieces.eos_id()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        if len(texts) == 1:  # threads would take longer to start
+        """Returns the ids of each text."""
+        if len(texts) == 1:  # starting threads would take longer
             return [self.pieces.encode(texts[0])]
         return self.pieces.encode(texts, num_threads=self.threads)
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of these ids."""
         return self.pieces.decode(list(ids))
 
     def find(self, piece: str) -> int | None:
+        """Returns the id of exactly this piece; None if there is none."""
         i = self.pieces.piece_to_id(piece)
         return None if i == self.pieces.unk_id() else i
 
 
 class HuggingFaceBackend:
-    """A tokenizer.json; which of its tokens open and close a document is said in tokenizer_config.json beside it."""
+    """A tokenizer.json; tokenizer_config.json beside it names the tokens that open and close a document."""
 
     def __init__(self, path: pathlib.Path, threads: int):
         try:
@@ -74,25 +81,28 @@ class HuggingFaceBackend:
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json, or is torn: copy it again") from error
         self.vocab = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-        named = _named(path.parent / "tokenizer_config.json")
-        self.bos_id = self._first([named.get("bos_token"), *BEGIN])
-        self.eos_id = self._first([named.get("eos_token"), *END])
+        names = _special_tokens(path.parent / "tokenizer_config.json")
+        self.bos_id = self._first([names.get("bos_token"), *BOS_NAMES])
+        self.eos_id = self._first([names.get("eos_token"), *EOS_NAMES])
 
     def encode(self, texts: list[str]) -> list[list[int]]:
+        """Returns the ids of each text, without special tokens around them."""
         return [x.ids for x in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of these ids, with special tokens as they are written."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def find(self, piece: str) -> int | None:
+        """Returns the id of exactly this piece; None if there is none."""
         return self.tokenizer.token_to_id(piece)
 
     def _first(self, pieces: list[str | None]) -> int:
         return next((i for piece in pieces if piece and (i := self.find(piece)) is not None), -1)
 
 
-def _named(path: pathlib.Path) -> dict[str, str]:
-    """-> the special tokens that a tokenizer_config.json names, as text."""
+def _special_tokens(path: pathlib.Path) -> dict[str, str]:
+    """-> the special tokens that a tokenizer_config.json names, by their role."""
     try:
         config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:

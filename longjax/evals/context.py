@@ -14,17 +14,17 @@ from longjax.evals.requests import Record
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvalContext:
-    """What benchmarks make their questions of.
+    """What benchmarks make their requests of.
 
     Attributes:
       data_dir: the user's files, one folder a benchmark.
       tokenizer: of the model.
-      lengths: of questions in tokens, for benchmarks that have a choice; answers included.
-      seed: of all that is drawn.
-      most: questions of a task, at most; None: the benchmark's number.
-      prompts: folder with the benchmarks' own strings (tools.extract_prompts); None: our wording.
-      skip_bad: leave out lines of files that cannot be read, and count them; else the first ends the run.
-      trained_len: the context of the base model.
+      lengths: of requests in tokens, those to generate included, for benchmarks that have a choice.
+      seed: of all random draws.
+      max_examples: limit of the examples of a task; None: the benchmark's number.
+      prompts: folder with the benchmarks' own prompts (tools.extract_prompts); None: our wording.
+      skip_bad: leave out lines of files that cannot be read, and count them; else the first one raises ValueError.
+      trained_len: the context length of the base model, in tokens.
 
     """
 
@@ -38,25 +38,44 @@ class EvalContext:
     trained_len: int = 4096
 
     def ids(self, text: str) -> np.ndarray:
-        """-> a prompt: the token that opens a text, if the tokenizer has one, and the text."""
+        """Return the ids of a prompt, int32: the token that opens a text, if the tokenizer has one, and the text."""
         ids = self.tokenizer.encode(text)
         return np.concatenate([[self.tokenizer.bos_id], ids]).astype(np.int32) if self.tokenizer.bos_id >= 0 else ids
 
     def find_file(self, names: Sequence[str], holds: str, source: str) -> pathlib.Path:
-        """-> the first of these paths below data_dir that exists.
+        """Return the first of several paths below data_dir that exists.
 
-        Raises ValueError that names the file, what it holds, and where a user gets it.
+        Args:
+          names: the paths.
+          holds: what the file holds, for the message.
+          source: where a user gets it, for the message.
+
+        Raises:
+          ValueError: none of the paths exists.
+
         """
-        found = next((path for name in names if (path := self.data_dir / name).exists()), None)
-        if found is None:
+        path = next((path for name in names if (path := self.data_dir / name).exists()), None)
+        if path is None:
             raise ValueError(
                 f"--data_dir={self.data_dir} has no {' or '.join(names)}: {holds}. Get it from {source}; "
                 "python -m tools.make_eval_data writes a small one"
             )
-        return found
+        return path
 
     def read_jsonl(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
-        """-> the objects of a .jsonl file, which have these fields, and how many lines were left out."""
+        """Read a file with a JSON object a line.
+
+        Args:
+          path: of the file.
+          fields: that every object has.
+
+        Returns:
+          The objects, and the number of lines that were left out.
+
+        Raises:
+          ValueError: the file is empty, or, without skip_bad, a line is no such object.
+
+        """
         good, bad = [], []
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if not line.strip():
@@ -75,6 +94,7 @@ class EvalContext:
 
 
 def check_record(record: Record, fields: Sequence[str]) -> Record:
+    """Return the record. Raises ValueError unless it is an object with these fields."""
     if not isinstance(record, dict):
         raise ValueError("not an object")
     if missing := [name for name in fields if name not in record]:

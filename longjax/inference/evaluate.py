@@ -1,4 +1,4 @@
-"""Evaluates a language model on planned tasks; the records are on disk."""
+"""Evaluates a model on planned tasks, and writes the records to disk."""
 
 import functools
 import pathlib
@@ -8,36 +8,51 @@ from longjax.evals.batching import BatchPlan
 from longjax.evals.evaluator import evaluate_task
 from longjax.evals.records import RUN, write_or_check
 from longjax.evals.requests import Task
-from longjax.inference.language_model import LanguageModel
+from longjax.inference.engine import InferenceEngine
 from longjax.progress import ProgressFn
 from longjax.sharding.distributed import barrier
 
 PlannedTasks = list[tuple[Task, BatchPlan]]
 
 
-def plan_tasks(tasks: list[Task], subject: LanguageModel) -> PlannedTasks:
-    return [(task, subject.plan(task.requests)) for task in tasks]
+def plan_tasks(tasks: list[Task], engine: InferenceEngine) -> PlannedTasks:
+    """Returns each task with its batches. Raises ValueError if the model cannot take one of its requests."""
+    return [(task, engine.plan(task.requests)) for task in tasks]
 
 
-def seal_run(subject: LanguageModel, folder: pathlib.Path, writes: bool) -> None:
-    """Writes which model the folder is of. Raises ValueError if it is of another."""
-    older = functools.partial(
-        made_by_0_1.of_method, method=subject.model.method, identity=subject.metadata.get("identity")
-    )
-    write_or_check(folder / RUN, subject.metadata, writes, older)
+def seal_run(engine: InferenceEngine, folder: pathlib.Path, writes: bool) -> None:
+    """Writes run.json, which names the model that the folder's records are of.
+
+    Raises ValueError if there is one of another model. Only the process with `writes` writes.
+    """
+    identity = engine.metadata.get("identity")
+    older = functools.partial(made_by_0_1.method_file, method=engine.model.method, identity=identity)
+    write_or_check(folder / RUN, engine.metadata, writes, older)
 
 
 def evaluate_tasks(
-    tasks: PlannedTasks, subject: LanguageModel, folder: pathlib.Path, report: ProgressFn, writes: bool
+    tasks: PlannedTasks, engine: InferenceEngine, folder: pathlib.Path, report: ProgressFn, writes: bool
 ) -> None:
-    """All hosts read what there is before one of them writes more. What is reported is the share of all tokens."""
-    seal_run(subject, folder, writes)
+    """Evaluates the model on each task, resuming where records are on disk.
+
+    Args:
+      tasks: of `plan_tasks`.
+      engine: with parameters.
+      folder: of the run; each task has a folder below it.
+      report: called with the share of all tasks' tokens that is done.
+      writes: whether this process writes; all processes read what is there before one writes more.
+
+    Raises:
+      ValueError: the folder is of another model or another plan, or memory does not suffice.
+
+    """
+    seal_run(engine, folder, writes)
     done, total = 0, sum(plan.tokens for _, plan in tasks)
     for task, plan in tasks:
 
-        def tell(part: float, doing: str, done: int = done, plan: BatchPlan = plan) -> None:
-            report((done + part * plan.tokens) / total, doing)
+        def report_task(fraction: float, doing: str, done: int = done, plan: BatchPlan = plan) -> None:
+            report((done + fraction * plan.tokens) / total, doing)
 
-        barrier(f"{task.name} begins")
-        evaluate_task(task, plan, subject, folder, tell, writes)
+        barrier(f"start of {task.name}")
+        evaluate_task(task, plan, engine, folder, report_task, writes)
         done += plan.tokens

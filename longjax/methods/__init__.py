@@ -1,4 +1,7 @@
-"""The methods, each one small file. Add yours to METHODS: flags, training, evaluators and laws take it up."""
+"""Context-extension methods, one small file each; method.py is the interface. May import attention and root files.
+
+A method in `METHODS` gets flags, an experiment, training, evaluators and the laws of the tests.
+"""
 
 from collections.abc import Callable
 

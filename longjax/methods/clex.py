@@ -27,13 +27,15 @@ ACTS = {"silu": jax.nn.silu, "tanh": jnp.tanh}
 
 
 class Solve(Protocol):
-    """-> inv_freq_R at the integer `t` (an array)."""
+    """A solver of the differential equation."""
 
-    def __call__(self, net: Net, cfg: ModelConfig, t: jax.Array, max_factor: int) -> jax.Array: ...
+    def __call__(self, net: Net, cfg: ModelConfig, t: jax.Array, max_factor: int) -> jax.Array:
+        """Returns inv_freq_R at the integer `t` (an array), 1 <= t <= max_factor."""
+        ...
 
 
 def rk4(slope: Slope, t: jax.Array, y: jax.Array, h: jax.Array | float) -> jax.Array:
-    """One step of Kutta's 3/8 rule, which is what torchdiffeq calls rk4."""
+    """Returns y after one step of size h by Kutta's 3/8 rule, which torchdiffeq calls rk4."""
     k1 = slope(t, y)
     k2 = slope(t + h / 3, y + h * k1 / 3)
     k3 = slope(t + h * 2 / 3, y + h * (k2 - k1 / 3))
@@ -42,29 +44,29 @@ def rk4(slope: Slope, t: jax.Array, y: jax.Array, h: jax.Array | float) -> jax.A
 
 
 def ntk_fraction(cfg: ModelConfig) -> jax.Array:
-    """-> share_R: 2r / rotary_dim."""
+    """Returns fraction_R: 2r / rotary_dim of each rotary pair r."""
     return jnp.asarray(np.arange(0, cfg.rotary_dim, 2) / cfg.rotary_dim, jnp.float32)
 
 
 def log_ntk(cfg: ModelConfig, t: jax.Array) -> jax.Array:
-    """-> log n(t), of R."""
+    """Returns log n(t) of each rotary pair, R of them: the log-frequencies of dynamic NTK with alpha 2t - 1."""
     grown = cfg.rotary_dim / (cfg.rotary_dim - 2)
     return -ntk_fraction(cfg) * (math.log(cfg.rope_base) + grown * jnp.log(2 * t - 1))
 
 
 def log_ntk_slope(cfg: ModelConfig, t: jax.Array) -> jax.Array:
-    """-> d log n / dt, of R."""
+    """Returns d log n / dt of each rotary pair, R of them."""
     return -2 * ntk_fraction(cfg) * cfg.rotary_dim / (cfg.rotary_dim - 2) / (2 * t - 1)
 
 
 def log_slope(net: Net, cfg: ModelConfig, t: jax.Array, x_R: jax.Array) -> jax.Array:
-    """-> d log f / dt where log f is `x_R`: the equation as published."""
+    """Returns d log f / dt where log f is `x_R`: the equation as published."""
     return net(log_ntk(cfg, t) + x_R) + log_ntk_slope(cfg, t)
 
 
 @dataclasses.dataclass(frozen=True)
 class Departure:
-    """Solves for u = log f - log n, in equal steps: what is known about f never meets the solver.
+    """Solves for u = log f - log n in equal steps, so that only the learned departure from NTK has a solver's error.
 
     The number of steps is static, so `t` may be traced; t = 1 gives u = 0 and no gradient.
     """
@@ -87,7 +89,7 @@ class Departure:
 
 @dataclasses.dataclass(frozen=True)
 class PeerGrid:
-    """Solves for log f as the released code: in steps of 1 / per_unit up to max_factor, to read off at t."""
+    """Solves for log f as the released code: in steps of 1 / per_unit up to max_factor, and reads it off at t."""
 
     per_unit: int = 100
 
@@ -110,10 +112,10 @@ class PeerGrid:
 
 
 def distinct_positions(key: jax.Array, count: int, bound: jax.Array) -> jax.Array:
-    """-> drawn_I: a uniformly distributed set of `count` of the integers in [0, bound), in order; count <= bound / 2.
+    """Returns drawn_I: a uniformly drawn set of `count` integers of [0, bound), sorted; count <= bound / 2.
 
-    Duplicates are drawn again until there are none. No integer is treated unlike another, so no set of them is
-    more likely than another; and as half are free, some fifteen rounds do for a million. Memory is O(count).
+    Duplicates are drawn again until there are none. All integers are treated alike, so that every set is equally
+    likely; as half of them are free, about fifteen rounds suffice for a million. Memory is O(count).
     """
 
     def clashes(drawn_I):
@@ -131,21 +133,23 @@ def distinct_positions(key: jax.Array, count: int, bound: jax.Array) -> jax.Arra
 
 
 def train_positions(inner_I: jax.Array, t: jax.Array, length: int, trained_len: int) -> jax.Array:
-    """-> place_T: both ends of the stretched sequence, t * length places, and the drawn ones between."""
+    """Returns position_T: both ends of the stretched sequence of t * length positions, and the drawn ones between."""
     stretch = max(1, length // trained_len)
-    place_I = (inner_I + 1).astype(jnp.float32) / stretch
+    position_I = (inner_I + 1).astype(jnp.float32) / stretch
     last = (length * t // stretch - 1).astype(jnp.float32)  # as the released code; below its neighbour if stretch > 2
-    return jnp.concatenate([jnp.zeros(1, jnp.float32), place_I, last[None]])
+    return jnp.concatenate([jnp.zeros(1, jnp.float32), position_I, last[None]])
 
 
 def random_factor(key: jax.Array, t: jax.Array, length: int) -> jax.Array:
-    """-> inner_I: which places the tokens between the ends take; all of them where t = 1."""
+    """Returns inner_I: the positions of the tokens between both ends; all of them where t = 1."""
     drawn_I = distinct_positions(key, length - 2, jnp.maximum(t, 2) * length - 2)
     return jnp.where(t == 1, jnp.arange(length - 2, dtype=jnp.int32), drawn_I)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClexRope:
+    """Frequencies of the learned equation, at a random factor in training and at ceil(length / C) after it."""
+
     max_factor: int
     act: Literal["silu", "tanh"]
     log_scale: bool
@@ -153,10 +157,11 @@ class ClexRope:
 
     @functools.partial(jax.jit, static_argnums=(0, 1))  # one compilation for all lengths
     def inv_freq(self, cfg: ModelConfig, method_params: dict[str, Any], t: jax.Array) -> jax.Array:
-        """-> inv_freq_R of the integer t."""
+        """Returns inv_freq_R at the integer t."""
         return self.solve(self.net(method_params), cfg, t, self.max_factor)
 
     def net(self, method_params: dict[str, Any]) -> Net:
+        """Returns the learned network as a function of log f + log n."""
         up_RP, down_PR = method_params["up_RP"].astype(jnp.float32), method_params["down_PR"].astype(jnp.float32)
 
         def net(x_R):
@@ -168,26 +173,26 @@ class ClexRope:
     def train(
         self, cfg: ModelConfig, method_params: dict[str, Any], t: jax.Array, length: int, inner_I: jax.Array
     ) -> Rope:
-        """The rope of a training step, given what is drawn for it."""
-        place_T = train_positions(inner_I, t, length, cfg.trained_len)
-        return Rope(self.inv_freq(cfg, method_params, t), position_BT=place_T[None])
+        """Returns the frequencies and positions of a training step for the drawn factor and positions."""
+        position_T = train_positions(inner_I, t, length, cfg.trained_len)
+        return Rope(self.inv_freq(cfg, method_params, t), position_BT=position_T[None])
 
     def __call__(self, cfg, length, method_params, key):
         if key is not None:
-            key_t, key_places = jax.random.split(key)
+            key_t, key_positions = jax.random.split(key)
             t = jax.random.randint(key_t, (), 1, self.max_factor + 1, jnp.int32)
-            return self.train(cfg, method_params, t, length, random_factor(key_places, t, length))
+            return self.train(cfg, method_params, t, length, random_factor(key_positions, t, length))
         t = math.ceil(length / cfg.trained_len)
         if t > self.max_factor:
-            most = self.max_factor * cfg.trained_len
-            raise ValueError(f"--max_factor={self.max_factor} ends at {most} tokens: a sequence of {length} needs {t}")
+            limit = self.max_factor * cfg.trained_len
+            raise ValueError(f"--max_factor={self.max_factor} ends at {limit} tokens: a sequence of {length} needs {t}")
         scale = math.log(length) / math.log(cfg.trained_len) if self.log_scale else 1.0
         return Rope(self.inv_freq(cfg, method_params, jnp.asarray(t, jnp.int32)), query_scale=scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClexInit:
-    """The two matrices, the second zero: untrained CLEX is dynamic NTK."""
+    """Initializes the two matrices of the network, the second to zero: untrained CLEX is dynamic NTK."""
 
     param_factor: int
 
@@ -200,19 +205,22 @@ class ClexInit:
 
 @identified
 def clex(
-    max_factor: int = 32,
-    act: Literal["silu", "tanh"] = "silu",
-    param_factor: int = 1,
-    log_scale: bool = True,
-    ode_steps: int = 256,
+    max_factor: int = 32,  # largest factor of the extension; longer sequences are an error
+    act: Literal["silu", "tanh"] = "silu",  # activation of the network
+    param_factor: int = 1,  # hidden units of the network, as a multiple of the rotary dimension
+    log_scale: bool = True,  # multiply queries by ln(length) / ln(trained length), in evaluation only
+    ode_steps: int = 256,  # steps of the solver
 ) -> Method:
-    """`log_scale` multiplies queries by ln(length) / ln(trained_len) in evaluation, never in training."""
+    """CLEX: learned frequencies for every integer factor up to `max_factor`."""
     return Method(rope=ClexRope(max_factor, act, log_scale, Departure(ode_steps)), init_params=ClexInit(param_factor))
 
 
 @identified
 def clex_rk4_peer(
-    max_factor: int = 32, act: Literal["silu", "tanh"] = "silu", param_factor: int = 1, log_scale: bool = True
+    max_factor: int = 32,  # largest factor of the extension; longer sequences are an error
+    act: Literal["silu", "tanh"] = "silu",  # activation of the network
+    param_factor: int = 1,  # hidden units of the network, as a multiple of the rotary dimension
+    log_scale: bool = True,  # multiply queries by ln(length) / ln(trained length), in evaluation only
 ) -> Method:
-    """The released solver, step by step."""
+    """CLEX with the solver of the released code, step by step: an audit, slower and less exact."""
     return Method(rope=ClexRope(max_factor, act, log_scale, PeerGrid()), init_params=ClexInit(param_factor))

@@ -1,4 +1,4 @@
-"""Audit: the position tables that LCEG's training stack builds (transformers 4.35 under DeepSpeed 0.12 ZeRO-3).
+"""Audit of the position tables that LCEG's training stack builds (transformers 4.35 under DeepSpeed 0.12 ZeRO-3).
 
 zero.Init rounds every float `arange` to bfloat16 and the engine then casts all buffers, so that of 32768 positions
 1153 stay distinct with PI and YaRN, while dynamic NTK, which recomputes its frequencies, keeps them all. This may
@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from longjax.attention.rope import Float32, Table
+from longjax.attention.rope import AngleTable, Float32
 from longjax.methods.identity import identified
 from longjax.methods.method import Method, RopeFn, plain_rope
 from longjax.methods.ntk import FixedNtkRope, NtkRope
@@ -19,13 +19,13 @@ from longjax.methods.yarn import Ramp, YarnRope
 
 
 def bf16(x: jax.Array) -> jax.Array:
-    """Rounded, in float32. Not two casts, which XLA would remove."""
+    """Returns x rounded to bfloat16, in float32. Not by two casts, which XLA would remove."""
     return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
 
 
 @dataclasses.dataclass(frozen=True)
 class AtInit:
-    """Built in the constructor: bfloat16 positions, float32 frequencies, the result rounded."""
+    """The table that the constructor builds: bfloat16 positions, float32 frequencies, the result rounded."""
 
     divisor: float = 1.0  # of positions (PI)
 
@@ -36,9 +36,9 @@ class AtInit:
 
 @dataclasses.dataclass(frozen=True)
 class AtForward:
-    """Rebuilt by the first longer sequence: positions, frequencies and angles are all bfloat16.
+    """The table that the first longer sequence rebuilds: positions, frequencies and angles are all bfloat16.
 
-    `run`: torch on a CPU rounds the first of so many positions, adds, and rounds again (16); 1 on a GPU.
+    `run`: torch on a CPU rounds the first of every 16 positions, adds the rest, and rounds again; 1 on a GPU.
     """
 
     divisor: float = 1.0
@@ -54,7 +54,7 @@ class AtForward:
 
 @dataclasses.dataclass(frozen=True)
 class Recomputed:
-    """Frequencies made anew in the forward pass are float32 again; only the table is rounded."""
+    """The table of frequencies that the forward pass recomputes: they are float32, only the table is rounded."""
 
     def __call__(self, position_BT, freq, scale):
         cos_BTR, sin_BTR = Float32()(position_BT, freq, scale)
@@ -63,11 +63,11 @@ class Recomputed:
 
 @dataclasses.dataclass(frozen=True)
 class DeepSpeedTables:
-    """Any rope, with the table of sequences up to `built_len` (None: the trained length) and beyond it."""
+    """The frequencies of `inner`, with one table up to `built_len` tokens (None: the trained length), one beyond."""
 
     inner: RopeFn
-    first: Table
-    later: Table
+    first: AngleTable
+    later: AngleTable
     built_len: int | None = None
 
     def __call__(self, cfg, length, method_params, key):
@@ -77,7 +77,17 @@ class DeepSpeedTables:
 
 @identified
 def ds_bf16(method: Method, built_len: int | None = None, run: int = 1) -> Method:
-    """`method` with those tables. `built_len` is max_position_embeddings of the released checkpoint."""
+    """Returns `method` with the rounded position tables of LCEG's training stack.
+
+    Args:
+      method: base, PI, NTK or YaRN.
+      built_len: max_position_embeddings of the released checkpoint, in tokens; None: the trained length.
+      run: positions that torch rounds together: 1 on a GPU, 16 on a CPU.
+
+    Raises:
+      ValueError: the tables of this method are not known.
+
+    """
     match method.rope:
         case PiRope(factor):
             rope = DeepSpeedTables(plain_rope, AtInit(factor), AtForward(factor, run), built_len)
@@ -89,5 +99,5 @@ def ds_bf16(method: Method, built_len: int | None = None, run: int = 1) -> Metho
         case inner if inner is plain_rope or isinstance(inner, FixedNtkRope):
             rope = DeepSpeedTables(inner, AtInit(), AtForward(run=run), built_len)
         case other:
-            raise ValueError(f"ds_bf16 knows the tables of PI, NTK, YaRN and the base model, not of {other}")
+            raise ValueError(f"--position_tables=ds_bf16 exists for PI, NTK, YaRN and the base model, not for {other}")
     return dataclasses.replace(method, rope=rope)

@@ -1,4 +1,4 @@
-"""Llama 3.1's scaling: long waves are interpolated, short ones kept, those between are mixed by frequency.
+"""Llama 3.1's scaling: long wavelengths are interpolated, short ones kept, those between are mixed by frequency.
 
 Grattafiori et al. 2024, arXiv:2407.21783; in configurations of Hugging Face the rope type "llama3".
 """
@@ -14,6 +14,8 @@ from longjax.methods.method import Method, fixed_rope
 
 @dataclasses.dataclass(frozen=True)
 class Llama3Rope:
+    """Frequencies interpolated by `factor` below `low` turns over the trained context, kept above `high` turns."""
+
     factor: float
     low: float
     high: float
@@ -26,7 +28,12 @@ class Llama3Rope:
 
 
 @identified
-def llama3(factor: float = 8.0, low_freq_factor: float = 1.0, high_freq_factor: float = 4.0) -> Method:
+def llama3(
+    factor: float = 8.0,  # extended length / trained length
+    low_freq_factor: float = 1.0,  # pairs that turn less often over the trained context are interpolated
+    high_freq_factor: float = 4.0,  # pairs that turn more often over the trained context are kept
+) -> Method:
+    """Llama 3.1's scaling by wavelength."""
     if low_freq_factor >= high_freq_factor:
         raise ValueError(f"--low_freq_factor={low_freq_factor} must be below --high_freq_factor={high_freq_factor}")
     return Method(rope=Llama3Rope(factor, low_freq_factor, high_freq_factor))

@@ -1,7 +1,7 @@
-"""LM-Infinite: the last `window` tokens, and the `first` ones at one constant distance. No training.
+"""LM-Infinite: attention to the last `window` tokens, and to the `first` ones at one constant distance. No training.
 
 Han et al. 2023, arXiv:2308.16137. As the authors' code: the window counts the query, and a first token
-farther away stands at distance `clamp` = window, not at the min(n - m, C) of arXiv:2409.12181 for all keys.
+farther away stands at distance `clamp` = window, not, as all keys of arXiv:2409.12181, at min(n - m, C).
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ from longjax.methods.method import Method, frozen
 
 @dataclasses.dataclass(frozen=True)
 class LmInfinite:
+    """A window, and the first tokens at distance `clamp`."""
+
     window: int | None
     first: int
     clamp: int | None
@@ -28,6 +30,10 @@ class LmInfinite:
 
 
 @identified
-def lm_infinite(window: int | None = None, first: int = 10, clamp: int | None = None) -> Method:
-    """No `window` means the model's trained length, no `clamp` the window (InfLLM takes window - 1)."""
+def lm_infinite(
+    window: int | None = None,  # latest tokens that a query attends to, itself included; None: the trained length
+    first: int = 10,  # tokens at the start of the sequence that all queries attend to
+    clamp: int | None = None,  # distance of the first tokens, in tokens; None: the window (InfLLM: window - 1)
+) -> Method:
+    """LM-Infinite, without training."""
     return Method(attention=LmInfinite(window, first, clamp), trainable=frozen)

@@ -1,7 +1,7 @@
-"""LM-Infinite that can look back: the last query of a call also sees the best of the keys between first and near.
+"""LM-Infinite with retrieval: the last query of a call also attends to the middle keys that score best.
 
-Han et al. 2023, arXiv:2308.16137, section 4.2: what the authors' passkey and Qasper runs add in layers >= 4. The keys
-that score best for a query head, all at distance `insert_at`, join its softmax at that distance.
+Han et al. 2023, arXiv:2308.16137, section 4.2: what the authors' passkey and Qasper runs add in layers >= 4. Middle
+keys are those between the first ones and the window. A head scores them, and attends to them, at distance `insert_at`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from longjax.attention.branched import branch_inputs
 from longjax.attention.branches import Branch, Constant
 from longjax.attention.core import MASK_VALUE, AttentionMetadata, BranchInputs
 from longjax.attention.intervals import BeyondWindow, CacheRetention, SlidingWindow
-from longjax.attention.kv_cache import KVCache, flat_indices
+from longjax.attention.kv_cache import KVCache, index_or_empty
 from longjax.attention.rope import rotate, scale_queries
 from longjax.config import ModelConfig
 from longjax.methods.identity import identified
@@ -22,7 +22,7 @@ from longjax.methods.method import Method, frozen
 
 @dataclasses.dataclass(frozen=True)
 class TopKMiddleAttention:
-    """Attention. Letters as in rope.py; W slots of a store, J keys chosen a query head."""
+    """LM-Infinite's attention with `top_k` retrieved keys. Letters as in rope.py; W slots of a cache, J keys a head."""
 
     window: int
     first: int
@@ -36,39 +36,42 @@ class TopKMiddleAttention:
         turned = plain.replace(k_BWKH=rotate(k_BSKH, metadata.keys.position_BT, metadata.rope))
         seen, after = {"near": turned, "first": plain, "every": plain}, {}
         for name, store in (cache or {}).items():
-            seen[name], after[name] = store.visible_keys(seen[name].k_BWKH, v_BSKH, metadata.keys)
+            seen[name], after[name] = store.update(seen[name].k_BWKH, v_BSKH, metadata.keys)
         near, first = (
             Branch(SlidingWindow(self.window)),
             Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0)),
         )
-        parts = (
+        branches = (
             branch_inputs(near, q_BTNH, seen["near"], metadata),
             branch_inputs(first, q_BTNH, seen["first"], metadata),
         )
-        return metadata.backend((*parts, self.middle(q_BTNH, seen["every"].single_layer(), metadata))), after or None
+        return metadata.backend((*branches, self.middle(q_BTNH, seen["every"].single_layer(), metadata))), after or None
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
-        kept = {
+        retention = {
             "near": CacheRetention(last=self.window),
             "first": CacheRetention(first=self.first),
             "every": CacheRetention(),
         }
-        return {name: KVCache.empty(cfg, batch, size, keep) for name, keep in kept.items()}
+        return {name: KVCache.empty(cfg, batch, size, keep) for name, keep in retention.items()}
 
     def middle(self, q_BTNH: jax.Array, every: KVCache, metadata: AttentionMetadata) -> BranchInputs:
-        """The chosen keys, J for each of the G query heads of a key head; a query head's interval is its own J."""
+        """Returns the branch of the retrieved keys.
+
+        A key head holds the J keys of each of its G query heads; the interval of a query head covers its own J.
+        """
         queries, (B, T, N, _), K = metadata.queries, q_BTNH.shape, every.k_BWKH.shape[2]
         position_BT = jnp.full((B, T), self.insert_at, jnp.float32)
         q_BTNH = scale_queries(rotate(q_BTNH, position_BT, metadata.rope), metadata.rope)
-        newest_B1 = jnp.max(flat_indices(metadata.keys), axis=1, keepdims=True)
+        newest_B1 = jnp.max(index_or_empty(metadata.keys), axis=1, keepdims=True)
         last_BT = queries.real_BT & (queries.index_BT == newest_B1)
         slot_BNJ, count_BN = self.choose(q_BTNH, every, last_BT, queries.start_BT, newest_B1)
         slot_BKS = slot_BNJ.reshape(B, K, -1)
         row, head = jnp.arange(B)[:, None, None], jnp.arange(K)[:, None]
         k_BSKH, v_BSKH = (jnp.swapaxes(x[row, slot_BKS, head], 1, 2) for x in (every.k_BWKH, every.v_BWKH))
         lo_N = jnp.arange(N) % (N // K) * slot_BNJ.shape[-1]
-        looks_BT = last_BT & (metadata.layer >= self.from_layer)
-        lo_BTN, hi_BTN = jnp.broadcast_arrays(lo_N, lo_N + jnp.where(looks_BT[:, :, None], count_BN[:, None], 0))
+        retrieves_BT = last_BT & (metadata.layer >= self.from_layer)
+        lo_BTN, hi_BTN = jnp.broadcast_arrays(lo_N, lo_N + jnp.where(retrieves_BT[:, :, None], count_BN[:, None], 0))
         s_index_BS = jnp.broadcast_to(jnp.arange(k_BSKH.shape[1]), (B, k_BSKH.shape[1]))
         return BranchInputs(
             q_BTNH, k_BSKH, v_BSKH, lo_BTN, hi_BTN, queries.index_BT, s_index_BS, position_BT,
@@ -76,14 +79,14 @@ class TopKMiddleAttention:
         )  # fmt: skip
 
     def choose(self, q_BTNH, every: KVCache, last_BT, start_BT, newest_B1) -> tuple[jax.Array, jax.Array]:
-        """-> slot_BNJ of the best middle keys, best first, and count_BN of those that exist."""
+        """Returns slot_BNJ of the best middle keys, best first, and count_BN of those that exist."""
         B, _, N, H = q_BTNH.shape
         K = every.k_BWKH.shape[2]
         t_B1 = jnp.argmax(last_BT, axis=1, keepdims=True)
         q_BKGH = jnp.take_along_axis(q_BTNH, t_B1[:, :, None, None], axis=1).reshape(B, K, N // K, H)
         score = jnp.einsum("BKGH,BWKH->BKGW", q_BKGH, every.k_BWKH, preferred_element_type=jnp.float32)
-        begins_B1 = jnp.take_along_axis(start_BT, t_B1, axis=1) + self.first
-        middle_BW = (every.index_BW >= begins_B1) & (every.index_BW <= newest_B1 - self.window)
+        middle_start_B1 = jnp.take_along_axis(start_BT, t_B1, axis=1) + self.first
+        middle_BW = (every.index_BW >= middle_start_B1) & (every.index_BW <= newest_B1 - self.window)
         score_BNW = jnp.where(middle_BW[:, None], score.reshape(B, N, -1), MASK_VALUE)
         top_BNJ, slot_BNJ = jax.lax.top_k(score_BNW, min(self.top_k, score_BNW.shape[-1]))
         return slot_BNJ, jnp.sum(top_BNJ > MASK_VALUE, axis=-1, dtype=jnp.int32)
@@ -91,6 +94,8 @@ class TopKMiddleAttention:
 
 @dataclasses.dataclass(frozen=True)
 class LmInfiniteTopK:
+    """LM-Infinite with retrieval, `window` and `clamp` by the trained length where they are None."""
+
     window: int | None
     first: int
     clamp: int | None
@@ -106,14 +111,14 @@ class LmInfiniteTopK:
 
 @identified
 def lm_infinite_topk(
-    window: int | None = None,
-    first: int = 10,
-    clamp: int | None = None,
-    top_k: int = 5,
-    insert_at: int = 2048,
-    from_layer: int = 4,
+    window: int | None = None,  # latest tokens that a query attends to, itself included; None: the trained length
+    first: int = 10,  # tokens at the start of the sequence that all queries attend to
+    clamp: int | None = None,  # distance of the first tokens, in tokens; None: the window
+    top_k: int = 5,  # middle keys that a query head retrieves
+    insert_at: int = 2048,  # distance at which retrieved keys are seen, in tokens
+    from_layer: int = 4,  # first layer that retrieves, from 0
 ) -> Method:
-    """No `window` means the model's trained length, no `clamp` the window. Needs the cache of all keys."""
+    """LM-Infinite with retrieval, without training. It needs a cache of all keys."""
     if top_k < 1:
         raise ValueError(f"--top_k={top_k} must be at least 1; lm_infinite is the method without")
     return Method(attention=LmInfiniteTopK(window, first, clamp, top_k, insert_at, from_layer), trainable=frozen)

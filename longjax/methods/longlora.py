@@ -1,9 +1,9 @@
-"""LongLoRA: train on attention within groups, half of the heads shifted by half a group; then attend to all.
+"""LongLoRA: trains on attention within groups, half of the heads shifted by half a group; then attends to all keys.
 
 Chen et al. 2023, arXiv:2309.12307, section 3.2 (S2-Attn) over Position Interpolation; trains LoRA, embeddings and
 norms, but not the output layer. The authors train with the flash path of their code, which does not wrap around: the
-first half group of the shifted heads is a group of its own. Their pseudo-code wraps (s2_wrap), and so shows the first
-tokens the last ones.
+first half group of the shifted heads is a separate group. Their pseudo-code wraps (s2_wrap), so that the first tokens
+attend to the last ones.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from longjax.methods.pi import PiRope
 
 @dataclasses.dataclass(frozen=True)
 class ShiftedGroups:
-    """S2-Attn with `groups` groups."""
+    """S2-Attn with `groups` groups a row."""
 
     groups: int
 
@@ -31,7 +31,7 @@ class ShiftedGroups:
 
 @dataclasses.dataclass(frozen=True)
 class RolledGroups:
-    """S2-Attn by rolling the sequence, with the leak."""
+    """S2-Attn by rolling the sequence, which leaks the last tokens to the first ones."""
 
     groups: int
 
@@ -39,13 +39,14 @@ class RolledGroups:
         size = group_size(length, self.groups)
         if size % 2:
             raise ValueError(f"--groups={self.groups} of {length} tokens cannot be rolled by half: odd size {size}")
-        plain = cfg.heads // 2
-        return BranchedAttention((Branch(ShiftedChunks(size, plain)), Branch(RolledChunksLeak(size, plain, length))))
+        unshifted = cfg.heads // 2
+        shifted, leak = ShiftedChunks(size, unshifted), RolledChunksLeak(size, unshifted, length)
+        return BranchedAttention((Branch(shifted), Branch(leak)))
 
 
 @dataclasses.dataclass(frozen=True)
 class PlainGroups:
-    """The ablation without shift."""
+    """Attention within groups without shift: the ablation."""
 
     groups: int
 
@@ -65,12 +66,14 @@ class FixedGroups:
 
 
 def group_size(length: int, groups: int) -> int:
+    """Returns the tokens of a group. Raises ValueError if groups of this row would differ."""
     if length % groups:
         raise ValueError(f"--groups={groups} must divide the sequence length {length}")
     return length // groups
 
 
 def lora_embedding_norm(path: str) -> bool:
+    """Trains adapters, embeddings and norms: a `Method.trainable`."""
     name = path.rsplit("/", 1)[-1]
     return name.startswith(("lora_", "embed_")) or "norm" in name
 
@@ -88,16 +91,23 @@ def _method(factor: float, attention: AttentionFn, rank: int, alpha: float) -> M
 
 @identified
 def longlora(
-    factor: float = 8.0,
-    groups: int = 4,
-    shift: Literal["s2", "s2_wrap", "noshift"] = "s2",
-    rank: int = 8,
-    alpha: float = 16.0,
+    factor: float = 8.0,  # of position interpolation: extended length / trained length
+    groups: int = 4,  # groups of a training row; they must divide its length
+    shift: Literal["s2", "s2_wrap", "noshift"] = "s2",  # groups of half of the heads: shifted, rolled (leaks), plain
+    rank: int = 8,  # of the adapters
+    alpha: float = 16.0,  # adapters are multiplied by alpha / rank
 ) -> Method:
+    """LongLoRA: S2-Attn and LoRA in training over position interpolation, full attention afterwards."""
     shifts = {"s2": ShiftedGroups, "s2_wrap": RolledGroups, "noshift": PlainGroups}
     return _method(factor, shifts[shift](groups), rank, alpha)
 
 
 @identified
-def longlora_sft(factor: float = 8.0, group: int = 8192, rank: int = 8, alpha: float = 16.0) -> Method:
+def longlora_sft(
+    factor: float = 8.0,  # of position interpolation: extended length / trained length
+    group: int = 8192,  # tokens of a group in training; rows that 4096 divides have four groups instead
+    rank: int = 8,  # of the adapters
+    alpha: float = 16.0,  # adapters are multiplied by alpha / rank
+) -> Method:
+    """LongLoRA with the groups of its supervised fine-tuning."""
     return _method(factor, FixedGroups(group), rank, alpha)

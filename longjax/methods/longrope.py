@@ -1,6 +1,6 @@
-"""LongRoPE: a factor of its own for each pair, one list up to the trained length and one beyond.
+"""LongRoPE: one factor for each rotary pair, from one list up to the trained length and from another beyond.
 
-Ding et al. 2024, arXiv:2402.13753. The factors come from its search; we only apply them.
+Ding et al. 2024, arXiv:2402.13753. The factors come from the authors' search, which is not part of this project.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from longjax.methods.method import Method, fixed_rope
 
 @dataclasses.dataclass(frozen=True)
 class LongRope:
-    """`scale` None: sqrt(1 + ln factor / ln trained_len)."""
+    """Frequencies divided by a list of factors; `scale` None: sqrt(1 + ln factor / ln trained_len)."""
 
     short: tuple[float, ...]
     long: tuple[float, ...]
@@ -36,18 +36,21 @@ class LongRope:
 
 
 def parse_factors(text: str, flag: str) -> tuple[float, ...]:
-    """`text` is "1.0,1.1,..." or the path of a JSON list."""
+    """Returns the factors of "1.0,1.1,..." or of a JSON list, whose path ends in ".json". Errors name --`flag`."""
     try:
-        listed = json.loads(pathlib.Path(text).read_text() if text.endswith(".json") else f"[{text}]")
-        return tuple(float(x) for x in listed)
+        numbers = json.loads(pathlib.Path(text).read_text() if text.endswith(".json") else f"[{text}]")
+        return tuple(float(x) for x in numbers)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--{flag}={text}: neither numbers with commas nor a JSON list of numbers") from error
 
 
 def longrope(
-    short_factor: str = "", long_factor: str = "", factor: float = 8.0, attention_factor: float | None = None
+    short_factor: str = "",  # divisors of the frequencies, one a pair: "1.0,1.1,..." or the path of a JSON list
+    long_factor: str = "",  # the same for sequences beyond the trained length
+    factor: float = 8.0,  # extended length / trained length; sets the attention factor alone
+    attention_factor: float | None = None,  # of cosine and sine; None: sqrt(1 + ln(factor) / ln(trained length))
 ) -> Method:
-    """Each list is "1.0,1.1,..." or the path of a JSON list, with one number for each pair."""
+    """LongRoPE with given factors. They, not the path of their file, are part of the method's identity."""
     short, long = parse_factors(short_factor, "short_factor"), parse_factors(long_factor, "long_factor")
     lists = {"short_factor": ",".join(map(repr, short)), "long_factor": ",".join(map(repr, long))}  # not their files
     settings = lists | {"factor": factor, "attention_factor": attention_factor}

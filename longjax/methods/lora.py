@@ -1,6 +1,6 @@
 """Low-rank adapters (LoRA): W + alpha / rank * A B. Hu et al. 2021, arXiv:2106.09685, equation 3.
 
-A weight's axes are inputs, then outputs. Letters: R rank, L layers, and those of llama.py.
+A weight's axes are inputs, then outputs. Letters: R rank, L layers, and those of model/llama.py.
 """
 
 import dataclasses
@@ -19,19 +19,26 @@ AXES = {"q": ("D", "NH"), "k": ("D", "KH"), "v": ("D", "KH"), "o": ("NH", "D"),
 
 
 def weight_name(name: str) -> str:
-    """q -> q_DNH."""
+    """Returns the name of a projection's weight: q_DNH of "q"."""
     return f"{name}_{''.join(AXES[name])}"
 
 
 def lora_param_names(name: str) -> tuple[str, str]:
-    """-> names of A and B: q -> lora_q_a_DR, lora_q_b_RNH."""
+    """Returns the names of a projection's A and B: lora_q_a_DR and lora_q_b_RNH of "q"."""
     inputs, outputs = AXES[name]
     return f"lora_{name}_a_{inputs}R", f"lora_{name}_b_R{outputs}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """One layer's weights with their adapters added, in float32: a `Method.adapt`."""
+    """Adds adapters to one layer's weights, in float32: a `Method.adapt`.
+
+    Attributes:
+      rank: of the adapters.
+      alpha: the products are multiplied by alpha / rank.
+      names: the projections that have adapters.
+
+    """
 
     rank: int = 8
     alpha: float = 16.0
@@ -44,7 +51,7 @@ class Lora:
         }
 
     def delta(self, name: str, method_params: dict[str, jax.Array]) -> jax.Array:
-        """What is added to the weight, with its axes."""
+        """Returns the product that is added to a weight, with the axes of that weight."""
         (a, b), (inputs, outputs) = lora_param_names(name), AXES[name]
         product = jnp.einsum(
             f"{inputs}R,R{outputs}->{inputs}{outputs}", method_params[a], method_params[b], precision="highest"
@@ -54,7 +61,7 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True)
 class LoraInit:
-    """Fresh adapters: A uniform within 1 / sqrt(inputs) (kaiming, a = sqrt 5), B zero. A `Method.own`."""
+    """Initializes A uniformly within 1 / sqrt(inputs) (kaiming, a = sqrt 5) and B to zero: a `Method.init_params`."""
 
     lora: Lora = Lora()
 
@@ -71,7 +78,7 @@ class LoraInit:
 
 
 def merge(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
-    """-> parameters of the same model without adapters, their products added to the weights: for export."""
+    """Returns the parameters of the same model without adapters: their products are added to the weights."""
     method_params = params["method"]
     weights = {name: params[name] for name in map(weight_name, lora.names)}
     rest = {name: x for name, x in method_params["layers"].items() if not name.startswith("lora_")}
@@ -80,14 +87,26 @@ def merge(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
 
 
 def adapters_only(path: str) -> bool:
+    """Trains the method's parameters, adapters among them: a `Method.trainable`."""
     return path.startswith("method/")
 
 
 @identified
 def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[str, ...] = tuple(AXES)) -> Method:
-    """-> the method with adapters on the projections `names`; memory for moments and averages of these alone."""
+    """Returns the method with adapters. They and the method's parameters are trained, and alone have moments.
+
+    Args:
+      method: without adapters.
+      rank: of the adapters.
+      alpha: adapters are multiplied by alpha / rank.
+      names: the projections that get adapters, of q, k, v, o, gate, up and down.
+
+    Raises:
+      ValueError: the method has adapters already.
+
+    """
     if method.adapt is not unchanged_weights:
-        raise ValueError("--lora_rank: the method has adapters of its own")
+        raise ValueError("--lora_rank: the method already has adapters; use its --rank")
     lora = Lora(rank, alpha, names)
     init = LoraInit(lora) if method.init_params is no_params else JointInit((method.init_params, LoraInit(lora)))
     return dataclasses.replace(method, init_params=init, adapt=lora, trainable=adapters_only)
@@ -95,5 +114,5 @@ def with_lora(method: Method, rank: int = 8, alpha: float = 16.0, names: tuple[s
 
 @identified
 def in_weights(method: Method) -> Method:
-    """-> the method of a checkpoint whose weights the adapters have been added to."""
+    """Returns the method without adapters, for a checkpoint whose weights include them."""
     return dataclasses.replace(method, adapt=unchanged_weights, init_params=no_params)

@@ -1,4 +1,4 @@
-"""What a context-extension method may change about a LLaMA."""
+"""The interface of context-extension methods: what a method may change about a LLaMA."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,80 +16,111 @@ from longjax.methods.identity import Identity, identified
 
 
 class RopeFn(Protocol):
-    """`length` is that of the whole sequence, prompt and continuation; `own` are the method's parameters;
-    `key` is given in training only.
-    """
+    """RoPE frequencies of a method for sequences of one length."""
 
-    def __call__(self, cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope: ...
+    def __call__(self, cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
+        """Returns the frequencies and how cosine, sine and queries are scaled.
+
+        Args:
+          cfg: the model.
+          length: tokens of the whole sequence, prompt and continuation.
+          method_params: the method's parameters.
+          key: of this training step's random choices (CLEX); None except in training.
+
+        """
+        ...
 
 
 class AttentionFn(Protocol):
-    """Attention for a sequence of `length` tokens. A frozen dataclass."""
+    """Attention of a method for sequences of one length. Implementations are frozen dataclasses or functions."""
 
-    def __call__(self, cfg: ModelConfig, length: int) -> Attention: ...
+    def __call__(self, cfg: ModelConfig, length: int) -> Attention:
+        """Returns the attention for whole sequences (prompt and continuation) of `length` tokens."""
+        ...
 
 
 class AdaptWeights(Protocol):
-    """One layer's weights as the method uses them (LoRA). `own` are the method's parameters of that layer."""
+    """The weights of a layer as the method uses them (LoRA)."""
 
-    def __call__(self, w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]: ...
+    def __call__(self, w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Returns one layer's weights, made of the stored ones and of the method's parameters of that layer."""
+        ...
 
 
 class InsertTokens(Protocol):
-    """Tokens that the method adds to every sequence (landmarks), on the host."""
+    """Tokens that the method inserts into every sequence (landmarks), on the host."""
 
     def __call__(self, tokens_BT: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
-        """-> (tokens_BS, real_BS): rows longer by `token`s, and which of their tokens were there before."""
+        """Returns (tokens_BS, real_BS): the longer rows, and which of their tokens were there before.
+
+        Args:
+          tokens_BT: token ids.
+          token: id of the token that is inserted.
+
+        """
         ...
 
     def is_inserted(self, index: Any) -> Any:
-        """Whether an element at this index of the longer row is one of them. Generation puts one there, too."""
+        """Returns whether the token at this index of the longer row is an inserted one, also while generating."""
         ...
 
 
 def fixed_rope(inv_freq_R: np.ndarray, scale: float = 1.0, query_scale: float = 1.0) -> Rope:
-    """Frequencies computed on the host in float64, rounded once to float32."""
+    """Returns a Rope of frequencies that were computed on the host in float64; they are rounded once, to float32.
+
+    Args:
+      inv_freq_R: radians a token, of each rotary pair.
+      scale: multiplies cosine and sine of queries and keys.
+      query_scale: multiplies queries.
+
+    """
     return Rope(jnp.asarray(inv_freq_R, jnp.float32), scale, query_scale)
 
 
 def plain_rope(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
+    """Returns the frequencies of the base model: a `RopeFn`."""
     return fixed_rope(inv_freq(cfg))
 
 
 def full_attention(cfg: ModelConfig, length: int) -> Attention:
+    """Returns causal attention to all keys at their positions: an `AttentionFn`."""
     return BranchedAttention()
 
 
 def no_params(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+    """Returns no parameters: a `Method.init_params`."""
     return {}
 
 
 def unchanged_weights(w: dict[str, jax.Array], method_params: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns the stored weights: an `AdaptWeights`."""
     return w
 
 
 def all_trainable(path: str) -> bool:
+    """Trains every parameter: a `Method.trainable`."""
     return True
 
 
 def frozen(path: str) -> bool:
-    """Nothing is trained: the method is applied to the base as it is."""
+    """Trains no parameter, so that the method is applied to the base model as it is: a `Method.trainable`."""
     return False
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """The default is the base model, untouched.
+    """A context-extension method. The default is the base model, unchanged, with all weights trained.
 
     Attributes:
-      rope: how fast pairs turn.
-      attention: who sees whom from where.
-      attention_train: the same in training, where it differs (LongLoRA, Landmark).
-      own: initialises the method's own parameters; those under "layers" have a leading layer axis.
-      adapt: one layer's weights as used, from the stored ones and the method's own.
+      rope: RoPE frequencies by sequence length.
+      attention: which keys a query attends to, and at which positions.
+      attention_train: the attention in training, where it differs (LongLoRA, Landmark); None: `attention`.
+      init_params: initializes the method's parameters, (key, cfg) -> tree; those under "layers" have a leading layer
+        axis. They are stored beside the model's under "method".
+      adapt: one layer's weights as used, from the stored ones and the method's parameters.
       trainable: whether the parameter at this path (names joined by "/") is trained.
-      insert: tokens added to every sequence; the vocabulary grows by this one token. None: none.
-      piece: training cuts the rows into pieces of so many tokens. None: it does not.
+      insert_tokens: inserts a token, which extends the vocabulary by one, into every sequence; None: it does not.
+      row_length: training rows are split into rows of this many tokens; None: they are not split.
 
     """
 
@@ -106,25 +137,36 @@ class Method:
 
     @property
     def trained(self) -> bool:
+        """Whether any parameter is trained."""
         return self.trainable is not frozen
 
     @property
     def exact(self) -> bool:
-        """Whether every query sees all keys at their places, in training and after."""
+        """Whether every query attends to all keys at their positions, in training and after."""
         return self.attention is full_attention and self.attention_train is None
 
 
 @identified
 def base() -> Method:
-    """The model as it was trained."""
+    """The base model as it was trained: no change."""
     return Method(trainable=frozen)
 
 
 @identified
 def compose(position: Method, attention: Method) -> Method:
-    """The frequencies of one method with the attention of another: YaRN x Self-Extend, PI x S2, YaRN x DCA."""
+    """Combines the frequencies of one method with everything else of another: YaRN with Self-Extend, PI with S2-Attn.
+
+    Args:
+      position: gives the frequencies and their parameters.
+      attention: gives attention, adapters, inserted tokens and what is trained; if it is frozen, `position` gives
+        what is trained.
+
+    Raises:
+      ValueError: `position` changes attention as well.
+
+    """
     if position.attention is not full_attention:
-        raise ValueError("compose: the first method must leave attention as it is")
+        raise ValueError("compose: the first method must not change attention")
     inits = [fn for fn in (position.init_params, attention.init_params) if fn is not no_params]
     trainable = attention.trainable if attention.trained else position.trainable
     if position.init_params is not no_params and attention.trained:
@@ -139,13 +181,13 @@ def compose(position: Method, attention: Method) -> Method:
 
 @identified
 def unfrozen(method: Method) -> Method:
-    """The method with all of the model trained."""
+    """Returns the method with every parameter of the model trained."""
     return dataclasses.replace(method, trainable=all_trainable)
 
 
 @dataclasses.dataclass(frozen=True)
 class AlsoMethodParams:
-    """What `inner` trains, and all of the methods' own parameters."""
+    """A `Method.trainable`: what `inner` trains, and all parameters of the methods."""
 
     inner: Callable[[str], bool]
 
@@ -155,23 +197,23 @@ class AlsoMethodParams:
 
 @dataclasses.dataclass(frozen=True)
 class JointInit:
-    """The own parameters of several methods."""
+    """A `Method.init_params`: the parameters of several methods."""
 
     parts: tuple[Callable[[jax.Array, ModelConfig], dict[str, Any]], ...]
 
     def __call__(self, key, cfg):
-        return {name: x for part in self.parts for name, x in part(key, cfg).items()}
+        return {name: x for init in self.parts for name, x in init(key, cfg).items()}
 
 
 def category(method: Method) -> str:
-    """-> the method's group in tables."""
+    """Returns the method's group in tables, one of `CATEGORIES`."""
     if method == Method(trainable=method.trainable):
         return "base"
     return f"{'exact' if method.exact else 'approximate'} {'trained' if method.trained else 'frozen'}"
 
 
 def with_inserted_token(cfg: ModelConfig, method: Method) -> ModelConfig:
-    """The model with a token more, if the method inserts one."""
+    """Returns the model's configuration, whose vocabulary has one token more if the method inserts one."""
     return dataclasses.replace(cfg, vocab=cfg.vocab + (method.insert_tokens is not None))
 
 

@@ -1,4 +1,4 @@
-"""Position Interpolation: squeeze the long sequence into the places that the model knows.
+"""Position Interpolation: all frequencies are divided, so that long sequences have the positions of short ones.
 
 Chen et al. 2023, arXiv:2306.15595; equation 8 of arXiv:2409.12181.
 """
@@ -12,6 +12,8 @@ from longjax.methods.method import Method, fixed_rope
 
 @dataclasses.dataclass(frozen=True)
 class PiRope:
+    """All frequencies divided by `factor`."""
+
     factor: float
 
     def __call__(self, cfg, length, method_params, key):
@@ -20,18 +22,21 @@ class PiRope:
 
 @dataclasses.dataclass(frozen=True)
 class DynamicPiRope:
-    """The factor that the sequence needs, and no more."""
+    """All frequencies divided by length / trained length, beyond the trained length."""
 
     def __call__(self, cfg, length, method_params, key):
         return fixed_rope(inv_freq(cfg) / max(length / cfg.trained_len, 1.0))
 
 
 @identified
-def pi(factor: float = 8.0) -> Method:
+def pi(
+    factor: float = 8.0,  # divisor of all frequencies: extended length / trained length
+) -> Method:
+    """Position Interpolation."""
     return Method(rope=PiRope(factor))
 
 
 @identified
 def dynamic_pi() -> Method:
-    """factor = length / trained_len beyond trained_len, as in jquesnelle/yarn."""
+    """Position Interpolation whose factor is length / trained length beyond the latter, as in jquesnelle/yarn."""
     return Method(rope=DynamicPiRope())

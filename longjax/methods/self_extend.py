@@ -1,7 +1,7 @@
-"""Self-Extend: near tokens at their true distance, far tokens at a coarse one. No training.
+"""Self-Extend: near tokens are seen at their true distance, far tokens at a coarse one. No training.
 
-Jin et al. 2024, arXiv:2401.01325. As its code, not its equation 15: a key at distance >= window stands at
-floor(j / group), the query at floor(i / group) + window - floor(window / group).
+Jin et al. 2024, arXiv:2401.01325. As its code, not its equation 15: for a key at distance >= window, the key's position
+is floor(j / group) and the query's floor(i / group) + window - floor(window / group).
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ from longjax.methods.method import Method, frozen
 
 @dataclasses.dataclass(frozen=True)
 class SelfExtend:
+    """A window at true distances, and all keys beyond it at grouped positions."""
+
     window: int
     group: int
     shift: float
@@ -29,7 +31,7 @@ class SelfExtend:
 
 @dataclasses.dataclass(frozen=True)
 class SelfExtendAuto:
-    """The finest grouping whose largest distance is at most alpha * trained length."""
+    """Self-Extend with the smallest group whose largest distance is at most alpha * trained length."""
 
     window: int
     alpha: float
@@ -46,10 +48,15 @@ class SelfExtendAuto:
 
 @identified
 def self_extend(
-    window: int = 1024, group: int = 64, log_base: float = 0.0, shift: Literal["floor", "true_division"] = "floor"
+    window: int = 1024,  # tokens at their true distance, the query included
+    group: int = 64,  # far tokens that share a position; it must divide the window
+    log_base: float = 0.0,  # above 0, scale queries by max(1, ln(i + 1) / ln(log_base))
+    shift: Literal["floor", "true_division"] = "floor",  # of far queries: window - window // group, or unrounded
 ) -> Method:
-    """`log_base` > 0 scales queries by max(1, ln(i + 1) / ln(log_base)). `shift`="true_division" is what the
-    authors' LLaMA code does before it decodes; it differs only where `group` does not divide `window`.
+    """Self-Extend, without training.
+
+    shift="true_division" is what the authors' LLaMA code does in its prefill; it differs only where `group` does not
+    divide `window`.
     """
     if shift == "true_division":
         return Method(attention=SelfExtend(window, group, window - window / group, log_base), trainable=frozen)
@@ -59,5 +66,9 @@ def self_extend(
 
 
 @identified
-def self_extend_auto(window: int = 1024, alpha: float = 0.5) -> Method:
+def self_extend_auto(
+    window: int = 1024,  # tokens at their true distance, the query included
+    alpha: float = 0.5,  # largest distance, as a share of the trained length
+) -> Method:
+    """Self-Extend with the smallest group that the length allows; plain attention up to the trained length."""
     return Method(attention=SelfExtendAuto(window, alpha), trainable=frozen)

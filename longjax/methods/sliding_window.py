@@ -1,7 +1,7 @@
 """Sliding-window attention: the last `window` tokens, the query included, and nothing else.
 
 Jiang et al. 2023 (Mistral), arXiv:2310.06825, section 2: distance < window. It is LM-Infinite without its first
-tokens, and so tells what those are worth.
+tokens, and so measures what those are worth.
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ from longjax.methods.method import Method, frozen
 
 @dataclasses.dataclass(frozen=True)
 class SlidingWindowAttention:
+    """The last `window` tokens; None: as many as the trained length."""
+
     window: int | None
 
     def __call__(self, cfg, length):
@@ -22,6 +24,8 @@ class SlidingWindowAttention:
 
 
 @identified
-def sliding_window(window: int | None = None) -> Method:
-    """No `window` means the model's trained length."""
+def sliding_window(
+    window: int | None = None,  # latest tokens that a query attends to, itself included; None: the trained length
+) -> Method:
+    """Sliding-window attention, without training."""
     return Method(attention=SlidingWindowAttention(window), trainable=frozen)

@@ -1,7 +1,7 @@
-"""StreamingLLM: the first few tokens (sinks), the `recent` ones and the query itself. No training.
+"""StreamingLLM: attention to the first few tokens (sinks), the `recent` ones and the query itself. No training.
 
-Xiao et al. 2023, arXiv:2309.17453. Places are slots of a full cache: recent keys keep their distance, and sinks stand
-right before them. `make_room` is the paper's use in a chat: dense attention within a turn, eviction before it.
+Xiao et al. 2023, arXiv:2309.17453. Positions are slots of a full cache: recent keys keep their distance, and sinks come
+right before them. `evict` is the paper's use in a chat: dense attention within a turn, eviction before it.
 """
 
 import dataclasses
@@ -19,6 +19,8 @@ from longjax.methods.method import Method, frozen
 
 @dataclasses.dataclass(frozen=True)
 class StreamingLlm:
+    """The sinks and a window of `recent` tokens and the query; None: as many as fill the trained length."""
+
     sinks: int
     recent: int | None
 
@@ -32,17 +34,28 @@ class StreamingLlm:
 
 
 @identified
-def streaming_llm(sinks: int = 4, recent: int | None = None) -> Method:
-    """No `recent` fills the trained length: sinks + recent + 1."""
+def streaming_llm(
+    sinks: int = 4,  # tokens at the start of the sequence that all queries attend to
+    recent: int | None = None,  # tokens before the query that it attends to; None: trained length - 1 - sinks
+) -> Method:
+    """StreamingLLM, without training."""
     return Method(attention=StreamingLlm(sinks, recent), trainable=frozen)
 
 
 def evict(store: KVCache, coming: int, sinks: int, recent: int, rope: Rope) -> KVCache:
-    """Makes `coming` more tokens fit into sinks + recent slots by dropping those after the sinks.
+    """Evicts the tokens after the sinks, so that `coming` more tokens fit into sinks + recent slots.
 
-    The sinks move up against what stays, by turning their keys so much farther. All is then one run of
-    neighbours, and attention within the turn is plain. `store` is of one layer, its keys at their own place; of
-    sinks + recent slots it suffices where no turn brings more than `recent`.
+    The sinks move up to the remaining tokens, by rotating their keys. All tokens are then contiguous, and attention
+    within the turn is plain.
+
+    Args:
+      store: the cache of one layer, with keys rotated to their positions; sinks + recent slots suffice where no turn
+        has more than `recent` tokens.
+      coming: tokens of the next turn.
+      sinks: tokens at the start that stay.
+      recent: other tokens that stay, those of the next turn included.
+      rope: rotates keys.
+
     """
     index_BW, slots = store.index_BW, store.index_BW.shape[1]
     held_B1 = jnp.sum(index_BW >= 0, axis=1, keepdims=True, dtype=jnp.int32)

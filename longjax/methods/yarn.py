@@ -1,4 +1,4 @@
-"""YaRN: keep the pairs that turn often within the trained context, interpolate the slow ones, and sharpen attention.
+"""YaRN: keeps the pairs that turn often within the trained context, interpolates slow ones, and sharpens attention.
 
 Peng et al. 2023, arXiv:2309.00071; equations 10 and 11 of arXiv:2409.12181. As the released code: the ramp is
 linear in the index of the pair, and the temperature multiplies cosine and sine by 0.1 * ln(factor) + 1.
@@ -18,13 +18,13 @@ from longjax.methods.ntk import ntk_inv_freq
 
 
 def pair_turning(cfg: ModelConfig, turns: float) -> float:
-    """The (fractional) pair that turns so often within the trained context."""
+    """Returns the (fractional) index of the pair that turns `turns` times within the trained context."""
     radians = turns * 2 * math.pi
     return cfg.rotary_dim * math.log(cfg.trained_len / radians) / (2 * math.log(cfg.rope_base))
 
 
 def correction_range(cfg: ModelConfig, fast: float, slow: float, truncate: bool = True) -> tuple[float, float]:
-    """-> (lo, hi): pairs up to lo are kept, from hi on interpolated."""
+    """Returns (lo, hi): pairs up to lo, which turn `fast` times, are kept; from hi on they are interpolated."""
     lo, hi = pair_turning(cfg, fast), pair_turning(cfg, slow)
     if truncate:
         lo, hi = math.floor(lo), math.ceil(hi)
@@ -33,7 +33,7 @@ def correction_range(cfg: ModelConfig, fast: float, slow: float, truncate: bool 
 
 @dataclasses.dataclass(frozen=True)
 class Ramp:
-    """-> ramp_R from 0 at lo to 1 at hi, in the given precision (bfloat16 only for audits)."""
+    """ramp_R, from 0 at pair lo to 1 at pair hi, computed in `dtype` (bfloat16 only for audits)."""
 
     dtype: str = "float64"
 
@@ -45,12 +45,13 @@ class Ramp:
 
 
 def temperature(factor: float, weight: float = 1.0) -> float:
+    """Returns what multiplies cosine and sine: 0.1 * weight * ln(factor) + 1."""
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class YarnRope:
-    """`scale` None: temperature(factor)."""
+    """YaRN's frequencies at every length; `scale` None: temperature(factor)."""
 
     factor: float
     beta_fast: float = 32.0
@@ -69,9 +70,9 @@ class YarnRope:
 
 @dataclasses.dataclass(frozen=True)
 class DynamicYarnRope:
-    """Beyond `max_len`, factor = length / `divisor`; up to there `factor`, if the model was trained with it.
+    """YaRN with factor length / `divisor` beyond `max_len`, and `factor` up to there.
 
-    None for `max_len` and `divisor` is the trained length.
+    `max_len` and `divisor` None: the trained length.
     """
 
     max_len: int | None = None
@@ -86,7 +87,7 @@ class DynamicYarnRope:
 
 @dataclasses.dataclass(frozen=True)
 class PartNtkRope:
-    """YaRN's predecessor: interpolation, then NTK scaling, then no scaling, as pairs turn faster."""
+    """Frequencies of YaRN's predecessor: slow pairs are interpolated, faster ones scaled by NTK, the fastest kept."""
 
     factor: float
 
@@ -100,26 +101,34 @@ class PartNtkRope:
 
 @identified
 def yarn(
-    factor: float = 8.0,
-    beta_fast: float = 32.0,
-    beta_slow: float = 1.0,
-    truncate: bool = True,
-    attention_factor: float | None = None,
-    mscale: float | None = None,
-    mscale_all_dim: float | None = None,
+    factor: float = 8.0,  # extended length / trained length
+    beta_fast: float = 32.0,  # pairs that turn more often within the trained length are kept
+    beta_slow: float = 1.0,  # pairs that turn less often within the trained length are interpolated
+    truncate: bool = True,  # round both ends of the ramp to whole pairs, as released
+    attention_factor: float | None = None,  # multiplier of cosine and sine; None: 0.1 * ln(factor) + 1
+    mscale: float | None = None,  # with mscale_all_dim: the multiplier as a ratio of two temperatures (DeepSeek)
+    mscale_all_dim: float | None = None,  # divisor of that ratio
 ) -> Method:
-    """The last three change the temperature as in Hugging Face: given outright, or a ratio of two (DeepSeek)."""
+    """YaRN."""
     if attention_factor is None and mscale and mscale_all_dim:
         attention_factor = temperature(factor, mscale) / temperature(factor, mscale_all_dim)
     return Method(rope=YarnRope(factor, beta_fast, beta_slow, truncate, attention_factor))
 
 
 @identified
-def dynamic_yarn(max_len: int | None = None, divisor: int | None = None, factor: float = 1.0) -> Method:
-    """The factor that the sequence needs. With max_len = divisor = max_position_embeddings it is LCEG's file."""
+def dynamic_yarn(
+    max_len: int | None = None,  # length up to which `factor` applies, in tokens; None: the trained length
+    divisor: int | None = None,  # beyond max_len the factor is length / divisor; None: the trained length
+    factor: float = 1.0,  # up to max_len: 1, or the factor that the model was trained with
+) -> Method:
+    """YaRN without training, whose factor follows the length.
+
+    With max_len = divisor = max_position_embeddings it is what the code of arXiv:2409.12181 loads.
+    """
     return Method(rope=DynamicYarnRope(max_len, divisor, factor), trainable=frozen)
 
 
 @identified
 def part_ntk(factor: float = 8.0) -> Method:
+    """NTK-by-parts, YaRN's predecessor, as its authors released it."""
     return Method(rope=PartNtkRope(factor))

@@ -1,8 +1,8 @@
-"""-log p of each token's successor, without ever holding the logits of all tokens.
+"""Cross-entropy of each token's successor, without ever holding the logits of all tokens.
 
-A slab of tokens at a time; in training the gradients of a slab are made right after its logits, so that these are
-computed once, and the gradient of the unembedding is added up in float32. Letters as in llama.py; P counts the tokens
-of one device, or of a slab of them; V the words that this device has of those split over the mesh axis `split`.
+One slab of tokens at a time. In training the gradients of a slab are computed right after its logits, so that these are
+computed once, and the gradient of the unembedding is summed in float32. Letters as in llama.py; P counts the tokens of
+one device, or of one slab; V is this device's share of the vocabulary, which the mesh axis `split` divides.
 """
 
 from functools import partial
@@ -10,83 +10,101 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-LOGITS = 2**26  # at a time
+MAX_SLAB_LOGITS = 2**26  # that exist at once
 
 
-def vocab_slabs(x: jax.Array, words: int) -> jax.Array:
-    """[P, ...] -> [slabs, P / slabs, ...]."""
+def token_slabs(x: jax.Array, vocab: int) -> jax.Array:
+    """Split [P, ...] into [slabs, P / slabs, ...] with at most MAX_SLAB_LOGITS logits a slab, if P has the divisors."""
     P = x.shape[0]
-    slabs = next(n for n in range(max(1, -(-P * words // LOGITS)), P + 1) if P % n == 0)
+    slabs = next(n for n in range(max(1, -(-P * vocab // MAX_SLAB_LOGITS)), P + 1) if P % n == 0)
     return x.reshape(slabs, -1, *x.shape[1:])
 
 
 def sum_over_mesh(x: jax.Array, split: str | None) -> jax.Array:
+    """Sum over the devices of a mesh axis; None: no axis divides the vocabulary."""
     return x if split is None else jax.lax.psum(x, split)
 
 
 def softmax_statistics(
     hidden_PD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_P: jax.Array, split: str | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """-> logits_PV, target_PV (where the target is), lse_P, best_P: the largest logit."""
+    """Return logits_PV, target_PV (True at the target), lse_P, and top_P, the largest logit."""
     x_PV = jnp.einsum("PD,DV->PV", hidden_PD, w_DV, preferred_element_type=jnp.float32)
     x_PV = x_PV if bias_V is None else x_PV + bias_V
     first = 0 if split is None else jax.lax.axis_index(split) * x_PV.shape[1]
     target_PV = target_P[:, None] == first + jnp.arange(x_PV.shape[1], dtype=jnp.int32)
-    best_P = x_PV.max(axis=1)
-    best_P = jax.lax.stop_gradient(best_P if split is None else jax.lax.pmax(best_P, split))
-    lse_P = best_P + jnp.log(sum_over_mesh(jnp.exp(x_PV - best_P[:, None]).sum(1), split))
-    return x_PV, target_PV, lse_P, best_P
+    top_P = x_PV.max(axis=1)
+    top_P = jax.lax.stop_gradient(top_P if split is None else jax.lax.pmax(top_P, split))
+    lse_P = top_P + jnp.log(sum_over_mesh(jnp.exp(x_PV - top_P[:, None]).sum(1), split))
+    return x_PV, target_PV, lse_P, top_P
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def cross_entropy(
-    hidden_PD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_P: jax.Array, weight_P: jax.Array,
+    hidden_PD: jax.Array,
+    w_DV: jax.Array,
+    bias_V: jax.Array | None,
+    target_P: jax.Array,
+    weight_P: jax.Array,
     split: str | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """-> the sum of weight * nll; and, through which no gradient flows, nll_P = -log p(target), and hit_P: whether
-    the target was the likeliest word.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute the weighted cross-entropy of this device's tokens.
+
+    Args:
+      hidden_PD: hidden states.
+      w_DV: unembedding, in the dtype of the hidden states.
+      bias_V: its bias, if any.
+      target_P: token ids in the whole vocabulary, int32.
+      weight_P: weight of each target, float32.
+      split: mesh axis that divides the vocabulary, if any.
+
+    Returns:
+      The sum of weight * nll, the only output with gradients; nll_P = -log p(target) in nats; hit_P, whether the
+      target had the largest logit.
+
     """
 
-    def slab(slab):
-        x_PV, target_PV, lse_P, best_P = softmax_statistics(slab[0], w_DV, bias_V, slab[1], split)
-        return nll_and_hit(x_PV, target_PV, lse_P, best_P, split)
+    def score_slab(slab):
+        x_PV, target_PV, lse_P, top_P = softmax_statistics(slab[0], w_DV, bias_V, slab[1], split)
+        return nll_and_hit(x_PV, target_PV, lse_P, top_P, split)
 
-    slabs = tuple(vocab_slabs(x, w_DV.shape[1]) for x in (hidden_PD, target_P))
-    nll_P, hit_P = (x.reshape(-1) for x in jax.lax.map(slab, slabs))
+    slabs = tuple(token_slabs(x, w_DV.shape[1]) for x in (hidden_PD, target_P))
+    nll_P, hit_P = (x.reshape(-1) for x in jax.lax.map(score_slab, slabs))
     return (nll_P * weight_P).sum(), nll_P, hit_P
 
 
-def nll_and_hit(x_PV: jax.Array, target_PV: jax.Array, lse_P: jax.Array, best_P: jax.Array, split: str | None):
-    found_P = sum_over_mesh(jnp.where(target_PV, x_PV, 0).sum(1), split)
-    return lse_P - found_P, found_P >= best_P
+def nll_and_hit(x_PV: jax.Array, target_PV: jax.Array, lse_P: jax.Array, top_P: jax.Array, split: str | None):
+    """Return nll_P, and hit_P: whether the target has the largest logit."""
+    logit_P = sum_over_mesh(jnp.where(target_PV, x_PV, 0).sum(1), split)
+    return lse_P - logit_P, logit_P >= top_P
 
 
-def cross_entropy_forward(hidden_PD, w_DV, bias_V, target_P, weight_P, split):
-    """Every gradient, for a sum whose own gradient is 1. That of the hidden states comes of this device's words."""
+def _cross_entropy_forward(hidden_PD, w_DV, bias_V, target_P, weight_P, split):
+    """Every gradient, for a sum whose own gradient is 1; that of the hidden states from this device's vocabulary."""
 
-    def slab(sums, slab):
+    def add_slab(sums, slab):
         hidden_PD, target_P, weight_P = slab
-        x_PV, target_PV, lse_P, best_P = softmax_statistics(hidden_PD, w_DV, bias_V, target_P, split)
+        x_PV, target_PV, lse_P, top_P = softmax_statistics(hidden_PD, w_DV, bias_V, target_P, split)
         d_PV = (jnp.exp(x_PV - lse_P[:, None]) - jnp.where(target_PV, 1.0, 0.0)) * weight_P[:, None]
         thin_PV = d_PV.astype(hidden_PD.dtype)
         dw_DV = jnp.einsum("PD,PV->DV", hidden_PD, thin_PV, preferred_element_type=jnp.float32)
         dh_PD = jnp.einsum("PV,DV->PD", thin_PV, w_DV)
         sums = jax.tree.map(jnp.add, sums, (dw_DV, None if bias_V is None else d_PV.sum(0)))
-        return sums, (*nll_and_hit(x_PV, target_PV, lse_P, best_P, split), dh_PD)
+        return sums, (*nll_and_hit(x_PV, target_PV, lse_P, top_P, split), dh_PD)
 
     zeros = (jnp.zeros(w_DV.shape, jnp.float32), None if bias_V is None else jnp.zeros(bias_V.shape, jnp.float32))
-    slabs = tuple(vocab_slabs(x, w_DV.shape[1]) for x in (hidden_PD, target_P, weight_P))
-    (dw_DV, d_bias_V), (nll, hit, dh) = jax.lax.scan(slab, zeros, slabs)
+    slabs = tuple(token_slabs(x, w_DV.shape[1]) for x in (hidden_PD, target_P, weight_P))
+    (dw_DV, d_bias_V), (nll, hit, dh) = jax.lax.scan(add_slab, zeros, slabs)
     nll_P = nll.reshape(-1)
     saved = (dh.reshape(hidden_PD.shape), dw_DV, d_bias_V, w_DV[:0, 0])
     return ((nll_P * weight_P).sum(), nll_P, hit.reshape(-1)), saved
 
 
-def cross_entropy_backward(split, saved, d_out):
+def _cross_entropy_backward(split, saved, d_out):
     dh_PD, dw_DV, d_bias_V, like_w = saved
-    d = sum_over_mesh(d_out[0], split)  # jax.shard_map gives each device its share of what is one number for all
+    d = sum_over_mesh(d_out[0], split)  # jax.shard_map splits the gradient of an unsplit number over the devices
     dw_DV = (dw_DV * d).astype(like_w.dtype)
     return dh_PD * d.astype(dh_PD.dtype), dw_DV, None if d_bias_V is None else d_bias_V * d, None, None
 
 
-cross_entropy.defvjp(cross_entropy_forward, cross_entropy_backward)
+cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)

@@ -1,6 +1,6 @@
-"""LLaMA as one pure function: `Llama(cfg, method).apply({"params": params}, tokens, where, length)`.
+"""LLaMA as one pure function: `Llama(cfg, method).apply({"params": params}, tokens, positions, length)`.
 
-Letters in names are axes: B batch, T tokens given, D model, N query heads, K key heads, H head width,
+Letters in names are axes: B batch, T tokens, D model, N query heads, K key heads, H head width,
 F feed-forward, V vocabulary, L layers.
 """
 
@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from longjax.attention.core import Attention, AttentionBackend, AttentionMetadata, Dense, TokenPositions
-from longjax.attention.kv_cache import in_layer
+from longjax.attention.kv_cache import with_layer
 from longjax.attention.rope import Rope
 from longjax.config import ModelConfig
 from longjax.methods.method import Method, no_params
@@ -24,18 +24,21 @@ BIAS_AXES = {"q": "NH", "k": "KH", "v": "KH", "o": "D", "gate": "F", "up": "F", 
 
 
 def layer_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """One layer's weights. The block computes with whatever is here."""
+    """Shapes of one layer's weights by name. The layer computes with the weights that are here."""
     size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn}
     names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD", "up_DF", "down_FD"]
-    names += ["gate_DF"] * cfg.gated + ["ffn_norm_D"] * (not cfg.parallel)
+    if cfg.gated:
+        names.append("gate_DF")
+    if not cfg.parallel:
+        names.append("ffn_norm_D")
     if "norm" in cfg.biases:
-        names += ["attn_norm_bias_D"] + ["ffn_norm_bias_D"] * (not cfg.parallel)
+        names += [name.replace("_D", "_bias_D") for name in ("attn_norm_D", "ffn_norm_D") if name in names]
     names += [f"{name}_bias_{BIAS_AXES[name]}" for name in cfg.biases if name in BIAS_AXES]
     return {name: tuple(size[axis] for axis in name.rsplit("_", 1)[1]) for name in names}
 
 
 def global_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The weights outside the layers."""
+    """Shapes of the weights outside the layers by name."""
     shapes: dict[str, tuple[int, ...]] = {"embed_VD": (cfg.vocab, cfg.dim), "norm_D": (cfg.dim,)}
     if not cfg.tied:
         shapes["unembed_DV"] = (cfg.dim, cfg.vocab)
@@ -47,7 +50,7 @@ def global_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def initializer(name: str, cfg: ModelConfig) -> Callable[..., jax.Array]:
-    """Variance 1 / inputs; what is added to the residual stream less, by the number of such sums."""
+    """Initializer of a weight: variance 1 / inputs, divided by the number of residual sums where it feeds one."""
     if "bias" in name:
         return nn.initializers.zeros
     if "norm" in name:
@@ -58,7 +61,7 @@ def initializer(name: str, cfg: ModelConfig) -> Callable[..., jax.Array]:
 
 
 def norm(x_BTD: jax.Array, w: Weights, name: str, cfg: ModelConfig) -> jax.Array:
-    """RMSNorm or LayerNorm, plus its bias if there is one; float32 inside."""
+    """RMSNorm or LayerNorm, with bias if the weights have one; float32 inside."""
     x, scale = x_BTD.astype(jnp.float32), w[f"{name}_D"].astype(jnp.float32)
     bias = w.get(f"{name}_bias_D")
     if cfg.norm == "layer":
@@ -68,7 +71,10 @@ def norm(x_BTD: jax.Array, w: Weights, name: str, cfg: ModelConfig) -> jax.Array
 
 
 def project(x: jax.Array, w: Weights, name: str, axes: str, act: Any = None) -> jax.Array:
-    """x @ w[name], plus its bias if there is one. `axes` is the einsum: "BTD,DNH->BTNH"."""
+    """Multiply by weight `name`, and add its bias if there is one.
+
+    `axes` is the einsum, e.g. "BTD,DNH->BTNH"; `act` is the sharding of the output.
+    """
     ins, outs = axes.split("->")
     y = jnp.einsum(axes, x, w[f"{name}_{ins.split(',')[1]}"], out_sharding=act)
     bias = w.get(f"{name}_bias_{outs[2:]}")
@@ -76,22 +82,24 @@ def project(x: jax.Array, w: Weights, name: str, axes: str, act: Any = None) -> 
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact one; jax.nn's default is the approximation by tanh."""
+    """The exact GELU; jax.nn's default is the approximation by tanh."""
     return jax.nn.gelu(x, approximate=False)
 
 
 def feed_forward(h_BTD: jax.Array, w: Weights, cfg: ModelConfig, act: Any) -> jax.Array:
-    squash = {"silu": jax.nn.silu, "gelu": gelu, "gelu_tanh": jax.nn.gelu}[cfg.act]
+    """The feed-forward network of a layer, gated or not."""
+    activation = {"silu": jax.nn.silu, "gelu": gelu, "gelu_tanh": jax.nn.gelu}[cfg.act]
     h_BTF = checkpoint_name(project(h_BTD, w, "up", "BTD,DF->BTF"), "up")
     if cfg.gated:
-        h_BTF = squash(checkpoint_name(project(h_BTD, w, "gate", "BTD,DF->BTF"), "gate")) * h_BTF
+        h_BTF = activation(checkpoint_name(project(h_BTD, w, "gate", "BTD,DF->BTF"), "gate")) * h_BTF
     else:
-        h_BTF = squash(h_BTF)
+        h_BTF = activation(h_BTF)
     return project(h_BTF, w, "down", "BTF,FD->BTD", act)
 
 
-def clip_symmetric(x: jax.Array, most: float | None) -> jax.Array:
-    return x if most is None else jnp.clip(x, -most, most)
+def clip_symmetric(x: jax.Array, limit: float | None) -> jax.Array:
+    """Clip to [-limit, limit]; None: not at all."""
+    return x if limit is None else jnp.clip(x, -limit, limit)
 
 
 def decoder_layer(
@@ -102,8 +110,8 @@ def decoder_layer(
     attention: Attention,
     cfg: ModelConfig,
     act: Any,
-):
-    """One layer -> (x_BTD, memory). `w` is in compute form. What has a name, the backward pass may keep (remat.py)."""
+) -> tuple[jax.Array, Any]:
+    """Return x_BTD and the cache after one layer. Named activations may be saved by the remat policy."""
     h_BTD = norm(x_BTD, w, "attn_norm", cfg)
     q_BTNH = clip_symmetric(project(h_BTD, w, "q", "BTD,DNH->BTNH"), cfg.clip_qkv)
     k_BTKH = clip_symmetric(project(h_BTD, w, "k", "BTD,DKH->BTKH"), cfg.clip_qkv)
@@ -116,14 +124,15 @@ def decoder_layer(
 
 
 class Llama(nn.Module):
-    """Declares the parameters and runs the stack. All arithmetic is in functions.
+    """Declares the parameters and runs the layers. All arithmetic is in functions.
 
     Attributes:
-      method: where tokens stand and who sees whom.
+      cfg: sizes and architecture.
+      method: positions of the tokens, and which keys a query sees.
       train: whether the method's training-time attention is used.
-      softmax: the attention back end.
-      place: how the work is spread over devices.
-      keep: what the backward pass may keep of a layer's forward pass (a jax.checkpoint_policies entry).
+      backend: the implementation of the softmax.
+      placement: how the work is split over devices.
+      remat_policy: which activations of a layer the backward pass may keep (a jax.checkpoint_policies entry).
 
     """
 
@@ -135,34 +144,44 @@ class Llama(nn.Module):
     remat_policy: Any = None
 
     def attention(self, length: int) -> Attention:
-        """The method's attention for sequences of `length` tokens."""
+        """Return the method's attention for sequences of `length` tokens."""
         method = self.method
         return ((method.attention_train if self.train else None) or method.attention)(self.cfg, length)
 
     def init_cache(self, batch: int, size: int, length: int) -> Any:
-        """-> the cache of all layers, for rows of at most `size` tokens."""
-        one = self.attention(length).init_cache(self.cfg, batch, size)
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.cfg.layers, *x.shape)), one)
+        """Return the empty KV cache of all layers.
+
+        Args:
+          batch: number of rows.
+          size: capacity in tokens of a row.
+          length: of the whole sequence, as in `__call__`.
+
+        """
+        layer = self.attention(length).init_cache(self.cfg, batch, size)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.cfg.layers, *x.shape)), layer)
 
     @nn.compact
     def __call__(
         self,
         tokens_BT: jax.Array,
-        where: TokenPositions,
+        positions: TokenPositions,
         length: int,
         cache: Any = None,
         key: jax.Array | None = None,
         rope: Rope | None = None,
     ) -> tuple[jax.Array, Any]:
-        """-> (hidden_BTD, memory). Callers make `logits` of it, and never for all T at once.
+        """Run the layers.
 
         Args:
           tokens_BT: token ids, int32.
-          where: where they stand.
+          positions: their indices, documents and positions.
           length: of the whole sequence, prompt and continuation; chooses the frequencies, once a sequence.
           cache: KV cache of the tokens before these, from `init_cache` or an earlier call.
-          key: random numbers for training (CLEX).
-          rope: the method's, if it was asked before: a jitted caller then compiles once for many methods.
+          key: random key for training (CLEX).
+          rope: the method's, if already computed: a jitted caller then compiles once for many methods.
+
+        Returns:
+          hidden_BTD, to be passed to `logits` or `token_losses`, and the cache after these tokens (None without one).
 
         """
         cfg, method = self.cfg, self.method
@@ -172,18 +191,19 @@ class Llama(nn.Module):
         method_params = {} if method.init_params is no_params else self.param("method", method.init_params, cfg)
         rope = rope or method.rope(cfg, length, method_params, key)
         if rope.position_BT is not None:
-            where = where.replace(position_BT=jnp.broadcast_to(rope.position_BT, where.index_BT.shape))
+            position_BT = jnp.broadcast_to(rope.position_BT, positions.index_BT.shape)
+            positions = positions.replace(position_BT=position_BT)
         attention = self.placement.attention(self.attention(length))
         head_N = np.arange(cfg.heads, dtype=np.int32)  # known to kernels before the run
-        metadata = AttentionMetadata(where, where, rope, head_N, backend=self.backend)
+        metadata = AttentionMetadata(positions, positions, rope, head_N, backend=self.backend)
 
         def body(carry, layer):
             (x_BTD, cache), (w, method_params, number) = carry, layer
             w = method.adapt(w, method_params)
             w = self.placement.weights({name: x.astype(cfg.dtype) for name, x in w.items()})  # cast, then gather
-            scene_here, cache = metadata.replace(layer=number), in_layer(cache, number)
-            x_BTD, cache = decoder_layer(x_BTD, w, cache, scene_here, attention, cfg, self.placement.act)
-            return (x_BTD, in_layer(cache, None)), None
+            layer_metadata, cache = metadata.replace(layer=number), with_layer(cache, number)
+            x_BTD, cache = decoder_layer(x_BTD, w, cache, layer_metadata, attention, cfg, self.placement.act)
+            return (x_BTD, with_layer(cache, None)), None
 
         x_BTD = self.placement.embed(outer["embed_VD"], tokens_BT, cfg.dtype)
         stack = (layers, method_params.get("layers", {}), jnp.arange(cfg.layers))
@@ -192,21 +212,34 @@ class Llama(nn.Module):
 
 
 def unembedding(params: Weights) -> tuple[jax.Array, jax.Array | None]:
-    """-> w_DV, and bias_V if there is one."""
+    """Return w_DV of the unembedding, and bias_V or None."""
     w = params.get("unembed_DV")
     return params["embed_VD"].T if w is None else w, params.get("unembed_bias_V")
 
 
-def logits(params: Weights, hidden_BTD: jax.Array, place: Placement = SingleDevice()) -> jax.Array:
-    """-> logits_BTV in float32."""
+def logits(params: Weights, hidden_BTD: jax.Array, placement: Placement = SingleDevice()) -> jax.Array:
+    """Return logits_BTV in float32. Those of a long sequence may not fit: pass a few tokens of `Llama`'s output."""
     w_DV, bias_V = unembedding(params)
-    w_DV = place.unembed(w_DV.astype(hidden_BTD.dtype))
+    w_DV = placement.unembed(w_DV.astype(hidden_BTD.dtype))
     logits_BTV = jnp.einsum("BTD,DV->BTV", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     return logits_BTV if bias_V is None else logits_BTV + bias_V
 
 
 def token_losses(
-    place: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array
+    placement: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-> the sum of weight * nll; nll_BT, hit_BT, see cross_entropy.py."""
-    return place.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT)
+    """Compute the negative log-likelihood of each target without holding the logits of all tokens.
+
+    Args:
+      placement: the model's placement.
+      params: the model's parameters.
+      hidden_BTD: the model's output.
+      target_BT: token ids, int32.
+      weight_BT: weight of each target in the sum, float32.
+
+    Returns:
+      The sum of weight * nll, the only output with gradients; nll_BT in nats; hit_BT, whether the target had the
+      largest logit.
+
+    """
+    return placement.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT)

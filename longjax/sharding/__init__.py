@@ -1,4 +1,7 @@
-"""Device meshes and the layout of every array: one table from axis letters to mesh axes."""
+"""Device meshes, the layout of every array by its axis letters, context parallelism, the sharded KV cache.
+
+May import model and everything below it.
+"""
 
 from longjax.sharding.context_parallel import ContextParallel, metadata_layout, rope_layout
 from longjax.sharding.mesh import check_divisible, make_mesh

@@ -1,4 +1,4 @@
-"""Attention of sequences that are split over the mesh axis "seq" (Ulysses, or gathered keys)."""
+"""Context parallelism: attention of sequences split over the mesh axis "seq", by Ulysses or by gathered keys."""
 
 import dataclasses
 import math
@@ -20,21 +20,21 @@ WHOLE_BSKH = P(BATCH, None, "model", None)
 class ContextParallel:
     """Any attention, of sequences that are split over "seq".
 
-    For its time, heads are split over "seq" instead (Ulysses: Jacobs et al. 2023, arXiv:2309.14509), so that every
-    device sees whole rows and all have the same work. Where there are too few heads for that, every device keeps its
+    During attention, heads are split over "seq" instead (Ulysses: Jacobs et al. 2023, arXiv:2309.14509), so that every
+    device has whole rows and all have the same work. Where there are too few heads for that, every device keeps its
     queries and gathers all keys and values.
     """
 
     inner: Attention
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
-        assert cache is None, "a cache is never split over the sequence"
-        parts = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
+        assert cache is None, "ContextParallel takes no KV cache"
+        shards = math.prod(jax.typeof(q_BTNH).sharding.mesh.shape[axis] for axis in ("model", "seq"))
         N, K = q_BTNH.shape[2], k_BSKH.shape[2]
-        if N % parts == 0 and (K % parts == 0 or parts % K == 0):
+        if N % shards == 0 and (K % shards == 0 or shards % K == 0):
             queries = keys = P(BATCH, None, ("model", "seq"), None)
-            if parts > K:
-                k_BSKH, v_BSKH = (jnp.repeat(x, parts // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
+            if shards > K:
+                k_BSKH, v_BSKH = (jnp.repeat(x, shards // K, 2, out_sharding=HEADS_BTNH) for x in (k_BSKH, v_BSKH))
         else:
             queries, keys = HEADS_BTNH, WHOLE_BSKH
             metadata = metadata.replace(queries=metadata.queries.replace(in_order=False, from_start=False))
@@ -55,7 +55,14 @@ class ContextParallel:
 
 
 def metadata_layout(metadata: AttentionMetadata, queries_BT: P = TOKENS_BT, heads_N: P = HEADS_N) -> AttentionMetadata:
-    """-> the scene with a PartitionSpec for every array."""
+    """Returns the metadata with a PartitionSpec in place of every array.
+
+    Args:
+      metadata: of one call of attention.
+      queries_BT: layout of arrays by query.
+      heads_N: layout of arrays by head.
+
+    """
     return metadata.replace(
         queries=jax.tree.map(lambda _: queries_BT, metadata.queries),
         keys=jax.tree.map(lambda _: P(BATCH, None), metadata.keys),
@@ -66,6 +73,6 @@ def metadata_layout(metadata: AttentionMetadata, queries_BT: P = TOKENS_BT, head
 
 
 def rope_layout(rope: Rope, heads_N: P) -> Rope:
-    """-> what is of each row is split as the batch is."""
+    """Returns the rope with a PartitionSpec in place of every array: arrays with a batch axis are split over it."""
     specs = jax.tree.map(lambda x: P(BATCH) if jnp.ndim(x) == 3 else P(), rope)
     return specs.replace(slopes_N=None if rope.slopes_N is None else heads_N)

@@ -1,13 +1,13 @@
-"""Compiler flags: overlap of collectives with compute, deterministic results."""
+"""XLA compiler flags: overlap of collectives with computation, deterministic results."""
 
-# Gathers and scatters of weights run while others compute, and few large ones instead of many small.
+# Weights are gathered and scattered during computation, in few large collectives instead of many small ones.
 GPU_OVERLAP = (
     "--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_all_gather_combine_threshold_bytes=1073741824 "
     "--xla_gpu_reduce_scatter_combine_threshold_bytes=1073741824"
 )
-DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no choice by the clock
-# For libtpu (LIBTPU_INIT_ARGS, before it is loaded): weights are gathered while others are multiplied. A v5e does so
-# by default; on 128 v5p, LLaMA-2 7B at 32K, a step is 6 % shorter, by the estimate of tools.plan.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"  # no atomics, no kernels chosen by timing
+# For libtpu (LIBTPU_INIT_ARGS, set before it is loaded): weights are gathered while others are multiplied. A v5e does
+# so by default; on 128 v5p, LLaMA-2 7B at 32K, a step is 6 % shorter, by the estimate of tools.plan.
 TPU_OVERLAP = " ".join(
     f"--{name}=true"
     for name in (

@@ -1,23 +1,23 @@
-"""The arms of a study: what is compared, each with a name, a recipe and the tests it is put to."""
+"""The arms of a study: what it compares, each with a name, a recipe and its tests."""
 
 import dataclasses
 
 from longjax.methods import METHODS, Method, ds_bf16
 from longjax.study.config import StudyConfig, Variant
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One thing that is compared.
+    """One thing that a study compares.
 
     Attributes:
       name: in folders and tables.
-      method: that is evaluated.
+      method: the method that is evaluated.
       recipe: of its training, if it is trained.
-      tests: names of those that it is put to.
-      few: the same for the last weights, where averaged ones are put to `tests`.
-      taught: the method in training, where it differs; None: it does not.
+      tests: names of its tests.
+      raw_weight_tests: names of the tests of the last weights, where `tests` are of averaged ones.
+      train_method: the method in training; None: `method`.
 
     """
 
@@ -30,24 +30,34 @@ class Arm:
 
     @property
     def trained(self) -> bool:
+        """Whether the method has a training."""
         return self.method.trained
 
 
 def method_arm(preset: StudyConfig, name: str, method: Method | None = None) -> Arm:
-    """-> the arm of a method, by default with the preset's parameters: all tests, and its own."""
+    """Returns the arm of a method, with all tests but those of other methods alone.
+
+    Args:
+      preset: of the study.
+      name: of the arm; a key of METHODS unless `method` is given.
+      method: the method; None: that of this name with the preset's settings.
+
+    """
     method = METHODS[name](**preset.settings.get(name, {})) if method is None else method
-    others = {test for who, tests in preset.method_tests.items() if who != name for test in tests}
-    return Arm(
-        name, method, preset.extend, tuple(test for test in preset.tests if test not in others), preset.raw_weight_tests
-    )
+    others = {test for owner, tests in preset.method_tests.items() if owner != name for test in tests}
+    tests = tuple(test for test in preset.tests if test not in others)
+    return Arm(name, method, preset.extend, tests, preset.raw_weight_tests)
 
 
-def variant(preset: StudyConfig, name: str, what: Variant) -> Arm:
-    method = METHODS[what.method](**{**preset.settings.get(what.method, {}), **what.settings})
-    taught = ds_bf16(method) if what.tables == "ds_bf16" else None
-    recipe = dataclasses.replace(preset.extend, **what.recipe)
-    return Arm(name, method, recipe, preset.raw_weight_tests if what.tests is None else what.tests, train_method=taught)
+def variant_arm(preset: StudyConfig, name: str, variant: Variant) -> Arm:
+    """Returns the arm of a variant: its own settings, recipe fields and tests replace the preset's."""
+    method = METHODS[variant.method](**{**preset.settings.get(variant.method, {}), **variant.settings})
+    train_method = ds_bf16(method) if variant.tables == "ds_bf16" else None
+    recipe = dataclasses.replace(preset.extend, **variant.recipe)
+    tests = preset.raw_weight_tests if variant.tests is None else variant.tests
+    return Arm(name, method, recipe, tests, train_method=train_method)
 
 
-def variants(preset: StudyConfig) -> list[Arm]:
-    return [variant(preset, name, what) for name, what in preset.variants.items()]
+def variant_arms(preset: StudyConfig) -> list[Arm]:
+    """Returns the arms of all variants of a preset."""
+    return [variant_arm(preset, name, variant) for name, variant in preset.variants.items()]

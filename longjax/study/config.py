@@ -1,4 +1,4 @@
-"""What a study is: sizes, recipes, rows, methods and tests, as one value."""
+"""The configuration of a study: sizes, recipes, training rows, methods and tests, as one value."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,39 +9,49 @@ from longjax.config import ModelConfig
 from longjax.evals.context import EvalContext
 from longjax.evals.requests import Task
 from longjax.study.task_examples import TASKS
+from longjax.training.recipe import Recipe
 from longjax.training.remat import Remat
-from longjax.training.train_step import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class DataStage:
-    """A part of the training, and how its rows are mixed: see recall.Mixture."""
+    """A part of a training, and how its rows are mixed (see `longjax.data.recall_rows.RecallMixture`)."""
 
-    until: float = 1.0  # share of the steps
-    passkey: float = 0.0
-    repeat: float = 0.0
-    long: float = 0.5
-    filler: float = 0.3
-    segment: int | None = None
-    task_examples: float = 0.0
+    until: float = 1.0  # share of the steps at which the stage ends
+    passkey: float = 0.0  # share of rows with pass keys
+    repeat: float = 0.0  # share of rows with repeated segments
+    long: float = 0.5  # share of pass-key rows with a single key; the others hold several short episodes
+    filler: float = 0.3  # loss weight of the text around keys and of the task examples' questions
+    segment: int | None = None  # maximum number of tokens of a repeated segment; None: one per row
+    task_examples: float = 0.0  # share of rows with task examples
 
 
 class Test(Protocol):
-    """An evaluator with its settings."""
+    """A benchmark with its settings."""
 
-    def tasks(self, material: EvalContext) -> list[Task]: ...
+    def tasks(self, ctx: EvalContext) -> list[Task]:
+        """Returns the benchmark's tasks."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class AtLengths:
-    """A test at lengths of its own, with at most so many questions a task."""
+    """A test at other lengths than the study's.
+
+    Attributes:
+      test: the test.
+      lengths: in tokens.
+      max_examples: maximum number of examples per task; None: the benchmark's number.
+
+    """
 
     test: Test
     lengths: tuple[int, ...]
-    max_lengths: int | None = None
+    max_examples: int | None = None
 
-    def tasks(self, material: EvalContext) -> list[Task]:
-        return self.test.tasks(dataclasses.replace(material, lengths=self.lengths, max_examples=self.max_lengths))
+    def tasks(self, ctx: EvalContext) -> list[Task]:
+        """Returns the tasks of the test at these lengths."""
+        return self.test.tasks(dataclasses.replace(ctx, lengths=self.lengths, max_examples=self.max_examples))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +59,11 @@ class Variant:
     """An arm of a study beside its methods, which answers a single question.
 
     Attributes:
-      method: by its name.
-      settings: its parameters, where they are not the preset's.
-      recipe: fields of the preset's recipe for extensions that differ.
-      tables: positions in training; "ds_bf16": as DeepSpeed rounds them. Evaluations always have exact ones.
-      tests: what it is put to; None: the preset's few.
+      method: name of its method.
+      settings: parameters of the method that replace the preset's.
+      recipe: fields of the recipe for extensions that replace the preset's.
+      tables: positions in training; "ds_bf16": rounded as DeepSpeed does. Evaluations always have exact ones.
+      tests: names of its tests; None: the preset's `raw_weight_tests`.
 
     """
 
@@ -66,29 +76,31 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """One study.
+    """The configuration of one study. The command line can replace some of its fields.
 
     Attributes:
-      model: the base; its trained_len is the short context. With --base_dir that model takes its place.
-      extended: the length that methods are trained at.
-      base: how the base is pretrained; None: it comes from --base_dir.
+      model: the base; its trained_len is the short context. A base from --base_dir replaces it.
+      extended: length that methods are trained at, in tokens.
+      base: recipe of the base's pretraining; None: the base comes from --base_dir.
       extend: the one recipe for all methods.
       base_stages, extend_stages: the rows of the two trainings.
-      characters: of text, at most.
-      lengths: to evaluate at; the last is beyond the extension.
-      tests: what all methods are put to, by name.
-      few: names of the tests of variants, and of last weights beside averaged ones.
-      only: names of tests that one method alone is put to, by its name.
-      tokens_a_call: of the evaluators.
-      methods: those of the study.
-      settings: a method's parameters at this size, where they are not its defaults.
-      variants: further arms of the study, by name.
-      seeds: so many studies, each with its own base, order of data and extensions; all get the same questions.
-      drills: tokens of questions with their answers to train on, for base and extension, see drills; of drill_tasks.
-      softmax: the attention back end; None: the fastest of the machine.
-      remat: what the backward pass computes again instead of keeping it, see launch.REMAT.
-      base_dir: a base that comes with us; None: there is none.
-      workers: processes of a study that run methods side by side, on a CPU or on each GPU.
+      lengths: lengths of the tests; the last one is beyond the extension.
+      methods: names of the study's methods.
+      settings: parameters of methods at this size, by name, where they are not the defaults.
+      tests: the tests of all methods, by name.
+      raw_weight_tests: names of the tests of variants, and of last weights beside averaged ones.
+      method_tests: names of tests that are only for one method, by the method's name.
+      variants: further arms, by name.
+      seeds: number of repetitions, each with a base, an order of rows and extensions of its own; the tests' requests
+        are the same for all.
+      task_examples: tokens of task examples to train on, for the base and for extensions.
+      task_example_tasks: the tasks that they are examples of.
+      characters: maximum number of characters of text.
+      batch_tokens: tokens per batch of the tests.
+      attention: attention back end; None: the fastest one of the machine.
+      remat: what the backward pass recomputes, a key of `longjax.training.remat.REMAT`.
+      base_dir: a base that ships with the package; None: there is none.
+      workers: processes that run methods side by side, in all or on each GPU.
 
     """
 

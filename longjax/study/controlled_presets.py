@@ -12,7 +12,7 @@ from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler.tasks import Ruler
 from longjax.study.config import AtLengths, DataStage, StudyConfig, Variant
 from longjax.study.paper_presets import FROZEN, TRAINED
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 BASES = pathlib.Path(__file__).parents[1] / "bases"
 
@@ -157,7 +157,7 @@ H200_100M = StudyConfig(
         "needle_number": NeedleTest("number", needle_depths=16),
         "needle": NeedleTest(needle_depths=8),
         "ruler": AtLengths(Ruler(ruler_samples=8), (2048, 4096, 8192, 16_384)),
-        "manyshot": AtLengths(ManyShot("10,60,140,290,590"), (32_768,), max_lengths=8),
+        "manyshot": AtLengths(ManyShot("10,60,140,290,590"), (32_768,), max_examples=8),
         "ruler_32k": AtLengths(Ruler(ruler_samples=4), (32_768,)),
         "needle_lceg": AtLengths(NeedleTest(needle_depths=8, needle_bos="lceg"), (2048, 8192, 16_384)),
     },

@@ -1,4 +1,4 @@
-"""What evaluators ask of in a study: text that no training has seen, and self-made questions and examples."""
+"""Writes the files that the tests of a study read: text that no training has seen, and synthetic questions."""
 
 import json
 import pathlib
@@ -11,34 +11,39 @@ from longjax.evals.synthetic import ruler, trec
 from longjax.evals.synthetic.settings import SyntheticConfig
 
 MANIFEST = "manifest.json"  # written last
-MOST = 8_000_000  # characters
-PARAGRAPH = 1600 // 6  # words of a document that RULER's questions ask about
+MAX_CHARACTERS = 8_000_000
+PARAGRAPH_WORDS = 1600 // 6  # words of the documents in RULER's question-answering tasks
 
 
 def write_eval_data(folder: pathlib.Path, store: TokenStore, split: str, tokenizer: Tokenizer, seed: int) -> None:
-    """Writes a data directory of evaluators (see evals/material.py), unless it is there.
+    """Writes a data directory for benchmarks (see `longjax.evals.context.EvalContext`), unless it exists.
 
-    The documents of `split` are the text that needles are hidden in and that perplexity is measured on; questions
-    over documents and typed questions come from a small grammar, by `seed`.
+    The documents of `split` are the haystack of the needle tasks and the text for perplexity; documents with questions,
+    and questions with types, come from a small grammar.
+
+    Args:
+      folder: the directory.
+      store: the study's tokens.
+      split: one of the store's splits.
+      tokenizer: of the store.
+      seed: of the grammar.
+
     """
-    about = {"split": split, "seed": seed, "tokens": store.sha256}
-    world = SyntheticConfig(seed, 6 * PARAGRAPH, examples=100, haystack=0)
     if (folder / MANIFEST).exists():
         return
+    manifest = {"split": split, "seed": seed, "tokens": store.sha256}
+    synthetic = SyntheticConfig(seed, 6 * PARAGRAPH_WORDS, examples=100, haystack=0)
+    text_files = held_out_files(texts_of_split(store, split, tokenizer))
     with files.atomic_files(folder) as create:
-        for name, content in [
-            *of_text(held_out_texts(store, split, tokenizer)),
-            *ruler.files(world),
-            *trec.files(world),
-        ]:
+        for name, content in [*text_files, *ruler.files(synthetic), *trec.files(synthetic)]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(content)
-        create(MANIFEST).write((json.dumps(about) + "\n").encode())
+        create(MANIFEST).write((json.dumps(manifest) + "\n").encode())
 
 
-def held_out_texts(store: TokenStore, split: str, tokenizer: Tokenizer) -> Iterator[str]:
-    """-> the first documents, about MOST characters."""
-    left = MOST
+def texts_of_split(store: TokenStore, split: str, tokenizer: Tokenizer) -> Iterator[str]:
+    """Yields the first documents of a split as text, at most MAX_CHARACTERS in all."""
+    left = MAX_CHARACTERS
     for ids in store.documents(split):
         text = tokenizer.decode(ids[:-1] if ids[-1:] == tokenizer.eos_id else ids)[:left]
         left -= len(text)
@@ -47,7 +52,8 @@ def held_out_texts(store: TokenStore, split: str, tokenizer: Tokenizer) -> Itera
             return
 
 
-def of_text(documents: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def held_out_files(documents: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yields (name, content) of the haystack and of the text for perplexity."""
     documents = list(documents)
     yield "haystack/held_out.txt", "\n".join(documents).encode()
     yield "perplexity/held_out.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in documents).encode()

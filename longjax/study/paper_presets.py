@@ -7,7 +7,7 @@ from longjax.config import LLAMA2_7B
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.study.config import DataStage, StudyConfig, Test
-from longjax.training.train_step import Recipe
+from longjax.training.recipe import Recipe
 
 FROZEN = (
     "base", "ntk_frozen", "dynamic_yarn", "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope",
@@ -49,7 +49,7 @@ PAPER = StudyConfig(
 
 
 def at_length(preset: StudyConfig, extended: int, settings: dict[str, dict[str, Any]], **recipe: Any) -> StudyConfig:
-    """Returns a preset with rows of another length, methods' settings for it, and some fields of the recipe replaced."""
+    """Returns a preset with rows of another length, methods' settings for it, and some of the recipe replaced."""
     lengths = tuple(2**n for n in range(11, max(extended, 32_768).bit_length() + 1))  # twice as long at the end
     extend = dataclasses.replace(preset.extend, **recipe)
     return dataclasses.replace(preset, extended=extended, lengths=lengths, settings=settings, extend=extend)

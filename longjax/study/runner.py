@@ -1,4 +1,4 @@
-"""The only file that knows files, devices and models together: pretrain, extend, evaluate, export."""
+"""Runs one arm of a study: loads or pretrains the base, trains the method, evaluates it, and exports the result."""
 
 import contextlib
 import dataclasses
@@ -16,14 +16,14 @@ from longjax.attention.backends import default_backend
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.resize_vocab import resize_vocab
+from longjax.checkpoints.extension import extend_params
 from longjax.config import ModelConfig
 from longjax.data import DataSource
 from longjax.evals.benchmarks import score
 from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.requests import Task
+from longjax.inference.engine import InferenceEngine
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
-from longjax.inference.language_model import LanguageModel
 from longjax.methods import Method, method_identity
 from longjax.methods.method import category, with_inserted_token
 from longjax.model.llama import Llama
@@ -34,22 +34,23 @@ from longjax.study.arms import Arm
 from longjax.study.config import StudyConfig
 from longjax.study.workspace import Workspace
 from longjax.training import metrics_writer
+from longjax.training.recipe import Recipe
 from longjax.training.remat import REMAT
-from longjax.training.train_step import Recipe, TrainState
+from longjax.training.train_step import TrainState
 from longjax.training.trainer import LoopConfig, Mesh, TrainingRun, train
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Where and how a job runs, which does not change its result.
+    """Devices and files of a run; except for `init_*` and `average`, nothing here changes its result.
 
     Attributes:
       mesh: the devices; None: one.
-      loop: saving, watching, logging of a training.
-      init_from: folder of an earlier training, whose last weights are the first of this one.
-      moments: whether the optimiser's moments are taken from there as well.
+      loop: saving, evaluating and logging during training.
+      init_from: folder of an earlier training, whose last weights training starts from; None: the base.
+      init_opt_state: whether the optimizer's moments are taken from there, too.
       average: whether the average of the weights is evaluated and exported, or the last ones.
-      export_dir: a Hugging Face directory to write the result into.
+      export_dir: a Hugging Face directory to write the result to; None: it is not exported.
 
     """
 
@@ -61,157 +62,160 @@ class RunConfig:
     export_dir: str | None = None
 
     def scope(self, cfg: ModelConfig, rows: int, length: int) -> contextlib.AbstractContextManager:
-        """Checks that the work can be split, and makes the mesh current."""
+        """Returns a context in which the mesh is current. Raises ValueError if the work cannot be split over it."""
         if self.mesh is None:
             return contextlib.nullcontext()
         sharding.check_divisible(cfg, rows, length, self.mesh)
         return jax.set_mesh(self.mesh)
 
     def placement(self) -> Placement:
+        """Returns how the model places its arrays."""
         return sharding.MeshPlacement() if self.mesh else SingleDevice()
 
 
 SINGLE_DEVICE = RunConfig()
-EVALS_IN_TRAINING = {"perplexity", "passkey"}  # tests of a model in training
+EVALS_IN_TRAINING = {"perplexity", "passkey"}  # the tests of --eval_every
 
 
-def seconds_of_training(folder: pathlib.Path) -> float:
-    """-> of all steps."""
-    return (
-        round(sum(m["seconds"] for m in metrics_writer.read_metrics(folder)), 1)
-        if (folder / metrics_writer.NAME).exists()
-        else 0.0
-    )
-
-
-def training_run(
-    cfg: ModelConfig,
-    method: Method,
-    preset: StudyConfig,
-    recipe: Recipe,
-    rows: DataSource,
-    folder: pathlib.Path,
-    at: RunConfig,
-) -> TrainingRun:
-    model = Llama(
-        cfg,
-        method,
-        train=True,
-        backend=preset.attention or default_backend(),
-        placement=at.placement(),
-        remat_policy=REMAT[preset.remat],
-    )
-    what = {"model": dataclasses.asdict(cfg), "method": method_identity(method)}
-    return TrainingRun(model, recipe, rows, folder, what, at.mesh, at.loop)
-
-
-def initial(cfg: ModelConfig, seed: int) -> dict[str, Any]:
-    """-> random parameters of the base."""
-    one = jnp.zeros((1, 8), jnp.int32)
-    return jax.jit(lambda key: Llama(cfg).init(key, one, TokenPositions.whole(1, 8), 8)["params"])(jax.random.key(seed))
-
-
-def base_params(space: Workspace, report: ProgressFn, at: RunConfig = SINGLE_DEVICE) -> dict[str, Any]:
-    """-> parameters of the base: given, or the average at the end of its training."""
-    preset, cfg = space.preset, space.preset.model
-    if given := space.base_checkpoint():
-        return pretrained.load(given.tensors, cfg, at.mesh, report=report)
-    if preset.base is None:
-        raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
-    rows, recipe = space.base_rows(), preset.base
-    with at.scope(cfg, recipe.batch_size, cfg.trained_len):
-        run = training_run(cfg, Method(), preset, recipe, rows, space.seed_folder / "base", at)
-        return train(run, initial(cfg, recipe.seed), report).params(average=True)
-
-
-def extend(
-    space: Workspace, arm: Arm, base: dict[str, Any], report: ProgressFn, at: RunConfig = SINGLE_DEVICE
-) -> TrainState:
-    """Trains the method, which starts with `base` and gives its memory away."""
-    preset, recipe, method = space.preset, arm.recipe, arm.train_method or arm.method
-    cfg = with_inserted_token(preset.model, method)
-    own = method.init_params(jax.random.key(recipe.seed), cfg)
-    params = {**(resize_vocab(base) if method.insert_tokens else base), **({"method": own} if own else {})}
-    rows = space.extend_rows(recipe)
-    with at.scope(cfg, recipe.batch_size, rows.length):
-        run = training_run(cfg, method, preset, recipe, rows, space.method_folder(arm.name), at)
-        run = dataclasses.replace(run, init_from=at.init_from, init_opt_state=at.init_opt_state)
-        return train(run, params, report, functools.partial(eval_in_training, space, arm, run.model, at))
-
-
-def eval_in_training(
-    space: Workspace, arm: Arm, model: Llama, at: RunConfig, params: dict[str, Any]
-) -> dict[str, float]:
-    """-> perplexity and pass keys at the length of training, in the middle of it."""
-    model = dataclasses.replace(model, train=False)
-    ask = LanguageModel(model, params, space.tokenizer(), {}, at.mesh, space.preset.batch_tokens)
-    tasks = plan_tests(space, EVALS_IN_TRAINING & {*arm.tests}, (space.preset.extended,))
-    rows = [row for task in tasks for row in score(evaluate_in_memory(task, ask))]
-    ppl = [row["value"] for row in rows if row["task"] == "perplexity"]
-    keys = [row["value"] for row in rows if row["task"] == "passkey"]
-    return {"perplexity": float(ppl[0] or np.nan), "passkey": float(np.mean(keys))}
-
-
-def evaluate(
-    space: Workspace, arm: Arm, params: dict[str, Any], tests: tuple[str, ...], weights: str, report: ProgressFn,
-    at: RunConfig = SINGLE_DEVICE,
-) -> None:  # fmt: skip
-    """Puts every task to the model, and keeps the answers in the arm's folder; the first host writes them."""
-    method, about, writes = arm.method, run_metadata(space, arm, weights), jax.process_index() == 0
-    folder, cfg = space.method_folder(arm.name) / "evals" / weights, with_inserted_token(space.preset.model, method)
-    params = sharding.shard_params(params, at.mesh) if at.mesh else jax.device_put(params)
-    model = Llama(cfg, method, backend=space.preset.attention or default_backend(), placement=at.placement())
-    subject = LanguageModel(model, params, space.tokenizer(), about, at.mesh, space.preset.batch_tokens)
-    tasks = plan_tests(space, tests, space.preset.lengths)
-    evaluate_tasks(plan_tasks(tasks, subject), subject, folder, report, writes)
-
-
-def plan_tests(space: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
-    """-> of these tests; the first host puts on disk what is drawn, before the others read it."""
-    tasks = space.tasks(tests, lengths) if jax.process_index() == 0 else []
-    barrier("what is drawn is on disk")
-    return tasks or space.tasks(tests, lengths)
-
-
-def run_metadata(space: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
-    """-> what its records are of."""
-    preset = space.preset
-    return {
-        "method": arm.name, "weights": weights, "kind": category(arm.method), "plan": space.extend_rows().sha256[:16],
-        "train_seconds": seconds_of_training(space.method_folder(arm.name)), "seed": space.seed,
-        "trained_len": preset.model.trained_len, "extended_len": preset.extended,
-    }  # fmt: skip
-
-
-def run_arm(space: Workspace, arm: Arm, report: ProgressFn, at: RunConfig = SINGLE_DEVICE) -> None:
-    """One arm from the base to its records; what was done before is not done again."""
-    given = space.base_checkpoint()
-    arm = on_base_checkpoint(arm, given.method) if given else arm
-    share, params = 0.65 if arm.trained else 0.0, base_params(space, sub_progress(report, 0.0, 0.0, "base "), at)
-    state = extend(space, arm, params, sub_progress(report, 0.0, share), at) if arm.trained else None
-    averaged = bool(state and state.ema and at.average)
+def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunConfig = SINGLE_DEVICE) -> None:
+    """Runs one arm from the base to its records. Steps that an earlier call has finished are not repeated."""
+    checkpoint = workspace.base_checkpoint()
+    if checkpoint:
+        arm = on_base_checkpoint(arm, checkpoint.method)
+    share, state = 0.65 if arm.trained else 0.0, None
+    params = base_params(workspace, sub_progress(report, 0.0, 0.0, "base "), run_config)
+    if arm.trained:
+        state = extend(workspace, arm, params, sub_progress(report, 0.0, share), run_config)
+    averaged = bool(state and state.ema and run_config.average)
     params = state.params(averaged) if state else params
     last = 0.9 if state and averaged and arm.raw_weight_tests else 1.0
-    evaluate(space, arm, params, arm.tests, "ema" if averaged else "raw", sub_progress(report, share, last), at)
-    if at.export_dir:
-        how = pretrained.ExportOptions(length=space.preset.extended)
-        pretrained.export(
-            at.export_dir, params, with_inserted_token(space.preset.model, arm.method), arm.method, given, how
-        )
+    weights, progress = "ema" if averaged else "raw", sub_progress(report, share, last)
+    evaluate_arm(workspace, arm, params, arm.tests, weights, progress, run_config)
+    if run_config.export_dir:
+        cfg, options = workspace.preset.model, pretrained.ExportOptions(length=workspace.preset.extended)
+        cfg = with_inserted_token(cfg, arm.method)
+        pretrained.export(run_config.export_dir, params, cfg, arm.method, checkpoint, options)
     if state and last < 1:
-        evaluate(
-            space,
-            arm,
-            state.params(),
-            arm.raw_weight_tests,
-            "raw",
-            sub_progress(report, last, 1.0, "last weights: "),
-            at,
-        )
+        progress = sub_progress(report, last, 1.0, "last weights: ")
+        evaluate_arm(workspace, arm, state.params(), arm.raw_weight_tests, "raw", progress, run_config)
     report(1.0, "done")
 
 
 def on_base_checkpoint(arm: Arm, base: Method) -> Arm:
-    return dataclasses.replace(
-        arm, method=on_base(arm.method, base), train_method=arm.train_method and on_base(arm.train_method, base)
-    )
+    """Returns the arm with its methods on top of what the base checkpoint has, such as Mistral's window."""
+    train_method = arm.train_method and on_base(arm.train_method, base)
+    return dataclasses.replace(arm, method=on_base(arm.method, base), train_method=train_method)
+
+
+def base_params(workspace: Workspace, report: ProgressFn, run_config: RunConfig = SINGLE_DEVICE) -> dict[str, Any]:
+    """Returns the base's parameters: those of --base_dir, or the average at the end of its pretraining.
+
+    Raises ValueError if there is neither a base nor a recipe to pretrain one.
+    """
+    preset, cfg = workspace.preset, workspace.preset.model
+    if checkpoint := workspace.base_checkpoint():
+        return pretrained.load(checkpoint.tensors, cfg, run_config.mesh, report=report)
+    if preset.base is None:
+        raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
+    rows, recipe = workspace.base_rows(), preset.base
+    with run_config.scope(cfg, recipe.batch_size, cfg.trained_len):
+        run = training_run(cfg, Method(), preset, recipe, rows, workspace.seed_folder / "base", run_config)
+        return train(run, random_params(cfg, recipe.seed), report).params(average=True)
+
+
+def random_params(cfg: ModelConfig, seed: int) -> dict[str, Any]:
+    """Returns initial parameters of a base model."""
+    tokens_BT = jnp.zeros((1, 8), jnp.int32)
+    init = jax.jit(lambda key: Llama(cfg).init(key, tokens_BT, TokenPositions.whole(1, 8), 8)["params"])
+    return init(jax.random.key(seed))
+
+
+def extend(
+    workspace: Workspace, arm: Arm, base: dict[str, Any], report: ProgressFn, run_config: RunConfig = SINGLE_DEVICE
+) -> TrainState:
+    """Trains the arm from `base` parameters, whose buffers are donated."""
+    preset, recipe, method = workspace.preset, arm.recipe, arm.train_method or arm.method
+    cfg = with_inserted_token(preset.model, method)
+    params = extend_params(base, method, cfg, recipe.seed)
+    rows = workspace.extend_rows(recipe)
+    with run_config.scope(cfg, recipe.batch_size, rows.length):
+        run = training_run(cfg, method, preset, recipe, rows, workspace.method_folder(arm.name), run_config)
+        run = dataclasses.replace(run, init_from=run_config.init_from, init_opt_state=run_config.init_opt_state)
+        eval_fn = functools.partial(eval_in_training, workspace, arm, run.model, run_config)
+        return train(run, params, report, eval_fn)
+
+
+def training_run(
+    cfg: ModelConfig, method: Method, preset: StudyConfig, recipe: Recipe, rows: DataSource, folder: pathlib.Path,
+    run_config: RunConfig,
+) -> TrainingRun:  # fmt: skip
+    """Returns a training of `method` on `rows`, with its checkpoints and its log in `folder`."""
+    model = Llama(
+        cfg, method, train=True, backend=preset.attention or default_backend(), placement=run_config.placement(),
+        remat_policy=REMAT[preset.remat],
+    )  # fmt: skip
+    identity = {"model": dataclasses.asdict(cfg), "method": method_identity(method)}
+    return TrainingRun(model, recipe, rows, folder, identity, run_config.mesh, run_config.loop)
+
+
+def eval_in_training(
+    workspace: Workspace, arm: Arm, model: Llama, run_config: RunConfig, params: dict[str, Any]
+) -> dict[str, float]:
+    """Returns perplexity and pass-key accuracy at the length of training, of a model in training."""
+    preset, model = workspace.preset, dataclasses.replace(model, train=False)
+    engine = InferenceEngine(model, params, workspace.tokenizer(), {}, run_config.mesh, preset.batch_tokens)
+    tasks = plan_tests(workspace, EVALS_IN_TRAINING & {*arm.tests}, (preset.extended,))
+    rows = [row for task in tasks for row in score(evaluate_in_memory(task, engine))]
+    perplexity = [row["value"] for row in rows if row["task"] == "perplexity"]
+    accuracy = [row["value"] for row in rows if row["task"] == "passkey"]
+    return {"perplexity": float(perplexity[0] or np.nan), "passkey": float(np.mean(accuracy))}
+
+
+def evaluate_arm(
+    workspace: Workspace, arm: Arm, params: dict[str, Any], tests: tuple[str, ...], weights: str, report: ProgressFn,
+    run_config: RunConfig = SINGLE_DEVICE,
+) -> None:  # fmt: skip
+    """Evaluates an arm; process 0 writes the records into the arm's folder.
+
+    Args:
+      workspace: of the study.
+      arm: to evaluate.
+      params: its parameters.
+      tests: names of the tests.
+      weights: "ema" or "raw", which names the records' folder.
+      report: progress callback.
+      run_config: the devices.
+
+    """
+    preset, mesh, metadata = workspace.preset, run_config.mesh, run_metadata(workspace, arm, weights)
+    cfg, backend = with_inserted_token(preset.model, arm.method), preset.attention or default_backend()
+    params = sharding.shard_params(params, mesh) if mesh else jax.device_put(params)
+    model = Llama(cfg, arm.method, backend=backend, placement=run_config.placement())
+    engine = InferenceEngine(model, params, workspace.tokenizer(), metadata, mesh, preset.batch_tokens)
+    tasks = plan_tests(workspace, tests, preset.lengths)
+    folder = workspace.method_folder(arm.name) / "evals" / weights
+    evaluate_tasks(plan_tasks(tasks, engine), engine, folder, report, jax.process_index() == 0)
+
+
+def plan_tests(workspace: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:
+    """Returns the tasks of tests by name. Process 0 writes their files before the other processes read them."""
+    tasks = workspace.tasks(tests, lengths) if jax.process_index() == 0 else []
+    barrier("task files written")
+    return tasks or workspace.tasks(tests, lengths)
+
+
+def run_metadata(workspace: Workspace, arm: Arm, weights: str) -> dict[str, Any]:
+    """Returns the description of an arm that its records refer to."""
+    preset, folder = workspace.preset, workspace.method_folder(arm.name)
+    return {
+        "method": arm.name, "weights": weights, "kind": category(arm.method),
+        "plan": workspace.extend_rows().sha256[:16], "train_seconds": training_seconds(folder),
+        "seed": workspace.seed, "trained_len": preset.model.trained_len, "extended_len": preset.extended,
+    }  # fmt: skip
+
+
+def training_seconds(folder: pathlib.Path) -> float:
+    """Returns the seconds of all training steps in a folder's log; 0 if it has none."""
+    if not (folder / metrics_writer.NAME).exists():
+        return 0.0
+    return round(sum(step["seconds"] for step in metrics_writer.read_metrics(folder)), 1)

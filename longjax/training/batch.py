@@ -1,4 +1,4 @@
-"""Rows of a plan as the arrays of one training step, made on the host a few steps ahead."""
+"""Rows of data as the batch of one training step, prefetched on the host."""
 
 import collections
 import concurrent.futures
@@ -12,12 +12,21 @@ from longjax.data import RowBatch
 from longjax.methods.method import Method
 
 T = TypeVar("T")
-PREFETCH_DEPTH = 2  # batches that wait for the devices
+PREFETCH_DEPTH = 2  # batches that are ready before the devices need them
 
 
 def as_batch(rows: RowBatch, method: Method, cfg: ModelConfig) -> dict[str, np.ndarray]:
-    """-> tokens_BT, targets_BT, index_BT, weights_BT and start_BT if documents are apart: in the method's pieces,
-    with the tokens that it inserts.
+    """Returns the batch of some rows, split into the method's row length and with the tokens that it inserts.
+
+    Args:
+      rows: tokens with the last target, loss weights, and starts of documents.
+      method: the method that is trained.
+      cfg: the model; its last token is the one that the method inserts.
+
+    Returns:
+      tokens_BT, targets_BT, index_BT (positions in the row) as int32, weights_BT as float32, and start_BT (int32, where
+      each token's document starts) if documents do not attend to each other.
+
     """
     if method.row_length:
         rows = split_rows(rows, method.row_length)
@@ -31,22 +40,23 @@ def as_batch(rows: RowBatch, method: Method, cfg: ModelConfig) -> dict[str, np.n
 
 
 def split_rows(rows: RowBatch, size: int) -> RowBatch:
-    """Each row of T tokens and a last target as T / size shorter rows."""
+    """Splits each row of T tokens and a last target into T / size shorter rows. Raises ValueError if it cannot."""
     tokens_BS, weights_BT, start_BT = rows
-    if weights_BT.shape[1] % size:
-        raise ValueError(f"--piece={size} must divide the rows of {weights_BT.shape[1]} tokens")
-    places = range(0, weights_BT.shape[1], size)
+    T = weights_BT.shape[1]
+    if T % size:
+        raise ValueError(f"--row_length={size} must divide the rows of {T} tokens")
+    starts = range(0, T, size)
+    if start_BT is not None:
+        start_BT = np.concatenate([np.maximum(start_BT[:, i : i + size] - i, 0) for i in starts])
     return RowBatch(
-        np.concatenate([tokens_BS[:, at : at + size + 1] for at in places]),
-        np.concatenate([weights_BT[:, at : at + size] for at in places]),
-        None
-        if start_BT is None
-        else np.concatenate([np.maximum(start_BT[:, at : at + size] - at, 0) for at in places]),
+        np.concatenate([tokens_BS[:, i : i + size + 1] for i in starts]),
+        np.concatenate([weights_BT[:, i : i + size] for i in starts]),
+        start_BT,
     )
 
 
 def insert_method_tokens(rows: RowBatch, method: Method, token: int) -> RowBatch:
-    """The rows with the method's own tokens, which are predicted as all others are."""
+    """Inserts the method's token into the rows; inserted tokens are targets as all others are."""
     assert method.insert_tokens
     longer_BS, real_BS = method.insert_tokens(rows.tokens_BS, token)
     weights_BS = np.ones(longer_BS.shape, np.float32)
@@ -57,24 +67,24 @@ def insert_method_tokens(rows: RowBatch, method: Method, token: int) -> RowBatch
 
 
 def shift_document_starts(start_BT: np.ndarray, real_BS: np.ndarray) -> np.ndarray:
-    """Where documents begin once tokens are inserted; an inserted token belongs to the document before it."""
+    """Returns where documents start after insertion; an inserted token belongs to the document before it."""
     starts = np.zeros(real_BS.shape, np.int32)
     for row, (start_T, real_S) in enumerate(zip(start_BT, real_BS, strict=True)):
-        place_T = np.flatnonzero(real_S)[:-1]  # the last is a target only
-        starts[row, place_T] = place_T[start_T]
+        index_T = np.flatnonzero(real_S)[:-1]  # the last is a target only
+        starts[row, index_T] = index_T[start_T]
     return np.maximum.accumulate(starts, axis=1)[:, :-1]
 
 
 def prefetch(make: Callable[[int], T], steps: Iterable[int]) -> Generator[T]:
-    """-> make(step) of all steps in order, a few of them made before they are asked for."""
-    waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
+    """Yields make(step) of all steps in order; a thread makes PREFETCH_DEPTH of them in advance."""
+    pending: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
             for step in steps:
-                waiting.append(pool.submit(make, step))
-                if len(waiting) > PREFETCH_DEPTH:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(make, step))
+                if len(pending) > PREFETCH_DEPTH:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

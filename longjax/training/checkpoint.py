@@ -1,8 +1,8 @@
-"""Training state on disk, by orbax. A save is whole or absent; frozen weights are not written again.
+"""Checkpoints of the training state, by orbax. A save is complete or absent; frozen weights are not saved.
 
-A checkpoint has one item a part, so that an evaluation reads the weights or their average alone: `params`, `ema`,
-`opt` (moments, step, guard), and in JSON `meta` (what was trained, how, by which versions) and `data` (the plan, and
-the rows seen so far: the one integer by which data resume).
+A checkpoint has several items, so that an evaluation reads only the weights or their average: `params`, `ema`, `opt`
+(optimizer state, step, skip-step state), and as JSON `meta` (model, method, recipe, versions) and `data` (hash of the
+rows, and how many were read: the one integer by which data resume).
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class RunMetadata:
-    """What a training run is; a checkpoint goes on only in the run that wrote it.
+    """The identity of a training run; only a run of the same identity resumes from its checkpoints.
 
     Attributes:
-      what: model, method, recipe, in words or numbers that JSON can say.
-      plan: sha256 of the rows.
-      rows: of one step.
-      older: puts `what` of an older release's checkpoint into today's words.
+      identity: model, method and recipe as JSON.
+      plan: SHA-256 of the rows.
+      rows: rows of one step.
+      older: translates the identity in a checkpoint of an older release.
 
     """
 
@@ -43,24 +43,39 @@ class RunMetadata:
     older: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def meta(self) -> dict[str, Any]:
+        """Returns the item `meta`: format, identity, versions of libraries, machine."""
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
         machine = {"devices": jax.device_count(), "hosts": jax.process_count(), "kind": jax.devices()[0].device_kind}
         return {"format": FORMAT, "what": self.identity, "versions": versions, "machine": machine}
 
     def data(self, step: int) -> dict[str, Any]:
+        """Returns the item `data` after `step` steps."""
         return {"plan": self.plan, "rows_seen": step * self.rows}
 
 
 class TrainCheckpointer:
-    """The checkpoints of one training run. The newest `keep` stay, and those of every `keep_every`-th step.
+    """The checkpoints of one training run, as a context manager that waits for saving in the background.
 
-    Saving goes on in the background: `with` waits for it.
+    Args:
+      folder: of the checkpoints; each is a subfolder named by its step.
+      metadata: the identity of the run.
+      max_to_keep: newest checkpoints that are not deleted.
+      keep_period: checkpoints of steps that this divides are never deleted; None: all may be.
+
+    Raises:
+      ValueError: the folder cannot be written.
+
     """
 
-    def __init__(self, folder: pathlib.Path | str, about: RunMetadata, keep: int = 2, keep_every: int | None = None):
-        self.folder, self.about = pathlib.Path(folder).absolute(), about
+    def __init__(
+        self, folder: pathlib.Path | str, metadata: RunMetadata, max_to_keep: int = 2, keep_period: int | None = None
+    ):
+        self.folder, self.metadata = pathlib.Path(folder).absolute(), metadata
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            max_to_keep=max_to_keep,
+            keep_period=keep_period,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         )
         try:
             self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -68,22 +83,26 @@ class TrainCheckpointer:
             raise ValueError(f"{self.folder} cannot be written: {error.strerror or error}") from error
 
     def save(self, state: TrainState) -> None:
-        """Starts to write; returns before it is done."""
+        """Starts to save, and returns before all is on disk. Raises ValueError if the folder cannot be written."""
         step = int(state.step)
-        parts = {name: ocp.args.StandardSave(tree) for name, tree in arrays(state).items() if tree}
-        said = {"meta": self.about.meta(), "data": self.about.data(step)}
+        trees = {name: ocp.args.StandardSave(tree) for name, tree in items(state).items() if tree}
+        meta, data = ocp.args.JsonSave(self.metadata.meta()), ocp.args.JsonSave(self.metadata.data(step))
         try:
-            self.manager.save(
-                step, args=ocp.args.Composite(**parts, **{k: ocp.args.JsonSave(x) for k, x in said.items()})
-            )
+            self.manager.save(step, args=ocp.args.Composite(**trees, meta=meta, data=data))
         except (OSError, ValueError) as error:
-            raise self.unsaved(error) from error
+            raise self.save_error(error) from error
 
     def restore(self, template: TrainState) -> TrainState:
-        """-> the newest whole state in the places of `template`, or the template if nothing was saved.
+        """Returns the state of the newest complete checkpoint, or the template if there is none.
 
-        A newest checkpoint that is torn is moved aside, with a warning. Raises ValueError if another run wrote them,
-        or if none can be read.
+        Corrupt checkpoints are moved out of the folder, with a warning.
+
+        Args:
+          template: gives shapes, layout on devices, and the frozen weights.
+
+        Raises:
+          ValueError: another run wrote the checkpoints, or none of them can be read.
+
         """
         steps = sorted(self.manager.all_steps(), reverse=True)
         for step in steps:
@@ -93,34 +112,37 @@ class TrainCheckpointer:
             except CorruptCheckpointError as error:
                 self.quarantine(step, str(error))
         if steps:
-            raise ValueError(f"{self.folder}: no checkpoint can be read; delete the folder to begin again")
+            raise ValueError(f"{self.folder}: no checkpoint can be read; delete the folder to start again")
         return template
 
     def compare(self, step: int) -> None:
-        """Raises ValueError, naming what differs, if the checkpoint is of another run."""
+        """Raises ValueError, naming what differs, if another run wrote the checkpoint of this step."""
         try:
             meta, data = (
                 json.loads((self.folder / str(step) / name / "metadata").read_text()) for name in ("meta", "data")
             )
-            what, plan = self.about.older(meta["what"]), data["plan"]
+            saved, plan = self.metadata.older(meta["what"]), data["plan"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptCheckpointError(f"its description is missing or damaged ({error})") from error
-        mine = json.loads(json.dumps(self.about.identity))
-        differ = [name for name in mine if what.get(name) != mine[name]] + ["plan"] * (plan != self.about.plan)
-        if differ:
+            raise CorruptCheckpointError(f"its metadata is missing or damaged ({error})") from error
+        identity = json.loads(json.dumps(self.metadata.identity))
+        different = [name for name in identity if saved.get(name) != identity[name]]
+        if plan != self.metadata.plan:
+            different.append("plan")
+        if different:
             raise ValueError(
-                f"{self.folder}/{step} was trained with another {' and '.join(differ)}: choose another --run_dir, "
-                "or begin from its weights with --init_from"
+                f"{self.folder}/{step} was trained with another {' and '.join(different)}: choose another --run_dir, "
+                "or start from its weights with --init_from"
             )
 
     def read(self, template: TrainState, step: int) -> TrainState:
-        like = {name: jax.tree.map(shape_dtype_struct, tree) for name, tree in arrays(template).items() if tree}
+        """Returns the state of one checkpoint. Raises CorruptCheckpointError if it cannot be read."""
+        like = {name: jax.tree.map(shape_dtype_struct, tree) for name, tree in items(template).items() if tree}
         try:
             saved = self.manager.restore(
                 step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
             )
-        except Exception as error:  # whatever a torn file makes of the storage library
-            raise CorruptCheckpointError(str(error).splitlines()[0] if str(error) else repr(error)) from error
+        except Exception as error:  # the storage library raises anything on a corrupt file
+            raise CorruptCheckpointError(first_line(error)) from error
         opt = saved["opt"]
         return template.replace(
             trained=saved["params"],
@@ -130,54 +152,64 @@ class TrainCheckpointer:
             skip_step=SkipStepState(*(opt["guard"][name] for name in ("skipped", "streak", "loss_W", "norm_W"))),
         )
 
-    def quarantine(self, step: int, why: str) -> None:
-        print(f"warning: checkpoint {self.folder}/{step} is torn and left out: {why}", file=sys.stderr, flush=True)
+    def quarantine(self, step: int, reason: str) -> None:
+        """Moves a corrupt checkpoint out of the folder, with a warning."""
+        print(f"warning: checkpoint {self.folder}/{step} is corrupt, skipped: {reason}", file=sys.stderr, flush=True)
         if jax.process_index() == 0:
             (self.folder / str(step)).rename(self.folder.parent / f"torn-{self.folder.name}-{step}")
         self.manager.reload()
 
     def preempted(self, step: int) -> bool:
-        """-> whether the machine's scheduler has told some host of this job to end; all hosts agree."""
+        """Returns whether the scheduler has announced preemption to a process of this job; all processes agree."""
         return jax.process_count() > 1 and self.manager.reached_preemption(step)
 
-    def unsaved(self, error: Exception) -> ValueError:
-        said = str(error).splitlines()[0] if str(error) else repr(error)
-        return ValueError(f"{self.folder} cannot be written, earlier checkpoints are whole: {said}")
+    def save_error(self, error: Exception) -> ValueError:
+        """Returns an error of saving in one line."""
+        return ValueError(f"{self.folder} cannot be written, earlier checkpoints are complete: {first_line(error)}")
 
     def __enter__(self) -> "TrainCheckpointer":
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Waits until all is on disk."""
+        """Blocks until all is on disk. Raises ValueError if it cannot be written."""
         try:
             self.manager.wait_until_finished()
         except (OSError, ValueError) as failed:
-            raise self.unsaved(failed) from failed
+            raise self.save_error(failed) from failed
         finally:
             self.manager.close()
 
 
-def init_from_checkpoint(folder: pathlib.Path, state: TrainState, moments: bool) -> TrainState:
-    """-> the state with the last weights of another training, and with its moments, before its own first step.
+def init_from_checkpoint(folder: pathlib.Path, state: TrainState, init_opt_state: bool) -> TrainState:
+    """Returns a state before its first step with the last weights of another training run.
 
-    Raises ValueError if that training has no checkpoint, or trained other parameters.
+    Args:
+      folder: of the other run: RUN_DIR/methods/NAME.
+      state: before its first step.
+      init_opt_state: take the optimizer state from there, too; the learning-rate schedule starts anew.
+
+    Raises:
+      ValueError: that run has no checkpoint, or trained other parameters.
+
     """
     with ocp.CheckpointManager((folder / "checkpoints").absolute()) as manager:
         if (step := manager.latest_step()) is None:
             raise ValueError(f"--init_from={folder} has no checkpoints: it must be RUN_DIR/methods/NAME")
-        like = {"params": state.trained} | ({"opt": arrays(state)["opt"]} if moments else {})
-        items = {name: ocp.args.StandardRestore(jax.tree.map(shape_dtype_struct, tree)) for name, tree in like.items()}
+        like = {"params": state.trained} | ({"opt": items(state)["opt"]} if init_opt_state else {})
+        restored = {
+            name: ocp.args.StandardRestore(jax.tree.map(shape_dtype_struct, tree)) for name, tree in like.items()
+        }
         try:
-            saved = manager.restore(step, args=ocp.args.Composite(**items))
+            saved = manager.restore(step, args=ocp.args.Composite(**restored))
         except (ValueError, KeyError) as error:
             raise ValueError(f"--init_from={folder}/checkpoints/{step} holds other parameters: {error}") from error
     ema = jax.tree.map(jnp.copy, saved["params"]) if state.ema else {}
-    opt = reset_schedule(saved["opt"]["opt"], state.opt_state) if moments else state.opt_state
-    return state.replace(trained=saved["params"], ema=ema, opt=opt)
+    opt_state = reset_schedule(saved["opt"]["opt"], state.opt_state) if init_opt_state else state.opt_state
+    return state.replace(trained=saved["params"], ema=ema, opt_state=opt_state)
 
 
 def reset_schedule(old: Any, new: Any) -> Any:
-    """-> the old optimiser state, its learning rate at the beginning again."""
+    """Returns the old optimizer state with the schedule's step count of the new one."""
 
     def is_schedule(x):
         return isinstance(x, optax.ScaleByScheduleState)
@@ -186,11 +218,11 @@ def reset_schedule(old: Any, new: Any) -> Any:
 
 
 class CorruptCheckpointError(Exception):
-    """A checkpoint that a kill or a full disk left unfinished."""
+    """A checkpoint cannot be read, as after a kill or on a full disk."""
 
 
-def arrays(state: TrainState) -> dict[str, Any]:
-    """The parts of a state that training changes, under their names on disk (those of longjax 0.1)."""
+def items(state: TrainState) -> dict[str, Any]:
+    """Returns what training changes of a state, by item. Names on disk are those of longjax 0.1."""
     skips = state.skip_step
     guard = {
         "skipped": skips.skipped,
@@ -206,4 +238,10 @@ def arrays(state: TrainState) -> dict[str, Any]:
 
 
 def shape_dtype_struct(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """Returns shape, dtype and sharding of an array."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message."""
+    return str(error).splitlines()[0] if str(error) else repr(error)

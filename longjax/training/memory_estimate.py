@@ -1,8 +1,7 @@
-"""What a training step needs of a device's memory, known before it is compiled.
+"""Estimate of a training step's device memory before it is compiled.
 
-The state is counted exactly. For the rest the step's jaxpr is followed, array by array from birth to last use, as the
-compiler will do: element-wise results never exist but inside the loops of those who use them, and what dies is
-written over.
+The state is counted exactly. For the rest, buffer liveness is simulated over the step's jaxpr, as the compiler does it:
+element-wise operations fuse into their consumers, and dead buffers are reused.
 """
 
 import math
@@ -19,31 +18,33 @@ from longjax.training.train_step import TrainState
 GIB = 2**30
 
 
-def words_pattern(text: str) -> frozenset[str]:
+def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Made where they are used, unless that is a matrix product, a loop, or another program.
-ELEMENTWISE = words_pattern(
+# Primitives that fuse into their consumers, unless these are a matrix product, a loop, or another program.
+ELEMENTWISE = _words(
     "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2 floor ge gt "
     "integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not or pad pow reduce_precision rem rev "
     "round rsqrt select_n sign sin slice sqrt square sub tanh transpose"
 )
-REDUCTIONS = words_pattern("reduce_sum reduce_max reduce_min reduce_or reduce_and argmax argmin")
-VIEWS = words_pattern("reshape squeeze expand_dims stop_gradient optimization_barrier")
-IN_PLACE = ELEMENTWISE | words_pattern("dynamic_update_slice scatter scatter-add scan while")
-CHECKPOINTS = words_pattern("checkpoint remat remat2")
+REDUCTIONS = _words("reduce_sum reduce_max reduce_min reduce_or reduce_and argmax argmin")
+VIEWS = _words("reshape squeeze expand_dims stop_gradient optimization_barrier")
+IN_PLACE = ELEMENTWISE | _words("dynamic_update_slice scatter scatter-add scan while")
+CHECKPOINTS = _words("checkpoint remat remat2")
 
 
 class MemoryEstimate(NamedTuple):
     """Bytes a device.
 
     Attributes:
-      parameters, moments, average: the state; `moments` are all that the optimiser keeps.
-      batch: what a step is given.
+      parameters: trained and frozen ones.
+      moments: the optimizer's state.
+      average: of the weights.
+      batch: the arrays of a step.
       gradients: of all trained weights, and their sum over micro-batches.
-      kept: between the forward and the backward pass.
-      work: at its largest: one layer forward and backward, or the logits of a slice of tokens.
+      saved: activations saved for the backward pass.
+      working: the largest temporaries: of one layer forward and backward, or the logits of a slice of tokens.
 
     """
 
@@ -56,35 +57,40 @@ class MemoryEstimate(NamedTuple):
     working: int
 
     def more_rows(self, limit: int) -> float:
-        """-> how many times the rows of a micro-batch would fill `limit` bytes."""
-        grows = self.saved + self.working
-        return (limit - sum(self) + grows) / max(grows, 1)
+        """Returns by which factor the rows of a micro-batch may grow until `limit` bytes are full."""
+        by_row = self.saved + self.working
+        return (limit - sum(self) + by_row) / max(by_row, 1)
 
 
 NAMES = {
-    "parameters": "parameters", "moments": "optimiser's moments", "average": "average of the weights",
-    "batch": "batch", "gradients": "gradients", "kept": "kept for the backward pass",
-    "work": "a layer or logits at work",
+    "parameters": "parameters", "moments": "optimizer's moments", "average": "average of the weights",
+    "batch": "batch", "gradients": "gradients", "saved": "saved for the backward pass",
+    "working": "temporaries of a layer or logits",
 }  # fmt: skip
 
 
 def estimate(step: Traced, state: TrainState, batch: Any) -> MemoryEstimate:
-    """Of a step (state, batch) -> (state, metrics) that donates its state: `train_step.trace(...)`.
+    """Returns the estimate of a step (state, batch) -> (state, metrics) that donates its state.
 
-    Arrays may be shapes with shardings, and their mesh an abstract one: nothing is computed.
+    Nothing is computed: arrays may be shapes with shardings, and their mesh an abstract one.
+
+    Args:
+      step: `train_step.trace(...)`.
+      state: of the step.
+      batch: of the step.
+
     """
     trained = frozenset((x.shape, x.dtype) for x in jax.tree.leaves(state.trained))
-    top = peak_bytes(step.jaxpr.jaxpr, trained, "kept")
+    peak = peak_bytes(step.jaxpr.jaxpr, trained, "saved")
     weights, moments, average = (
         bytes_per_device(x) for x in ((state.trained, state.frozen), state.opt_state, state.ema)
     )
-    return MemoryEstimate(
-        weights, moments, average, bytes_per_device(batch), top["gradients"], top["kept"], top["work"]
-    )
+    temporary = (peak["gradients"], peak["saved"], peak["working"])
+    return MemoryEstimate(weights, moments, average, bytes_per_device(batch), *temporary)
 
 
 def compiled_bytes(step: Compiled) -> int | None:
-    """-> what the compiler says that the step needs a device; None if it does not say."""
+    """Returns the compiler's figure of the bytes a device that the step needs; None if it has none."""
     analysis = step.memory_analysis()
     if analysis is None:
         return None
@@ -93,145 +99,150 @@ def compiled_bytes(step: Compiled) -> int | None:
 
 
 def limit_bytes(device: Any) -> int | None:
-    """-> what the device may hold; None if it does not say (CPUs)."""
+    """Returns the bytes that programs may use of a device; None if it has no limit (CPUs)."""
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def memory_table(memory: MemoryEstimate, compiled: int | None = None, limit: int | None = None) -> str:
-    """-> what a run prints before its first step: GiB a device by kind, the compiler's total, and whether it fits."""
+    """Returns a table of text: GiB a device by kind, the compiler's total, and whether it fits into `limit` bytes."""
     rows = [(NAMES[name], bytes_) for name, bytes_ in memory._asdict().items()]
     rows += [("estimate", sum(memory))]
     rows += [("compiled", compiled)] if compiled else []
     lines = ["memory of a device              GiB", *(f"  {name:<27} {bytes_ / GIB:6.2f}" for name, bytes_ in rows)]
     if limit:
-        lines.append(f"  {'there is':<27} {limit / GIB:6.2f}  {fits_message(memory, compiled or sum(memory), limit)}")
+        lines.append(f"  {'available':<27} {limit / GIB:6.2f}  {fits_message(memory, compiled or sum(memory), limit)}")
     return "\n".join(lines)
 
 
 def summary_line(memory: MemoryEstimate, limit: int | None = None) -> str:
-    """-> the table in a line."""
-    parts = ", ".join(f"{NAMES[name]} {bytes_ / GIB:.2f}" for name, bytes_ in memory._asdict().items() if bytes_)
-    whole = f"a device will hold about {sum(memory) / GIB:.2f} GiB ({parts})"
-    return f"{whole} of its {limit / GIB:.1f}: {fits_message(memory, sum(memory), limit)}" if limit else whole
+    """Returns the table as one line."""
+    kinds = ", ".join(f"{NAMES[name]} {bytes_ / GIB:.2f}" for name, bytes_ in memory._asdict().items() if bytes_)
+    line = f"estimated memory of a device: {sum(memory) / GIB:.2f} GiB ({kinds})"
+    return f"{line} of {limit / GIB:.1f}: {fits_message(memory, sum(memory), limit)}" if limit else line
 
 
 def fits_message(memory: MemoryEstimate, needed: int, limit: int) -> str:
+    """Returns whether `needed` bytes fit into `limit`, and with how many rows they would."""
     rows = memory.more_rows(limit)
     if needed <= limit:
-        return f"it fits, with up to {rows:.1f} times the rows at a time" if 1 < rows < 100 else "it fits"
+        return f"fits, as would {rows:.1f} times the micro-batch" if 1 < rows < 100 else "fits"
     if rows > 0:
-        return f"it does not fit: with {rows:.2g} of the rows at a time it would"
-    return "it does not fit, with however few rows: more devices, a smaller state (moments, average, LoRA)"
+        return f"does not fit, {rows:.2g} times the micro-batch would"
+    return "does not fit with any micro-batch: use more devices, or a smaller state (moments, average, LoRA)"
 
 
 def bytes_per_device(tree: Any) -> int:
-    """-> bytes a device."""
+    """Returns the bytes a device of a tree of arrays, or of their shapes with shardings."""
     return sum(size_bytes(x) for x in jax.tree.leaves(tree))
 
 
 def size_bytes(x: Any) -> int:
-    """-> bytes a device, of an array or of what describes one; none of what was moved to the host."""
+    """Returns the bytes a device of an array or its shape; 0 if it lies in host memory."""
     if getattr(x, "memory_space", None) == jax.memory.Space.Host:
         return 0
-    where, pieces = getattr(x, "sharding", None), 1
-    if isinstance(where, jax.NamedSharding):
-        axes = [axis for dim in where.spec if dim for axis in ((dim,) if isinstance(dim, str) else dim)]
-        pieces = math.prod(where.mesh.shape[axis] for axis in axes)
-    return math.prod(getattr(x, "shape", ())) * getattr(getattr(x, "dtype", None), "itemsize", 0) // pieces
+    sharding, shards = getattr(x, "sharding", None), 1
+    if isinstance(sharding, jax.NamedSharding):
+        axes = [axis for dim in sharding.spec if dim for axis in ((dim,) if isinstance(dim, str) else dim)]
+        shards = math.prod(sharding.mesh.shape[axis] for axis in axes)
+    return math.prod(getattr(x, "shape", ())) * getattr(getattr(x, "dtype", None), "itemsize", 0) // shards
 
 
 def peak_bytes(program: Any, trained: frozenset[Any], kind: str) -> Counter[str]:
-    """-> bytes by kind, when the arrays born in this program are most. Its arguments and results are the caller's."""
-    until = lifetimes(program, again=kind != "work")
-    ends: dict[int, list[Any]] = {}
-    for x, i in until.items():
-        ends.setdefault(i, []).append(x)
+    """Returns bytes by kind at the peak of the arrays that a jaxpr creates; its inputs and results are the caller's.
+
+    `trained` are shape and dtype of all trained parameters. `kind` is that of arrays which are no gradients: "saved",
+    or "working" inside a rematerialized layer.
+    """
+    last_use = lifetimes(program, recompute=kind != "working")
+    dying: dict[int, list[Any]] = {}
+    for x, i in last_use.items():
+        dying.setdefault(i, []).append(x)
 
     def total(arrays):
-        """-> bytes by kind."""
         count = Counter()
         for x in arrays:
             count[array_kind(x.aval, trained, kind)] += size_bytes(x.aval)
         return count
 
-    live, top = Counter(), Counter()
+    live, peak = Counter(), Counter()
     for i, eqn in enumerate(program.eqns):
-        new, gone = [x for x in eqn.outvars if x in until], ends.get(i, [])
-        reused = total(written_over(gone, new)) if eqn.primitive.name in IN_PLACE else Counter()
-        inside = "work" if eqn.primitive.name in CHECKPOINTS else kind
-        inner = max((peak_bytes(p, trained, inside) for p in programs(eqn)), key=Counter.total, default=Counter())
+        new, dead = [x for x in eqn.outvars if x in last_use], dying.get(i, [])
+        reused = total(reused_buffers(dead, new)) if eqn.primitive.name in IN_PLACE else Counter()
+        inner_kind = "working" if eqn.primitive.name in CHECKPOINTS else kind
+        inner = max((peak_bytes(p, trained, inner_kind) for p in programs(eqn)), key=Counter.total, default=Counter())
         live += total(new)
-        top = max(top, live + inner - reused, key=Counter.total)
-        live -= total(gone)
-    return top
+        peak = max(peak, live + inner - reused, key=Counter.total)
+        live -= total(dead)
+    return peak
 
 
 def array_kind(aval: Any, trained: frozenset[Any], kind: str) -> str:
-    like_a_weight = kind == "kept" and (getattr(aval, "shape", None), getattr(aval, "dtype", None)) in trained
+    """Returns "gradients" for arrays of a weight's shape outside of rematerialized layers, else `kind`."""
+    like_a_weight = kind == "saved" and (getattr(aval, "shape", None), getattr(aval, "dtype", None)) in trained
     return "gradients" if like_a_weight else kind
 
 
-def written_over(gone: list[Any], new: list[Any]) -> list[Any]:
-    """-> those of the dying arrays whose place a new one of the same shape takes."""
-    free = Counter((x.aval.shape, x.aval.dtype) for x in new)
-    taken = []
-    for x in gone:
-        if x not in new and free[x.aval.shape, x.aval.dtype]:
-            free[x.aval.shape, x.aval.dtype] -= 1
-            taken.append(x)
-    return taken
+def reused_buffers(dead: list[Any], new: list[Any]) -> list[Any]:
+    """Returns the dying arrays whose buffer a new array of the same shape and type takes."""
+    wanted = Counter((x.aval.shape, x.aval.dtype) for x in new)
+    reused = []
+    for x in dead:
+        if x not in new and wanted[x.aval.shape, x.aval.dtype]:
+            wanted[x.aval.shape, x.aval.dtype] -= 1
+            reused.append(x)
+    return reused
 
 
-def lifetimes(program: Any, again: bool) -> dict[Any, int]:
-    """-> for all arrays that are born here and not returned, the equation that uses them last.
+def lifetimes(program: Any, recompute: bool) -> dict[Any, int]:
+    """Returns the equation that uses it last, of every array that is created here and not returned.
 
-    `again`: an element-wise result with several users is made for each, as in the optimiser; else it is stored.
+    `recompute`: an element-wise result with several consumers fuses into each, as in the optimizer; else it is stored.
     """
-    made_of: dict[Any, frozenset[Any]] = {}  # the arrays that must live for this one to be read
-    until: dict[Any, int] = {}
+    sources: dict[Any, frozenset[Any]] = {}  # the arrays that must be live for this one to be read
+    last_use: dict[Any, int] = {}
     users, returned = consumers(program), {x for x in program.outvars if not isinstance(x, Literal)}
 
     def needed(xs):
-        return frozenset().union(*(made_of.get(x, frozenset()) for x in xs if not isinstance(x, Literal)))
+        return frozenset().union(*(sources.get(x, frozenset()) for x in xs if not isinstance(x, Literal)))
 
     for i, eqn in enumerate(program.eqns):
         inputs = needed(eqn.invars)
         if eqn.primitive.name in VIEWS:
-            made_of |= {out: needed([x]) for x, out in zip(eqn.invars, eqn.outvars, strict=True)}
-        elif eqn.primitive.name in ELEMENTWISE and not returned & {*eqn.outvars} and newly_live(users, eqn, again):
-            made_of |= dict.fromkeys(eqn.outvars, inputs)
+            sources |= {out: needed([x]) for x, out in zip(eqn.invars, eqn.outvars, strict=True)}
+        elif eqn.primitive.name in ELEMENTWISE and not returned & {*eqn.outvars} and fuses(users, eqn, recompute):
+            sources |= dict.fromkeys(eqn.outvars, inputs)
         else:
-            made_of |= {out: frozenset((out,)) for out in eqn.outvars}
-            until |= dict.fromkeys((*inputs, *eqn.outvars), i)
-    return {x: i for x, i in until.items() if x not in needed(returned)}
+            sources |= {out: frozenset((out,)) for out in eqn.outvars}
+            last_use |= dict.fromkeys((*inputs, *eqn.outvars), i)
+    return {x: i for x, i in last_use.items() if x not in needed(returned)}
 
 
-def newly_live(users: dict[Any, list[bool]], eqn: Any, again: bool) -> bool:
-    """Whether its result need not be stored, as those who use it can make it themselves."""
-    able = users.get(eqn.outvars[0], [])
-    return all(able) and (again or len(able) <= 1)
+def fuses(users: dict[Any, list[bool]], eqn: Any, recompute: bool) -> bool:
+    """Returns whether the result is not stored, because it fuses into all its consumers."""
+    fusing = users.get(eqn.outvars[0], [])
+    return all(fusing) and (recompute or len(fusing) <= 1)
 
 
 def consumers(program: Any) -> dict[Any, list[bool]]:
-    """-> for every variable, of each equation that uses it, whether it can make it itself."""
+    """Returns for every variable whether it can fuse into each equation that uses it."""
     users: dict[Any, list[bool]] = {}
     for eqn in program.eqns:
-        able = elementwise(eqn) or eqn.primitive.name in REDUCTIONS
+        fusing = elementwise(eqn) or eqn.primitive.name in REDUCTIONS
         for x in eqn.invars:
             if not isinstance(x, Literal):
-                users.setdefault(x, []).append(able)
+                users.setdefault(x, []).append(fusing)
     return users
 
 
 def elementwise(eqn: Any) -> bool:
-    """Also of small programs, such as jnp.where."""
+    """Returns whether an equation, or a small program such as jnp.where, is element-wise."""
     if eqn.primitive.name != "jit":
         return eqn.primitive.name in ELEMENTWISE | VIEWS
     return all(map(elementwise, eqn.params["jaxpr"].eqns))
 
 
 def programs(eqn: Any) -> Iterator[Any]:
-    """-> bodies and branches of an equation."""
+    """Yields the bodies and branches of an equation."""
     for x in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
         if hasattr(x, "eqns"):
             yield getattr(x, "jaxpr", x)

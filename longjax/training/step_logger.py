@@ -1,4 +1,4 @@
-"""What a training run says of its steps: to the log, to the one who waits, and to a profiler."""
+"""Per-step logging of training: metrics file, progress line, too many skipped steps."""
 
 import contextlib
 import time
@@ -17,15 +17,15 @@ Numbers = dict[str, Any]
 
 
 class StepLogger:
-    """Fetches a step's numbers while the next step runs, so that devices never wait for the host.
+    """Fetches a step's metrics while the next step runs, so that devices do not wait for the host.
 
     Args:
-      log: None on hosts other than the first.
-      meter: rates.
-      report: told of every step.
-      steps: of the whole training.
-      shape: rows and tokens of a step, as the model sees them.
-      most_skipped: steps left out in a row, before ValueError is raised.
+      log: writes metrics; None on hosts other than the first.
+      meter: computes rates.
+      report: gets a progress line for every step.
+      steps: steps of the whole training.
+      shape: rows and tokens a row of a step, as the model has them.
+      max_skipped_steps: consecutive skipped steps after which ValueError is raised.
 
     """
 
@@ -36,61 +36,61 @@ class StepLogger:
         report: ProgressFn,
         steps: int,
         shape: tuple[int, int],
-        most_skipped: int,
+        max_skipped_steps: int,
     ):
         self.log, self.meter, self.report = log, meter, report
-        self.steps, self.most_skipped = steps, most_skipped
-        self.tokens, self.bounds = shape[0] * shape[1], position_loss.bucket_edges(shape[1])
-        self.late: tuple[int, Numbers, Numbers] | None = None
-        self.since, self.waited = time.perf_counter(), 0.0
+        self.steps, self.max_skipped_steps = steps, max_skipped_steps
+        self.tokens, self.edges = shape[0] * shape[1], position_loss.bucket_edges(shape[1])
+        self.pending: tuple[int, Numbers, Numbers] | None = None
+        self.since, self.waiting = time.perf_counter(), 0.0
 
     def log_async(self, step: int, numbers: Numbers, more: Numbers) -> None:
-        """Step `step` was started; `numbers` are still on the devices, `more` is added to them."""
+        """Logs a step that was started, once the next one is. `numbers` are still on the devices; `more` are added."""
         self.flush()
-        self.late = (step, numbers, more)
+        self.pending = (step, numbers, more)
 
     def flush(self) -> None:
-        """Says what is not yet said."""
-        if self.late is None:
+        """Logs the pending step; waits for it. Raises ValueError if too many consecutive steps were skipped."""
+        if self.pending is None:
             return
-        (step, numbers, more), self.late = self.late, None
+        (step, numbers, more), self.pending = self.pending, None
         numbers = {name: np.asarray(x) for name, x in numbers.items()}  # waits for the step
         now = time.perf_counter()
-        loss_P, weight_P, streak = numbers.pop("loss_P"), numbers.pop("weight_P"), int(numbers.pop("streak"))
-        said = {name: x.item() for name, x in numbers.items()}
-        rates = self.meter(step, self.tokens, now - self.since, self.waited)
-        self.since, self.waited = now, 0.0
+        loss_P, weight_P, skips = (numbers.pop(name) for name in ("loss_P", "weight_P", "consecutive_skips"))
+        metrics = {name: x.item() for name, x in numbers.items()}
+        rates = self.meter(step, self.tokens, now - self.since, self.waiting)
+        self.since, self.waiting = now, 0.0
         if self.log:
-            by_position = position_loss.bucket_means(loss_P.tolist(), weight_P.tolist(), self.bounds)
+            by_position = position_loss.bucket_means(loss_P.tolist(), weight_P.tolist(), self.edges)
             self.log(
                 step,
                 {"tokens_seen": (step + 1) * self.tokens}
-                | said
+                | metrics
                 | by_position
                 | rates
                 | peak_memory(jax.local_devices())
                 | more,
             )
-        self.report((step + 1) / self.steps, progress_line(step, self.steps, said, rates, more))
-        if streak >= self.most_skipped:
+        self.report((step + 1) / self.steps, progress_line(step, self.steps, metrics, rates, more))
+        if skips >= self.max_skipped_steps:
             raise ValueError(
-                f"{streak} steps in a row, to step {step}, had a loss or gradient that is no number or a spike: "
-                f"lower --learning_rate, or look at the rows of steps {step - streak + 1} to {step}"
+                f"{skips} steps in a row, to step {step}, had a loss or gradient that is not finite or a spike: "
+                f"lower --learning_rate, or look at the rows of steps {step - skips + 1} to {step}"
             )
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """-> the same, noting how long each was waited for."""
+        """Yields the batches, and measures the time that each is waited for."""
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            self.waited += time.perf_counter() - began
+            self.waiting += time.perf_counter() - began
             if batch is None:
                 return
             yield batch
 
     @contextlib.contextmanager
     def untimed(self, numbers: Numbers) -> Iterator[None]:
-        """What is done here, after the step that gives `numbers`, is not counted as training."""
+        """Excludes the time of this block, after the step that gives `numbers`, from the rates of training."""
         self.flush()
         jax.block_until_ready(numbers)
         began = time.perf_counter()
@@ -98,11 +98,12 @@ class StepLogger:
         self.since += time.perf_counter() - began
 
 
-def progress_line(step: int, steps: int, said: Numbers, rates: Numbers, more: Numbers) -> str:
-    words = [f"step {step + 1}/{steps}", f"loss {said['loss']:.3f}"]
+def progress_line(step: int, steps: int, metrics: Numbers, rates: Numbers, more: Numbers) -> str:
+    """Returns one line about a step: loss, evaluations, skipped steps, rates, remaining time."""
+    words = [f"step {step + 1}/{steps}", f"loss {metrics['loss']:.3f}"]
     words += [f"{name} {x:.3g}" for name, x in more.items()]
-    if said["skipped"]:
-        words.append(f"{said['skipped']} steps left out")
+    if metrics["skipped"]:
+        words.append(f"{metrics['skipped']} steps skipped")
     if "tokens_per_s" in rates:
         words.append(f"{rates['tokens_per_s']:,.0f} tokens/s")
     if "mfu" in rates:

@@ -14,8 +14,8 @@ import optax
 from golden_checks.exact_case import Case, Check
 from golden_checks.exact_clex import GRADIENT, drawn
 from golden_checks.exact_tables import LITERALS, trained_for
+from golden_checks.rerotate import rerotate
 from longjax.attention.core import TokenPositions
-from longjax.attention.kv_cache import rerotate
 from longjax.attention.rope import Rope
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.param_mapping import from_hf, to_hf

@@ -1,6 +1,6 @@
-"""Blocks that queries choose, by the kernels of NVIDIA GPUs, where the softmax is one of theirs.
+"""Landmark's attention to blocks by Triton kernels, where the back end of attention is one of theirs.
 
-Letters as in landmark_memory.py.
+Letters as in memory.py.
 """
 
 import dataclasses
@@ -20,87 +20,94 @@ from longjax.attention.landmark.blocks import (
     GatheredBlocks,
     attend_to_blocks,
     block_positions,
-    in_tiles,
+    map_query_tiles,
     rotated_at,
-    slots,
+    stingy_slots,
 )
 from longjax.attention.rope import Rope
 
-ROOM = 2**29  # bytes of queries at all of their places that may exist at once
+MAX_QUERY_BYTES = 2**29  # of rotated queries that may exist at once
 
 
-def block_attention_for(softmax: AttentionBackend, q_BTNH: jax.Array, block: int) -> BlockAttention:
-    """-> the kernels where `softmax` is one of theirs and they can; why they cannot is said in a log line.
+def block_attention_for(backend: AttentionBackend, q_BTNH: jax.Array, block: int) -> BlockAttention:
+    """Return the kernels if `backend` is Triton's and they support the queries, else `GatheredBlocks`.
 
-    That of decoding is not: a single query's copies are small.
+    A log line names what they do not support. The back end of decoding has no kernels: a single query's copies are
+    small.
     """
-    general = softmax.fallback if isinstance(softmax, Fused) else softmax
+    general = backend.fallback if isinstance(backend, Fused) else backend
     if not isinstance(general, Triton):
         return GatheredBlocks()
     kernel = TritonLandmark(interpret=general.interpret)
-    why = kernel.unsupported_reason(q_BTNH, block)
-    if why:
-        log_once(f"Landmark's {why}", GatheredBlocks())
-    return GatheredBlocks() if why else KernelBlocks(kernel)
+    reason = kernel.unsupported_reason(q_BTNH, block)
+    if reason:
+        log_once(f"Landmark's {reason}", GatheredBlocks())
+    return GatheredBlocks() if reason else KernelBlocks(kernel)
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelBlocks:
-    """A `Way` whose gradient is that of `Copies`."""
+    """Attention to blocks by kernels; the gradient is that of `GatheredBlocks`."""
 
     kernel: TritonLandmark
 
-    def choose(self, asked, blocks, rope, top_k):
-        asked, blocks, rope = jax.lax.stop_gradient((asked, blocks, rope))
-        asks = landmark_queries(asked, blocks, rope, 1, top_k)
-        return self.kernel.choose(asks, blocks.landmarks, blocks.index_BMC[:, :, -1], top_k)
+    def choose(self, queries, blocks, rope, top_k):
+        queries, blocks, rope = jax.lax.stop_gradient((queries, blocks, rope))
+        rotated = landmark_queries(queries, blocks, rope, 1, top_k)
+        return self.kernel.choose(rotated, blocks.landmarks, blocks.index_BMC[:, :, -1], top_k)
 
-    def attend(self, asked, block_BTNJ, blocks, rope, top_k, here) -> jax.Array:
-        return kernel_attention(self.kernel, (top_k, here), asked, block_BTNJ, blocks, rope)
+    def attend(self, queries, block_BTNJ, blocks, rope, top_k, chunk_blocks) -> jax.Array:
+        return kernel_attention(self.kernel, (top_k, chunk_blocks), queries, block_BTNJ, blocks, rope)
 
-    def max_queries(self, asked, blocks, top_k, here):
-        B, _, N, H = asked.q_BTNH.shape
-        return max(1, ROOM // (B * N * (top_k + here + 1) * H * asked.q_BTNH.dtype.itemsize))
+    def max_queries(self, queries, blocks, top_k, chunk_blocks):
+        B, _, N, H = queries.q_BTNH.shape
+        return max(1, MAX_QUERY_BYTES // (B * N * (top_k + chunk_blocks + 1) * H * queries.q_BTNH.dtype.itemsize))
 
 
-def landmark_queries(asked: ChunkQueries, blocks: Blocks, rope: Rope, here: int, top_k: int) -> LandmarkQueries:
-    q_BTPNH = rotated_at(asked.q_BTNH, block_positions(asked, blocks.index_BMC.shape[2], 1 - here, top_k + 1), rope)
-    return LandmarkQueries(q_BTPNH, asked.tokens.index_BT, asked.tokens.start_BT, asked.past_BT)
+def landmark_queries(
+    queries: ChunkQueries, blocks: Blocks, rope: Rope, chunk_blocks: int, top_k: int
+) -> LandmarkQueries:
+    """Rotate queries to their positions as seen from each block that they may attend to."""
+    position_BTP = block_positions(queries, blocks.index_BMC.shape[2], 1 - chunk_blocks, top_k + 1)
+    q_BTPNH = rotated_at(queries.q_BTNH, position_BTP, rope)
+    return LandmarkQueries(q_BTPNH, queries.tokens.index_BT, queries.tokens.start_BT, queries.past_BT)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def kernel_attention(
     kernel: TritonLandmark,
     sizes: tuple[int, int],
-    asked: ChunkQueries,
+    queries: ChunkQueries,
     block_BTNJ: jax.Array,
     blocks: Blocks,
     rope: Rope,
 ) -> jax.Array:
-    """-> out_BTNH. sizes: top_k and here."""
-    top_k, here = sizes
-    place_BTNJ = slots(asked, block_BTNJ, top_k) + here - 1
-    k, v = (x if blocks.at else x[None] for x in (blocks.k_BMCKH, blocks.v_BMCKH))
-    layer = jnp.asarray(blocks.at or (0,), jnp.int32)
-    gives = LandmarkKeys(k, v, blocks.index_BMC, layer)
-    return kernel.attend(landmark_queries(asked, blocks, rope, here, top_k), block_BTNJ, place_BTNJ, gives, here)
+    """Return out_BTNH. sizes: top_k and chunk_blocks."""
+    top_k, chunk_blocks = sizes
+    p_BTNJ = stingy_slots(queries, block_BTNJ, top_k) + chunk_blocks - 1
+    k, v = (x if blocks.layer_index else x[None] for x in (blocks.k_BMCKH, blocks.v_BMCKH))
+    layer = jnp.asarray(blocks.layer_index or (0,), jnp.int32)
+    rotated = landmark_queries(queries, blocks, rope, chunk_blocks, top_k)
+    return kernel.attend(rotated, block_BTNJ, p_BTNJ, LandmarkKeys(k, v, blocks.index_BMC, layer), chunk_blocks)
 
 
-def kernel_attention_forward(kernel, sizes, *given):
-    return kernel_attention(kernel, sizes, *given), given
+def _kernel_attention_forward(kernel, sizes, *args):
+    return kernel_attention(kernel, sizes, *args), args
 
 
-def kernel_attention_backward(kernel, sizes, given, d_out_BTNH):
-    """By copies, of as many queries at a time as have room."""
-    top_k, here = sizes
+def _kernel_attention_backward(kernel, sizes, args, d_out_BTNH):
+    """By `GatheredBlocks`, of as many queries at a time as fit."""
+    top_k, chunk_blocks = sizes
 
-    def copied(asked, block_BTNJ, blocks, rope):
-        opened = jax.checkpoint(
-            lambda asked, block_BTNJ: attend_to_blocks(asked, block_BTNJ, blocks, rope, top_k, here)
-        )
-        return in_tiles(opened, GatheredBlocks().max_queries(asked, blocks, top_k, here), asked, block_BTNJ)
+    def gathered(queries, block_BTNJ, blocks, rope):
+        @jax.checkpoint
+        def attend(queries, block_BTNJ):
+            return attend_to_blocks(queries, block_BTNJ, blocks, rope, top_k, chunk_blocks)
 
-    return jax.vjp(copied, *given)[1](d_out_BTNH)
+        max_queries = GatheredBlocks().max_queries(queries, blocks, top_k, chunk_blocks)
+        return map_query_tiles(attend, max_queries, queries, block_BTNJ)
+
+    return jax.vjp(gathered, *args)[1](d_out_BTNH)
 
 
-kernel_attention.defvjp(kernel_attention_forward, kernel_attention_backward)
+kernel_attention.defvjp(_kernel_attention_forward, _kernel_attention_backward)

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import TooShortError
+from longjax.pools import process_pool
 from longjax.progress import ThroughputProgress
 
 WORTH = 30_000_000  # tokens; less is made before processes have started
@@ -28,8 +28,7 @@ def on_all_cores(make: Make, material: EvalContext, jobs: Sequence[Job], samples
         return
     given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
     report, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
-    context, about = multiprocessing.get_context("spawn"), (material.tokenizer.path, given)
-    with concurrent.futures.ProcessPoolExecutor(min(cores, len(jobs)), context, init_process, about) as pool:
+    with process_pool(min(cores, len(jobs)), init_process, material.tokenizer.path, given) as pool:
         running = {pool.submit(make_sample, make, *job): job for job in sorted(jobs, reverse=True)}  # the longest first
         for future in concurrent.futures.as_completed(running):
             future.result()

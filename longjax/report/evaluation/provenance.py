@@ -1,7 +1,7 @@
 """Provenance of numbers: runs, their checkpoints, and the settings of their tasks."""
 
 from longjax.evals.requests import Record
-from longjax.methods.identity import in_words
+from longjax.methods.identity import identity_as_call
 from longjax.report.evaluation.comparable import brief, flat
 from longjax.report.rows import Evaluations, suite_of
 
@@ -21,7 +21,7 @@ def run_table(evals: Evaluations) -> list[list[str]]:
 def method_lines(evals: Evaluations) -> list[str]:
     """Return a list item for each method with all its parameters, where runs have recorded them."""
     texts_by_label = {
-        who.label: {in_words(x) for r in rows if (x := r.get("identity") or r.get("described"))}  # of 0.1: its `repr`
+        who.label: {identity_as_call(x) for r in rows if (x := r.get("identity") or r.get("described"))}
         for who, rows in evals.rows.items()
     }
     return [f"- {label}: `{text}`" for label, texts in texts_by_label.items() for text in sorted(texts)]

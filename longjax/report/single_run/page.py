@@ -126,7 +126,7 @@ def settings_of(folder: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no JSON ({error}): delete it, and the study's next run writes it again") from error
     if not isinstance(settings, dict) or not {"trained_len", "extended_len"} <= settings.keys():
         raise ValueError(f"{path} is not of a study: it must have trained_len and extended_len")
-    return made_by_0_1.study(settings)
+    return made_by_0_1.study_settings(settings)
 
 
 def is_of_study(row: Record) -> bool:

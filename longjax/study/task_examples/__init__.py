@@ -1,4 +1,4 @@
-"""Drills: evaluators' own questions with their best answers, as training rows; made of other text by another seed."""
+"""Task examples: the tests' requests with their best answers, as training rows; of other text and by other seeds."""
 
 from longjax.study.task_examples.build import TASKS, write_examples
 from longjax.study.task_examples.dataset import TaskExamples

@@ -1,42 +1,44 @@
-"""The best answer to an evaluator's question, in the form that its prompt asks for."""
+"""The best answer to a benchmark's request, in the form that its prompt asks for."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.data.tokenizer import Tokenizer, encode_inside
+from longjax.data.tokenizer import Tokenizer
 from longjax.evals.requests import LoglikelihoodRequest, Record, Request
 from longjax.evals.ruler.cwe import numbered
 from longjax.study.task_examples.dataset import SolvedTask
 
 
-def solved(question: Request, tokenizer: Tokenizer) -> SolvedTask:
-    """-> the question, its best answer, and the token that ends a text. Likelihoods hold their answer already."""
-    end = np.array([tokenizer.eos_id] if tokenizer.eos_id >= 0 else [], np.int32)
-    if isinstance(question, LoglikelihoodRequest):
-        return SolvedTask(np.concatenate([question.tokens_T, end]), question.first)
-    answer = np.array(encode_inside(tokenizer, best_answer(question.metadata)), np.int32)
-    return SolvedTask(np.concatenate([question.tokens_T, answer, end]), len(question.tokens_T))
+def solve(request: Request, tokenizer: Tokenizer) -> SolvedTask:
+    """Returns the prompt of a request, its best answer, and the token that closes a document, if there is one."""
+    eos = np.array([tokenizer.eos_id] if tokenizer.eos_id >= 0 else [], np.int32)
+    if isinstance(request, LoglikelihoodRequest):  # it holds its answer already
+        return SolvedTask(np.concatenate([request.tokens_T, eos]), request.first_scored)
+    answer = np.array(tokenizer.encode_inside(best_answer(request.metadata)), np.int32)
+    return SolvedTask(np.concatenate([request.tokens_T, answer, eos]), len(request.tokens_T))
 
 
-def best_answer(about: Record) -> str:
-    """-> what is best said, with the space before it unless the prompt ends with one."""
-    if "answer" in about:  # needles
-        return f" {about['answer']}"
-    if "answers" in about:  # classes of questions
-        return f" {about['answers'][0]}"
-    said, task = about["references"], about["ruler_task"]
+def best_answer(metadata: Record) -> str:
+    """Returns the answer that gets full marks, with the space before it unless the prompt ends with one."""
+    if "answer" in metadata:  # needles
+        return f" {metadata['answer']}"
+    if "answers" in metadata:  # many-shot classification
+        return f" {metadata['answers'][0]}"
+    outputs, task = metadata["references"], metadata["ruler_task"]
     if task == "vt":
-        return " ".join(said)
+        return " ".join(outputs)
     if task == "cwe":
-        return f" {numbered(said)}"
+        return f" {numbered(outputs)}"
     if task.startswith("qa"):
-        return f" {said[0]}"
-    return " " + ", ".join(in_order(said, about["depths"], len(about["keys"])) if "keys" in about else said)
+        return f" {outputs[0]}"
+    if "keys" in metadata:
+        outputs = in_text_order(outputs, metadata["depths"], len(metadata["keys"]))
+    return " " + ", ".join(outputs)
 
 
-def in_order(said: Sequence[str], depths: Sequence[float], keys: int) -> list[str]:
-    """-> the values of each key as they come in the text: any order is right, this one can be known."""
-    each = len(said) // keys
-    order = sorted(range(len(said)), key=lambda i: (i // each, depths[i]))
-    return [said[i] for i in order]
+def in_text_order(values: Sequence[str], depths: Sequence[float], keys: int) -> list[str]:
+    """Returns the values of each key in the order of the text: any order is right, but only this one is learnable."""
+    per_key = len(values) // keys
+    order = sorted(range(len(values)), key=lambda i: (i // per_key, depths[i]))
+    return [values[i] for i in order]

@@ -1,6 +1,7 @@
-"""Drills on disk: tokens one after the other, shortest first, memory-mapped.
+"""Task examples on disk: their tokens one after the other, shortest example first, memory-mapped.
 
-A folder holds tokens.npy, drills.npy (a `DRILL` each) and manifest.json, which says how they were made and seals them.
+A folder holds tokens.npy, drills.npy (an `EXAMPLE` record each, under the name of the first release) and manifest.json,
+which describes them and is written last.
 """
 
 import io
@@ -17,25 +18,40 @@ from longjax.data.recall_rows import TaskExample
 from longjax.data.store import read_json
 from longjax.files import sha256_bytes, sha256_file
 
-DRILL = np.dtype(
+EXAMPLE = np.dtype(
     [
-        ("start", "<i8"),  # of its first token
+        ("start", "<i8"),  # index of its first token
         ("size", "<u4"),  # in tokens
-        ("answer", "<u4"),  # its first token that answers, and is learned in full
-        ("cell", "<u2"),  # its place in the manifest's list of tasks and lengths
+        ("answer", "<u4"),  # index in the example of the first token of the answer
+        ("cell", "<u2"),  # index into the manifest's list of tasks and lengths
     ]
 )
 
 
 class SolvedTask(NamedTuple):
-    """A question with its best answer: ids, of which those from `answer` on are the answer."""
+    """A question with its best answer.
+
+    Attributes:
+      ids: of both.
+      answer_start: index of the first token of the answer.
+
+    """
 
     ids: np.ndarray
-    answer: int
+    answer_start: int
 
 
 class TaskExamples:
-    """The drills in a folder. Raises ValueError if they are not whole, or of another tokenizer than `tokenizer`."""
+    """The task examples in a folder; a `TaskExampleSource` of training rows.
+
+    Args:
+      folder: that `save_examples` wrote.
+      tokenizer: sha256 of the tokenizer that they must have been written with; None: any.
+
+    Raises:
+      ValueError: a file is missing or damaged, or the tokenizer is another one.
+
+    """
 
     def __init__(self, folder: str | os.PathLike, tokenizer: str | None = None):
         self.folder = pathlib.Path(folder)
@@ -47,44 +63,56 @@ class TaskExamples:
             if not (path := self.folder / name).is_file() or sha256_file(path) != digest:
                 raise ValueError(f"{path} does not match its manifest: {advice}")
         self.tokens = np.asarray(np.load(self.folder / "tokens.npy", mmap_mode="r"))
-        self.drills = np.load(self.folder / "drills.npy")
+        self.index = np.load(self.folder / "drills.npy")
 
     @property
     def sha256(self) -> str:
+        """Hash of all tokens."""
         return self.manifest["files"]["tokens.npy"]
 
     def __len__(self) -> int:
-        return len(self.drills)
+        """Returns the number of examples."""
+        return len(self.index)
 
     def __getitem__(self, i: int) -> TaskExample:
-        start, size, answer, _ = self.drills[i].tolist()
+        """Returns example number i."""
+        start, size, answer, _ = self.index[i].tolist()
         ids = self.tokens[start : start + size]
         return TaskExample(ids[:answer], ids[answer:])
 
     def draw(self, rng: np.random.Generator, room: int) -> TaskExample | None:
-        """-> the drill that a random token lies in, of all drills that fit into `room` tokens; None: none does."""
-        fit = int(np.searchsorted(self.drills["size"], room, side="right"))
-        if not fit:
+        """Returns the example that a random token lies in, of all that fit into `room` tokens; None if none does."""
+        fitting = int(np.searchsorted(self.index["size"], room, side="right"))
+        if not fitting:
             return None
-        end = int(self.drills["start"][fit - 1]) + int(self.drills["size"][fit - 1])
-        return self[int(np.searchsorted(self.drills["start"], rng.integers(end), side="right")) - 1]
+        end = int(self.index["start"][fitting - 1]) + int(self.index["size"][fitting - 1])
+        return self[int(np.searchsorted(self.index["start"], rng.integers(end), side="right")) - 1]
 
 
 def save_examples(
-    folder: pathlib.Path, cells: Sequence[Sequence[SolvedTask]], vocab: int, about: dict[str, Any]
+    folder: pathlib.Path, cells: Sequence[Sequence[SolvedTask]], vocab: int, description: dict[str, Any]
 ) -> None:
-    """Writes drills, cell by cell, and what is known about them; all files or none."""
-    flat = [(solved, cell) for cell, made in enumerate(cells) for solved in made]
+    """Writes task examples; all files or none.
+
+    Args:
+      folder: to write.
+      cells: the examples of each task and length.
+      vocab: vocabulary size.
+      description: for the manifest.
+
+    """
+    flat = [(solved, cell) for cell, examples in enumerate(cells) for solved in examples]
     flat.sort(key=lambda pair: len(pair[0].ids))
-    drills = np.zeros(len(flat), DRILL)
-    drills["size"] = [len(solved.ids) for solved, _ in flat]
-    drills["start"] = np.cumsum(drills["size"], dtype=np.int64) - drills["size"]
-    drills["answer"], drills["cell"] = [solved.answer for solved, _ in flat], [cell for _, cell in flat]
+    index = np.zeros(len(flat), EXAMPLE)
+    index["size"] = [len(solved.ids) for solved, _ in flat]
+    index["start"] = np.cumsum(index["size"], dtype=np.int64) - index["size"]
+    index["answer"], index["cell"] = [solved.answer_start for solved, _ in flat], [cell for _, cell in flat]
     tokens = np.concatenate([solved.ids for solved, _ in flat]).astype("<u2" if vocab <= 2**16 else "<u4")
+    hashes = {}
     with files.atomic_files(folder) as create:
-        for name, array in (("tokens.npy", tokens), ("drills.npy", drills)):
-            held = io.BytesIO()
-            np.save(held, array)
-            create(name).write(held.getbuffer())
-            about = about | {"files": about.get("files", {}) | {name: sha256_bytes(held.getbuffer())}}
-        create("manifest.json").write((json.dumps(about, indent=1) + "\n").encode())
+        for name, array in (("tokens.npy", tokens), ("drills.npy", index)):
+            content = io.BytesIO()
+            np.save(content, array)
+            create(name).write(content.getbuffer())
+            hashes[name] = sha256_bytes(content.getbuffer())
+        create("manifest.json").write((json.dumps(description | {"files": hashes}, indent=1) + "\n").encode())

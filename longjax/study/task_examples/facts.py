@@ -1,6 +1,6 @@
-"""Needles to practise with: other towns and other things than those that are evaluated.
+"""Facts for needle task examples: other cities and other activities than those of the tests.
 
-What is best to do there is put together of common words, so that it can only be copied.
+An activity is put together of common words, so that a model can only copy it from the context.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CITIES = (
     "Madrid", "Manila", "Mexico City", "Naples", "New Orleans", "Osaka", "Porto", "Prague", "Quito", "Riga",
     "Rio de Janeiro", "Santa Fe", "Seoul", "Sydney", "Tallinn", "Tunis", "Valencia", "Warsaw",
 )  # fmt: skip
-FORMS = (
+ACTIVITIES = (
     "{verb} the {noun}",
     "{verb} a {adjective} {noun}",
     "{verb} in {name} Park",
@@ -24,36 +24,35 @@ FORMS = (
     "{verb} by the {adjective} {noun}",
     "{verb} a {noun} near the {other}",
 )
-MOST = 4  # needles of a prompt
+MAX_NEEDLES = 4  # of a prompt
 
 
-def thing(rng: np.random.Generator, words: Words) -> str:
-    name, other, noun = (pick(rng, words.nouns) for _ in range(3))
-    verb, adjective = pick(rng, words.verbs), pick(rng, words.adjectives)
-    form = pick(rng, FORMS)
+def city_facts(rng: np.random.Generator, words: Words) -> Needles:
+    """Returns the best things to do in up to MAX_NEEDLES cities, in random order, and a question about one of them."""
+    cities = [CITIES[int(i)] for i in rng.permutation(len(CITIES))[: rng.integers(1, MAX_NEEDLES + 1)]]
+    needles = [best_things(1, {city: (activity(rng, words), activity(rng, words))}) for city in cities]
+    return needles[0]._replace(sentences=shuffle_sentences(rng, [needle.sentences[0] for needle in needles]))
+
+
+def city_numbers(rng: np.random.Generator) -> Needles:
+    """Returns the numbers of up to MAX_NEEDLES cities, in random order, and a question about one of them."""
+    needles = number_needles(int(rng.integers(1, MAX_NEEDLES + 1)), rng, CITIES)
+    return needles._replace(sentences=shuffle_sentences(rng, needles.sentences))
+
+
+def activity(rng: np.random.Generator, words: Words) -> str:
+    """Returns a random thing to do."""
+    name, other, noun = (draw_word(rng, words.nouns) for _ in range(3))
+    verb, adjective = draw_word(rng, words.verbs), draw_word(rng, words.adjectives)
+    form = draw_word(rng, ACTIVITIES)
     return form.format(verb=verb, adjective=adjective, noun=noun, name=name.capitalize(), other=other)
 
 
-def pick(rng: np.random.Generator, words: Sequence[str]) -> str:
+def draw_word(rng: np.random.Generator, words: Sequence[str]) -> str:
+    """Returns a random element."""
     return words[int(rng.integers(len(words)))]
 
 
-def fact_sentences(rng: np.random.Generator, words: Words) -> Needles:
-    """-> what is best to do in one town, asked for; and in some others, at random places among them."""
-    towns = city_facts(rng)
-    told = [best_things(1, {town: (thing(rng, words), thing(rng, words))}) for town in towns]
-    return told[0]._replace(sentences=shuffled(rng, [one.sentences[0] for one in told]))
-
-
-def magic(rng: np.random.Generator) -> Needles:
-    """-> the numbers of some towns, one of which is asked for."""
-    told = number_needles(int(rng.integers(1, MOST + 1)), rng, CITIES)
-    return told._replace(sentences=shuffled(rng, told.sentences))
-
-
-def city_facts(rng: np.random.Generator) -> list[str]:
-    return [CITIES[int(i)] for i in rng.permutation(len(CITIES))[: rng.integers(1, MOST + 1)]]
-
-
-def shuffled(rng: np.random.Generator, sentences: Sequence[str]) -> list[str]:
+def shuffle_sentences(rng: np.random.Generator, sentences: Sequence[str]) -> list[str]:
+    """Returns the sentences in random order."""
     return [sentences[int(i)] for i in rng.permutation(len(sentences))]

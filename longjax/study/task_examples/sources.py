@@ -1,4 +1,4 @@
-"""What drills are made of: text that may be trained on, and self-made questions that no evaluation asks."""
+"""The sources of task examples: text of the training split, and synthetic questions that no test uses."""
 
 import os
 import pathlib
@@ -9,27 +9,30 @@ from longjax.evals.context import EvalContext
 from longjax.evals.synthetic import ruler, trec
 from longjax.evals.synthetic.settings import SyntheticConfig
 
-SEED_OFFSET = 1_000_000  # added to seeds: those of evaluations are smaller
-WORDS, EXAMPLES = 300, 400  # of documents, about; questions of a kind
+SEED_OFFSET = 1_000_000  # the seeds of tests are smaller
+WORDS, EXAMPLES = 300, 400  # about so many words per document; questions of each kind
 
 
 def prepare_sources(
     folder: str | os.PathLike, text: str, tokenizer: Tokenizer, lengths: tuple[int, ...], seed: int
 ) -> EvalContext:
-    """Writes a data directory around `text`, in which needles will be hidden.
+    """Writes a data directory around a text, in which needles will be hidden.
 
     Args:
       folder: to write.
       text: of the training split.
       tokenizer: of the model.
-      lengths: of drills in tokens, at most.
+      lengths: maximum lengths of task examples, in tokens.
       seed: of the study.
+
+    Returns:
+      The context for `write_examples`.
 
     """
     root = pathlib.Path(folder)
-    world = SyntheticConfig(seed + SEED_OFFSET, WORDS, EXAMPLES, 0)
+    synthetic = SyntheticConfig(seed + SEED_OFFSET, WORDS, EXAMPLES, 0)
     files.write_atomically(root / "haystack" / "train.txt", text.encode())
     for benchmark in (ruler, trec):
-        for name, data in benchmark.files(world):
-            files.write_atomically(root / name, data)
+        for name, content in benchmark.files(synthetic):
+            files.write_atomically(root / name, content)
     return EvalContext(root, tokenizer, lengths, seed + SEED_OFFSET)

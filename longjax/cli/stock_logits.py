@@ -1,4 +1,4 @@
-"""What a Hugging Face directory computes, here and in stock transformers."""
+"""Logits that a Hugging Face directory gives in longjax and in stock transformers."""
 
 import importlib.util
 import pathlib
@@ -12,8 +12,8 @@ from longjax.checkpoints.pretrained import Checkpoint
 from longjax.model.llama import Llama, logits
 
 
-def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
-    """-> logits_BTV. The checkpoint is opened in float32."""
+def longjax_logits(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
+    """Returns logits_BTV of longjax. The checkpoint must be opened in float32."""
     model, (B, T) = Llama(checkpoint.cfg, checkpoint.method), tokens_BT.shape
     params = pretrained.load(checkpoint.tensors, checkpoint.cfg)
 
@@ -26,8 +26,8 @@ def ours(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
         return np.asarray(run(params, tokens_BT.astype(np.int32)))
 
 
-def theirs(folder: pathlib.Path, tokens_BT: np.ndarray) -> np.ndarray | None:
-    """-> logits_BTV in float32; None: torch or transformers is not installed."""
+def transformers_logits(folder: pathlib.Path, tokens_BT: np.ndarray) -> np.ndarray | None:
+    """Returns logits_BTV of transformers in float32; None if torch or transformers is not installed."""
     if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
         return None
     import torch
