@@ -127,7 +127,9 @@ def test_perplexity_is_drawn_by_piece_and_nan_is_unmatched():
     b[name][3]["nll"] = None
     (one,) = compare_runs(a, b)
     assert (one.result.n, one.unmatched, one.result.clusters) == (11, 1, 3)
-    assert small_sample_warnings([one]) == [f"intervals too narrow, as there are fewer than 10 examples or pieces: {name}"]
+    assert small_sample_warnings([one]) == [
+        f"intervals too narrow, as there are fewer than 10 examples or pieces: {name}"
+    ]
     kept = [r["nll"] / r["n"] for i, r in a[name].items() if i != 3]
     assert one.result.a == pytest.approx(np.exp(np.mean(kept)))
     assert one.result.b / one.result.a == pytest.approx(np.exp(-0.1))
@@ -157,8 +159,8 @@ def test_the_tool(tmp_path):
     assert f"| {QA} | 40 | 0 | 25.0 | 75.0 | +50.0 |" in (tmp_path / "out" / "compare.md").read_text()
     assert (tmp_path / "out" / "compare.csv").read_text().startswith("task,n,clusters,unmatched,a,b,difference")
     failed = subprocess.run([*command, "--tasks=ruler"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert failed.returncode == 1
-    assert failed.stderr.strip() == f"--tasks=ruler leaves nothing of --a: it has {QA}, {LCC}"
+    assert failed.returncode == 2
+    assert failed.stderr.strip() == f"error: --tasks=ruler leaves nothing of --a: it has {QA}, {LCC}"
 
 
 def test_an_empty_run_is_named(tmp_path):

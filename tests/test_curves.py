@@ -31,7 +31,10 @@ def test_a_picture_of_two_runs(tmp_path):
 
 
 def test_runs_are_named_by_what_differs(tmp_path):
-    assert training_curves.run_names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == ["a", "b"]
+    assert training_curves.run_names([tmp_path / "a" / "methods" / "pi", tmp_path / "b" / "methods" / "pi"]) == [
+        "a",
+        "b",
+    ]
     assert training_curves.run_names([tmp_path / "methods" / "pi", tmp_path / "methods" / "yarn"]) == ["pi", "yarn"]
     assert training_curves.run_names([tmp_path / "pi"]) == ["pi"]
 

@@ -47,9 +47,7 @@ def test_sentences_say_what_the_numbers_are(found):
     said = recovery.recovery_finding(found)
     assert said.startswith("After an extension of 1.2 M tokens (the paper's: 1 B) 1 of 3 trained methods have not rec")
     assert f"longlora ({found.value(measures.ppl(256), 'longlora'):.1f})" in said
-    assert recovery.left_out(found, ["pi", "longlora"]) == (
-        " Left out: longlora (not recovered at 1.2 M tokens)."
-    )
+    assert recovery.left_out(found, ["pi", "longlora"]) == (" Left out: longlora (not recovered at 1.2 M tokens).")
     assert recovery.left_out(found, ["pi"]) == ""
     norms = {who.label: numbers[-1].value for who, numbers in recovery.recovery_table(found).lines}
     assert norms == {"pi": 1.0, "ntk_32k": 1.0, "longlora": 1e12}

@@ -12,7 +12,7 @@ from longjax.evals.records import RECORDS, RUN
 from longjax.evals.results import read_rows, task_rows
 from longjax.report import tables
 from longjax.report.evaluation import figures
-from longjax.report.plotting import heat_maps, labels
+from longjax.report.plotting import labels
 from longjax.report.rows import evaluations
 from longjax.report.single_run import page as single_run
 from longjax.report.single_run.findings import findings, significantly_lower

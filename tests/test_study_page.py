@@ -184,7 +184,10 @@ def changed(found, worse):
 
 
 def test_who_holds_beyond_is_what_the_ratios_say(found):
-    assert [arm for arm in ("pi", "ntk_32k", "clex") if beyond.holds(beyond.ppl_ratio(found, arm))] == ["ntk_32k", "clex"]
+    assert [arm for arm in ("pi", "ntk_32k", "clex") if beyond.holds(beyond.ppl_ratio(found, arm))] == [
+        "ntk_32k",
+        "clex",
+    ]
     assert beyond.breaks(beyond.ppl_ratio(found, "pi"))
     worse = changed(found, {("ntk_32k", 4096, "perplexity"): 3.0})
     assert beyond.breaks(beyond.ppl_ratio(worse, "ntk_32k"))
@@ -217,7 +220,9 @@ def test_claims_turn_with_the_numbers(found):
     assert claims.works_within(found).verdict == claims.HOLDS
     assert claims.works_within(changed(found, {("pi", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
     assert claims.window_loses_needle(found).verdict == claims.HOLDS
-    assert claims.window_loses_needle(changed(found, {("lm_infinite", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
+    assert (
+        claims.window_loses_needle(changed(found, {("lm_infinite", EXTENDED, "perplexity"): 2.0})).verdict == claims.NOT
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +255,12 @@ def test_correlations_are_over_methods_and_without_failures(found):
     able = [arm for arm, *_ in against_scores.without_failures(found, ppl, score, "exact")]
     assert able == ["pi", "ntk_32k", "ntk_64k", "yarn", "clex"]  # ntk_frozen has broken down
     slow = changed(found, {("pi", TRAINED, "perplexity"): 1.2})
-    assert [arm for arm, *_ in against_scores.without_failures(slow, ppl, score, "exact")] == ["ntk_32k", "ntk_64k", "yarn", "clex"]
+    assert [arm for arm, *_ in against_scores.without_failures(slow, ppl, score, "exact")] == [
+        "ntk_32k",
+        "ntk_64k",
+        "yarn",
+        "clex",
+    ]
     rho, _ = against_scores.coefficients(points)
     assert rho.value < 0
 

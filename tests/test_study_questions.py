@@ -11,10 +11,10 @@ import pytest
 
 import made_study
 from longjax.methods import METHODS
+from longjax.report.measures import needle, ppl, ruler
 from longjax.report.rows import Number
 from longjax.report.stats.bootstrap import Paired
 from longjax.report.study import trials as study_trials
-from longjax.report.measures import needle, ppl, ruler
 from longjax.report.study.questions import (
     averaging,
     comparisons,
@@ -161,7 +161,7 @@ def test_whom_the_tables_harm():
     m = ruler(16384)
     values = {"yarn": 0.5, "yarn_ds_bf16": 0.3, "ntk_32k": 0.5, "ntk_32k_ds_bf16": 0.501}
     assert position_tables.harm(fake(m, values), ["yarn", "ntk_32k"], [m]) == (
-        "Significantly worse with rounded tables: yarn (RULER 16384 -20.0); in nothing: ntk_32k."
+        "Significantly worse with rounded tables: yarn (RULER 16384 -20.0); not worse: ntk_32k."
     )
 
 
@@ -184,9 +184,7 @@ def test_what_is_too_small_is_no_difference():
     assert not dataclasses.replace(found, negligible=0.0121).significant
 
 
-@pytest.mark.parametrize(
-    ("length", "count"), [(256, 256), (2048, 641), (16384, 1025), (32768, 1153)]
-)
+@pytest.mark.parametrize(("length", "count"), [(256, 256), (2048, 641), (16384, 1025), (32768, 1153)])
 def test_bfloat16_distinguishes_few_positions(length, count):
     """256 up to 256, then 128 an octave, and the end, to which the last ones are rounded."""
     assert position_tables.distinct_positions(length) == count
@@ -200,7 +198,9 @@ def test_cells_within_the_context_beside_the_others():
     assert said.startswith("Any window and group will do whose largest position stays within 2048: such cells have ")
     assert said.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")
     worse = Fake(fake.values | {(m.name, "c"): 9.5}, list("abc"))  # a cell inside that is 6 % off
-    assert self_extend_grid.within_context(worse, grid, [m]).startswith("By whether the largest position stays within 2048: ")
+    assert self_extend_grid.within_context(worse, grid, [m]).startswith(
+        "By whether the largest position stays within 2048: "
+    )
 
 
 @pytest.mark.parametrize(("window", "group", "length"), [(16, 4, 48), (12, 3, 41), (8, 8, 33)])
@@ -251,7 +251,7 @@ def test_scorers_that_disagree(trials):
     arms = ["base", "pi", "yarn", "clex", "ntk_32k"]
     ours, other = ({"base": 0.9, "pi": 0.8, "yarn": 0.7, "clex": 0.6, "ntk_32k": last} for last in (0.5, 1.0))
     pair = [
-        scorers.Scorer(Column(name), lambda arm, x=x: Number(x[arm]))
+        scorers.ScoreVariant(Column(name), lambda arm, x=x: Number(x[arm]))
         for name, x in (("facts", ours), ("overlap", other))
     ]
     assert scorers.rank_correlation(*pair, arms).value == pytest.approx(0.0)
@@ -295,4 +295,6 @@ def test_memory_is_compared_over_the_same_windows(trials):
     kept, lost = (trials.value(ppl(END, p), "landmark") for p in ("lceg", "landmark_lceg"))
     assert set(found.by_seed) == {0, 1}
     assert found.difference == pytest.approx(kept - lost, rel=1e-9)
-    assert f"perplexity is {kept:.2f} with its memory and {lost:.2f} without" in landmark_memory.memory_finding(END, found)
+    assert f"perplexity is {kept:.2f} with its memory and {lost:.2f} without" in landmark_memory.memory_finding(
+        END, found
+    )

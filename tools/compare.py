@@ -9,11 +9,17 @@ perplexity are drawn by piece of text. p is two-sided and not corrected for the 
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from longjax import files
+from longjax.cli.main import start
 from longjax.report.stats.paired import (
-    RecordsByIndex, compare_runs, comparison_csv, comparison_table, records_of_run, small_sample_warnings,
+    RecordsByIndex,
+    compare_runs,
+    comparison_csv,
+    comparison_table,
+    records_of_run,
+    small_sample_warnings,
 )  # fmt: skip
 from longjax.report.tables import markdown, terminal
 
@@ -34,7 +40,7 @@ def chosen_tasks(tasks: dict[str, RecordsByIndex], flag: str) -> dict[str, Recor
 
 
 def run() -> None:
-    """Compare the two runs, print the table and write it if --out is given."""
+    """Compare the two runs, print the table and write it into --out."""
     runs = ((A.value, "a"), (B.value, "b"))
     a, b = (chosen_tasks(records_of_run(pathlib.Path(x), flag), flag) for x, flag in runs)
     comparisons = compare_runs(a, b, SEED.value, RESAMPLES.value)
@@ -56,15 +62,5 @@ def run() -> None:
         files.write_atomically(out / "compare.csv", comparison_csv(comparisons).encode())
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; a user's mistake ends with one line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]}")
-    try:
-        run()
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-
-
 if __name__ == "__main__":
-    app.run(main)
+    start(run, flags.FLAGS)

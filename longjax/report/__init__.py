@@ -1,3 +1,3 @@
-"""Tables, figures, findings and pages made from evaluation records; imports evals, methods, training and what is below."""
+"""Tables, figures, findings and pages made from evaluation records. Imports evals, methods, training and below."""
 
 from longjax.report.page import write_report as write_report

@@ -51,7 +51,9 @@ def _table_of(evals: Evaluations, pairs: Pairs) -> Table:
         lines.append((who, tuple(numbers)))
     plural = "s" if len(tables) > 1 else ""
     source = f"Published: {PAPER}, LLaMA-2 7B, table{plural} {' and '.join(map(str, tables))}."
-    scored = "Here as the study scores: needle by word overlap, LongBench by its first lines. Its code does not show how "
+    scored = (
+        "Here as the study scores: needle by word overlap, LongBench by its first lines. Its code does not show how "
+    )
     scored += "it averaged the needle's cells and the numbers of shots: here it is the mean of all."
     return Table("published", "Beside the published numbers", tuple(columns), tuple(lines), (source, scored))
 

@@ -36,7 +36,9 @@ def draw_matrix(matrix: Matrix) -> Any:
     ax.spines[:].set_visible(False)
     ax.set_facecolor("#dddddd")  # not measured
     ax.tick_params(length=0)
-    ax.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=40, ha="left", rotation_mode="anchor", fontsize=8)
+    ax.set_xticks(
+        range(len(matrix.columns)), matrix.columns, rotation=40, ha="left", rotation_mode="anchor", fontsize=8
+    )
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(matrix.lines)), matrix.lines, fontsize=8)
     for label, kind in zip(ax.get_yticklabels(), matrix.kinds, strict=True):

@@ -69,7 +69,9 @@ def base_decay(evals: Evaluations, base: ReportSubject) -> list[str]:
 def against_base(evals: Evaluations, base: ReportSubject) -> list[str]:
     """Methods of lower perplexity than the base at the extended length."""
     _, extended, _ = study_lengths(evals)
-    ranked = _by_perplexity(evals, [who for who in methods_of(evals) if ppl(extended).select(evals.rows[who])], extended)
+    ranked = _by_perplexity(
+        evals, [who for who in methods_of(evals) if ppl(extended).select(evals.rows[who])], extended
+    )
     better = [who for who in ranked if significantly_lower(evals, who, base, extended, extended)]
     if not better:
         return [f"At {extended}, no method has a significantly lower perplexity than the base."]
@@ -149,8 +151,8 @@ def needles(evals: Evaluations, base: ReportSubject) -> list[str]:
     if not shares or np.isnan(near):
         return []
     return [
-        f"The base finds {near:.0f}% of the needles at {trained} and {far:.0f}% at {extended}; there, at least half are "
-        f"found by: {_at_least_half(shares)}."
+        f"The base finds {near:.0f}% of the needles at {trained} and {far:.0f}% at {extended}; there, at least half "
+        f"are found by: {_at_least_half(shares)}."
     ]
 
 

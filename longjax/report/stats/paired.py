@@ -78,9 +78,7 @@ def compare_runs(
     return [*tasks, *means]
 
 
-def compare_task(
-    task: str, a: RecordsByIndex, b: RecordsByIndex, seed: int, resamples: int
-) -> TaskComparison | None:
+def compare_task(task: str, a: RecordsByIndex, b: RecordsByIndex, seed: int, resamples: int) -> TaskComparison | None:
     """Compare one task by a paired bootstrap, of perplexity over pieces of text; None: no number in both.
 
     Raises:

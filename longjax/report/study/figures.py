@@ -91,7 +91,9 @@ def _positions(trials: Trials, means: Evaluations) -> Iterator[Figure]:
     nested = {who: [r for r in rows if r.get("protocol") == "nested"] for who, rows in means.rows.items()}
     for _, _, make_figure in figures.position_figures(_by_family(trials, dataclasses.replace(means, rows=nested))):
         length = max(lengths_run(trials, "perplexity", protocol="nested", task="position_nll"))
-        title = f"Loss by position in windows of {length} tokens, mean of the seeds. Peaks that all share are the text's."
+        title = (
+            f"Loss by position in windows of {length} tokens, mean of the seeds. Peaks that all share are the text's."
+        )
         yield "positions.png", title, make_figure
 
 

@@ -48,7 +48,7 @@ def main_table(trials: Trials) -> Table:
         "PPL: perplexity of held-out text, each length over the same text. All else in per cent: needle (share of "
         "the sentence's facts found, mean over depths and lengths), pass keys (mean over depths and lengths), "
         "many-shot TREC (mean over numbers of examples), RULER (mean of its 13 tasks).",
-        "Mean of the seeds +- half their range. Bold: the best, and all that are not significantly worse (see Protocol).",
+        "Mean of the seeds +- half their range. Bold: the best, and all that are not significantly worse.",
     ]
     if recovery.unrecovered(trials):
         notes.append("&dagger; Not recovered when the training ended (see Recovery).")

@@ -138,8 +138,8 @@ def recovery_finding(trials: Trials) -> str:
         )
     own = measures.ppl(trials.trained)
     return (
-        f"After an extension{size} {len(slow)} of {len(trained_arms(trials))} trained methods have not recovered: at the "
-        f"base's own {trials.trained} tokens their perplexity is more than 10 % above the base's "
+        f"After an extension{size} {len(slow)} of {len(trained_arms(trials))} trained methods have not recovered: at "
+        f"the base's own {trials.trained} tokens their perplexity is more than 10 % above the base's "
         f"{trials.value(own, 'base'):.1f}: {join_names(f'{arm} ({trials.value(own, arm):.1f})' for arm in slow)}."
     )
 

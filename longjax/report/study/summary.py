@@ -84,8 +84,9 @@ def _model(preset: Settings, size: int, trials: Trials) -> str:
     shape = f"{cfg['layers']} layers of {cfg['dim']}, {cfg['heads']} heads, vocabulary {cfg['vocab']}"
     line = f"The base is a LLaMA of {size / 1e6:.3g} M parameters ({shape}) with a context of {trials.trained} tokens"
     if {"steps", "batch_size"} <= base.keys():
-        tokens = base["steps"] * base["batch_size"] * trials.trained
-        line += f", pretrained from scratch on {tokens / 1e6:.3g} M tokens ({base['steps']} steps of {base['batch_size']} rows)"
+        steps, rows = base["steps"], base["batch_size"]
+        tokens = steps * rows * trials.trained / 1e6
+        line += f", pretrained from scratch on {tokens:.3g} M tokens ({steps} steps of {rows} rows)"
     return line + f"; {_recall_shares(preset.get('base_stages', ()))}."
 
 
@@ -101,8 +102,9 @@ def _recipe(preset: Settings, trials: Trials) -> str:
     if not {"steps", "batch_size", "learning_rate", "schedule", "ema_decay"} <= recipe.keys():
         return ""
     rows = recipe["steps"] * recipe["batch_size"]
+    tokens = rows * trials.extended / 1e6
     return (
-        f"Trained methods see the same {rows} rows of {trials.extended} tokens ({rows * trials.extended / 1e6:.3g} M) in "
+        f"Trained methods see the same {rows} rows of {trials.extended} tokens ({tokens:.3g} M) in "
         f"the same order: {recipe['steps']} updates of {recipe['batch_size']} rows, learning rate "
         f"{recipe['learning_rate']:g}{_frequency_rate(recipe)}, schedule {recipe['schedule']}; EMA of weights "
         f"{recipe['ema_decay']:g}, which are evaluated unless raw weights are named; "
@@ -165,7 +167,7 @@ def limits(trials: Trials, settings: Settings) -> list[str]:
         lines.append(
             f"Recall is taught: in extension, {_recall_shares(stages)}. Scores of retrieval show how well a method "
             "carries a skill to other lengths, not whether plain text teaches it. Frozen methods have had the base's "
-            "rows alone, so that a trained method's lead in a task may come from the content of its rows besides length."
+            "rows alone, so that a trained method's lead in a task may come from what its rows contain besides length."
         )
     lines.append("Learning rate and steps were tuned for no method; a method may do better under another recipe.")
     return lines

@@ -6,7 +6,14 @@ from longjax.report.measures import needle, passkey, ppl
 from longjax.report.study import recovery
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import (
-    COMMAND, Pair, clause, difference_table, draw_figure, forest, missing_arms, missing_measures,
+    COMMAND,
+    Pair,
+    clause,
+    difference_table,
+    draw_figure,
+    forest,
+    missing_arms,
+    missing_measures,
 )  # fmt: skip
 from longjax.report.study.trials import Trials
 
@@ -29,7 +36,11 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     tables, figures, findings = [], [], []
     for name, title, pairs in (
         ("c_averaging", "Averaged weights minus the last ones", [(x, Pair(x, x, "ema", "raw")) for x in averaged]),
-        ("c_batch", "Eight times the rows an update, minus the recipe of all", [(x, Pair(x + LARGER, x)) for x in larger]),
+        (
+            "c_batch",
+            "Eight times the rows an update, minus the recipe of all",
+            [(x, Pair(x + LARGER, x)) for x in larger],
+        ),
     ):
         if pairs:
             tables.append(difference_table(trials, name, title, pairs, measures))

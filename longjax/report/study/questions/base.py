@@ -35,6 +35,6 @@ class Section:
 
 
 class Question(Protocol):
-    """Writes its figures into the folder and returns the section; without tables and with `missing`: nothing was run."""
+    """Write figures into the folder and return the section; without tables and with `missing`: nothing was run."""
 
     def __call__(self, trials: Trials, folder: pathlib.Path) -> Section: ...

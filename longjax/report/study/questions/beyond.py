@@ -159,8 +159,8 @@ def beyond_finding(trials: Trials, arms: Sequence[str]) -> str:
     neither = join_names(arm for arm in breaking if arm in losing)
     hides = f" Perplexity holds while the task is lost for {join_names(hidden)}." if hidden else ""
     return (
-        f"At {trials.longest}, twice the length of the training, perplexity and RULER both hold for {join_names(both)}; "
-        f"neither holds for {neither}.{hides}{left_out}"
+        f"At {trials.longest}, twice the length of the training, perplexity and RULER both hold for {join_names(both)};"
+        f" neither holds for {neither}.{hides}{left_out}"
     )
 
 

@@ -161,7 +161,9 @@ def ppl_predicts_scores(trials: Trials) -> Claim:
 
 def close_ppl_far_ruler(trials: Trials) -> Claim:
     """Table 1: perplexities from 5.79 to 5.9, RULER from 37 to 60."""
-    statement = "Fine-tuned exact methods are close in perplexity (within 5 %) and far apart in RULER (at least 10 points)."
+    statement = (
+        "Fine-tuned exact methods are close in perplexity (within 5 %) and far apart in RULER (at least 10 points)."
+    )
     ppl, score = measures.ppl(trials.extended), measures.ruler(trials.extended)
     arms = _judged(trials, score, _judged(trials, ppl, TUNED))
     if len(arms) < 2:

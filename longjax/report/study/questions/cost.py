@@ -86,9 +86,7 @@ def read_costs(trials: Trials, folder: pathlib.Path) -> Costs | None:
 CostPoint = tuple[str, float, float]  # arm, cost, score
 
 
-def _scores_by_cost(
-    trials: Trials, costs: Costs, arms: Sequence[str], measure: Measure, which: int
-) -> list[CostPoint]:
+def _scores_by_cost(trials: Trials, costs: Costs, arms: Sequence[str], measure: Measure, which: int) -> list[CostPoint]:
     points = [(arm, costs.by_method[arm][which], trials.value(measure, arm)) for arm in arms]
     return [p for p in points if math.isfinite(p[2])]
 
@@ -156,7 +154,9 @@ def _figure(trials: Trials, costs: Costs, arms: Sequence[str], measures: Sequenc
 def _panel(ax: Any, trials: Trials, points: Sequence[CostPoint], measure: Measure) -> None:
     scale, front = measure.column.scale, pareto_front(points, measure)
     draw_points(ax, [Point(arm, trials.kind(arm), x, scale * v) for arm, x, v in points], size=30)
-    ax.step([p[1] for p in front], [scale * p[2] for p in front], where="post", color="#999999", linewidth=1.0, zorder=1)
+    ax.step(
+        [p[1] for p in front], [scale * p[2] for p in front], where="post", color="#999999", linewidth=1.0, zorder=1
+    )
     low, high = min(p[1] for p in points), max(p[1] for p in points)
     room = max((high / low) ** 0.12, 1.03)
     ax.set(xscale="log", xlim=(low / room, high * room))

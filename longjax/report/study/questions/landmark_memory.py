@@ -92,9 +92,7 @@ def memory_difference(trials: Trials, length: int) -> Versus | None:
     """
     parts = {}
     for seed in trials.seeds:
-        memory, without = (
-            window_losses(trials.records(ppl(length, p), "landmark", seed)) for p in ("lceg", WITHOUT)
-        )
+        memory, without = (window_losses(trials.records(ppl(length, p), "landmark", seed)) for p in ("lceg", WITHOUT))
         if both := sorted(memory.keys() & without.keys()):
             a, b = ([losses[window] for window in both] for losses in (without, memory))
             documents = [document for document, _ in both]

@@ -21,8 +21,8 @@ TITLE = "Where do our results agree with the paper's?"
 PROTOCOL = """The paper extended LLaMA-2 7B from 4096 to 32768 tokens with 1 B tokens; here everything is smaller, so
 numbers cannot be compared, but orders can. Ranks are over recovered methods that both have (1 is the best, ties share);
 Spearman's rho of the two orders has a 95 % interval over resampled methods. Of pairs, nine tenths must significantly be
-so for a claim to hold, and one tenth must significantly be the other way round for it not to hold; all other claims name
-their bounds. What is left is undecided."""
+so for a claim to hold, and one tenth must significantly be the other way round for it not to hold; all other claims
+name their bounds. What is left is undecided."""
 Ranks = dict[str, tuple[float, float]]  # by method: here, in the paper
 
 

@@ -17,7 +17,14 @@ from longjax.report.plotting.style import COLORS, NUMBER
 from longjax.report.study import recovery
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import (
-    COMMAND, Pair, difference_table, draw_figure, missing_arms, missing_measures, signed, verdict,
+    COMMAND,
+    Pair,
+    difference_table,
+    draw_figure,
+    missing_arms,
+    missing_measures,
+    signed,
+    verdict,
 )  # fmt: skip
 from longjax.report.study.questions.rankings import RIVALS, ROUNDED, lead_changes, ranking_table
 from longjax.report.study.text import join_names
@@ -71,7 +78,7 @@ def harm(trials: Trials, arms: Sequence[str], measures: Sequence[Measure]) -> st
     worse = [f"{arm} ({', '.join(names)})" for arm, names in losses.items() if names]
     equal = [arm for arm, names in losses.items() if not names]
     parts = [f"significantly worse with rounded tables: {join_names(worse)}"]
-    parts += [f"in nothing: {join_names(equal)}"] if equal else []
+    parts += [f"not worse: {join_names(equal)}"] if equal else []
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}.{recovery.left_out(trials, arms)}"
 

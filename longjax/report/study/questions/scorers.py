@@ -35,7 +35,7 @@ HEADS = {"value": "facts", "word_overlap": "word overlap", "rouge1": "ROUGE-1", 
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorer:
+class ScoreVariant:
     """One way of scoring: its column, and the number of an arm."""
 
     column: Column
@@ -50,7 +50,7 @@ class Scorer:
 
 def section(trials: Trials, folder: pathlib.Path) -> Section:
     """Compare scorers and protocols by the order in which they rank the methods."""
-    candidates = _scorers(trials)
+    candidates = _variants(trials)
     groups = {name: group for name, group in candidates.items() if len(_common_arms(trials, group)) > 1}
     missing = tuple(f"{name}: not both were run" for name in candidates if name not in groups)
     missing += missing_arms(trials, [arm for arm in ("base",) if not groups])
@@ -63,25 +63,25 @@ def section(trials: Trials, folder: pathlib.Path) -> Section:
     return Section(TITLE, PROTOCOL, tables, figures, finding, command=COMMAND if groups else "", missing=missing)
 
 
-def _scorers(trials: Trials) -> dict[str, list[Scorer]]:
+def _variants(trials: Trials) -> dict[str, list[ScoreVariant]]:
     """-> by what they differ in; the first of each is ours."""
     end = trials.extended
     fields = ("value", "word_overlap", "rouge1", "exact")
-    whole = Scorer(Column("whole answer"), lambda arm: _whole_answers(trials, arm))
+    whole = ScoreVariant(Column("whole answer"), lambda arm: _whole_answers(trials, arm))
     return {
-        FACTS: [_scorer_of(trials, needle(field=field), HEADS[field]) for field in fields],
-        BOS: [_scorer_of(trials, needle(), "clean"), _scorer_of(trials, needle(bos="lceg"), "with a BOS (lceg)")],
+        FACTS: [_variant_of(trials, needle(field=field), HEADS[field]) for field in fields],
+        BOS: [_variant_of(trials, needle(), "clean"), _variant_of(trials, needle(bos="lceg"), "with a BOS (lceg)")],
         LCEG: [
-            _scorer_of(trials, ppl(end), f"PPL {end} nested"),
-            _scorer_of(trials, ppl(end, "lceg"), f"PPL {end} lceg"),
+            _variant_of(trials, ppl(end), f"PPL {end} nested"),
+            _variant_of(trials, ppl(end, "lceg"), f"PPL {end} lceg"),
         ],
-        LINES: [_scorer_of(trials, manyshot(), "first line"), whole],
+        LINES: [_variant_of(trials, manyshot(), "first line"), whole],
     }
 
 
-def _scorer_of(trials: Trials, measure: Measure, head: str) -> Scorer:
+def _variant_of(trials: Trials, measure: Measure, head: str) -> ScoreVariant:
     column = dataclasses.replace(measure.column, head=head)
-    return Scorer(column, lambda arm: trials.number(measure, arm), measure.is_ppl)
+    return ScoreVariant(column, lambda arm: trials.number(measure, arm), measure.is_ppl)
 
 
 def _whole_answers(trials: Trials, arm: str) -> Number | None:
@@ -94,19 +94,19 @@ def _whole_answers(trials: Trials, arm: str) -> Number | None:
     return number_over_seeds(numbers, len(trials.seeds))
 
 
-def _common_arms(trials: Trials, group: Sequence[Scorer]) -> list[str]:
+def _common_arms(trials: Trials, group: Sequence[ScoreVariant]) -> list[str]:
     """-> main arms that have a number by every scorer."""
     return [arm for arm in trials.main if all(math.isfinite(scorer.value(arm)) for scorer in group)]
 
 
-def places(scorer: Scorer, arms: Sequence[str]) -> dict[str, int]:
+def places(scorer: ScoreVariant, arms: Sequence[str]) -> dict[str, int]:
     """Return the place of each arm, 1 for the best; equal numbers share a place."""
     sign = 1 if scorer.is_ppl else -1
     value = {arm: round(sign * scorer.value(arm), 9) for arm in arms}  # sums in another order are no difference
     return {arm: 1 + sum(x < value[arm] for x in value.values()) for arm in arms}
 
 
-def _places_table(trials: Trials, file: str, title: str, group: Sequence[Scorer]) -> Table:
+def _places_table(trials: Trials, file: str, title: str, group: Sequence[ScoreVariant]) -> Table:
     arms, lines = _common_arms(trials, group), []
     orders = [places(scorer, arms) for scorer in group]
     columns = [c for scorer in group for c in (scorer.column, Column(f"place, {scorer.column.head}", 1.0, 0))]
@@ -117,13 +117,13 @@ def _places_table(trials: Trials, file: str, title: str, group: Sequence[Scorer]
     return Table(file, title, tuple(columns), tuple(lines), ("Equal numbers share a place.",))
 
 
-def rank_correlation(ours: Scorer, other: Scorer, arms: Sequence[str]) -> Correlation | None:
+def rank_correlation(ours: ScoreVariant, other: ScoreVariant, arms: Sequence[str]) -> Correlation | None:
     """Return Spearman's rho of two scorers over methods."""
     x, y = (np.array([scorer.value(arm) for arm in arms]) for scorer in (ours, other))
     return spearman(x, y)
 
 
-def scorer_finding(trials: Trials, groups: Sequence[Sequence[Scorer]]) -> str:
+def scorer_finding(trials: Trials, groups: Sequence[Sequence[ScoreVariant]]) -> str:
     """Return the answer: which scorers and protocols rank methods as ours do."""
     alike, different = [], []
     for ours, *others in groups:
@@ -135,7 +135,7 @@ def scorer_finding(trials: Trials, groups: Sequence[Sequence[Scorer]]) -> str:
     return text + (f"; another one by {join_names(different)}" if different else "") + "."
 
 
-def _figure(trials: Trials, group: Sequence[Scorer]) -> Any:
+def _figure(trials: Trials, group: Sequence[ScoreVariant]) -> Any:
     """Facts found against the study's overlap and ROUGE-1, with the line of equal scores."""
     arms, ours, others = _common_arms(trials, group), group[0], group[1:3]
     figure, axes = plt.subplots(1, len(others), figsize=(4.6 * len(others), 3.9), squeeze=False, layout="constrained")

@@ -15,7 +15,14 @@ from longjax.report.measures import Measure, needle, passkey, ppl
 from longjax.report.plotting.matrix import text_color
 from longjax.report.study.questions.base import Section
 from longjax.report.study.questions.comparisons import (
-    COMMAND, Pair, clause, difference_table, draw_figure, missing_arms, missing_measures, value_table,
+    COMMAND,
+    Pair,
+    clause,
+    difference_table,
+    draw_figure,
+    missing_arms,
+    missing_measures,
+    value_table,
 )  # fmt: skip
 from longjax.report.study.text import format_value
 from longjax.report.study.trials import Trials
@@ -29,10 +36,10 @@ MAIN_CELL = (512, 16)  # of the grid, which the main arm is
 NAME = re.compile(rf"{FLOOR}_w(\d+)_g(\d+)$")
 TITLE = "Self-Extend: which window and group, and which map?"
 PROTOCOL = """Self-Extend keeps distances below a window as they are and divides the others by a group, rounded down.
-A grid of windows and groups is evaluated by perplexity, pass keys and needle numbers; nothing is trained. Two other maps
-stand beside it: the leaky one of ReRoPE divides without rounding, and octaves squeeze each doubling of distance beyond
-the window twice as much as the one before, so that positions grow like the logarithm of the distance. The largest
-position of L tokens, W + (L - W) / G, is compared with the base's context."""
+A grid of windows and groups is evaluated by perplexity, pass keys and needle numbers; nothing is trained. Two other
+maps stand beside it: the leaky one of ReRoPE divides without rounding, and octaves squeeze each doubling of distance
+beyond the window twice as much as the one before, so that positions grow like the logarithm of the distance. The
+largest position of L tokens, W + (L - W) / G, is compared with the base's context."""
 
 
 class Cell(NamedTuple):
@@ -95,7 +102,9 @@ def _grid_table(trials: Trials, grid: Grid, measures: Sequence[Measure]) -> Tabl
     for cell, arm in grid.items():
         label = f"{cell}: to {cell.largest(trials.extended)}"
         lines.append((trials.subject(arm, label=label), tuple(trials.number(m, arm) for m in measures)))
-    notes = [f"After the colon: the largest position at {trials.extended} tokens; the base was trained to {trials.trained}."]
+    notes = [
+        f"After the colon: the largest position at {trials.extended} tokens; the base was trained to {trials.trained}."
+    ]
     once = any(sum(bool(trials.rows_of(arm, seed)) for seed in trials.seeds) == 1 for arm in grid.values())
     notes += [ONE_SEED] if once and len(trials.seeds) > 1 else []
     return Table("d_grid", "Window and group", tuple(m.column for m in measures), tuple(lines), tuple(notes))
