@@ -25,7 +25,7 @@ from absl import app, flags
 
 from longjax import sharding
 from longjax.checkpoints import config_to_hf, hf_writer, orbax_params, param_mapping, pretrained, safetensors
-from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
+from longjax.checkpoints.pretrained import ExportOptions, ModelTensors
 from longjax.config import LLAMA2_7B, ModelConfig
 from longjax.progress import no_progress
 
@@ -41,7 +41,7 @@ BARS = {"load": 1.0, "to orbax": 2.0, "to hf": 2.0}  # GiB
 def make(folder: pathlib.Path, cfg: ModelConfig, random: bool) -> None:
     """A Hugging Face directory in bfloat16, three files and an index."""
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = {name: param_mapping.their_shape(members, cfg) for name, members in param_mapping.pieces(cfg).items()}
+    shapes = {name: param_mapping.hf_shape(members, cfg) for name, members in param_mapping.tensor_members(cfg).items()}
     names, where, dtype = list(shapes), {}, np.dtype(jnp.bfloat16)
     groups = [list(group) for group in np.array_split(np.asarray(names), 3)]
     for file_name, group in zip(hf_writer.file_names(3), groups, strict=True):
@@ -73,7 +73,7 @@ def to_arrays(folder: pathlib.Path) -> int:
 def to_orbax(folder: pathlib.Path) -> int:
     given = pretrained.open_checkpoint(folder / "hf")
     orbax_params.write_orbax(
-        folder / "orbax", ReservedRowsDropped(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
+        folder / "orbax", ModelTensors(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
     )  # fmt: skip
     return 0
 

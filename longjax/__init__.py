@@ -32,7 +32,8 @@ _MODULES = {
     "longjax.inference.texts": ("Loglikelihood",),
     "longjax.methods": ("METHODS", "Method"),
     "longjax.model.llama": ("Llama",),
-    "longjax.training.train_step": ("Recipe", "TrainState", "init_train_state", "train_step"),
+    "longjax.training.recipe": ("Recipe",),
+    "longjax.training.train_step": ("TrainState", "init_train_state", "train_step"),
 }
 
 

@@ -151,10 +151,11 @@ class LanguageModel:
         tokens_BS = check_ids(tokens_BS, "tokens_BS", 2, self.model.cfg.vocab)
         if len(tokens_BS) != recipe.batch_size:
             raise ValueError(f"tokens_BS has {len(tokens_BS)} rows, but the recipe has batch_size={recipe.batch_size}")
-        rows = RowBatch(tokens_BS, np.ones_like(tokens_BS[:, 1:], np.float32))
-        batch: dict[str, Any] = dict(as_batch(rows, self.model.method, self.model.cfg))
+        row_batch = RowBatch(tokens_BS, np.ones_like(tokens_BS[:, 1:], np.float32))
+        batch: dict[str, Any] = dict(as_batch(row_batch, self.model.method, self.model.cfg))
         if self.mesh:
-            sharding.check_divisible(self.model.cfg, *batch["tokens_BT"].shape, self.mesh)
+            B, T = batch["tokens_BT"].shape
+            sharding.check_divisible(self.model.cfg, B, T, self.mesh)
             batch = dict(sharding.place_batch(batch, self.mesh))
         with self.mesh_context():
             return train_step(self.train_model, recipe, state, batch)

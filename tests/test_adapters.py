@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from longjax.checkpoints import safetensors
-from longjax.checkpoints.adapters import Merged, saved_name
+from longjax.checkpoints.adapters import MergedAdapter, saved_name
 from longjax.checkpoints.param_mapping import to_hf
-from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY
 from peers import peer
 from test_param_mapping import params_of
@@ -54,14 +54,14 @@ def test_scale(tmp_path, config, scale):
     a, b = held.values()
     want = base()[f"{Q}.weight"] + np.float32(scale) * (b @ a)
     np.testing.assert_allclose(
-        Merged(base(), write(tmp_path, held, **config)).read(f"{Q}.weight"), want, atol=1e-5
+        MergedAdapter(base(), write(tmp_path, held, **config)).read(f"{Q}.weight"), want, atol=1e-5
     )  # fp32 sums in another order, of magnitude 10
 
 
 def test_every_row_range_is_part_of_the_whole(tmp_path):
     held = factors(Q, 64, 64) | factors(UP, 96, 64) | factors(EMBED, 64, 97, embedding="embedding_")
     held[f"base_model.model.{NORM}.weight"] = np.full(64, 3.0, np.float32)
-    merged = Merged(base(), write(tmp_path, held))
+    merged = MergedAdapter(base(), write(tmp_path, held))
     assert merged.shapes() == base().shapes()
     changed = set()
     for name, before in base().items():
@@ -76,7 +76,7 @@ def test_every_row_range_is_part_of_the_whole(tmp_path):
 def test_embeddings_are_the_other_way_around(tmp_path):
     held = factors(EMBED, 64, 97, embedding="embedding_")
     a, b = held.values()
-    got = Merged(base(), write(tmp_path, held)).read(f"{EMBED}.weight")
+    got = MergedAdapter(base(), write(tmp_path, held)).read(f"{EMBED}.weight")
     np.testing.assert_allclose(got, base()[f"{EMBED}.weight"] + 2 * (b @ a).T, atol=1e-5)
 
 
@@ -85,11 +85,11 @@ def test_added_in_float32_and_rounded_once(tmp_path):
     folder = write(tmp_path, held | {f"base_model.model.{NORM}.weight": np.full(64, 0.1, np.float32)})
     a, b = held.values()
     exact = low[f"{Q}.weight"].astype(np.float32) + np.float32(2) * (b @ a)
-    got = Merged(low, folder).read(f"{Q}.weight")
+    got = MergedAdapter(low, folder).read(f"{Q}.weight")
     assert got.dtype == jnp.bfloat16
     assert (got == exact.astype(jnp.bfloat16)).mean() > 0.99  # the rest is a sum in another order, at a tie
-    assert Merged(low, folder).read(f"{NORM}.weight").dtype == jnp.bfloat16
-    full = Merged(low, folder, np.dtype(np.float32))
+    assert MergedAdapter(low, folder).read(f"{NORM}.weight").dtype == jnp.bfloat16
+    full = MergedAdapter(low, folder, np.dtype(np.float32))
     np.testing.assert_allclose(full.read(f"{Q}.weight"), exact, atol=1e-5)
     assert {full.read(name).dtype for name in low} == {np.dtype(np.float32)}
 
@@ -104,7 +104,7 @@ def test_names_of_all_ages():
 def test_the_base_s_own_copy_is_not_used(tmp_path):
     ours, copy = np.full(64, 3.0, np.float32), np.full(64, 4.0, np.float32)
     held = {f"{NORM}.modules_to_save.default.weight": ours, f"{NORM}.original_module.weight": copy}
-    merged = Merged(base(), write(tmp_path, {f"base_model.model.{name}": x for name, x in held.items()}))
+    merged = MergedAdapter(base(), write(tmp_path, {f"base_model.model.{name}": x for name, x in held.items()}))
     np.testing.assert_array_equal(merged.read(f"{NORM}.weight"), ours)
 
 
@@ -120,7 +120,7 @@ def test_the_base_s_own_copy_is_not_used(tmp_path):
 )
 def test_what_is_no_sum_of_products_is_refused(tmp_path, config, match):
     with pytest.raises(ValueError, match=match):
-        Merged(base(), write(tmp_path, factors(Q, 64, 64), **config))
+        MergedAdapter(base(), write(tmp_path, factors(Q, 64, 64), **config))
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,16 @@ def test_what_is_no_sum_of_products_is_refused(tmp_path, config, match):
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path, tensors, match):
     with pytest.raises(ValueError, match=match):
-        Merged(base(), write(tmp_path, tensors))
+        MergedAdapter(base(), write(tmp_path, tensors))
 
 
 def test_missing_files_are_named(tmp_path):
     folder = write(tmp_path, factors(Q, 64, 64))
     (folder / "adapter_config.json").unlink()
     with pytest.raises(ValueError, match=r"adapter_config\.json is missing or damaged"):
-        Merged(base(), folder)
+        MergedAdapter(base(), folder)
     with pytest.raises(ValueError, match=r"no-such-folder"):
-        Merged(base(), tmp_path / "no-such-folder")
+        MergedAdapter(base(), tmp_path / "no-such-folder")
 
 
 def test_longlora_s_release_grows_the_vocabulary(tmp_path):
@@ -152,7 +152,7 @@ def test_longlora_s_release_grows_the_vocabulary(tmp_path):
     folder = write(tmp_path, factors(Q, 64, 64))
     trained = {f"{EMBED}.weight": torch.ones(98, 64), f"{NORM}.weight": torch.full((64,), 2.0)}
     torch.save(trained, folder / "trainable_params.bin")
-    merged, head = Merged(base(), folder), base()["lm_head.weight"]
+    merged, head = MergedAdapter(base(), folder), base()["lm_head.weight"]
     assert merged.shapes() == base().shapes() | {f"{EMBED}.weight": (98, 64), "lm_head.weight": (98, 64)}
     np.testing.assert_array_equal(merged.read("lm_head.weight")[:97], head)
     np.testing.assert_allclose(merged.read("lm_head.weight", slice(97, 98)), head.mean(0, keepdims=True), atol=1e-7)
@@ -164,7 +164,7 @@ def test_a_base_without_prefix_is_changed_all_the_same(tmp_path):
     held = factors(Q, 64, 64) | {f"base_model.model.{NORM}.weight": np.full(64, 3.0, np.float32)}
     folder = write(tmp_path, held)
     bare = InMemory({name.removeprefix("model."): x for name, x in base().items()})
-    want, got = Merged(base(), folder), Merged(bare, folder)
+    want, got = MergedAdapter(base(), folder), MergedAdapter(bare, folder)
     for name, shape in want.shapes().items():
         assert got.shapes()[name.removeprefix("model.")] == shape
         np.testing.assert_array_equal(got.read(name.removeprefix("model.")), want.read(name))
@@ -174,7 +174,9 @@ def test_a_tied_embedding_is_replaced_only_where_it_stays_tied(tmp_path):
     tied = InMemory({name: x for name, x in base().items() if name != "lm_head.weight"})
     held = {f"base_model.model.{EMBED}.weight": np.ones((97, 64), np.float32)}
     with pytest.raises(ValueError, match="unties the embedding"):
-        Merged(tied, write(tmp_path, held))
-    both = Merged(tied, write(tmp_path, held | {"base_model.model.lm_head.weight": np.ones((97, 64), np.float32)}))
+        MergedAdapter(tied, write(tmp_path, held))
+    both = MergedAdapter(
+        tied, write(tmp_path, held | {"base_model.model.lm_head.weight": np.ones((97, 64), np.float32)})
+    )
     assert both.shapes() == tied.shapes()
     assert (both.read(f"{EMBED}.weight") == 1).all()

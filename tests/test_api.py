@@ -190,7 +190,7 @@ def test_a_step_is_the_trainer_s(load, name, tmp_path):
 
 def test_frozen_methods_are_not_trained():
     lm = longjax.load(BASE, self_extend(window=64, group=16))
-    with pytest.raises(ValueError, match="the method trains no parameter: it is applied as it is"):
+    with pytest.raises(ValueError, match="the method trains no parameter: evaluate it without training"):
         lm.init_train_state(longjax.Recipe())
 
 
@@ -241,8 +241,8 @@ def test_adapters_are_added(load, tmp_path):
 
 def test_orbax_directories_are_loaded(load, tmp_path):
     source = pretrained.open_checkpoint(BASE)
-    tensors = pretrained.ReservedRowsDropped(source.tensors, source.cfg)
-    orbax_params.write_orbax(tmp_path / "o", tensors, source.cfg, source.config, hf_writer.copied(BASE), no_progress)
+    tensors = pretrained.ModelTensors(source.tensors, source.cfg)
+    orbax_params.write_orbax(tmp_path / "o", tensors, source.cfg, source.config, hf_writer.text_files(BASE), no_progress)
     lm = longjax.load(tmp_path / "o", dtype="float32")
     assert_same_bits(lm.params, load(None).params)
     assert lm.generate([PROMPT], 4) == load(None).generate([PROMPT], 4)

@@ -69,7 +69,7 @@ def test_other_bits_are_noticed(tmp_path, capsys):
     """A bit that turns between writing and reading."""
     source = pretrained.open_checkpoint(LLAMA)
     pretrained.write_checkpoint(
-        tmp_path, pretrained.ReservedRowsDropped(source.tensors, source.cfg), source.cfg, source.method, source, {}
+        tmp_path, pretrained.ModelTensors(source.tensors, source.cfg), source.cfg, source.method, source, {}
     )
     data = bytearray((tmp_path / "model.safetensors").read_bytes())
     data[-1] ^= 1
@@ -93,7 +93,7 @@ def test_adapters_are_merged(tmp_path):
 
 def test_what_transformers_cannot_run_is_told(tmp_path, caplog):
     convert(f"--from={LLAMA}", f"--out={tmp_path}", "--method=self_extend", "--method_config=window=16 group=4")
-    assert "stock transformers does not know the attention of SelfExtend" in caplog.text
+    assert "stock transformers lacks the attention of SelfExtend" in caplog.text
     told = json.loads((tmp_path / "longjax.json").read_text())
     settings = {"window": 16, "group": 4, "log_base": 0.0, "shift": "floor"}
     assert told["method"] == {"name": "self_extend", "settings": settings}
@@ -117,7 +117,7 @@ def test_what_transformers_cannot_run_is_told(tmp_path, caplog):
         ([f"--from={LLAMA}", "--out=x", "--to=orbax", "--method=pi"], "--method=pi is for --to=hf"),
         (
             [f"--from={LLAMA}", "--out=x", "--method=yarn", "--hf_config_style=4.36"],
-            "--hf_config_style=4.36 cannot say",
+            "--hf_config_style=4.36 has no rope type",
         ),
         ([f"--from={LLAMA}", "--out=x", "--adapter=y", "--nomerge_lora"], "--nomerge_lora"),
         ([f"--from={LLAMA}", "--out=x", "--adapter=/nowhere"], "/nowhere"),
@@ -134,5 +134,5 @@ def test_a_torn_checkpoint_is_named(tmp_path, capsys):
     shutil.copytree(LLAMA, tmp_path / "torn")
     path = sorted((tmp_path / "torn").glob("*.safetensors"))[-1]
     path.write_bytes(path.read_bytes()[:-7])
-    assert f"{path} is torn" in refused(capsys, f"--from={tmp_path / 'torn'}", f"--out={tmp_path / 'out'}")
+    assert f"{path} is damaged" in refused(capsys, f"--from={tmp_path / 'torn'}", f"--out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()

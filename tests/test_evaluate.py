@@ -60,8 +60,8 @@ def data(tmp_path_factory):
 def base(tmp_path_factory):
     """-> the small base in our own layout."""
     folder, source = tmp_path_factory.mktemp("base") / "converted", pretrained.open_checkpoint(MINI)
-    tensors = pretrained.ReservedRowsDropped(source.tensors, source.cfg)
-    orbax_params.write_orbax(folder, tensors, source.cfg, source.config, hf_writer.copied(MINI), no_progress)
+    tensors = pretrained.ModelTensors(source.tensors, source.cfg)
+    orbax_params.write_orbax(folder, tensors, source.cfg, source.config, hf_writer.text_files(MINI), no_progress)
     return folder
 
 

@@ -35,8 +35,10 @@ def given(tmp_path_factory):
     """-> a checkpoint in our own layout, converted from Hugging Face's, and a workspace with tokens."""
     folder = tmp_path_factory.mktemp("given")
     source = pretrained.open_checkpoint(MINI)
-    tensors = pretrained.ReservedRowsDropped(source.tensors, source.cfg)
-    orbax_params.write_orbax(folder / "base", tensors, source.cfg, source.config, hf_writer.copied(MINI), no_progress)
+    tensors = pretrained.ModelTensors(source.tensors, source.cfg)
+    orbax_params.write_orbax(
+        folder / "base", tensors, source.cfg, source.config, hf_writer.text_files(MINI), no_progress
+    )
     space = open_workspace(str(folder / "run"), tiny_preset.PRESETS["tiny"], base_dir=str(folder / "base"))
     space.prepare()
     space.tasks([], (256,))  # writes what evaluators ask of, once for all experiments

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from longjax.checkpoints.config_from_hf import method_of, model_of
-from longjax.checkpoints.meta_files import LAYER, OUTER, MetaFolder, context, scaling
+from longjax.checkpoints.meta_files import LAYER, OUTER, MetaFolder, meta_trained_len, rope_scaling
 from longjax.checkpoints.param_mapping import hf_to_meta, to_hf
 from longjax.config import TINY
 from longjax.methods import llama3
@@ -79,11 +79,11 @@ def test_what_only_the_release_tells():
         8192: {"norm_eps": 1e-5, "rope_theta": 5e5},
         131_072: {"norm_eps": 1e-5, "rope_theta": 5e5, "use_scaled_rope": True},
     }
-    assert {context(params): params for params in releases.values()} == releases
+    assert {meta_trained_len(params): params for params in releases.values()} == releases
     scaled = {"use_scaled_rope": True, "dim": 4096, "n_layers": 32}
-    assert scaling(PARAMS) is None
-    assert method_of({"rope_scaling": scaling(scaled)}) == llama3(8.0, 1.0, 4.0)
-    assert scaling(scaled | {"dim": 2048, "n_layers": 16})["factor"] == 32.0
+    assert rope_scaling(PARAMS) is None
+    assert method_of({"rope_scaling": rope_scaling(scaled)}) == llama3(8.0, 1.0, 4.0)
+    assert rope_scaling(scaled | {"dim": 2048, "n_layers": 16})["factor"] == 32.0
 
 
 def test_bad_folders_are_named(tmp_path, state):
@@ -91,7 +91,7 @@ def test_bad_folders_are_named(tmp_path, state):
     path = tmp_path / "consolidated.01.pth"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"consolidated\.01\.pth is torn"):
+    with pytest.raises(ValueError, match=r"consolidated\.01\.pth is damaged"):
         MetaFolder(tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match=r"consolidated\.01\.pth is missing: the model is in 2 files"):

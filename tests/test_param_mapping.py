@@ -5,19 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from longjax.checkpoints.families import weight_table
 from longjax.checkpoints.param_mapping import (
-    Named,
+    TableTensors,
     check_names,
     fit_vocab,
     from_hf,
-    pieces,
-    rows_of,
+    hf_shape,
+    member_rows,
     stored_names,
-    their_shape,
+    tensor_members,
     to_hf,
 )
-from longjax.checkpoints.tensor_source import InMemory
 from longjax.config import TINY, ModelConfig
 from longjax.model.llama import global_shapes, layer_shapes
 
@@ -54,14 +54,14 @@ def test_to_hugging_face_and_back_is_exact(cfg):
 @pytest.mark.parametrize("cfg", MODELS.values(), ids=MODELS)
 def test_shapes_are_known_without_the_tensors(cfg):
     shapes = {name: x.shape for name, x in to_hf(params_of(cfg), cfg).items()}
-    assert shapes == {name: their_shape(members, cfg) for name, members in pieces(cfg).items()}
+    assert shapes == {name: hf_shape(members, cfg) for name, members in tensor_members(cfg).items()}
 
 
 def test_three_runs_of_rows_are_one_tensor_of_mpt():
     params = params_of(MPT)
     fused = to_hf(params, MPT)["transformer.blocks.1.attn.Wqkv.weight"]
     for part, name in enumerate(("q_DNH", "k_DKH", "v_DKH")):
-        rows = rows_of(weight_table(MPT)[name], len(fused))
+        rows = member_rows(weight_table(MPT)[name], len(fused))
         assert rows == slice(12 * part, 12 * part + 12)
         np.testing.assert_array_equal(fused[rows], params[name][1].reshape(12, 12).T)
 
@@ -88,7 +88,7 @@ def test_biases_that_the_configuration_does_not_have_are_unknown():
 def test_buffers_are_no_weights():
     state = to_hf(params_of(TINY), TINY)
     buffers = ("model.rotary_emb.inv_freq", "model.layers.0.self_attn.rotary_emb.inv_freq", "model.h.attn.bias")
-    assert Named(InMemory(state | dict.fromkeys(buffers, np.ones(4))), TINY).shapes().keys() == state.keys()
+    assert TableTensors(InMemory(state | dict.fromkeys(buffers, np.ones(4))), TINY).shapes().keys() == state.keys()
 
 
 @pytest.mark.parametrize("cfg", [MODELS["tied"], MPT], ids=["llama", "mpt"])
@@ -96,7 +96,7 @@ def test_base_models_are_saved_without_prefix(cfg):
     state = to_hf(params_of(cfg), cfg)
     bare = InMemory({name.partition(".")[2]: x for name, x in state.items()})
     check_names(bare.shapes(), cfg)
-    named = Named(bare, cfg)
+    named = TableTensors(bare, cfg)
     assert named.shapes() == InMemory(state).shapes()
     for name, x in state.items():
         np.testing.assert_array_equal(named.read(name, slice(1, 3)), x[1:3])

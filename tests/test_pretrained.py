@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from in_memory import InMemory
 from longjax import files, sharding
 from longjax.checkpoints import hf_writer, layerwise, orbax_params, param_mapping, pretrained, safetensors
 from longjax.checkpoints.config_from_hf import on_base
 from longjax.checkpoints.loader import OnHost, reorder_axes
-from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
-from longjax.checkpoints.tensor_source import InMemory
+from longjax.checkpoints.pretrained import ExportOptions, ModelTensors
 from longjax.config import TINY
 from longjax.methods import METHODS, lora
 from longjax.methods.method import Method, unchanged_weights
@@ -54,7 +54,7 @@ def assert_same_bits(got, want):
 @every_case
 def test_export_has_the_same_bits_and_settings(name, tmp_path):
     given = opened(name)
-    want = ReservedRowsDropped(given.tensors, given.cfg)
+    want = ModelTensors(given.tensors, given.cfg)
     pretrained.write_checkpoint(tmp_path, want, given.cfg, given.method, given, {}, ExportOptions("source"))
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method) == (given.cfg, given.method)
@@ -68,13 +68,13 @@ def test_arrays_are_exported_with_the_same_bits(name, tmp_path):
     pretrained.export(tmp_path, params, given.cfg, given.method, given, ExportOptions("source"))
     again = pretrained.open_checkpoint(tmp_path)
     assert (again.cfg, again.method) == (given.cfg, given.method)
-    assert_same_bits(again.tensors, ReservedRowsDropped(given.tensors, given.cfg))
+    assert_same_bits(again.tensors, ModelTensors(given.tensors, given.cfg))
 
 
 @pytest.mark.parametrize("name", ["llama_bf16_sharded", "mpt", "phi", "qwen2_tied_yarn", "lora_rs_patterns"])
 def test_orbax_and_back_has_the_same_bits(name, tmp_path):
     given = opened(name)
-    want = ReservedRowsDropped(given.tensors, given.cfg)
+    want = ModelTensors(given.tensors, given.cfg)
     extra = {"tokenizer.model": b"bytes"}
     orbax_params.write_orbax(tmp_path, given.tensors, given.cfg, given.config, extra, no_progress)
     again = pretrained.open_checkpoint(tmp_path)
@@ -101,7 +101,7 @@ def test_eight_devices_hold_what_one_does(name):
         np.testing.assert_array_equal(x, alone[leaf])
     assert any(len({str(shard.index) for shard in x.addressable_shards}) == 8 for x in spread.values())
     back = OnHost(spread, unchanged_weights).tensors(given.cfg)
-    assert_same_bits(back, hf_writer.Cast(ReservedRowsDropped(given.tensors, given.cfg), np.dtype("f4")))
+    assert_same_bits(back, hf_writer.Cast(ModelTensors(given.tensors, given.cfg), np.dtype("f4")))
 
 
 @dataclasses.dataclass
@@ -124,7 +124,7 @@ def test_every_row_is_read_once(name):
     given = opened(name)
     counted = Counted(given.tensors)
     pretrained.load(counted, given.cfg, sharding.make_mesh(fsdp=2, seq=2, model=2))
-    shapes = ReservedRowsDropped(given.tensors, given.cfg).shapes()
+    shapes = ModelTensors(given.tensors, given.cfg).shapes()
     assert counted.rows == dict.fromkeys(((name, row) for name, shape in shapes.items() for row in range(shape[0])), 1)
 
 
@@ -133,9 +133,9 @@ def test_a_part_of_a_leaf_is_that_part(name):
     """What one of several hosts reads."""
     given = opened(name)
     for leaf in layerwise.leaves(given.cfg):
-        whole = layerwise.is_stored(given.tensors, leaf, given.cfg)
+        whole = layerwise.read_stored(given.tensors, leaf, given.cfg)
         some = slice(len(whole) // 3, len(whole) // 3 * 2)
-        np.testing.assert_array_equal(layerwise.is_stored(given.tensors, leaf, given.cfg, some), whole[some])
+        np.testing.assert_array_equal(layerwise.read_stored(given.tensors, leaf, given.cfg, some), whole[some])
 
 
 def test_half_precision_is_widened_exactly():
@@ -169,7 +169,7 @@ def test_a_window_goes_or_stays_with_the_method(tmp_path):
     }
     methods["full"] = dataclasses.replace(methods["full"], attention=Method().attention)
     for name, method in methods.items():
-        tensors = ReservedRowsDropped(given.tensors, given.cfg)
+        tensors = ModelTensors(given.tensors, given.cfg)
         assert pretrained.write_checkpoint(tmp_path / name, tensors, given.cfg, method, given, {}) == []
         again = pretrained.open_checkpoint(tmp_path / name)
         assert (again.method.rope, again.method.attention) == (method.rope, method.attention)
@@ -183,7 +183,7 @@ def test_a_vocabulary_that_grew_is_carried(tmp_path):
         "unembed_DV": np.ones((cfg.dim, cfg.vocab)),
     }
     (note,) = pretrained.export(tmp_path, params, cfg, method)
-    assert "does not know the attention of LandmarkInference" in note
+    assert "lacks the attention of LandmarkInference" in note
     assert json.loads((tmp_path / "config.json").read_text())["vocab_size"] == cfg.vocab
     assert pretrained.open_checkpoint(tmp_path).cfg.vocab == cfg.vocab
 
@@ -191,18 +191,18 @@ def test_a_vocabulary_that_grew_is_carried(tmp_path):
 def test_files_for_text_are_copied_and_older_weights_go(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(LLAMA, source)
-    for name in hf_writer.COPIED:
+    for name in hf_writer.TEXT_FILES:
         (source / name).write_bytes(name.encode())
     given = pretrained.open_checkpoint(source)
-    tensors, out = ReservedRowsDropped(given.tensors, given.cfg), tmp_path / "out"
-    pretrained.write_checkpoint(out, tensors, given.cfg, given.method, given, {}, ExportOptions(most_bytes=3_000))
+    tensors, out = ModelTensors(given.tensors, given.cfg), tmp_path / "out"
+    pretrained.write_checkpoint(out, tensors, given.cfg, given.method, given, {}, ExportOptions(max_file_bytes=3_000))
     count = len(list(out.glob("model-*.safetensors")))
     assert count > 2
     for path in out.glob("model-*.safetensors"):
         held = [x.nbytes for x in safetensors.read_safetensors(path).values()]
         assert sum(held) <= 3_000 or len(held) == 1
     assert_same_bits(pretrained.open_checkpoint(out).tensors, tensors)
-    for name in hf_writer.COPIED:
+    for name in hf_writer.TEXT_FILES:
         assert (out / name).read_bytes() == name.encode()
     (out / "model-00001-of-00009.safetensors.new").touch()  # of an export that was killed
     pretrained.write_checkpoint(out, tensors, given.cfg, given.method, given, {})
@@ -212,7 +212,7 @@ def test_files_for_text_are_copied_and_older_weights_go(tmp_path):
 
 def test_a_full_disk_leaves_the_older_export(tmp_path):
     given = opened("llama")
-    tensors = ReservedRowsDropped(given.tensors, given.cfg)
+    tensors = ModelTensors(given.tensors, given.cfg)
     pretrained.write_checkpoint(tmp_path, tensors, given.cfg, given.method, given, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in ("model.safetensors", "config.json"):  # the first file and the last
@@ -241,7 +241,7 @@ def test_an_error_in_the_midst_leaves_nothing(tmp_path):
         (lambda f: (f / "config.json").write_text("[]"), r"config\.json is damaged"),
         (lambda f: [path.unlink() for path in f.glob("*.safetensors*")], r"has no \*\.safetensors file"),
         (lambda f: next(f.glob("*.safetensors")).unlink(), r"\.safetensors is missing"),
-        (lambda f: next(f.glob("*.safetensors")).write_bytes(b"torn"), r"\.safetensors is torn"),
+        (lambda f: next(f.glob("*.safetensors")).write_bytes(b"torn"), r"\.safetensors is damaged"),
         (lambda f: (f / safetensors.INDEX).write_text("{}"), r"index\.json is damaged"),
         (lambda f: (f / orbax_params.META).write_text("{}"), r"meta\.json is missing or damaged"),
     ],
@@ -261,7 +261,7 @@ def test_torn_orbax_parameters_are_named(tmp_path):
     orbax_params.write_orbax(tmp_path, given.tensors, given.cfg, given.config, {}, no_progress)
     shutil.rmtree(tmp_path / "params" / "ocdbt.process_0")
     again = pretrained.open_checkpoint(tmp_path)
-    with pytest.raises(ValueError, match=r"params is torn: .*; convert it again"):
+    with pytest.raises(ValueError, match=r"params is damaged: .*; convert it again"):
         pretrained.load(again.tensors, again.cfg)
 
 
@@ -285,7 +285,7 @@ class Failing:
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), r"orbax/params cannot be written: No space left on device$"),
-        (ValueError("x.safetensors is torn"), r"^x\.safetensors is torn$"),
+        (ValueError("x.safetensors is damaged"), r"^x\.safetensors is damaged$"),
     ],
     ids=["full", "torn"],
 )
@@ -300,7 +300,7 @@ def test_orbax_parameters_are_there_whole_or_not_at_all(error, said, tmp_path):
 
 def test_only_a_llama_needs_no_source(tmp_path):
     cfg = dataclasses.replace(TINY, parallel=True, norm="layer", gated=False)
-    shapes = {name: param_mapping.their_shape(members, cfg) for name, members in param_mapping.pieces(cfg).items()}
+    shapes = {name: param_mapping.hf_shape(members, cfg) for name, members in param_mapping.tensor_members(cfg).items()}
     tensors = InMemory({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     with pytest.raises(ValueError, match="only a LLaMA is exported without the Hugging Face directory"):
         pretrained.write_checkpoint(tmp_path, tensors, cfg, Method(), None, {})

@@ -13,7 +13,7 @@ import pytest
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.pretrained import ExportOptions, ReservedRowsDropped
+from longjax.checkpoints.pretrained import ExportOptions, ModelTensors
 from longjax.cli import stock_logits
 from longjax.config import TINY
 from longjax.methods import ds_bf16, yarn
@@ -73,7 +73,7 @@ def exported(tmp_path_factory):
     def export(name):
         if name not in made:
             method, params, folder = METHODS[name], parameters(METHODS[name]), tmp_path_factory.mktemp("export")
-            notes = pretrained.export(folder, params, CFG, method, how=ExportOptions("float32", length=T))
+            notes = pretrained.export(folder, params, CFG, method, options=ExportOptions("float32", length=T))
             made[name] = method, params, folder, notes
         return made[name]
 
@@ -87,7 +87,7 @@ def test_what_is_written_is_what_turns(name, exported):
     assert (not notes) == (name in SAME)
     assert (folder / "longjax.json").exists() == bool(notes)
     if name not in SAME | FROZEN:
-        assert any("does not know" in note for note in notes)
+        assert any("lacks the " in note for note in notes)
         return
     read = pretrained.open_checkpoint(folder)
     own = params.get("method", {})
@@ -126,7 +126,7 @@ def test_families_keep_what_is_theirs(case, method, tmp_path):
     given = pretrained.open_checkpoint(CASES / case / "hf")
     method = on_base(method, given.method)
     notes = pretrained.write_checkpoint(
-        tmp_path, ReservedRowsDropped(given.tensors, given.cfg), given.cfg, method, given, {}, ExportOptions("float32")
+        tmp_path, ModelTensors(given.tensors, given.cfg), given.cfg, method, given, {}, ExportOptions("float32")
     )
     assert bool(notes) == (case == "mpt")
     want = method if not notes else given.method
@@ -147,7 +147,7 @@ def test_own_parameters_are_not_lost(exported):
 @pytest.mark.parametrize("name", ["base", "pi", "ntk_frozen", "theta"])
 def test_old_transformers_has_two_keys(name, tmp_path):
     """Releases up to 4.44 reject any other, and would not read `rope_parameters`."""
-    pretrained.export(tmp_path, parameters(METHODS[name]), CFG, METHODS[name], how=ExportOptions(style="4.36"))
+    pretrained.export(tmp_path, parameters(METHODS[name]), CFG, METHODS[name], options=ExportOptions(style="4.36"))
     config = json.loads((tmp_path / "config.json").read_text())
     assert "rope_parameters" not in config
     assert config["rope_scaling"] is None or set(config["rope_scaling"]) == {"type", "factor"}
@@ -157,8 +157,8 @@ def test_old_transformers_has_two_keys(name, tmp_path):
 
 
 def test_what_old_transformers_cannot_say(tmp_path):
-    with pytest.raises(ValueError, match=r"--hf_config_style=4\.36 cannot say rope type 'yarn'"):
-        pretrained.export(tmp_path / "x", parameters(yarn(4.0)), CFG, yarn(4.0), how=ExportOptions(style="4.36"))
+    with pytest.raises(ValueError, match=r"--hf_config_style=4\.36 has no rope type 'yarn': choose both"):
+        pretrained.export(tmp_path / "x", parameters(yarn(4.0)), CFG, yarn(4.0), options=ExportOptions(style="4.36"))
     assert not (tmp_path / "x").exists()
 
 
@@ -188,5 +188,5 @@ def test_fp16_overflow_is_an_error(tmp_path):
     params = parameters(METHODS["base"])
     params["norm_D"] = params["norm_D"] + np.float32(1e6)
     with pytest.raises(ValueError, match=r"--dtype=float16 cannot hold model\.norm\.weight"):
-        pretrained.export(tmp_path / "x", params, CFG, METHODS["base"], how=ExportOptions("float16"))
+        pretrained.export(tmp_path / "x", params, CFG, METHODS["base"], options=ExportOptions("float16"))
     assert not list((tmp_path / "x").iterdir())

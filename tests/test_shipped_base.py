@@ -74,6 +74,6 @@ def test_it_recalls_within_its_context(subject, tmp_path, test):
     (tmp_path / "haystack").mkdir()
     unseen = [document.text for document in corpus.collect_documents(None, 3_000_000) if document.split == "test"]
     (tmp_path / "haystack" / "unseen.txt").write_text("\n".join(unseen))
-    material = EvalContext(tmp_path, subject.tokenizer, (CONTEXT,), trained_len=CONTEXT)
-    (task,) = test.tasks(material)
+    ctx = EvalContext(tmp_path, subject.tokenizer, (CONTEXT,), trained_len=CONTEXT)
+    (task,) = test.tasks(ctx)
     assert np.mean([row["value"] for row in score(evaluate_in_memory(task, subject))]) >= 0.95

@@ -57,7 +57,7 @@ def test_a_lost_file_is_named(folder):
 def test_a_torn_file_is_named(folder, keep):
     path = folder / "pytorch_model-00001-of-00002.bin"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"pytorch_model-00001-of-00002\.bin is torn") as error:
+    with pytest.raises(ValueError, match=r"pytorch_model-00001-of-00002\.bin is damaged") as error:
         TorchFolder(folder)
     assert "\n" not in str(error.value)
 
@@ -65,7 +65,7 @@ def test_a_torn_file_is_named(folder, keep):
 def test_an_index_of_another_model_is_named(folder):
     index = folder / "pytorch_model.bin.index.json"
     index.write_text(index.read_text().replace('"c"', '"d"'))
-    with pytest.raises(ValueError, match=r"index\.json says that d is in pytorch_model-00002"):
+    with pytest.raises(ValueError, match=r"index\.json lists d in pytorch_model-00002"):
         TorchFolder(folder)
     index.write_text("{")
     with pytest.raises(ValueError, match=r"index\.json is damaged"):

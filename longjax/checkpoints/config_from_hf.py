@@ -1,6 +1,6 @@
-"""Hugging Face configurations (a dict from config.json) as our ModelConfig and Method: what the families are.
+"""Reads Hugging Face configurations (a dict from config.json) as ModelConfig and Method.
 
-Where a key is missing, its value is the one that transformers 5.23 takes.
+Missing keys have the defaults of transformers 5.23.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ ACTS = {
 }  # fmt: skip
 
 
-def only(config: Config, key: str, *known: Any) -> None:
-    """Raises ValueError if the configuration asks for what we have not; the first of `known` is the default."""
-    value = config.get(key, known[0])
-    if value not in known:
-        raise ValueError(f"config.json: {key}={value!r} is not supported, only {', '.join(map(repr, known))}")
+def check_supported(config: Config, key: str, *supported: Any) -> None:
+    """Raises ValueError if the value of a key is not supported; the first supported value is its default."""
+    value = config.get(key, supported[0])
+    if value not in supported:
+        raise ValueError(f"config.json: {key}={value!r} is not supported, only {', '.join(map(repr, supported))}")
 
 
 def _llama(config: Config) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _qwen2(config: Config) -> dict[str, Any]:
 
 
 def _phi(config: Config) -> dict[str, Any]:
-    only(config, "qk_layernorm", False, None)
+    check_supported(config, "qk_layernorm", False, None)
     return {
         "norm": "layer", "norm_eps": config["layer_norm_eps"], "gated": False, "parallel": True,
         "biases": ("q", "k", "v", "o", "up", "down", "norm", "unembed"),
@@ -52,14 +52,14 @@ def _phi(config: Config) -> dict[str, Any]:
 
 
 def _mpt(config: Config) -> dict[str, Any]:
-    """Width and biases may be others in the checkpoint: `convert.fitted` sees to it."""
+    """Width and biases may differ in the checkpoint: see `param_mapping.fit_vocab`."""
     attention = config["attn_config"]
-    only(attention, "alibi", True)
-    only(attention, "attn_type", "multihead_attention")
-    only(attention, "qk_ln", False, None)
-    only(attention, "prefix_lm", False, None)
-    only(config, "logit_scale", None)
-    only(config, "norm_type", "low_precision_layernorm", "layernorm")
+    check_supported(attention, "alibi", True)
+    check_supported(attention, "attn_type", "multihead_attention")
+    check_supported(attention, "qk_ln", False, None)
+    check_supported(attention, "prefix_lm", False, None)
+    check_supported(config, "logit_scale", None)
+    check_supported(config, "norm_type", "low_precision_layernorm", "layernorm")
     return {
         "norm": "layer", "norm_eps": config["layer_norm_epsilon"], "act": "gelu", "gated": False,
         "rotary_fraction": 0.0,
@@ -87,11 +87,11 @@ def _qwen2_window(config: Config) -> int | None:
 
 
 class Family(NamedTuple):
-    """A model_type.
+    """A model_type of transformers.
 
     Attributes:
-      fields: those of ModelConfig that only this family has.
-      window: how many tokens a query sees; None: all.
+      fields: returns the fields of ModelConfig that only this family sets.
+      window: returns how many tokens a query sees; None: all.
       defaults: of the keys that config.json may lack.
 
     """
@@ -131,10 +131,10 @@ MPT_KEYS = {
 
 
 def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
-    """-> the family, and the configuration by LLaMA's keys with nothing missing that has a default."""
+    """Returns the family, and the configuration by LLaMA's keys with all defaults filled in."""
     kind = config.get("model_type", "llama")
     if kind not in FAMILIES:
-        raise ValueError(f"config.json: unknown model_type {kind!r}: we know {', '.join(FAMILIES)}")
+        raise ValueError(f"config.json: unknown model_type {kind!r}: supported are {', '.join(FAMILIES)}")
     family = FAMILIES[kind]
     whole = family.defaults | {MPT_KEYS.get(key, key): value for key, value in config.items()}
     if "expansion_ratio" in family.defaults:
@@ -143,9 +143,10 @@ def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
 
 
 def model_of(config: Config) -> ModelConfig:
-    """The shape of the model. `trained_len` and `rope_base` are those of the base model.
+    """Returns the shape of the model; `trained_len` and `rope_base` are those of the base model.
 
-    The checkpoint may have more tokens than config.json says: `convert.fitted` sees to it.
+    The checkpoint may have more tokens than config.json says: see `param_mapping.fit_vocab`. Raises ValueError for a
+    missing key or what is not supported.
     """
     try:
         return _model_of(*family_of(config))
@@ -155,7 +156,7 @@ def model_of(config: Config) -> ModelConfig:
 
 def _model_of(family: Family, config: Config) -> ModelConfig:
     rope, heads = rope_parameters(config), config["num_attention_heads"]
-    only(config, "hidden_act", *ACTS)
+    check_supported(config, "hidden_act", *ACTS)
     shared = {
         "vocab": config["vocab_size"],
         "dim": config["hidden_size"],
@@ -175,16 +176,16 @@ def _model_of(family: Family, config: Config) -> ModelConfig:
 
 
 def method_of(config: Config) -> Method:
-    """The base as the configuration describes it: rotation or ALiBi, and a sliding window where there is one.
+    """Returns the base's method: RoPE or ALiBi, and a sliding window where the configuration has one.
 
-    Goes with `model_of` of the same configuration.
+    It goes with `model_of` of the same configuration.
     """
     family, whole = family_of(config)
     if "attn_config" in whole:
         attention = whole["attn_config"]
         bias_max = float(attention.get("alibi_bias_max", 8))
         if bias_max != 8:
-            logging.warning("alibi_bias_max=%g is honoured here; transformers 5.23 ignores it", bias_max)
+            logging.warning("alibi_bias_max=%g is honored here; transformers 5.23 ignores it", bias_max)
         return mpt_alibi(bias_max, attention.get("softmax_scale"))
     method, size = rope_of(whole), family.window(whole)
     if size is None:
@@ -195,11 +196,11 @@ def method_of(config: Config) -> Method:
 
 
 def on_base(method: Method, base: Method) -> Method:
-    """The method applied to the checkpoint whose own is `base` (`method_of` its configuration).
+    """Returns the method applied to a checkpoint whose configuration has the method `base` (`method_of`).
 
     What the method leaves as it is stays the checkpoint's: PI on Mistral keeps the sliding window, LM-Infinite on
     MPT keeps ALiBi. What it changes replaces the checkpoint's: PI on Llama 3.1 has PI's frequencies and not
-    llama3's, StreamingLLM on Mistral its own window and sinks.
+    llama3's, StreamingLLM on Mistral its own window and sinks. Raises ValueError for RoPE methods on ALiBi.
     """
     rotates = not (method.rope in (plain_rope, no_rope) or isinstance(method.rope, AlibiRope))
     if isinstance(base.rope, AlibiRope) and rotates:
@@ -210,7 +211,7 @@ def on_base(method: Method, base: Method) -> Method:
         return method
     known = method_identity(base)
     parts = known["settings"] if known["name"] == "compose" else {"position": known, "attention": known}
-    taken = {"method": method}  # and of the base what stays: the rest of it may differ between a base and an export
-    taken |= {"rope": parts["position"]} if rope != method.rope else {}
-    taken |= {"attention": parts["attention"]} if attention != method.attention else {}
-    return with_identity(dataclasses.replace(method, rope=rope, attention=attention), "on_base", taken)
+    settings = {"method": method}  # and what stays of the base, whose rest may differ between a base and an export
+    settings |= {"rope": parts["position"]} if rope != method.rope else {}
+    settings |= {"attention": parts["attention"]} if attention != method.attention else {}
+    return with_identity(dataclasses.replace(method, rope=rope, attention=attention), "on_base", settings)

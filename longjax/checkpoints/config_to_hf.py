@@ -1,5 +1,4 @@
-"""A model and a method as config.json, in both dialects, so that stock transformers computes what we do; and what it
-cannot do, in words.
+"""Writes a model and a method as config.json, so that stock transformers computes the same, with notes where it cannot.
 
 The dialects: `rope_parameters` and `dtype` of transformers 5; `rope_theta`, `rope_scaling` and `torch_dtype` of
 transformers 4, which up to 4.44 reads no more than `type` and `factor`.
@@ -20,58 +19,73 @@ STOCK = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")  # the ro
 
 
 class SourceConfig(NamedTuple):
-    """The configuration that an exported model comes from, and the method that it describes."""
+    """The configuration of the checkpoint that an exported model comes from, and its method."""
 
     config: Mapping[str, Any]
     method: Method
 
 
-class Exported(NamedTuple):
-    """config.json, and what stock transformers does otherwise."""
+class HfConfig(NamedTuple):
+    """config.json, and notes on what stock transformers computes differently."""
 
     config: dict[str, Any]
     notes: list[str]
 
 
 def export_config(
-    asked: ExportTarget, method: Method, source: SourceConfig | None, style: Style, dtype: str
-) -> Exported:
-    """Raises ValueError for what the style cannot say."""
-    config, notes = dict(source.config if source else llama(asked.cfg)), []
-    config |= {"vocab_size": asked.cfg.vocab, "dtype": dtype, "torch_dtype": dtype}
-    config |= attention(config, asked.cfg, method, source, notes)
-    if asked.cfg.rotary_dim:
-        rope = rotation(config, asked, method, source, notes)
+    target: ExportTarget, method: Method, source: SourceConfig | None, style: Style, dtype: str
+) -> HfConfig:
+    """Returns the configuration of an exported model.
+
+    Args:
+      target: the model and what it is for.
+      method: of the model.
+      source: where it comes from; None: a LLaMA of longjax.
+      style: dialect, "both" or that of transformers 4.36.
+      dtype: of the weights.
+
+    Raises:
+      ValueError: the style cannot express the method, or the model is no LLaMA and has no source.
+
+    """
+    config, notes = dict(source.config if source else llama_config(target.cfg)), []
+    config |= {"vocab_size": target.cfg.vocab, "dtype": dtype, "torch_dtype": dtype}
+    config |= attention_config(config, target.cfg, method, source, notes)
+    if target.cfg.rotary_dim:
+        rope = rope_config(config, target, method, source, notes)
         config.pop("rope_parameters", None)
-        config |= dialects(rope, style)
+        config |= rope_dialects(rope, style)
     elif source is None or method.rope != source.method.rope:
-        notes.append(f"does not know the positions of {stable_repr(method.rope)}")
-    return Exported(config | {"longjax": provenance(asked, method)}, notes)
+        notes.append(f"lacks the positions of {stable_repr(method.rope)}")
+    return HfConfig(config | {"longjax": provenance(target, method)}, notes)
 
 
-def rotation(
-    config: dict[str, Any], asked: ExportTarget, method: Method, source: SourceConfig | None, notes: list[str]
+def rope_config(
+    config: dict[str, Any], target: ExportTarget, method: Method, source: SourceConfig | None, notes: list[str]
 ) -> dict[str, Any]:
-    """-> transformers 5's rope_parameters; the context is set in `config`. What is not changed stays as it was."""
-    partial = {} if asked.cfg.rotary_fraction == 1 else {"partial_rotary_factor": asked.cfg.rotary_fraction}
+    """Returns transformers 5's rope_parameters, those of the source if the method does not change them.
+
+    Sets the context's length in `config`, and appends to `notes`.
+    """
+    partial = {} if target.cfg.rotary_fraction == 1 else {"partial_rotary_factor": target.cfg.rotary_fraction}
     if source and method.rope == source.method.rope and rope_parameters(config)["rope_type"] in STOCK:
         return rope_parameters(config) | partial
-    said = rope_to_hf(method.rope, asked)
-    if said is None:
-        at = "" if asked.length else " (name the length that it is for, if it has one)"
-        notes.append(f"does not know the positions of {stable_repr(method.rope)}{at}")
-        said = plain_to_hf(None, asked)
-    elif said.note:
-        notes.append(said.note)
-    config["max_position_embeddings"] = said.max_len
+    hf_rope = rope_to_hf(method.rope, target)
+    if hf_rope is None:
+        advice = "" if target.length else " (name the length that it is for, if it has one)"
+        notes.append(f"lacks the positions of {stable_repr(method.rope)}{advice}")
+        hf_rope = plain_to_hf(None, target)
+    elif hf_rope.note:
+        notes.append(hf_rope.note)
+    config["max_position_embeddings"] = hf_rope.max_len
     config.pop("original_max_position_embeddings", None)  # it would win over the one in rope_parameters
-    return said.rope | partial
+    return hf_rope.rope | partial
 
 
-def attention(
+def attention_config(
     config: Mapping[str, Any], cfg: ModelConfig, method: Method, source: SourceConfig | None, notes: list[str]
 ) -> dict[str, Any]:
-    """-> keys of config.json. Mistral is a LLaMA with a window."""
+    """Returns the keys of config.json that tell the attention; Mistral is a LLaMA with a window. Appends to `notes`."""
     if method.attention == (source.method.attention if source else full_attention):
         return {}
     if method.attention is full_attention:
@@ -84,26 +98,26 @@ def attention(
     ):
         window = method.attention.window or cfg.trained_len
         return {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window}
-    notes.append(f"does not know the attention of {stable_repr(method.attention)}")
+    notes.append(f"lacks the attention of {stable_repr(method.attention)}")
     return {}
 
 
-def dialects(rope: dict[str, Any], style: Style) -> dict[str, Any]:
-    """-> the keys of config.json that tell of rotation."""
+def rope_dialects(rope: dict[str, Any], style: Style) -> dict[str, Any]:
+    """Returns the keys of config.json with the RoPE settings, given as transformers 5's rope_parameters."""
     rest = {key: x for key, x in rope.items() if key not in ("rope_type", "type", "rope_theta")}
     partial = {"partial_rotary_factor": rest.pop("partial_rotary_factor")} if "partial_rotary_factor" in rest else {}
     kind, old = rope["rope_type"], {"rope_theta": rope["rope_theta"], "rope_scaling": None} | partial
     if rest.keys() == {"factor"}:
         old["rope_scaling"] = {"type": kind} | rest  # without rope_type: up to 4.44 there may be two keys only
     elif rest and style == "4.36":
-        raise ValueError(f"--hf_config_style=4.36 cannot say rope type {kind!r}; choose both")
+        raise ValueError(f"--hf_config_style=4.36 has no rope type {kind!r}: choose both")
     elif rest:
         old["rope_scaling"] = {"type": kind, "rope_type": kind} | rest
     return old if style == "4.36" else old | {"rope_parameters": rope}
 
 
-def llama(cfg: ModelConfig) -> dict[str, Any]:
-    """A configuration for a model that comes from no Hugging Face directory."""
+def llama_config(cfg: ModelConfig) -> dict[str, Any]:
+    """Returns the configuration of a LLaMA that comes from no Hugging Face directory. Raises ValueError for others."""
     if cfg.parallel or cfg.norm != "rms" or not cfg.gated or cfg.clip_qkv or cfg.biases not in ((), (*"qkvo",)):
         raise ValueError("only a LLaMA is exported without the Hugging Face directory that it comes from")
     return {
@@ -115,6 +129,6 @@ def llama(cfg: ModelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def provenance(asked: ExportTarget, method: Method) -> dict[str, Any]:
-    """Transformers keeps it and does not read it."""
-    return {"method": method_identity(method), "trained_len": asked.cfg.trained_len, "length": asked.length}
+def provenance(target: ExportTarget, method: Method) -> dict[str, Any]:
+    """Returns what config.json tells about longjax's model; transformers keeps it and does not read it."""
+    return {"method": method_identity(method), "trained_len": target.cfg.trained_len, "length": target.length}

@@ -1,4 +1,4 @@
-"""Families of models as data: what Hugging Face calls our tensors, and on which axes they lie."""
+"""Model families as data: the name and the axes of each parameter in Hugging Face's checkpoints."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from longjax.config import ModelConfig
 
 
 class WeightEntry(NamedTuple):
-    """Where one of our tensors is in theirs.
+    """Where a parameter is in a Hugging Face checkpoint.
 
     Attributes:
-      theirs: their name; {} is the layer.
-      axes: their axes. Letters written together are one axis of theirs: "NH D" is [N * H, D].
-      part: which of `parts` equal runs of rows, where several of ours are one tensor of theirs (MPT's Wqkv).
+      hf_name: of the tensor; {} is the layer.
+      axes: of the tensor. Letters written together are one axis: "NH D" is [N * H, D].
+      part: which of `parts` equal runs of rows, where one tensor holds several parameters (MPT's Wqkv).
 
     """
 
@@ -76,18 +76,19 @@ MPT = {
     "up_bias_F": WeightEntry("transformer.blocks.{}.ffn.up_proj.bias", "F"),
     "down_bias_D": WeightEntry("transformer.blocks.{}.ffn.down_proj.bias", "D"),
 }
-MPT_BIASES = {  # as ModelConfig.biases calls them -> our name
+MPT_BIASES = {  # name in ModelConfig.biases -> parameter
     "q": "q_bias_NH", "k": "k_bias_KH", "v": "v_bias_KH", "o": "o_bias_D", "up": "up_bias_F", "down": "down_bias_D",
     "norm": "norm_bias_D",
 }  # fmt: skip
-BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".masked_bias")  # tables that older versions saved
+BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".masked_bias")  # saved by older versions of transformers
 HEAD = "lm_head."
 
 
 def weight_table(cfg: ModelConfig) -> dict[str, WeightEntry]:
+    """Returns the table of the configuration's family, by parameter."""
     return PHI if cfg.parallel else MPT if cfg.norm == "layer" else LLAMA
 
 
 def ignored(name: str) -> bool:
-    """Whether this tensor of theirs is a buffer and no weight."""
+    """Returns whether the tensor of this name is a buffer and no weight."""
     return name.endswith(BUFFERS)

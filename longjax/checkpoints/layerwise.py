@@ -1,7 +1,4 @@
-"""Our parameters a layer at a time: out of a checkpoint's tensors, and back into them.
-
-A leaf is (our name, layer), with layer None for what is outside the layers.
-"""
+"""Parameters one layer at a time, from and to a checkpoint's tensors, so that little memory is needed."""
 
 import dataclasses
 import functools
@@ -19,51 +16,64 @@ from longjax.model.llama import global_shapes, layer_shapes
 
 
 class Leaf(NamedTuple):
+    """A parameter, or one layer of it; layer None: it is outside the layers."""
+
     name: str
     layer: int | None = None
 
 
 def leaves(cfg: ModelConfig) -> Iterator[Leaf]:
-    """All of a model: what is outside the layers, then each kind of weight, layer by layer."""
+    """Yields all leaves of a model: those outside the layers, then each parameter layer by layer."""
     yield from map(Leaf, global_shapes(cfg))
     for name in layer_shapes(cfg):
         yield from (Leaf(name, layer) for layer in range(cfg.layers))
 
 
 def shape(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
+    """Returns the shape of a leaf."""
     return (global_shapes(cfg) | layer_shapes(cfg))[leaf.name]
 
 
 def hf_name(leaf: Leaf, cfg: ModelConfig) -> str:
-    """-> the tensor that it is in."""
+    """Returns the name of the Hugging Face tensor that holds the leaf."""
     return weight_table(cfg)[leaf.name].hf_name.format(leaf.layer)
 
 
 def axis_order(leaf: Leaf, cfg: ModelConfig) -> tuple[int, ...]:
-    """-> for each of our axes, which one it is in the file, where all axes are apart."""
+    """Returns the number of each of the leaf's axes among those of `read_stored`."""
     flat = weight_table(cfg)[leaf.name].axes.replace(" ", "")
     return tuple(flat.index(axis) for axis in leaf.name.rsplit("_", 1)[1])
 
 
-def is_stored(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, some: slice = slice(None)) -> np.ndarray:
-    """-> the leaf with all axes apart, in the order of the file; `some` of the first. Names are those of our tables."""
-    entry, size = weight_table(cfg)[leaf.name], param_mapping.sizes(cfg)
+def read_stored(tensors: Tensors, leaf: Leaf, cfg: ModelConfig, span: slice = slice(None)) -> np.ndarray:
+    """Reads a leaf with the axes in the file's order, each apart ([N, H, D], where the file has [N * H, D]).
+
+    Args:
+      tensors: by the names of the family's table (`TableTensors`).
+      leaf: to read.
+      cfg: of the model.
+      span: of the first axis.
+
+    """
+    entry, size = weight_table(cfg)[leaf.name], param_mapping.axis_sizes(cfg)
     count, *rest = (size[axis] for axis in entry.axes.replace(" ", ""))
-    rows = math.prod(size[axis] for axis in entry.axes.split()[0][1:])  # of theirs for one step of the first axis
-    start, stop, _ = some.indices(count)
+    rows = math.prod(size[axis] for axis in entry.axes.split()[0][1:])  # in the file for one step of the first axis
+    start, stop, _ = span.indices(count)
     first = entry.part * count
     x = tensors.read(hf_name(leaf, cfg), slice((first + start) * rows, (first + stop) * rows))
     return x.reshape([stop - start, *rest])
 
 
 def read_leaf(tensors: Tensors, leaf: Leaf, cfg: ModelConfig) -> np.ndarray:
-    """-> the leaf with our axes."""
-    return contiguous(is_stored(tensors, leaf, cfg).transpose(axis_order(leaf, cfg)))
+    """Reads a leaf with the axes of its name."""
+    return contiguous(read_stored(tensors, leaf, cfg).transpose(axis_order(leaf, cfg)))
 
 
 def contiguous(x: np.ndarray, block: int = 128) -> np.ndarray:
-    """A copy in the order of its axes: as bits, since NumPy is slow with bfloat16, and in blocks that stay in the
-    cache; five times as fast as np.ascontiguousarray on a large transposed matrix.
+    """Returns a copy in the order of its axes.
+
+    Copies bits, since NumPy is slow with bfloat16, in blocks that stay in the processor's cache: five times as fast as
+    np.ascontiguousarray on a large transposed matrix.
     """
     bits = x.view(f"u{x.dtype.itemsize}")
     copy = np.empty(x.shape, bits.dtype)
@@ -73,13 +83,13 @@ def contiguous(x: np.ndarray, block: int = 128) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class HfTensor:
+class HfTensors:
     """Parameters by Hugging Face's names, one on the host at a time: a `Tensors`.
 
     Attributes:
-      leaf: one of our parameters with our axes.
-      dtype: its type, without reading it.
-      cfg: their model.
+      leaf: returns a parameter with the axes of its name.
+      dtype: returns its type, without reading it.
+      cfg: of the model.
 
     """
 
@@ -88,21 +98,21 @@ class HfTensor:
     cfg: ModelConfig
 
     @functools.cached_property
-    def pieces(self) -> dict[str, list[param_mapping.Piece]]:
-        return param_mapping.pieces(self.cfg)
+    def members(self) -> dict[str, list[param_mapping.TensorMember]]:
+        return param_mapping.tensor_members(self.cfg)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: param_mapping.their_shape(members, self.cfg) for name, members in self.pieces.items()}
+        return {name: param_mapping.hf_shape(group, self.cfg) for name, group in self.members.items()}
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        if rows == slice(0, 0):  # asks for the type alone
-            first = self.pieces[name][0]
-            shape = param_mapping.their_shape([first], self.cfg)
+        if rows == slice(0, 0):  # only the type is needed
+            first = self.members[name][0]
+            shape = param_mapping.hf_shape([first], self.cfg)
             return np.empty((0, *shape[1:]), self.dtype(Leaf(first.name, first.layer)))
-        parts = [self._part(piece) for piece in self.pieces[name]]
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[rows]
+        arrays = [self._read_member(member) for member in self.members[name]]
+        return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays))[rows]
 
-    def _part(self, piece: param_mapping.Piece) -> np.ndarray:
-        leaf = Leaf(piece.name, piece.layer)
+    def _read_member(self, member: param_mapping.TensorMember) -> np.ndarray:
+        leaf = Leaf(member.name, member.layer)
         flat = self.leaf(leaf).transpose(np.argsort(axis_order(leaf, self.cfg)))
-        return contiguous(flat).reshape(param_mapping.their_shape([piece], self.cfg))
+        return contiguous(flat).reshape(param_mapping.hf_shape([member], self.cfg))

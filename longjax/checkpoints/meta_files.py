@@ -1,6 +1,6 @@
-"""Meta's releases of LLaMA: params.json and consolidated.NN.pth, each file a part of every matrix.
+"""Reads Meta's releases of LLaMA: params.json and consolidated.NN.pth, each file with a shard of every matrix.
 
-The parts are joined, the names become Hugging Face's, and the rows of q and k take its order.
+Shards are joined, names become Hugging Face's, and the rows of q and k take its order.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from longjax.checkpoints.param_mapping import meta_to_hf
-from longjax.checkpoints.torch_files import AGAIN, TorchFile
+from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
 
 OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 LAYER = {
@@ -21,14 +21,14 @@ LAYER = {
     "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }  # fmt: skip
 COLUMNS = ("o_proj.weight", "down_proj.weight")  # split over their inputs; the others over their outputs
-LLAMA_32 = {(2048, 16), (3072, 28)}  # (dim, layers) of the two, whose factor is 32 and in no file
+LLAMA_32 = {(2048, 16), (3072, 28)}  # (dim, layers) of Llama 3.2, whose RoPE factor is 32; no file has it
 EMBED, HEAD, FFN = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.gate_proj.weight"
 
 
 class MetaFolder:
     """The tensors of a release by Hugging Face's names: a `Tensors`.
 
-    Raises ValueError naming the file that is missing or torn.
+    Raises ValueError naming the file that is missing or damaged.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -36,7 +36,7 @@ class MetaFolder:
         self.params = read_params(folder / "params.json")
         paths = sorted(folder.glob("consolidated.*.pth"))
         self.shards = [TorchFile(path) for path in paths or [folder / "consolidated.00.pth"]]
-        self.names = {hf_name(name): name for name in load_shard(self.shards[0])}
+        self.names = {hf_name(name): name for name in shard_shapes(self.shards[0])}
         check_shards(folder, self.shards, self.params["dim"])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -48,7 +48,7 @@ class MetaFolder:
             return self.shards[0].read(stored, rows)
         start, stop, _ = rows.indices(shape[0])
         if axis == 1:
-            return joined((shard.view(stored, rows) for shard in self.shards), (stop - start, shape[1]), 1)
+            return concatenate((shard.view(stored, rows) for shard in self.shards), (stop - start, shape[1]), 1)
         heads = self._heads(name)
         if heads is None or start == stop:
             return self._rows(stored, start, stop)
@@ -58,28 +58,28 @@ class MetaFolder:
         return x[start - first * width : stop - first * width]
 
     def _rows(self, stored: str, start: int, stop: int) -> np.ndarray:
-        """Rows of a tensor whose rows are spread over the files, from those files that have them."""
+        """Reads rows of a tensor whose rows are spread over the files, from those files that have them."""
         size = self.shards[0].shapes()[stored][0]
-        runs = [(max(start - i * size, 0), min(stop - i * size, size)) for i in range(len(self.shards))]
-        held = [(shard, lo, hi) for shard, (lo, hi) in zip(self.shards, runs, strict=True) if lo < hi]
-        parts = (shard.view(stored, slice(lo, hi)) for shard, lo, hi in held or [(self.shards[0], 0, 0)])
-        return joined(parts, (stop - start, *self.shards[0].shapes()[stored][1:]), 0)
+        spans = [(max(start - i * size, 0), min(stop - i * size, size)) for i in range(len(self.shards))]
+        filled = [(shard, lo, hi) for shard, (lo, hi) in zip(self.shards, spans, strict=True) if lo < hi]
+        views = (shard.view(stored, slice(lo, hi)) for shard, lo, hi in filled or [(self.shards[0], 0, 0)])
+        return concatenate(views, (stop - start, *self.shards[0].shapes()[stored][1:]), 0)
 
     def config(self) -> dict[str, Any]:
-        """-> config.json as Hugging Face would have it."""
+        """Returns config.json as Hugging Face would write it."""
         params, shapes = self.params, self.shapes()
         for name in (EMBED, FFN):
             if name not in shapes:
-                raise ValueError(f"{self.shards[0].path} has no {name}: {AGAIN}")
+                raise ValueError(f"{self.shards[0].path} has no {name}: {COPY_AGAIN}")
         config = {
             "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
             "vocab_size": shapes[EMBED][0], "hidden_size": params["dim"], "num_hidden_layers": params["n_layers"],
             "num_attention_heads": params["n_heads"], "num_key_value_heads": self._kv_heads(),
             "intermediate_size": shapes[FFN][0],
             "rms_norm_eps": params.get("norm_eps", 1e-5), "rope_theta": params.get("rope_theta", 10_000.0),
-            "max_position_embeddings": context(params), "tie_word_embeddings": HEAD not in shapes,
+            "max_position_embeddings": meta_trained_len(params), "tie_word_embeddings": HEAD not in shapes,
         }  # fmt: skip
-        return config | {"rope_scaling": scaling(params)}
+        return config | {"rope_scaling": rope_scaling(params)}
 
     def _shape(self, name: str) -> tuple[int, ...]:
         shape, axis = list(self.shards[0].shapes()[self.names[name]]), self._axis(name)
@@ -88,7 +88,7 @@ class MetaFolder:
         return tuple(shape)
 
     def _axis(self, name: str) -> int | None:
-        """The axis along which the files split it; None: they all have the whole of it."""
+        """Returns the axis that a tensor is split along over the files; None: each file has the whole."""
         shape = self.shards[0].shapes()[self.names[name]]
         if len(shape) == 1:
             return None
@@ -97,7 +97,7 @@ class MetaFolder:
         return 1 if name.endswith(COLUMNS) else 0
 
     def _heads(self, name: str) -> int | None:
-        """How many heads' rows to reorder."""
+        """Returns the number of heads whose rows are to be reordered; None: none."""
         return self.params["n_heads"] if ".q_proj." in name else self._kv_heads() if ".k_proj." in name else None
 
     def _kv_heads(self) -> int:
@@ -105,16 +105,17 @@ class MetaFolder:
 
 
 def read_params(path: pathlib.Path) -> dict[str, Any]:
+    """Reads params.json. Raises ValueError if it is missing or damaged."""
     try:
         params = json.loads(path.read_text())
         params = params.get("model", params)
         return params | {name: int(params[name]) for name in ("dim", "n_layers", "n_heads")}
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {AGAIN}") from error
+        raise ValueError(f"{path} is missing or damaged: {COPY_AGAIN}") from error
 
 
 def hf_name(name: str) -> str:
-    """layers.0.attention.wq.weight -> model.layers.0.self_attn.q_proj.weight."""
+    """Returns Hugging Face's name: layers.0.attention.wq.weight -> model.layers.0.self_attn.q_proj.weight."""
     module, _, kind = name.rpartition(".")
     if module in OUTER:
         return f"{OUTER[module]}.{kind}"
@@ -122,40 +123,40 @@ def hf_name(name: str) -> str:
     return f"model.layers.{number}.{LAYER[rest]}.{kind}" if start == "layers" and rest in LAYER else name
 
 
-def joined(parts: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np.ndarray:
-    """The parts along an axis, in one array; of their files only one at a time is in memory."""
-    whole, place = np.empty(0), 0
-    for part in parts:
-        whole = whole if place else np.empty(shape, part.dtype)
-        np.moveaxis(whole, axis, 0)[place : place + part.shape[axis]] = np.moveaxis(part, axis, 0)
-        place += part.shape[axis]
-        del part  # before the next is mapped
-    assert place == shape[axis], (place, shape)
+def concatenate(views: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """Returns the views joined along an axis; only one of their files at a time is mapped into memory."""
+    whole, start = np.empty(0), 0
+    for view in views:
+        whole = whole if start else np.empty(shape, view.dtype)
+        np.moveaxis(whole, axis, 0)[start : start + view.shape[axis]] = np.moveaxis(view, axis, 0)
+        start += view.shape[axis]
+        del view  # before the next is mapped
+    assert start == shape[axis], (start, shape)
     return whole
 
 
-def load_shard(shard: TorchFile) -> dict[str, tuple[int, ...]]:
-    """-> shapes; frequencies are not read."""
+def shard_shapes(shard: TorchFile) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a file's tensors, without the frequencies, which are not weights."""
     return {name: shape for name, shape in shard.shapes().items() if name != "rope.freqs"}
 
 
 def check_shards(folder: pathlib.Path, shards: list[TorchFile], dim: int) -> None:
-    """Raises ValueError if a file is not there, or of another model."""
+    """Raises ValueError if a file is missing, or of another model."""
     rows = shards[0].shapes().get("layers.0.attention.wq.weight", (dim,))[0]
     count = max(dim // rows, 1)
     for number in range(max(count, len(shards))):
         path = folder / f"consolidated.{number:02}.pth"
         if not path.exists():
-            raise ValueError(f"{path} is missing: the model is in {count} files: {AGAIN}")
+            raise ValueError(f"{path} is missing: the model is in {count} files: {COPY_AGAIN}")
     if len(shards) != count:
         raise ValueError(f"{folder} has {len(shards)} consolidated.*.pth files, but the model is in {count}")
     for shard in shards:
-        if load_shard(shard) != load_shard(shards[0]):
-            raise ValueError(f"{shard.path} does not hold the same tensors as {shards[0].path}: {AGAIN}")
+        if shard_shapes(shard) != shard_shapes(shards[0]):
+            raise ValueError(f"{shard.path} does not hold the same tensors as {shards[0].path}: {COPY_AGAIN}")
 
 
-def context(params: dict[str, Any]) -> int:
-    """-> the trained length, which is in no file: told by what else is new in each release."""
+def meta_trained_len(params: dict[str, Any]) -> int:
+    """Returns the trained length, which no file has, from other settings that differ between the releases."""
     if params.get("use_scaled_rope"):
         return 131_072
     if params.get("rope_theta", 10_000.0) != 10_000.0:
@@ -163,8 +164,8 @@ def context(params: dict[str, Any]) -> int:
     return 2048 if params.get("norm_eps") == 1e-6 else 4096  # LLaMA-1; LLaMA-2
 
 
-def scaling(params: dict[str, Any]) -> dict[str, Any] | None:
-    """-> Hugging Face's rope_scaling: Llama 3.1's constants are in its code only."""
+def rope_scaling(params: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns Hugging Face's rope_scaling; Llama 3.1's constants are in its code only."""
     if not params.get("use_scaled_rope"):
         return None
     factor = 32.0 if (params["dim"], params["n_layers"]) in LLAMA_32 else 8.0

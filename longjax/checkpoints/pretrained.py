@@ -1,7 +1,6 @@
-"""Models on disk: any directory is opened by what lies in it, loaded in place, and written for Hugging Face's tools."""
+"""Opens checkpoints of any format, and writes them as Hugging Face directories."""
 
 import dataclasses
-import functools
 import io
 import json
 import os
@@ -13,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from flax import traverse_util
 
 from longjax.checkpoints import hf_writer, orbax_params, param_mapping, safetensors
-from longjax.checkpoints.adapters import Merged
+from longjax.checkpoints.adapters import MergedAdapter
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.config_to_hf import SourceConfig, Style, export_config
 from longjax.checkpoints.loader import OnHost
-from longjax.checkpoints.loader import load as load  # params = load(checkpoint.tensors, checkpoint.cfg, mesh, dtype)
+from longjax.checkpoints.loader import load as load
 from longjax.checkpoints.meta_files import MetaFolder
 from longjax.checkpoints.orbax_params import OrbaxFolder
 from longjax.checkpoints.rope_to_hf import ExportTarget
@@ -38,13 +38,14 @@ METHOD_PARAMS_FILE = "longjax.safetensors"  # parameters that only the method ha
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A model on disk; nothing of it is in memory.
+    """A model on disk; its tensors are not in memory.
 
     Attributes:
-      cfg: as the tensors are, where config.json says otherwise.
+      folder: that it was opened from.
+      cfg: the model's configuration, corrected by the shapes of the tensors.
       method: positions and attention that config.json asks for.
       tensors: by Hugging Face's names.
-      config: config.json, or what it would be.
+      config: config.json, or what it would be for another format.
 
     """
 
@@ -64,7 +65,7 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         advice = "name a folder of Hugging Face, Meta or longjax-convert"
         raise ValueError(f"{path} is missing or damaged: {advice}") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it holds no settings by name")
+        raise ValueError(f"{path} is damaged: it is no JSON object")
     return config
 
 
@@ -84,7 +85,7 @@ def open_checkpoint(
     """
     folder = pathlib.Path(folder)
     tensors, config = open_tensors(folder)
-    merged = Merged(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
+    merged = MergedAdapter(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
     cfg = dataclasses.replace(param_mapping.fit_vocab(model_of(config), merged.shapes()), dtype=dtype)
     return Checkpoint(folder, cfg, method_of(config), merged, config)
 
@@ -104,20 +105,23 @@ def open_tensors(folder: pathlib.Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReservedRowsDropped:
-    """The tensors that a model of this configuration has: no buffers, no second copy of a tied embedding."""
+class ModelTensors:
+    """Exactly the tensors that a model of this configuration has: a `Tensors`.
+
+    Buffers and a second copy of a tied embedding are left out.
+    """
 
     inner: Tensors
     cfg: ModelConfig
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {
-            name: param_mapping.their_shape(members, self.cfg)
-            for name, members in param_mapping.pieces(self.cfg).items()
+            name: param_mapping.hf_shape(members, self.cfg)
+            for name, members in param_mapping.tensor_members(self.cfg).items()
         }
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        return param_mapping.Named(self.inner, self.cfg).read(name, rows)
+        return param_mapping.TableTensors(self.inner, self.cfg).read(name, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,69 +129,100 @@ class ExportOptions:
     """How a model is written.
 
     Attributes:
-      dtype: bfloat16, float32, float16, or source: each tensor as it was.
-      style: of config.json: both dialects, or "4.36" for old releases of transformers alone.
-      length: what the model is for; None: what the method says. CLEX and its like are frozen at it.
-      most_bytes: of one file.
+      dtype: of the weights: bfloat16, float32, float16, or source (each tensor's type in the source).
+      style: dialect of config.json: both, or "4.36" for old releases of transformers alone.
+      length: of the sequences that the model is for, in tokens; None: the method's. Frequencies that depend on the
+        length (CLEX, dynamic NTK) are frozen at it.
+      max_file_bytes: bytes of one file of weights.
 
     """
 
     dtype: str = "bfloat16"
     style: Style = "both"
     length: int | None = None
-    most_bytes: int = hf_writer.MOST_BYTES
+    max_file_bytes: int = hf_writer.MAX_FILE_BYTES
 
 
 def export(
     folder: str | pathlib.Path, params: Mapping[str, Any], cfg: ModelConfig, method: Method,
-    source: Checkpoint | None = None, how: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
+    source: Checkpoint | None = None, options: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
-    """Writes a Hugging Face directory, in all processes of a run together; LoRA is merged. See `write`.
+    """Writes parameters as a Hugging Face directory, with LoRA merged. All processes of a run must call it together.
 
-    `source` is what was extended: its configuration and its files for text are taken over.
+    Args:
+      folder: made if it is not there.
+      params: of the model, the method's own included.
+      cfg: of the model.
+      method: that the model was trained or is used with.
+      source: the checkpoint that was extended, whose configuration and tokenizer are taken over.
+      options: how to write.
+      report: called with the share that is written.
+
+    Returns:
+      Warnings, as `write_checkpoint`.
+
+    Raises:
+      ValueError: the method changes the weights in a way that cannot be merged; an option is not possible.
+
     """
     if not (method.adapt is unchanged_weights or isinstance(method.adapt, Lora)):
         raise ValueError(f"{stable_repr(method.adapt)} cannot be merged into the weights")
     method_params = method_params_of(params)
     return write_checkpoint(
-        folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, method_params, how, report
+        folder, OnHost(params, method.adapt).tensors(cfg), cfg, method, source, method_params, options, report
     )
 
 
 def write_checkpoint(
     folder: str | pathlib.Path, tensors: Tensors, cfg: ModelConfig, method: Method, source: Checkpoint | None,
-    method_params: Mapping[str, Any], how: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
+    method_params: Mapping[str, Any], options: ExportOptions = ExportOptions(), report: ProgressFn = no_progress,
 ) -> list[str]:  # fmt: skip
-    """-> warnings, which are also logged: where stock transformers cannot run the method, the weights are there all
-    the same, and longjax.json says what the model is.
+    """Writes tensors as a Hugging Face directory.
+
+    Where stock transformers cannot run the method, the weights are the same, and longjax.json names the method.
+
+    Args:
+      folder: made if it is not there.
+      tensors: by Hugging Face's names.
+      cfg: of the model.
+      method: that the model was trained or is used with.
+      source: the checkpoint that was extended, whose configuration and tokenizer are taken over.
+      method_params: parameters that only the method has.
+      options: how to write.
+      report: called with the share that is written.
+
+    Returns:
+      Warnings, which are also logged: what stock transformers computes differently.
+
     """
-    if how.dtype not in DTYPES:
-        raise ValueError(f"--dtype={how.dtype} is not known: choose {', '.join(DTYPES)}")
-    tensors = hf_writer.Cast(tensors, DTYPES[how.dtype], ReservedRowsDropped(source.tensors, cfg) if source else None)
-    name = str(tensors.dtype_of(next(iter(tensors.shapes()))))
-    given = SourceConfig(source.config, source.method) if source else None
-    config, notes = export_config(ExportTarget(cfg, how.length, method_params), method, given, how.style, name)
-    extra = hf_writer.copied(source.folder) if source else {}
+    if options.dtype not in DTYPES:
+        raise ValueError(f"--dtype={options.dtype} is not known: choose {', '.join(DTYPES)}")
+    tensors = hf_writer.Cast(tensors, DTYPES[options.dtype], ModelTensors(source.tensors, cfg) if source else None)
+    dtype = str(tensors.dtype_of(next(iter(tensors.shapes()))))
+    source_config = SourceConfig(source.config, source.method) if source else None
+    target = ExportTarget(cfg, options.length, method_params)
+    config, notes = export_config(target, method, source_config, options.style, dtype)
+    extra = hf_writer.text_files(source.folder) if source else {}
     if notes:
-        told = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
-        extra[PROVENANCE_FILE] = hf_writer.as_json(told)
+        provenance = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
+        extra[PROVENANCE_FILE] = hf_writer.json_bytes(provenance)
     if method_params:
-        extra[METHOD_PARAMS_FILE] = in_bytes(flat(method_params))
-    hf_writer.write_hf_folder(pathlib.Path(folder), tensors, config, extra, how.most_bytes, report)
+        extra[METHOD_PARAMS_FILE] = safetensors_bytes(flatten(method_params))
+    hf_writer.write_hf_folder(pathlib.Path(folder), tensors, config, extra, options.max_file_bytes, report)
     for note in notes:
         logging.warning("%s: stock transformers %s", folder, note)
     return notes
 
 
 def method_params_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """-> the method's, without the adapters, which are merged; on the host."""
+    """Returns the method's own parameters on the host, without LoRA's factors, which are merged."""
     method_params = dict(params.get("method", {}))
     rest = {name: x for name, x in method_params.pop("layers", {}).items() if not name.startswith("lora_")}
     return jax.tree.map(np.asarray, method_params | ({"layers": rest} if rest else {}))
 
 
 def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
-    """-> what `write` said of a model that stock transformers cannot run; else nothing."""
+    """Returns longjax.json, which `write_checkpoint` writes where stock transformers cannot run the method; else {}."""
     path = folder / PROVENANCE_FILE
     try:
         return json.loads(path.read_text()) if path.exists() else {}
@@ -196,22 +231,19 @@ def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def load_method_params(folder: pathlib.Path) -> dict[str, Any]:
-    """-> the parameters that only the method has, as `write` left them; else nothing."""
-    method_params: dict[str, Any] = {}
-    for name, x in (
-        safetensors.read_safetensors(folder / METHOD_PARAMS_FILE) if (folder / METHOD_PARAMS_FILE).exists() else {}
-    ).items():
-        *path, last = name.split("/")
-        functools.reduce(lambda tree, key: tree.setdefault(key, {}), path, method_params)[last] = x
-    return method_params
+    """Returns the parameters that only the method has, as `write_checkpoint` wrote them; {} if there are none."""
+    path = folder / METHOD_PARAMS_FILE
+    arrays = safetensors.read_safetensors(path) if path.exists() else {}
+    return dict(traverse_util.unflatten_dict(arrays, sep="/"))
 
 
-def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a tree by path, names joined by "/"."""
     return {"/".join(str(key.key) for key in path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def in_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """-> a small safetensors file."""
+def safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the content of a small safetensors file."""
     file = io.BytesIO()
     safetensors.write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
     for x in tensors.values():

@@ -1,4 +1,4 @@
-"""Vocabularies grow: padding and landmarks are tokens that the base model does not have."""
+"""Adds tokens to a vocabulary: padding and landmarks, which a base model does not have."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from longjax import sharding
 
-GROWS = {"embed_VD": 0, "unembed_DV": 1, "unembed_bias_V": 0}  # parameter -> its vocabulary axis
+VOCAB_AXIS = {"embed_VD": 0, "unembed_DV": 1, "unembed_bias_V": 0}
 
 
 def resize_vocab(params: Mapping[str, jax.Array | np.ndarray], new: int = 1) -> dict[str, jax.Array | np.ndarray]:
-    """-> params with `new` more tokens, each the mean of the old ones."""
-    return {name: _grow(x, GROWS[name], new) if name in GROWS else x for name, x in params.items()}
+    """Returns parameters with `new` more tokens, whose embeddings, on the host, are the mean of the others."""
+    return {name: _grow(x, VOCAB_AXIS[name], new) if name in VOCAB_AXIS else x for name, x in params.items()}
 
 
 def _grow(x: jax.Array | np.ndarray, axis: int, new: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""What a Hugging Face configuration (a dict from config.json) says about rotation, as a Method.
+"""Reads the RoPE settings of a Hugging Face configuration (a dict from config.json) as a Method.
 
 Three dialects: `rope_theta` + `rope_scaling` of transformers 4 with "type" or "rope_type", and `rope_parameters`
-of transformers 5. Where both are there `rope_scaling` wins, as in transformers 5.23.
+of transformers 5. Where both are there, `rope_scaling` wins, as in transformers 5.23.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ PHI_PARTIAL = 0.5  # transformers' default where the configuration has no partia
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
-    """-> the one dialect we read: transformers 5's, with `rope_type` and `rope_theta` always there."""
+    """Returns the settings in transformers 5's dialect, with `rope_type` and `rope_theta` always there."""
     rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     kind = rope.get("rope_type", rope.get("type"))
     rope["rope_type"] = SYNONYMS.get(kind, kind)
@@ -37,7 +37,7 @@ def rope_parameters(config: Config) -> dict[str, Any]:
 
 
 def trained_len(config: Config) -> int:
-    """C: the original length where the configuration tells it, else max_position_embeddings."""
+    """Returns the base's context C: the original length where the configuration has it, else the maximal one."""
     trained = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
     original = trained or rope_parameters(config).get("original_max_position_embeddings")
     return int(original or config.get("max_position_embeddings", 2048))
@@ -52,10 +52,10 @@ def _yarn(rope: Config, config: Config) -> Method:
 
 
 def _dynamic_yarn(rope: Config, config: Config) -> Method:
-    """LCEG's file: everything relative to max_position_embeddings."""
-    most = int(config["max_position_embeddings"])
-    factor = most / trained_len(config) if rope.get("finetuned") else 1.0
-    return unfrozen(dynamic_yarn(most, most, factor))
+    """LCEG's file: everything is relative to max_position_embeddings."""
+    max_len = int(config["max_position_embeddings"])
+    factor = max_len / trained_len(config) if rope.get("finetuned") else 1.0
+    return unfrozen(dynamic_yarn(max_len, max_len, factor))
 
 
 def _longrope(rope: Config, config: Config) -> Method:
@@ -92,11 +92,11 @@ ROPES: dict[str, Callable[[Config, Config], Method]] = {
 
 
 def rope_of(config: Config) -> Method:
-    """The positions that the configuration asks for."""
+    """Returns the method of the configuration's RoPE settings. Raises ValueError for an unknown or incomplete type."""
     rope = rope_parameters(config)
     kind = rope["rope_type"]
     if kind not in ROPES:
-        raise ValueError(f"config.json: unknown rope type {kind!r}: we know {', '.join(ROPES)}")
+        raise ValueError(f"config.json: unknown rope type {kind!r}: supported are {', '.join(ROPES)}")
     try:
         return ROPES[kind](rope, config)
     except KeyError as missing:

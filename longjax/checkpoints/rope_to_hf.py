@@ -1,4 +1,4 @@
-"""How fast a method turns pairs, in the words of transformers' configurations: exactly, or with a note."""
+"""Exports a method's RoPE as transformers' `rope_parameters`, with a note where they cannot match exactly."""
 
 import dataclasses
 import math
@@ -21,12 +21,12 @@ from longjax.methods.yarn import DynamicYarnRope, PartNtkRope, YarnRope
 
 
 class HfRope(NamedTuple):
-    """How fast pairs turn, in transformers' words.
+    """RoPE settings of transformers.
 
     Attributes:
       rope: transformers 5's `rope_parameters`.
       max_len: `max_position_embeddings`.
-      note: where transformers will differ; empty: nowhere.
+      note: where transformers computes other frequencies; empty: nowhere.
 
     """
 
@@ -36,8 +36,13 @@ class HfRope(NamedTuple):
 
 
 class ExportTarget(NamedTuple):
-    """What is exported: a model, for sequences of `length` tokens (None: as the method says), with the method's own
-    parameters.
+    """What is exported.
+
+    Attributes:
+      cfg: of the model.
+      length: of the sequences that it is for, in tokens; None: the method's.
+      method_params: parameters that only the method has.
+
     """
 
     cfg: ModelConfig
@@ -49,93 +54,102 @@ class ExportTarget(NamedTuple):
         return self.cfg.trained_len
 
 
-def theta_to_hf(base: float, asked: ExportTarget) -> HfRope:
-    return HfRope({"rope_type": "default", "rope_theta": base}, asked.length or asked.trained_len)
+def theta_to_hf(base: float, target: ExportTarget) -> HfRope:
+    """Exports plain RoPE of a base."""
+    return HfRope({"rope_type": "default", "rope_theta": base}, target.length or target.trained_len)
 
 
-def plain_to_hf(rope: Any, asked: ExportTarget) -> HfRope:
-    return theta_to_hf(asked.cfg.rope_base, asked)
+def plain_to_hf(rope: Any, target: ExportTarget) -> HfRope:
+    """Exports the model's own RoPE."""
+    return theta_to_hf(target.cfg.rope_base, target)
 
 
-def base_to_hf(rope: ThetaRope, asked: ExportTarget) -> HfRope:
-    return theta_to_hf(rope.base, asked)
+def base_to_hf(rope: ThetaRope, target: ExportTarget) -> HfRope:
+    """Exports RoPE with another base."""
+    return theta_to_hf(rope.base, target)
 
 
-def fixed_ntk_to_hf(rope: FixedNtkRope, asked: ExportTarget) -> HfRope:
-    return theta_to_hf(ntk_base(asked.cfg, rope.alpha), asked)
+def fixed_ntk_to_hf(rope: FixedNtkRope, target: ExportTarget) -> HfRope:
+    """Exports NTK of a fixed alpha as its base."""
+    return theta_to_hf(ntk_base(target.cfg, rope.alpha), target)
 
 
-def pi_to_hf(rope: PiRope, asked: ExportTarget) -> HfRope:
-    said = {"rope_type": "linear", "factor": rope.factor, "rope_theta": asked.cfg.rope_base}
-    return HfRope(said, asked.length or round(rope.factor * asked.trained_len))
+def pi_to_hf(rope: PiRope, target: ExportTarget) -> HfRope:
+    """Exports position interpolation."""
+    settings = {"rope_type": "linear", "factor": rope.factor, "rope_theta": target.cfg.rope_base}
+    return HfRope(settings, target.length or round(rope.factor * target.trained_len))
 
 
-def ntk_to_hf(rope: NtkRope, asked: ExportTarget) -> HfRope:
-    """Transformers' alpha is 1 up to max_position_embeddings: ours there goes into the base, and the growth beyond
-    becomes relative to it. Exact at all lengths.
+def ntk_to_hf(rope: NtkRope, target: ExportTarget) -> HfRope:
+    """Exports dynamic NTK, exactly at all lengths.
+
+    Transformers' alpha is 1 up to max_position_embeddings: the method's alpha there goes into the base, and the growth
+    beyond becomes relative to it.
     """
-    reach = rope.reach or asked.trained_len
-    scale, alpha = rope.scale or reach / (2 * asked.trained_len), rope.alpha(asked.cfg, reach)
-    factor = scale * reach / asked.trained_len / alpha
-    return HfRope({"rope_type": "dynamic", "factor": factor, "rope_theta": ntk_base(asked.cfg, alpha)}, reach)
+    reach = rope.reach or target.trained_len
+    scale, alpha = rope.scale or reach / (2 * target.trained_len), rope.alpha(target.cfg, reach)
+    factor = scale * reach / target.trained_len / alpha
+    return HfRope({"rope_type": "dynamic", "factor": factor, "rope_theta": ntk_base(target.cfg, alpha)}, reach)
 
 
-def yarn_to_hf(rope: YarnRope, asked: ExportTarget) -> HfRope:
-    """Some releases of transformers take max_position_embeddings / original for the factor, so it always is that."""
-    said = {
-        "rope_type": "yarn", "factor": rope.factor, "original_max_position_embeddings": asked.trained_len,
-        "beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "rope_theta": asked.cfg.rope_base,
+def yarn_to_hf(rope: YarnRope, target: ExportTarget) -> HfRope:
+    """Exports YaRN; the factor is max_position_embeddings / original, as some releases of transformers compute it."""
+    settings = {
+        "rope_type": "yarn", "factor": rope.factor, "original_max_position_embeddings": target.trained_len,
+        "beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "rope_theta": target.cfg.rope_base,
     }  # fmt: skip
-    said |= {} if rope.truncate else {"truncate": False}
-    said |= {} if rope.scale is None else {"attention_factor": rope.scale}
-    return HfRope(said, round(rope.factor * asked.trained_len))
+    settings |= {} if rope.truncate else {"truncate": False}
+    settings |= {} if rope.scale is None else {"attention_factor": rope.scale}
+    return HfRope(settings, round(rope.factor * target.trained_len))
 
 
-def longrope_to_hf(rope: LongRope, asked: ExportTarget) -> HfRope:
-    said = {
+def longrope_to_hf(rope: LongRope, target: ExportTarget) -> HfRope:
+    """Exports LongRoPE."""
+    settings = {
         "rope_type": "longrope", "short_factor": list(rope.short), "long_factor": list(rope.long),
-        "factor": rope.factor, "original_max_position_embeddings": asked.trained_len,
-        "rope_theta": asked.cfg.rope_base,
+        "factor": rope.factor, "original_max_position_embeddings": target.trained_len,
+        "rope_theta": target.cfg.rope_base,
     }  # fmt: skip
-    said |= {} if rope.scale is None else {"attention_factor": rope.scale}
-    return HfRope(said, round(rope.factor * asked.trained_len))
+    settings |= {} if rope.scale is None else {"attention_factor": rope.scale}
+    return HfRope(settings, round(rope.factor * target.trained_len))
 
 
-def llama3_to_hf(rope: Llama3Rope, asked: ExportTarget) -> HfRope:
-    said = {
+def llama3_to_hf(rope: Llama3Rope, target: ExportTarget) -> HfRope:
+    """Exports Llama 3.1's RoPE."""
+    settings = {
         "rope_type": "llama3", "factor": rope.factor, "low_freq_factor": rope.low, "high_freq_factor": rope.high,
-        "original_max_position_embeddings": asked.trained_len, "rope_theta": asked.cfg.rope_base,
+        "original_max_position_embeddings": target.trained_len, "rope_theta": target.cfg.rope_base,
     }  # fmt: skip
-    return HfRope(said, asked.length or round(rope.factor * asked.trained_len))
+    return HfRope(settings, target.length or round(rope.factor * target.trained_len))
 
 
-def frozen_to_hf(rope: RopeFn, asked: ExportTarget) -> HfRope | None:
-    """Frequencies that depend on the length (CLEX), as they are at one: LongRoPE's factors say any frequencies.
+def frozen_to_hf(rope: RopeFn, target: ExportTarget) -> HfRope | None:
+    """Exports frequencies that depend on the length (CLEX) as they are at one: LongRoPE's factors express any.
 
-    The temperature cannot depend on the length there; it is that of `length`.
+    The temperature cannot depend on the length there; it is that of `length`. Returns None without a length.
     """
-    cfg, length = asked.cfg, asked.length
+    cfg, length = target.cfg, target.length
     if length is None or length <= cfg.trained_len:
         return None
-    short, long = (rope(cfg, n, dict(asked.method_params), None) for n in (cfg.trained_len, length))
+    short, long = (rope(cfg, n, dict(target.method_params), None) for n in (cfg.trained_len, length))
     if long.query_scale != 1 and cfg.rotary_dim != cfg.head_dim:
         return None  # channels that do not turn would not be scaled
     short_R, long_R = (inv_freq(cfg) / np.asarray(x.inv_freq_R, np.float64) for x in (short, long))
     scale, short_scale = (x.scale * math.sqrt(x.query_scale) for x in (long, short))
     exact = "" if scale == short_scale else f", and scales attention as at {length}"
-    said = {
+    settings = {
         "rope_type": "longrope", "short_factor": short_R.tolist(), "long_factor": long_R.tolist(),
         "factor": length / cfg.trained_len, "original_max_position_embeddings": cfg.trained_len,
         "attention_factor": scale, "rope_theta": cfg.rope_base,
     }  # fmt: skip
-    return HfRope(said, length, f"beyond {cfg.trained_len} tokens turns pairs as at {length}{exact}")
+    return HfRope(settings, length, f"beyond {cfg.trained_len} tokens has the frequencies of {length}{exact}")
 
 
-def rounded_to_hf(rope: DeepSpeedTables, asked: ExportTarget) -> HfRope | None:
-    """PI's factor is in the tables."""
+def rounded_to_hf(rope: DeepSpeedTables, target: ExportTarget) -> HfRope | None:
+    """Exports exact positions; a factor of PI is in the tables."""
     divisor = rope.first.divisor if isinstance(rope.first, AtInit) else 1.0
-    said = rope_to_hf(rope.inner if divisor == 1 else PiRope(divisor), asked)
-    return said and said._replace(note="has exact positions, not those that DeepSpeed rounds")
+    exact = rope_to_hf(rope.inner if divisor == 1 else PiRope(divisor), target)
+    return exact and exact._replace(note="has exact positions, not those that DeepSpeed rounds")
 
 
 EXPORTERS: dict[Any, Callable[[Any, ExportTarget], HfRope | None]] = {
@@ -155,7 +169,7 @@ EXPORTERS: dict[Any, Callable[[Any, ExportTarget], HfRope | None]] = {
 }
 
 
-def rope_to_hf(rope: RopeFn, asked: ExportTarget) -> HfRope | None:
-    """-> None: transformers has no words for it."""
+def rope_to_hf(rope: RopeFn, target: ExportTarget) -> HfRope | None:
+    """Returns the RoPE of a method as transformers' settings; None: they cannot express it."""
     kind = type(rope) if dataclasses.is_dataclass(rope) else rope
-    return EXPORTERS[kind](rope, asked) if kind in EXPORTERS and asked.cfg.rotary_dim else None
+    return EXPORTERS[kind](rope, target) if kind in EXPORTERS and target.cfg.rotary_dim else None

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint by Hugging Face's names, wherever they come from; one at a time is in memory."""
+"""The interface of checkpoint readers: tensors by Hugging Face's names, one in memory at a time."""
 
 from typing import Protocol
 
@@ -6,22 +6,12 @@ import numpy as np
 
 
 class Tensors(Protocol):
-    """Readers of files, and what is made of them (adapters added, Meta's shards joined)."""
+    """Tensors of a checkpoint: files, or what is computed from them (adapters merged, shards of Meta joined)."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """-> of every tensor there is, before anything is read."""
+        """Returns the shape of every tensor, without reading one."""
         ...
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """-> the tensor, or these rows of its first axis, as it was stored. Raises ValueError naming a torn file."""
+        """Returns a tensor, or rows of its first axis, in its stored type. Raises ValueError naming a damaged file."""
         ...
-
-
-class InMemory(dict[str, np.ndarray]):
-    """Tensors that are there already."""
-
-    def shapes(self):
-        return {name: x.shape for name, x in self.items()}
-
-    def read(self, name, rows=slice(None)):
-        return self[name][rows]

@@ -1,7 +1,7 @@
-"""Files that torch.save wrote (.bin, .pth), read tensor by tensor; torch is needed for nothing else.
+"""Reads files of torch.save (.bin, .pth) tensor by tensor; torch is needed for nothing else.
 
-They are pickles: only tensors are let out of them (`weights_only`), and they are mapped, not read. A file is mapped
-anew for every tensor, so that what was read does not stay in memory.
+They are pickles: only tensors are unpickled (`weights_only`). A file is mapped into memory anew for every tensor, so
+that what was read does not stay there.
 """
 
 import importlib.util
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 INDEX = "pytorch_model.bin.index.json"
-AGAIN = "copy or download it again"
+COPY_AGAIN = "copy or download it again"
 
 
 class TorchFile:
-    """The tensors of one file: a `Tensors`. Raises ValueError naming the file if it is missing or torn."""
+    """The tensors of one file: a `Tensors`. Raises ValueError naming the file if it is missing or damaged."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self._shapes = {name: tuple(x.shape) for name, x in mapped(self.path).items()}
+        self._shapes = {name: tuple(x.shape) for name, x in map_file(self.path).items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
@@ -32,8 +32,8 @@ class TorchFile:
         return self.view(name, rows).copy()
 
     def view(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The same, of which nothing is in memory until it is used; the file stays mapped while it lives."""
-        return to_numpy(mapped(self.path)[name][rows])
+        """Returns the same rows without reading them; the file stays mapped while the array lives."""
+        return to_numpy(map_file(self.path)[name][rows])
 
 
 class TorchFolder:
@@ -42,8 +42,10 @@ class TorchFolder:
     def __init__(self, folder: str | os.PathLike):
         folder = pathlib.Path(folder)
         index = folder / INDEX
-        where = read_index(index) if index.exists() else dict.fromkeys([folder / "pytorch_model.bin"], None)
-        self.files = {name: file for path, names in where.items() for name, file in tensors_in(path, names).items()}
+        weight_map = read_index(index) if index.exists() else dict.fromkeys([folder / "pytorch_model.bin"], None)
+        self.files = {
+            name: file for path, names in weight_map.items() for name, file in tensors_in(path, names).items()
+        }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: file.shapes()[name] for name, file in self.files.items()}
@@ -53,47 +55,47 @@ class TorchFolder:
 
 
 def read_index(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
-    """-> the tensors that each file of the index holds."""
+    """Returns the names of the tensors in each file of the index. Raises ValueError if it is damaged."""
     try:
-        where = dict(json.loads(index.read_text())["weight_map"])
+        weight_map = dict(json.loads(index.read_text())["weight_map"])
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{index} is damaged: {AGAIN}") from error
+        raise ValueError(f"{index} is damaged: {COPY_AGAIN}") from error
     files: dict[pathlib.Path, list[str]] = {}
-    for name, file in where.items():
+    for name, file in weight_map.items():
         files.setdefault(index.parent / file, []).append(name)
     return files
 
 
 def tensors_in(path: pathlib.Path, names: list[str] | None) -> dict[str, TorchFile]:
-    """-> these tensors of a file, or all. Raises ValueError if it lacks one that the index says it has."""
+    """Returns the file by the names of its tensors; None: all. Raises ValueError if it lacks one of the index."""
     file = TorchFile(path)
     for name in names or ():
         if name not in file.shapes():
-            raise ValueError(f"{path.parent / INDEX} says that {name} is in {path.name}, but it is not: {AGAIN}")
+            raise ValueError(f"{path.parent / INDEX} lists {name} in {path.name}, which lacks it: {COPY_AGAIN}")
     return dict.fromkeys(names or file.shapes(), file)
 
 
-def mapped(path: pathlib.Path) -> dict[str, Any]:
-    """-> torch's tensors by name, backed by the file."""
+def map_file(path: pathlib.Path) -> dict[str, Any]:
+    """Returns torch's tensors by name, backed by the file. Raises ValueError if it is missing or damaged."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError(f"{path} needs torch to be read: pip install torch, or take a *.safetensors checkpoint")
     import torch  # pyright: ignore[reportMissingImports]
 
     if not path.exists():
-        raise ValueError(f"{path} is missing: {AGAIN}")
+        raise ValueError(f"{path} is missing: {COPY_AGAIN}")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is torn, or holds more than tensors: {AGAIN}") from error
+        raise ValueError(f"{path} is damaged, or holds more than tensors: {COPY_AGAIN}") from error
     except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is torn or no torch file (of torch >= 1.6): {AGAIN}") from error
+        raise ValueError(f"{path} is damaged or no torch file (of torch >= 1.6): {COPY_AGAIN}") from error
     if not isinstance(tensors, dict) or not all(torch.is_tensor(x) for x in tensors.values()):
         raise ValueError(f"{path} does not hold tensors by name, but a {type(tensors).__name__}")
     return tensors
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """Of the same memory."""
+    """Returns an array of the same memory as a torch tensor."""
     import torch  # pyright: ignore[reportMissingImports]
 
     if x.dtype == torch.bfloat16:  # NumPy has none of its own

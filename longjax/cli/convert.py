@@ -21,7 +21,7 @@ from absl import logging
 
 from longjax.checkpoints import hf_writer, orbax_params, pretrained
 from longjax.checkpoints.config_from_hf import on_base
-from longjax.checkpoints.pretrained import DTYPES, Checkpoint, ExportOptions, ReservedRowsDropped
+from longjax.checkpoints.pretrained import DTYPES, Checkpoint, ExportOptions, ModelTensors
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.cli import flags, stock_logits
 from longjax.cli.main import start
@@ -47,7 +47,7 @@ class ConvertOptions:
     length: int | None = None  # longest context of the model, in tokens; None: what the method extends to
     dtype: Literal["bfloat16", "float32", "float16", "source"] | None = None  # None: bfloat16 for hf, source for orbax
     hf_config_style: Literal["both", "4.36"] = "both"  # 4.36: config.json for transformers up to 4.44 only
-    file_bytes: int = hf_writer.MOST_BYTES  # largest size of one file with weights
+    file_bytes: int = hf_writer.MAX_FILE_BYTES  # largest size of one file with weights
     verify: bool = False  # read all tensors again, and compare logits with transformers' if it and torch are installed
 
     def __post_init__(self):
@@ -83,7 +83,7 @@ def convert(options: ConvertOptions) -> None:
     """Reads, writes and, with --verify, compares."""
     options.check_paths()
     source = pretrained.open_checkpoint(options.from_, options.adapter, "float32")
-    tensors = hf_writer.Cast(ReservedRowsDropped(source.tensors, source.cfg), DTYPES[options.written_dtype()])
+    tensors = hf_writer.Cast(ModelTensors(source.tensors, source.cfg), DTYPES[options.written_dtype()])
     megabytes = written_bytes(tensors) / 1e6
     notes = write_as(options, source, ThroughputProgress("write", megabytes, "MB"))
     if not options.verify:
@@ -97,7 +97,7 @@ def convert(options: ConvertOptions) -> None:
 
 def write_as(options: ConvertOptions, source: Checkpoint, report: ProgressFn) -> list[str]:
     """Writes the checkpoint; returns a note for each difference that remains in stock transformers."""
-    tensors, dtype = ReservedRowsDropped(source.tensors, source.cfg), options.written_dtype()
+    tensors, dtype = ModelTensors(source.tensors, source.cfg), options.written_dtype()
     if dtype == "bfloat16" and tensors.read(next(iter(tensors.shapes())), slice(0, 0)).dtype == np.float16:
         logging.warning("--dtype=bfloat16 has 3 bits less than the float16 of --from; --dtype=source keeps them")
     if options.to == "hf":
@@ -108,7 +108,7 @@ def write_as(options: ConvertOptions, source: Checkpoint, report: ProgressFn) ->
     if options.method:
         raise ValueError(f"--method={options.method} is for --to=hf: orbax parameters keep the configuration of --from")
     cast = hf_writer.Cast(tensors, DTYPES[dtype])
-    copied = hf_writer.copied(source.folder)
+    copied = hf_writer.text_files(source.folder)
     orbax_params.write_orbax(pathlib.Path(options.out), cast, source.cfg, source.config, copied, report)
     return []
 

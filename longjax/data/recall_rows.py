@@ -76,7 +76,7 @@ class RecallMixture:
     def __post_init__(self):
         if min(shares := (self.passkey, self.repeat, self.task_example_share)) < 0 or sum(shares) > 1:
             raise ValueError(
-                f"--passkey={self.passkey}, --repeat={self.repeat} and task_examples={self.task_example_share} are "
+                f"passkey={self.passkey}, repeat={self.repeat} and task_examples={self.task_example_share} are "
                 "shares: at most 1 together"
             )
         assert self.task_examples or not self.task_example_share

@@ -144,12 +144,12 @@ def train_tokenizer(
 
     """
     if vocab < 400:
-        raise ValueError(f"--vocab={vocab} must be at least 400: 256 bytes, the letters, and some words")
+        raise ValueError(f"vocab={vocab} must be at least 400: 256 bytes, the letters, and some words")
     model = io.BytesIO()
     try:
         _train(iter(_sample(documents, characters) + [*phrases] * PHRASE_REPETITIONS), model, vocab)
     except RuntimeError as error:  # too little text
-        raise ValueError(f"--vocab={vocab}: sentencepiece fails: {str(error).splitlines()[-1]}") from error
+        raise ValueError(f"vocab={vocab}: sentencepiece fails: {str(error).splitlines()[-1]}") from error
     write_atomically(pathlib.Path(path), model.getvalue())
     return Tokenizer(path)
 

@@ -174,7 +174,7 @@ class Scorer:
             rows = np.arange(-(-len(tokens_BT) // row_multiple) * row_multiple) % len(tokens_BT)
             tokens_BT = np.pad(tokens_BT[rows], [(0, 0), (0, -tokens_BT.shape[1] % self.mesh.shape["seq"])])
             rope_length_B = rope_length_B[rows]
-            sharding.check_divisible(self.model.cfg, *tokens_BT.shape, self.mesh)
+            sharding.check_divisible(self.model.cfg, tokens_BT.shape[0], tokens_BT.shape[1], self.mesh)
         return tokens_BT, self.by_length.rope(rope_length_B)
 
     def placed(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:

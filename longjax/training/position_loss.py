@@ -23,7 +23,7 @@ def bucket_names(edges: Sequence[int]) -> list[str]:
     return [f"loss@{lo}-{hi - 1}" for lo, hi in itertools.pairwise(edges)]
 
 
-def by_position(
+def bucket_sums(
     nll_BT: jax.Array, weights_BT: jax.Array, index_BT: jax.Array, edges: Sequence[int]
 ) -> tuple[jax.Array, jax.Array]:
     """Returns sum_P of nll * weight, and weight_P. Those of a batch are the sums over its micro-batches.

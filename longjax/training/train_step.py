@@ -11,7 +11,7 @@ from flax import struct, traverse_util
 from longjax.attention.core import TokenPositions
 from longjax.model.llama import Llama, token_losses
 from longjax.training.optimizer import Flat, grad_norms, learning_rate_schedule, optimizer
-from longjax.training.position_loss import bucket_edges, by_position
+from longjax.training.position_loss import bucket_edges, bucket_sums
 from longjax.training.recipe import Recipe
 from longjax.training.skip_step import SkipStepState
 
@@ -71,7 +71,7 @@ def loss_sums(model: Llama, params: dict[str, Any], hidden_BTD: jax.Array, batch
     """Returns the loss sums of a micro-batch from its last hidden states."""
     weight_BT = batch["weights_BT"]
     loss, nll_BT, _ = token_losses(model.placement, params, hidden_BTD, batch["targets_BT"], weight_BT)
-    return LossSums(loss, *by_position(nll_BT, weight_BT, batch["index_BT"], bucket_edges(hidden_BTD.shape[1])))
+    return LossSums(loss, *bucket_sums(nll_BT, weight_BT, batch["index_BT"], bucket_edges(hidden_BTD.shape[1])))
 
 
 def gradients(model: Llama, state: TrainState, batch: dict[str, jax.Array], key: jax.Array) -> tuple[LossSums, Flat]:
