@@ -14,6 +14,8 @@ from benchmarks.page import Bar, Page, Row, number, ratio, the, thousands
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
+    """Sizes of the heads, and the methods and lengths to measure."""
+
     heads: int = 32  # of queries
     kv_heads: int = 32  # of keys and values
     width: int = 128  # of a head
@@ -25,6 +27,7 @@ class Sizes:
 
 
 def tiny(sizes: Sizes) -> Sizes:
+    """Return sizes for a CPU."""
     return Sizes(4, 4, 16, sizes.methods, lengths="128,256", flex_lengths="256", tokens=256, exact_at=128)
 
 
@@ -44,6 +47,7 @@ kernel for causal rows, compiled FlexAttention with block masks for all others; 
 
 
 def cases(sizes: Sizes) -> list[Case]:
+    """Return the cases: the first methods of ours and the peer's, then the others."""
     shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens", "exact_at")}
     lengths, flex = ([int(n) for n in given.split(",") if n] for given in (sizes.lengths, sizes.flex_lengths))
     methods = sizes.methods.split(",")
@@ -66,6 +70,7 @@ def cases(sizes: Sizes) -> list[Case]:
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
+    """Return the lines of the table."""
     table = []
     for row in sorted((row for row in rows if "both_tflops" in row), key=order):
         peer = peer_of(rows, row)
@@ -80,15 +85,17 @@ def lines(rows: list[Row]) -> list[list[str]]:
 
 
 def order(row: Row) -> tuple[int, int]:
+    """Return the place of a row in the table."""
     return ("causal", *BRANCHED).index(row["method"]), row["length"]
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:
+    """Return the peer's row for the same method and length."""
     return the(rows, program=PEER, method=row["method"], length=row["length"])
 
 
 def compared(rows: list[Row], a: Row, b: Row, passes: tuple[str, ...] = tuple(PASSES), least: int = 0):
-    """-> the time of `a` over that of `b`, by length (at least so long) and pass."""
+    """Return the time of `a` over that of `b`, by length (at least `least`) and pass."""
     found = {}
     for length in sorted({row["length"] for row in rows if row.get("length", 0) >= max(least, 1)}):
         for one in passes:
@@ -99,6 +106,8 @@ def compared(rows: list[Row], a: Row, b: Row, passes: tuple[str, ...] = tuple(PA
 
 
 def bars(rows: list[Row]) -> list[Bar]:
+    """Return the bars: speed over the peer and over full attention, and errors."""
+
     def ours(method: str) -> dict[str, Any]:
         return {"program": OURS, "method": method}
 

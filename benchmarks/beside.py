@@ -36,7 +36,7 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """What every benchmark can be told."""
+    """Options that all benchmarks share."""
 
     tiny: bool = False  # sizes for a CPU: shows that everything runs
     out: str | None = None  # results, without their .json and .md; None: results/benchmarks/<name>
@@ -69,7 +69,7 @@ class Case:
 
 
 def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
-    """The main of a benchmark, with a flag for each of its sizes. A user's mistake ends with one line."""
+    """Run a benchmark with a flag for each of its sizes; a user's mistake ends with one line."""
     terms, made = define(Terms), define(sizes)
 
     def run(argv: list[str]) -> None:
@@ -85,20 +85,20 @@ def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
 
 
 def die_with_parent() -> None:
-    """Asks Linux to kill the calling process when the one that started it ends, however that ends."""
+    """Have Linux kill the calling process when the one that started it ends, however that ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def case_main(measure: Callable[..., Iterable[Row]]) -> None:
-    """The main of a program that measures one case."""
+    """Run a program that measures one case: the arguments are JSON, each row is printed when it is measured."""
     for row in measure(**json.loads(sys.argv[1])):
         print(MARK + json.dumps(row), flush=True)
 
 
 @contextlib.contextmanager
 def tried(row: Row) -> Iterator[None]:
-    """What fails is said in the row; the case goes on."""
+    """Record a failure in the row and go on."""
     try:
         yield
     except Exception as error:
@@ -107,7 +107,7 @@ def tried(row: Row) -> Iterator[None]:
 
 
 def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
-    """Runs the cases one after the other, the most important first, and writes and prints what they measured."""
+    """Run the cases one after the other, the most important first; write and print what they measured."""
     began, rows, where = time.monotonic(), [], (command(), machine())
     out = terms.folder(page.name)
     for case in filter(terms.wants, cases):
@@ -123,7 +123,12 @@ def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
 
 
 def run(case: Case, seconds: float) -> list[Row]:
-    """-> what its process measured until it ended or its time was up."""
+    """Run a case in a process of its own.
+
+    Returns:
+      its rows until it ended or its time was up; the last one has the "error", if any.
+
+    """
     asked = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
     with tempfile.TemporaryFile("w+") as said:
         env, bound = {**os.environ, **case.env}, die_with_parent
@@ -144,12 +149,13 @@ def run(case: Case, seconds: float) -> list[Row]:
 
 
 def command() -> str:
+    """Return the command line of this process."""
     module = pathlib.Path(sys.argv[0]).stem
     return " ".join(["python -m", f"benchmarks.{module}", *sys.argv[1:]])
 
 
 def settings_of(line: str) -> tuple[str, Row]:
-    """-> of "jax:length=32768,remat=qkv" the framework, and the settings with their numbers as such."""
+    """Parse "jax:length=32768,remat=qkv" into the framework and its settings."""
     framework, _, settings = line.partition(":")
     pairs = [setting.partition("=") for setting in settings.split(",") if setting]
     if framework not in ("jax", "torch") or not all(sign for _, sign, _ in pairs):
@@ -158,11 +164,12 @@ def settings_of(line: str) -> tuple[str, Row]:
 
 
 def number_of(text: str) -> Any:
+    """Return an integer, a float, or the text itself."""
     return int(text) if text.isdigit() else float(text) if text.replace(".", "", 1).isdigit() else text
 
 
 def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: float = 0.1) -> float:
-    """-> the median of three times of `work`, each of so many calls that they take about `enough` seconds."""
+    """Return the median of three times of `work`, each the mean of as many calls as take about `enough` seconds."""
 
     def taken(calls: int) -> float:
         start = time.perf_counter()

@@ -16,6 +16,8 @@ from benchmarks.page import Bar, Page, Row, number, ratio, the, thousands
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
+    """The cases and their sizes."""
+
     cases: str | None = None  # joined by semicolons; None: the usual ones
     layers: int = 32  # of LLaMA-2 7B
     seconds: float = 90.0  # a case, at most
@@ -47,21 +49,25 @@ and the keys and values that a query sees. The copy rate (bytes read and written
 
 
 def cases(terms: Terms, sizes: Sizes) -> list[Case]:
+    """Return the cases of --cases, else the usual ones."""
     given = sizes.cases.split(";") if sizes.cases else SMALL if terms.tiny else USUAL
     return [case_of(line, terms.tiny, sizes) for line in given]
 
 
 def case_of(line: str, tiny: bool, sizes: Sizes) -> Case:
+    """Return the case of a line."""
     framework, about = settings_of(line)
     about = {"method": "base", "new": 8 if tiny else 65, "layers": 2 if tiny else sizes.layers, "tiny": tiny, **about}
     return Case(f"{framework}_generation", about, sizes.seconds, JAX if framework == "jax" else TORCH)
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
+    """Return the lines of the table."""
     return [line(row, peer_of(rows, row)) for row in rows if "prefill_s" in row]
 
 
 def line(row: Row, peer: Row) -> list[str]:
+    """Return the line of a row, beside its peer's."""
     rate = [number(row["prefill_s"], 3), number(row["prefill_tokens_s"], 0), number(row["decode_ms"])]
     memory = [number(row.get("gb")), number(row.get("tb_s")), number(row.get("of_copy"))]
     size = [number(row["peak_gib"], 1), number(row.get("compile_s"), 1)]
@@ -70,17 +76,19 @@ def line(row: Row, peer: Row) -> list[str]:
 
 
 def name(row: Row) -> str:
+    """Return the name of a case in tables."""
     return f"{row['program'].split('_')[0]} {row['method']}, {row['rows']} x {thousands(row['prompt'])}"
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:
-    """-> of ours: transformers, for the same prompt and rows, which knows no method but the base."""
+    """Return transformers' row for the same prompt and rows; {} for a method other than the base."""
     if row["program"] != "jax_generation":
         return {}
     return the(rows, program="torch_generation", prompt=row["prompt"], rows=row["rows"])
 
 
 def bars(rows: list[Row]) -> list[Bar]:
+    """Return the bars: prefill rate, decode rate over the copy rate and over the peer's, compile time."""
     ours = [row for row in rows if row["program"] == "jax_generation" and "prefill_s" in row]
     long = [row for row in ours if row["prompt"] == 32_768 and row["method"] == "base"]
 

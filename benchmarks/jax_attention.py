@@ -37,11 +37,12 @@ class Untouched:
 
 
 def short_of(length: int) -> int:
-    """-> the context that is extended; a quarter of short rows, so that no method is plain causal attention there."""
+    """Return the context that is extended; a quarter of short rows, so that no method is plain causal attention there."""
     return min(SHORT, length // 4)
 
 
 def method_of(name: str, length: int) -> Method:
+    """Return the method of a pattern at a length."""
     if name == "self_extend":
         window = min(1024, length // 4)
         return METHODS[name](window, window // 16)
@@ -49,6 +50,7 @@ def method_of(name: str, length: int) -> Method:
 
 
 def where(name: str, rows: int, length: int) -> TokenPositions:
+    """Return the positions of the tokens; packed rows hold several documents."""
     tokens = TokenPositions.whole(rows, length)
     if name != "packed":
         return tokens
@@ -70,6 +72,7 @@ def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[Branc
 
 
 def arrays_of(parts: tuple[BranchInputs, ...]) -> Any:
+    """Return queries, keys and values of each branch."""
     return [(part.q_BTNH, part.k_BSKH, part.v_BSKH) for part in parts]
 
 
@@ -82,24 +85,25 @@ def with_arrays(parts: tuple[BranchInputs, ...], arrays: Any) -> tuple[BranchInp
 
 @partial(jax.jit, static_argnums=0)
 def forward(softmax: AttentionBackend, parts: tuple[BranchInputs, ...]) -> jax.Array:
+    """Return the result of the back end."""
     return softmax(with_arrays(parts, arrays_of(parts)))
 
 
 @partial(jax.jit, static_argnums=0)
 def both(softmax: AttentionBackend, parts: tuple[BranchInputs, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
-    """-> the result and the gradients of all queries, keys and values."""
+    """Return the result and the gradients of all queries, keys and values."""
     out, back = jax.vjp(lambda arrays: softmax(with_arrays(parts, arrays)), arrays_of(parts))
     return out, back(d_out)[0]
 
 
 def distance(a: jax.Array, b: jax.Array) -> float:
-    """-> the norm of the difference over that of `b`, which is 0 where nothing is seen."""
+    """Return the norm of the difference over that of `b`, which is 0 where nothing is visible."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     return float(jnp.linalg.norm(a - b) / jnp.maximum(jnp.linalg.norm(b), 1e-30))
 
 
 def errors(name: str, cfg: ModelConfig, softmax: AttentionBackend, length: int) -> Row:
-    """-> of values and gradients, against the dense specification in float32 on the same numbers."""
+    """Return the errors of values and gradients against the dense reference in float32 on the same numbers."""
     parts = parts_of(name, cfg, 1, length)
     d_out = jax.random.normal(jax.random.key(1), parts[0].q_BTNH.shape, jnp.bfloat16)
     out, grads = both(softmax, parts, d_out)
@@ -111,13 +115,14 @@ def errors(name: str, cfg: ModelConfig, softmax: AttentionBackend, length: int) 
 
 
 def flops_of(name: str, cfg: ModelConfig, length: int) -> float:
-    """-> of a row forward: two products for each pair of a query and a key that it sees."""
+    """Return the forward FLOPs of a row: two products for each visible pair of a query and a key."""
     attention = Llama(cfg, method_of(name, length), train=True).attention(length)
     seen = visible_keys(attention, cfg.heads, length // DOCUMENTS if name == "packed" else length)
     return 4.0 * cfg.head_dim * cfg.heads * length * seen
 
 
 def times(name: str, cfg: ModelConfig, softmax: AttentionBackend, rows: int, length: int) -> Row:
+    """Measure the time of the forward pass, and of both passes."""
     parts = parts_of(name, cfg, rows, length)
     d_out = jnp.ones_like(parts[0].q_BTNH)
     flops = rows * flops_of(name, cfg, length)
@@ -130,7 +135,7 @@ def times(name: str, cfg: ModelConfig, softmax: AttentionBackend, rows: int, len
 def measure(
     methods: Sequence[str], heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
 ) -> Iterator[Row]:
-    """`tokens` of a call; errors at the length `exact_at`."""
+    """Yield a row for each method and length; `tokens` of a call, errors at the length `exact_at`."""
     softmax = default_backend()
     for method, length in itertools.product(methods, lengths):
         cfg = ModelConfig(

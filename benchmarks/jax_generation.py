@@ -36,7 +36,7 @@ class NoTokenizer:
 
 
 def random_weights(cfg: ModelConfig) -> Any:
-    """-> in the type of the activations, made on the device."""
+    """Return random weights in the type of the activations, made on the device."""
     return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), runner.random_params(cfg, 0)))()
 
 
@@ -50,7 +50,7 @@ def seconds_to_say(speaker: Generator, prompt_BT: np.ndarray, new: int, size: in
 
 
 def bytes_a_token(model: Llama, params: Any, rows: int, length: int) -> int:
-    """-> of the weights, and of the keys and values that the newest query of each row sees."""
+    """Return the bytes of the weights, and of the keys and values that are visible to the newest query of each row."""
     weights = sum(x.nbytes for name, x in params.items() if name != "embed_VD" and hasattr(x, "nbytes"))
     attention, cfg = model.attention(length), model.cfg
     assert isinstance(attention, BranchedAttention)
@@ -62,13 +62,14 @@ def bytes_a_token(model: Llama, params: Any, rows: int, length: int) -> int:
 
 
 def copy_rate(size: int) -> float:
-    """-> bytes read and written a second, by the plainest program there is."""
+    """Return the bytes read and written a second by a plain copy."""
     x = jnp.zeros(size // 2, jnp.bfloat16)
     copy = jax.jit(lambda x: x + 1)
     return 2 * x.nbytes / seconds_of(lambda: copy(x), jax.block_until_ready)
 
 
 def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bool, profile: int = 0) -> Iterator[Row]:
+    """Measure one case."""
     cfg = dataclasses.replace(TINY if tiny else LLAMA2_7B, layers=layers)
     rate = copy_rate(2**20 if tiny else 2**31)
     model = Llama(cfg, methods.METHODS[method](), backend=default_backend())

@@ -47,6 +47,7 @@ class RandomRows:
 def run_of(
     cfg: ModelConfig, length: int, remat: Remat, recipe: Recipe, mesh: jax.sharding.Mesh | None, method: str
 ) -> TrainingRun:
+    """Return the training run of an experiment with random rows."""
     preset = dataclasses.replace(
         PAPER, model=cfg, extended=length, extend=recipe, remat=remat, attention=default_backend()
     )
@@ -69,6 +70,7 @@ def measure(
     ema: float = 0.0, remat: Remat = "attention", rows: int | None = None, micro_rows: int | None = None,
     method: str = "yarn", fsdp: int = 1, seq: int = 1, profile: int = 0,
 ) -> Iterator[Row]:  # fmt: skip
+    """Measure one case."""
     os.environ["XLA_FLAGS"] = (
         f"{GPU_OVERLAP} {os.environ.get('XLA_FLAGS', '')}"  # as experiments do; the last one counts
     )
@@ -103,7 +105,7 @@ def measure(
 
 
 def peak_gib() -> float | None:
-    """-> of the first device; None: it does not say (CPUs)."""
+    """Return the peak memory of the first device; None: not known (CPUs)."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["peak_bytes_in_use"] / GIB if stats else None
 

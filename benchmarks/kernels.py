@@ -26,11 +26,12 @@ SAID = 12  # kernels by name
 
 
 def kind(name: str) -> str:
+    """Return the kind of a kernel by its name."""
     return next((kind for kind, names in KINDS.items() if re.search(names, name.lower())), OTHERS)
 
 
 def profiled(find: Callable[[], Milliseconds]) -> Row:
-    """-> a row that says where the time goes, or why that could not be found out."""
+    """Return a row with the time of each kind of kernel, or with the error."""
     row: Row = {}
     with tried(row):
         row |= summary(find())
@@ -38,7 +39,7 @@ def profiled(find: Callable[[], Milliseconds]) -> Row:
 
 
 def kernels(work: Callable[[], Any]) -> Milliseconds:
-    """-> milliseconds of each kernel, by name, that the first GPU ran for `work`; empty without a GPU."""
+    """Return the milliseconds of each kernel, by name, that the first GPU ran for `work`; empty without a GPU."""
     found, options = Milliseconds(), jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +53,7 @@ def kernels(work: Callable[[], Any]) -> Milliseconds:
 
 
 def add(found: Milliseconds, plane: Any) -> None:
-    """The streams of a device; its other lines say the same time again, by operation and module."""
+    """Add up the streams of a device; its other lines repeat the same time by operation and module."""
     for line in plane.lines:
         if line.name.startswith("Stream"):
             for event in line.events:
@@ -60,7 +61,7 @@ def add(found: Milliseconds, plane: Any) -> None:
 
 
 def summary(ms: Milliseconds) -> Row:
-    """-> milliseconds by kind, and of the longest kernels. Streams overlap: the sum may exceed the time."""
+    """Return milliseconds by kind, and of the longest kernels. Streams overlap: the sum may exceed the time."""
     by_kind = Milliseconds()
     for name, time in ms.items():
         by_kind[kind(name)] += time

@@ -39,7 +39,7 @@ BARS = {"load": 1.0, "to orbax": 2.0, "to hf": 2.0}  # GiB
 
 
 def make(folder: pathlib.Path, cfg: ModelConfig, random: bool) -> None:
-    """A Hugging Face directory in bfloat16, three files and an index."""
+    """Write a Hugging Face directory in bfloat16, three files and an index."""
     folder.mkdir(parents=True, exist_ok=True)
     shapes = {name: param_mapping.hf_shape(members, cfg) for name, members in param_mapping.tensor_members(cfg).items()}
     names, where, dtype = list(shapes), {}, np.dtype(jnp.bfloat16)
@@ -63,7 +63,7 @@ def fill(file: BinaryIO, count: int) -> None:
 
 
 def to_arrays(folder: pathlib.Path) -> int:
-    """-> bytes of the arrays."""
+    """Load the directory onto 8 devices. Returns the bytes of the arrays."""
     mesh = sharding.make_mesh(fsdp=4, model=2)
     checkpoint = pretrained.open_checkpoint(folder / "hf")
     params = jax.block_until_ready(pretrained.load(checkpoint.tensors, checkpoint.cfg, mesh, jnp.bfloat16))
@@ -71,6 +71,7 @@ def to_arrays(folder: pathlib.Path) -> int:
 
 
 def to_orbax(folder: pathlib.Path) -> int:
+    """Convert the directory to orbax."""
     given = pretrained.open_checkpoint(folder / "hf")
     orbax_params.write_orbax(
         folder / "orbax", ModelTensors(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
@@ -79,6 +80,7 @@ def to_orbax(folder: pathlib.Path) -> int:
 
 
 def to_hf(folder: pathlib.Path) -> int:
+    """Convert the orbax checkpoint back."""
     given = pretrained.open_checkpoint(folder / "orbax")
     pretrained.write_checkpoint(
         folder / "back", given.tensors, given.cfg, given.method, given, {}, ExportOptions("source")
@@ -90,12 +92,13 @@ STAGES = {"load": to_arrays, "to orbax": to_orbax, "to hf": to_hf}
 
 
 def peak() -> int:
-    """-> the most memory that this process has had at once, in bytes."""
+    """Return the peak memory of this process in bytes."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def stage(name: str, folder: pathlib.Path) -> dict[str, Any]:
+    """Run one stage in this process."""
     jax.config.update("jax_num_cpu_devices", 8)
     jax.devices()
     before, began = peak(), time.time()
@@ -108,11 +111,13 @@ def stage(name: str, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def machine() -> str:
+    """Describe this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     return f"{os.cpu_count()} x {platform.machine()}, {memory:.0f} GiB, jax {jax.__version__}"
 
 
 def run(folder: pathlib.Path) -> dict[str, Any]:
+    """Run all stages, each in a process of its own."""
     cfg = dataclasses.replace(LLAMA2_7B, layers=LAYERS.value)
     make(folder / "hf", cfg, RANDOM.value)
     size = sum(path.stat().st_size for path in (folder / "hf").iterdir())
@@ -132,6 +137,7 @@ def run(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
+    """Run all stages, or the one of --stage."""
     if STAGE.value:
         print(json.dumps(stage(STAGE.value, pathlib.Path(DIR.value or "."))))
         return

@@ -12,6 +12,7 @@ PACKAGES = ("jax", "jaxlib", "torch", "transformers", "triton", "nvidia-cudnn-cu
 
 
 def machine() -> dict[str, str]:
+    """Describe this machine: devices, driver, versions, date."""
     cards = gpus()
     name, driver = cards[0].split(", ") if cards else (processor(), "none")
     found = {"machine": f"{len(cards)} x {name}" if cards else name, "driver": driver}
@@ -23,7 +24,7 @@ def machine() -> dict[str, str]:
 
 
 def gpus() -> list[str]:
-    """-> name and driver of each."""
+    """Return name and driver of each GPU."""
     asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
         return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -31,6 +32,7 @@ def gpus() -> list[str]:
 
 
 def processor() -> str:
+    """Describe the processor of a machine without a GPU."""
     cpu = pathlib.Path("/proc/cpuinfo")
     said = cpu.read_text().splitlines() if cpu.exists() else []
     names = [line.partition(":")[2].strip() for line in said if line.startswith("model name")]

@@ -25,6 +25,7 @@ RULER = define(Ruler)
 
 
 def main(_) -> None:
+    """Generate the samples and print the time of each task and length."""
     lengths = tuple(map(int, LENGTHS.value))
     kit = RulerInputs(EvalContext(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
     total = 0.0

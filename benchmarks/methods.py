@@ -41,6 +41,8 @@ ROUND = 128  # rows have a multiple of so many places
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
+    """The preset, the methods and the sizes to measure."""
+
     preset: str = "h200_100m"  # whose model, methods and their settings
     methods: str | None = None  # joined by commas; None: those of the preset
     lengths: str = "2048,4096,8192,16384,32768"  # tokens of the prompt

@@ -12,7 +12,7 @@ FEW = 5  # values of a bar that are all said
 
 
 class Bar(NamedTuple):
-    """What is asked for. `values` say what was measured, by where; the worst of them counts."""
+    """A bound, and the measured `values` by name, the worst of which counts."""
 
     what: str
     bound: float
@@ -34,6 +34,7 @@ class Bar(NamedTuple):
 
 
 def settings(row: Row) -> str:
+    """Return the settings of a row in words."""
     return " ".join(f"{name}={value}" for name, value in row.items() if name not in ("case", "program", "error"))
 
 
@@ -57,6 +58,7 @@ class Page(NamedTuple):
 
 
 def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> str:
+    """Return the page as Markdown."""
     missing = [[row["program"], settings(row), row["error"]] for row in rows if "error" in row]
     parts = [
         f"# {page.title}", page.about, f"`{command}` on " + ", ".join(f"{k} {v}" for k, v in machine.items()),
@@ -70,12 +72,24 @@ def markdown(page: Page, rows: list[Row], command: str, machine: dict[str, str])
 
 
 def as_json(page: Page, rows: list[Row], command: str, machine: dict[str, str]) -> Row:
+    """Return the results as JSON data."""
     bars = [bar._asdict() | {"verdict": bar.verdict} for bar in page.bars(rows)]
     return {"benchmark": page.name, "command": command, "machine": machine, "bars": bars, "rows": rows}
 
 
 def write(page: Page, rows: list[Row], where: tuple[str, dict[str, str]], out: pathlib.Path | None) -> str:
-    """Writes <out>.json and <out>.md, if there is an `out`. `where`: command and machine. -> the Markdown."""
+    """Write <out>.json and <out>.md, if there is an `out`.
+
+    Args:
+      page: how the rows are shown.
+      rows: what was measured so far.
+      where: command and machine.
+      out: path without suffix; None: nothing is written.
+
+    Returns:
+      the Markdown.
+
+    """
     text = markdown(page, rows, *where)
     if out:
         said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
@@ -85,7 +99,7 @@ def write(page: Page, rows: list[Row], where: tuple[str, dict[str, str]], out: p
 
 
 def times(page: Page, rows: list[Row]) -> list[str]:
-    """-> of the rows that were profiled, what their kernels took."""
+    """Return the table of kernel times of the rows that were profiled."""
     profiled = [row for row in rows if row.get("by_kind_ms")]
     if not profiled:
         return []
@@ -98,24 +112,27 @@ def times(page: Page, rows: list[Row]) -> list[str]:
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """-> Markdown whose columns stand in line as plain text, too."""
+    """Return a Markdown table whose columns are aligned as plain text, too."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rows = [header, ["-" * width for width in widths], *lines]
     return "\n".join("| " + " | ".join(f"{x:<{w}}" for x, w in zip(row, widths, strict=True)) + " |" for row in rows)
 
 
 def the(rows: list[Row], /, **about: Any) -> Row:
-    """-> the row about this; an empty one if it was not measured."""
+    """Return the row with these fields; {}: not measured."""
     return next((row for row in rows if "error" not in row and about.items() <= row.items()), {})
 
 
 def ratio(a: float | None, b: float | None) -> float | None:
+    """Return a / b; None: one of them is not known."""
     return a / b if a and b else None
 
 
 def number(x: float | None, digits: int = 2) -> str:
+    """Format a number; "": not known."""
     return "" if x is None else f"{x:.{digits}f}"
 
 
 def thousands(length: int) -> str:
+    """Format a length: 32K."""
     return f"{length // 1024}K" if length % 1024 == 0 else str(length)

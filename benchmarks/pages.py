@@ -25,6 +25,7 @@ Results = dict[str, Any]
 
 
 def read(path: pathlib.Path) -> Results:
+    """Read the results of a benchmark; raises ValueError if the file holds none."""
     try:
         found = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -35,7 +36,7 @@ def read(path: pathlib.Path) -> Results:
 
 
 def merged(a: Results, b: Results) -> Results:
-    """-> the rows of `a` but for cases that `b` has measured again, and those of `b`."""
+    """Return the rows of `a`, with cases that `b` has measured again replaced by those of `b`."""
     again = {row["case"] for row in b["rows"] if "error" not in row}
     kept = [row for row in a["rows"] if row["case"] not in again]
     cases = {row["case"] for row in kept}
@@ -44,7 +45,7 @@ def merged(a: Results, b: Results) -> Results:
 
 
 def grouped(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Results]:
-    """-> results by the file that they go into."""
+    """Return the results by the file that they go into."""
     found: dict[tuple[str, str], tuple[pathlib.Path, Results]] = {}
     for path in paths:
         new = read(path)
@@ -55,7 +56,7 @@ def grouped(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Results]:
 
 
 def show(path: pathlib.Path, results: Results) -> list[list[str]]:
-    """Writes both files anew. -> lines of the table of bars."""
+    """Write both files anew. Returns lines of the table of bars."""
     page, where = PAGES[results["benchmark"]], (results["command"], results["machine"])
     write(page, results["rows"], where, path.with_suffix(""))
     measured: list[Bar] = [bar for bar in page.bars(results["rows"]) if bar.values]
@@ -63,6 +64,7 @@ def show(path: pathlib.Path, results: Results) -> list[list[str]]:
 
 
 def main(argv: list[str]) -> None:
+    """Write the pages of all results and the table of bars."""
     try:
         if len(argv) < 2:
             raise ValueError("which results? python -m benchmarks.pages results/benchmarks/*.json")

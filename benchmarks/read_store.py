@@ -30,6 +30,7 @@ VOCAB = 32_000
 
 
 def documents(tokens: int) -> Iterator[EncodedDocument]:
+    """Yield documents of random tokens, of lengths as on the web."""
     rng, row = np.random.default_rng(0), 0
     ids = rng.integers(0, VOCAB, 2**20, np.uint16)
     while tokens > 0:
@@ -40,7 +41,7 @@ def documents(tokens: int) -> Iterator[EncodedDocument]:
 
 
 def rates(plan: data.Plan, seconds: float) -> tuple[int, int]:
-    """-> tokens a second of the core and of the wall, in batches of eight; all rows once before the clocks start."""
+    """Return tokens a second of the core and of wall time, in batches of eight; all rows are read once before."""
     for first in range(0, len(plan), 8):
         plan(first, 8)
     core, wall, rows = time.process_time(), time.perf_counter(), 0
@@ -52,12 +53,14 @@ def rates(plan: data.Plan, seconds: float) -> tuple[int, int]:
 
 
 def machine() -> str:
+    """Describe this machine."""
     cpu = pathlib.Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def main(argv: list[str]) -> None:
+    """Build a store and measure each way of packing."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         layout = Layout(("web",), "none", VOCAB, held_out=0.0)

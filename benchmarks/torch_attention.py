@@ -26,7 +26,7 @@ SHORT, FIRST, SINKS, DOCUMENTS = 4096, 10, 128, 8  # SINKS: the tile of keys in 
 
 
 def branches_of(method: str, length: int, heads: int) -> list[tuple[Mask, int]]:
-    """-> of each branch its mask, and the first so many keys that it looks at."""
+    """Return for each branch its mask and the number of leading keys that it attends to."""
     short, near = min(SHORT, length // 4), min(1024, length // 4)
     half, group, document = heads // 2, length // 4, length // DOCUMENTS
     chunk = short * 3 // 4 - short // 8
@@ -57,6 +57,7 @@ def branches_of(method: str, length: int, heads: int) -> list[tuple[Mask, int]]:
 
 
 def flex(method: str, heads: int, kv_heads: int, length: int) -> Attend:
+    """Return FlexAttention with the block masks of a method."""
     attend, block_mask, merge_all = map(compiled, (flex_attention, create_block_mask, merge))
     attend = functools.partial(attend, enable_gqa=heads != kv_heads)
     branches, by_head = branches_of(method, length, heads), heads if method == "longlora" else None
@@ -76,11 +77,12 @@ def flex(method: str, heads: int, kv_heads: int, length: int) -> Attend:
 
 
 def compiled(work: Callable[..., Any]) -> Any:
+    """Return the function compiled, on a GPU."""
     return torch.compile(work, dynamic=False) if CUDA else work
 
 
 def merge(outs: list[torch.Tensor], lses: list[torch.Tensor]) -> torch.Tensor:
-    """-> of one softmax over all branches; where one sees nothing, its lse is -inf."""
+    """Merge branches into one softmax; where one sees nothing, its lse is -inf."""
     total = functools.reduce(torch.logaddexp, lses)
     shares = [
         torch.nan_to_num(out.float()) * (lse - total).exp()[..., None] for out, lse in zip(outs, lses, strict=True)
@@ -89,17 +91,19 @@ def merge(outs: list[torch.Tensor], lses: list[torch.Tensor]) -> torch.Tensor:
 
 
 def cudnn(heads: int, kv_heads: int) -> Attend:
+    """Return causal attention by cuDNN's kernel."""
     causal = functools.partial(F.scaled_dot_product_attention, is_causal=True, enable_gqa=heads != kv_heads)
     return lambda queries, keys, value: causal(queries[0], keys[0], value)
 
 
 def wait(_: Any) -> None:
+    """Wait for the GPU."""
     if CUDA:
         torch.cuda.synchronize()
 
 
 def errors(attend: Attend, heads: int, kv_heads: int, width: int, length: int) -> Row:
-    """-> of causal attention, against float32 on the same numbers; of the gradients the worst."""
+    """Return the errors of causal attention against float32 on the same numbers; of the gradients the worst."""
     sizes = [(1, length, n, width) for n in (heads, kv_heads, kv_heads, heads)]
     q, k, v, d_out = (torch.randn(s, device=DEVICE, dtype=torch.bfloat16).transpose(1, 2) for s in sizes)
 
@@ -120,7 +124,7 @@ def errors(attend: Attend, heads: int, kv_heads: int, width: int, length: int) -
 
 
 def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys_of: list[int], backward: bool) -> Row:
-    """`keys_of`: how many keys each branch looks at, the first one at all."""
+    """Measure forward and both passes; `keys_of`: the number of keys of each branch, of the first one all."""
     length = keys_of[0]
 
     def random(heads: int, length: int) -> torch.Tensor:
@@ -150,6 +154,7 @@ def measure(
     tokens: int,
     exact_at: int,
 ) -> Iterator[Row]:
+    """Yield a row for each method and length."""
     torch.manual_seed(0)
     backward = CUDA or peer == "cudnn"  # FlexAttention's is not there on a CPU
     for method, length in itertools.product(methods, lengths):

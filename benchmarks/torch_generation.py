@@ -25,6 +25,7 @@ def seconds_to_say(model: LlamaForCausalLM, prompt: torch.Tensor, new: int) -> f
 
 
 def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bool) -> Iterator[Row]:
+    """Measure one case."""
     if method != "base":
         raise ValueError(f"method={method}: the peer runs the base model alone")
     device, sizes = torch.device("cuda" if CUDA else "cpu"), TINY if tiny else SIZES

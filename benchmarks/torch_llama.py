@@ -11,7 +11,7 @@ TINY = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "v
 
 
 def llama(sizes: dict[str, int], layers: int, length: int, dtype: torch.dtype, device: torch.device) -> Any:
-    """-> for sequences of at most `length` tokens."""
+    """Return the model for sequences of at most `length` tokens."""
     rest = {
         "num_hidden_layers": layers, "num_key_value_heads": sizes["num_attention_heads"], "rms_norm_eps": 1e-5,
         "max_position_embeddings": length, "attn_implementation": "sdpa",

@@ -29,7 +29,7 @@ PEAK = 989e12
 
 
 def with_sliced_loss(model: Any, targets: torch.Tensor) -> None:
-    """The head returns the loss: the logits of all tokens never exist, and FSDP's gathers stay as they are."""
+    """Make the head return the loss: the logits of all tokens never exist, and FSDP's gathers stay as they are."""
     head = model.lm_head
 
     def of_slice(hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -49,6 +49,7 @@ def with_sliced_loss(model: Any, targets: torch.Tensor) -> None:
 
 
 def split(model: Any) -> None:
+    """Shard the model by FSDP2."""
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for layer in model.model.layers:
         fully_shard(layer, mp_policy=policy)
@@ -56,12 +57,13 @@ def split(model: Any) -> None:
 
 
 def flops_a_token(sizes: dict[str, int], layers: int, length: int) -> float:
-    """-> forward once and backward twice: products with weights, and causal attention."""
+    """Return the FLOPs a token, forward once and backward twice: products with weights, and causal attention."""
     D, F_, V = (sizes[name] for name in ("hidden_size", "intermediate_size", "vocab_size"))
     return 6.0 * (layers * (4 * D * D + 3 * D * F_) + V * D) + 6.0 * layers * D * (length + 1)
 
 
 def worker(rank: int, about: Row, port: int, results: Any) -> None:
+    """Train on one GPU and put the row into `results`."""
     die_with_parent()
     gpus, length, state, sizes = about["gpus"], about["length"], about["state"], TINY if about["tiny"] else SIZES
     device = torch.device("cuda", rank) if CUDA else torch.device("cpu")
@@ -105,6 +107,7 @@ def worker(rank: int, about: Row, port: int, results: Any) -> None:
 
 
 def free_port() -> int:
+    """Return a free TCP port."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -113,7 +116,7 @@ def free_port() -> int:
 def measure(
     length: int, layers: int, steps: int, tiny: bool, gpus: int, state: str = "float32", rows: int = 1
 ) -> Iterator[Row]:
-    """`rows` of each GPU. On one of them the state is bfloat16 all through."""
+    """Measure one case; `rows` of each GPU. On one GPU the state is bfloat16 throughout."""
     if gpus == 1 and state == "float32" and not tiny:
         raise ValueError("state=float32 of 7B and its float32 gradients take over 100 GiB: state=bfloat16 on one GPU")
     os.environ.setdefault("OMP_NUM_THREADS", "4")

@@ -19,6 +19,8 @@ from benchmarks.page import Bar, Page, Row, number, ratio, thousands
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
+    """The cases and their sizes."""
+
     cases: str | None = None  # joined by semicolons; None: those for this number of GPUs
     gpus: int | None = None  # None: all of this machine
     layers: int = 32  # of LLaMA-2 7B
@@ -57,6 +59,7 @@ cuDNN's attention, activation checkpointing and a loss in slices, without an ave
 
 
 def cases(terms: Terms, sizes: Sizes) -> list[Case]:
+    """Return the cases of --cases, else the usual ones for this number of GPUs."""
     count = sizes.gpus or (2 if terms.tiny else max(1, len(gpus())))
     usual = SMALL if terms.tiny else MANY if count > 1 else ONE
     given = sizes.cases.split(";") if sizes.cases else [line.format(gpus=count) for line in usual]
@@ -64,6 +67,7 @@ def cases(terms: Terms, sizes: Sizes) -> list[Case]:
 
 
 def case_of(line: str, count: int, tiny: bool, sizes: Sizes) -> Case:
+    """Return the case of a line."""
     framework, about = settings_of(line)
     about = {"layers": 2 if tiny else sizes.layers, "steps": 1 if tiny else sizes.steps, "tiny": tiny, **about}
     if framework == "torch":
@@ -73,10 +77,12 @@ def case_of(line: str, count: int, tiny: bool, sizes: Sizes) -> Case:
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
+    """Return the lines of the table."""
     return [line(row, peer_of(rows, row)) for row in rows if "step_s" in row]
 
 
 def line(row: Row, peer: Row) -> list[str]:
+    """Return the line of a row, beside its peer's."""
     size = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("peak_gib", "compile_s")]
     losses = " ".join(f"{loss:.3f}" for loss in row["losses"][:3])
     faster = ratio(row["tokens_s_gpu"], peer.get("tokens_s_gpu"))
@@ -85,22 +91,25 @@ def line(row: Row, peer: Row) -> list[str]:
 
 
 def name(row: Row) -> str:
+    """Return the name of a case in tables."""
     given = ("length", "rows", "state", "ema", "remat", "micro_rows", "method", "fsdp", "seq")
     return row["program"].split("_")[0] + ":" + ",".join(f"{key}={row[key]}" for key in given if key in row)
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:
-    """-> torch at the same length with the same state, for ours."""
+    """Return torch's row at the same length with the same state, for a row of ours."""
     alike = [other for other in rows if other["program"] == "torch_training" and "step_s" in other]
     alike = [other for other in alike if other["length"] == row["length"] and of_state(other) == of_state(row)]
     return alike[0] if alike and row["program"] == "jax_training" else {}
 
 
 def of_state(row: Row) -> str:
+    """Return the type of master weights and moments."""
     return row.get("state", "float32")
 
 
 def bars(rows: list[Row]) -> list[Bar]:
+    """Return the bars: MFU, tokens a second over the peer's, memory."""
     ours = [row for row in rows if row["program"] == "jax_training" and "step_s" in row]
     best: dict[str, Row] = {}
     for row in ours:

@@ -95,31 +95,31 @@ def _whole_answers(trials: Trials, arm: str) -> Number | None:
 
 
 def _common_arms(trials: Trials, group: Sequence[ScoreVariant]) -> list[str]:
-    """-> main arms that have a number by every scorer."""
-    return [arm for arm in trials.main if all(math.isfinite(scorer.value(arm)) for scorer in group)]
+    """-> main arms that have a number by every variant."""
+    return [arm for arm in trials.main if all(math.isfinite(variant.value(arm)) for variant in group)]
 
 
-def places(scorer: ScoreVariant, arms: Sequence[str]) -> dict[str, int]:
+def places(variant: ScoreVariant, arms: Sequence[str]) -> dict[str, int]:
     """Return the place of each arm, 1 for the best; equal numbers share a place."""
-    sign = 1 if scorer.is_ppl else -1
-    value = {arm: round(sign * scorer.value(arm), 9) for arm in arms}  # sums in another order are no difference
+    sign = 1 if variant.is_ppl else -1
+    value = {arm: round(sign * variant.value(arm), 9) for arm in arms}  # sums in another order are no difference
     return {arm: 1 + sum(x < value[arm] for x in value.values()) for arm in arms}
 
 
 def _places_table(trials: Trials, file: str, title: str, group: Sequence[ScoreVariant]) -> Table:
     arms, lines = _common_arms(trials, group), []
-    orders = [places(scorer, arms) for scorer in group]
-    columns = [c for scorer in group for c in (scorer.column, Column(f"place, {scorer.column.head}", 1.0, 0))]
+    orders = [places(variant, arms) for variant in group]
+    columns = [c for variant in group for c in (variant.column, Column(f"place, {variant.column.head}", 1.0, 0))]
     for arm in arms:
         pairs = zip(group, orders, strict=True)
-        cells = [x for scorer, order in pairs for x in (scorer.number(arm), Number(float(order[arm])))]
+        cells = [x for variant, order in pairs for x in (variant.number(arm), Number(float(order[arm])))]
         lines.append((trials.subject(arm), tuple(cells)))
     return Table(file, title, tuple(columns), tuple(lines), ("Equal numbers share a place.",))
 
 
 def rank_correlation(ours: ScoreVariant, other: ScoreVariant, arms: Sequence[str]) -> Correlation | None:
     """Return Spearman's rho of two scorers over methods."""
-    x, y = (np.array([scorer.value(arm) for arm in arms]) for scorer in (ours, other))
+    x, y = (np.array([variant.value(arm) for arm in arms]) for variant in (ours, other))
     return spearman(x, y)
 
 
