@@ -6,6 +6,7 @@ that 0.1 wrote adds the pair here: {name in 0.1: name now}. No name may be old a
 
 import ast
 import dataclasses
+import pathlib
 import re
 from collections.abc import Mapping
 from types import FunctionType
@@ -94,7 +95,9 @@ def study_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def base_folder(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns where the base that ships with longjax lies today, if the settings name it: it was beside the package."""
     folder = settings.get("base_dir")
-    return {"base_dir": re.sub("(?<!/longjax)/bases/mini$", "/longjax/bases/mini", folder)} if folder else {}
+    if not folder or pathlib.Path(folder).exists():
+        return {}
+    return {"base_dir": re.sub("(^|/)bases/mini$", r"\1longjax/bases/mini", folder)}
 
 
 def run_identity(content: Mapping[str, Any], method: Any, identity: Any) -> dict[str, Any]:

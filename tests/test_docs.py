@@ -128,7 +128,7 @@ def test_nothing_else_is_in_the_table_of_methods():
 
 
 SMALLER = {  # sizes of the tutorial when it is tested
-    "--preset=mini": "--preset=quick --steps=2",
+    "--preset=mini": "--preset=quick --steps=2 --length=512",
     "--length=2048": "--length=512",
     "--lengths=256,1024,2048": "--lengths=256,512",
     "--lengths=1024": "--lengths=512",

@@ -19,7 +19,7 @@ SETTINGS = {
     "streaming_llm": {"sinks": 4, "recent": 28}, "sliding_window": {"window": 32},
     "self_extend": {"window": 32, "group": 4}, "self_extend_auto": {"window": 32},
     "self_extend_octaves": {"window": 32}, "rerope": {"window": 32}, "leaky_rerope": {"window": 32, "factor": 4.0},
-    "landmark": {"block": 16, "top_k": 2, "piece": 64},
+    "landmark": {"block": 16, "top_k": 2, "row_length": 64},
     "longlora": {"factor": 2.0}, "longlora_sft": {"factor": 2.0, "group": 64},
 }  # fmt: skip
 PRESETS["tiny"] = dataclasses.replace(
