@@ -41,7 +41,7 @@ HEADER = (
 )  # fmt: skip
 ABOUT = """bfloat16, 32,768 tokens a call. Windows: 4096 (Self-Extend 1024), at most a quarter of the row; LM-Infinite
 also the first 10 tokens; LongLoRA (S2) groups of a quarter; packed rows hold 8 documents. TFLOP/s count the pairs that
-are seen, the backward pass 2.5 times the forward one. Queries and keys are rotated beforehand, by the model's own code.
+are visible, the backward pass 2.5 times the forward one. Queries and keys are rotated beforehand, by the model's code.
 Errors: norm of the difference over the norm, against float32 dense attention, at 4096 tokens. The peer is torch's cuDNN
 kernel for causal rows, compiled FlexAttention with block masks for all others; "faster" is its time over ours."""
 
@@ -49,7 +49,7 @@ kernel for causal rows, compiled FlexAttention with block masks for all others; 
 def cases(sizes: Sizes) -> list[Case]:
     """Return the cases: the first methods of ours and the peer's, then the others."""
     shape = {name: getattr(sizes, name) for name in ("heads", "kv_heads", "width", "tokens", "exact_at")}
-    lengths, flex = ([int(n) for n in given.split(",") if n] for given in (sizes.lengths, sizes.flex_lengths))
+    lengths, flex = ([int(n) for n in text.split(",") if n] for text in (sizes.lengths, sizes.flex_lengths))
     methods = sizes.methods.split(",")
     if unknown := set(methods) - {"causal", *BRANCHED}:
         raise ValueError(f"--methods: {', '.join(sorted(unknown))} is none of causal, {', '.join(BRANCHED)}")
@@ -60,13 +60,13 @@ def cases(sizes: Sizes) -> list[Case]:
     def peer(methods: list[str], name: str, lengths: list[int]) -> Case:
         return Case(PEER, {"methods": methods, "peer": name, "lengths": lengths, **shape}, 120, TORCH)
 
-    found = []
-    for some in (methods[:FIRST], methods[FIRST:]):
-        branched = [method for method in some if method != "causal"]
-        found += [ours(some)] if some else []
-        found += [peer(["causal"], "cudnn", lengths)] if "causal" in some else []
-        found += [peer(branched, "flex", flex)] if branched and flex else []
-    return found
+    cases = []
+    for group in (methods[:FIRST], methods[FIRST:]):
+        branched = [method for method in group if method != "causal"]
+        cases += [ours(group)] if group else []
+        cases += [peer(["causal"], "cudnn", lengths)] if "causal" in group else []
+        cases += [peer(branched, "flex", flex)] if branched and flex else []
+    return cases
 
 
 def lines(rows: list[Row]) -> list[list[str]]:
@@ -78,7 +78,7 @@ def lines(rows: list[Row]) -> list[list[str]]:
         theirs = [peer.get("peer", ""), number(peer.get("forward_ms")), number(peer.get("both_ms"))]
         faster = [number(ratio(peer.get(key), row[key])) for key in ("forward_ms", "both_ms")]
         keys = ("error_out", "error_grad")
-        exact = [f"{found[key]:.2e}" if key in found else "" for found in (row, peer) for key in keys]
+        exact = [f"{side[key]:.2e}" if key in side else "" for side in (row, peer) for key in keys]
         whole = [row["method"], thousands(row["length"]), *ms, number(row["both_tflops"], 0), *theirs, *faster, *exact]
         table.append(whole)
     return table
@@ -94,15 +94,15 @@ def peer_of(rows: list[Row], row: Row) -> Row:
     return the(rows, program=PEER, method=row["method"], length=row["length"])
 
 
-def compared(rows: list[Row], a: Row, b: Row, passes: tuple[str, ...] = tuple(PASSES), least: int = 0):
-    """Return the time of `a` over that of `b`, by length (at least `least`) and pass."""
-    found = {}
-    for length in sorted({row["length"] for row in rows if row.get("length", 0) >= max(least, 1)}):
-        for one in passes:
-            times = [the(rows, **about, length=length).get(f"{one}_ms") for about in (a, b)]
+def compared(rows: list[Row], a: Row, b: Row, passes: tuple[str, ...] = tuple(PASSES), min_length: int = 0):
+    """Return the time of `a` over that of `b`, by length (from `min_length` on) and pass."""
+    shares = {}
+    for length in sorted({row["length"] for row in rows if row.get("length", 0) >= max(min_length, 1)}):
+        for name in passes:
+            times = [the(rows, **about, length=length).get(f"{name}_ms") for about in (a, b)]
             if share := ratio(*times):
-                found[f"{thousands(length)} {PASSES[one]}"] = share
-    return found
+                shares[f"{thousands(length)} {PASSES[name]}"] = share
+    return shares
 
 
 def bars(rows: list[Row]) -> list[Bar]:
@@ -117,7 +117,7 @@ def bars(rows: list[Row]) -> list[Bar]:
         return Bar(f"{method}: speed over FlexAttention", bound, found)
 
     causal, peer = ours("causal"), {"program": PEER, "method": "causal"}
-    extended = compared(rows, ours("self_extend"), causal, least=32_768)
+    extended = compared(rows, ours("self_extend"), causal, min_length=32_768)
     errors = {
         f"{row['method']} {kind}": row[f"error_{kind}"]
         for row in rows if row["program"] == OURS and "error_out" in row for kind in ("out", "grad")
@@ -125,7 +125,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     return [
         Bar("causal: speed over torch's cuDNN", 0.95, compared(rows, peer, causal)),
         Bar("Self-Extend: time over full causal's", 1.05, extended, at_most=True),
-        Bar("LM-Infinite: speed over full causal", 7.2, compared(rows, causal, ours("lm_infinite"), least=65_536)),
+        Bar("LM-Infinite: speed over full causal", 7.2, compared(rows, causal, ours("lm_infinite"), min_length=65_536)),
         Bar("S2: speed over full causal", 3.7, compared(rows, causal, ours("longlora"), ("both",), 32_768)),
         *map(flex, BRANCHED),
         Bar("relative error against float32", 3e-3, errors, at_most=True),

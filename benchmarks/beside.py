@@ -25,10 +25,10 @@ from benchmarks.machine import machine
 from benchmarks.page import Page, Row, markdown, write
 from longjax.cli.flags import define
 
-MARK = "ROW "  # in front of what a case measured, among all else that libraries print
+MARK = "ROW "  # in front of a row, among all else that libraries print
 PR_SET_PDEATHSIG = 1  # as prctl.h has it
-LEAST = 10.0  # seconds, below which no case is begun
-JAX = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.94"}  # surroundings of a case: one process has the whole card
+MIN_SECONDS = 10.0  # below which no case is started
+JAX = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.94"}  # environment of a case: one process has the whole card
 TORCH = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TOKENIZERS_PARALLELISM": "false"}
 
 S = TypeVar("S")
@@ -54,7 +54,7 @@ class Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What one process measures: `python -m benchmarks.<program> '<about, as JSON>'`, at most so many seconds."""
+    """What one process measures: `python -m benchmarks.<program> '<about, as JSON>'`, in at most `seconds`."""
 
     program: str
     about: Row
@@ -70,14 +70,14 @@ class Case:
 
 def main(benchmark: Callable[[Terms, S], Any], sizes: type[S]) -> None:
     """Run a benchmark with a flag for each of its sizes; a user's mistake ends with one line."""
-    terms, made = define(Terms), define(sizes)
+    terms, sizes_of_flags = define(Terms), define(sizes)
 
     def run(argv: list[str]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `run` ends its case first
         try:
             if len(argv) > 1:
                 raise ValueError(f"unknown argument {argv[1]}: flags begin with --")
-            benchmark(terms(), made())
+            benchmark(terms(), sizes_of_flags())
         except ValueError as error:
             raise SystemExit(f"error: {error}") from error
 
@@ -108,12 +108,12 @@ def tried(row: Row) -> Iterator[None]:
 
 def play(page: Page, cases: Sequence[Case], terms: Terms) -> list[Row]:
     """Run the cases one after the other, the most important first; write and print what they measured."""
-    began, rows, where = time.monotonic(), [], (command(), machine())
+    start_of_all, rows, where = time.monotonic(), [], (command(), machine())
     out = terms.folder(page.name)
     for case in filter(terms.wants, cases):
-        left, start = terms.budget - (time.monotonic() - began), time.monotonic()
+        left, start = terms.budget - (time.monotonic() - start_of_all), time.monotonic()
         skipped = case.row({"error": f"skipped: --budget={terms.budget:g} was used up"})
-        new = run(case, min(case.seconds, left)) if left > LEAST else [skipped]
+        new = run(case, min(case.seconds, left)) if left > MIN_SECONDS else [skipped]
         rows += new
         failed = "; ".join(row["error"] for row in new if "error" in row)
         print(f"# {case}: {time.monotonic() - start:.0f} s {failed}", flush=True)
@@ -129,10 +129,10 @@ def run(case: Case, seconds: float) -> list[Row]:
       its rows until it ended or its time was up; the last one has the "error", if any.
 
     """
-    asked = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
-    with tempfile.TemporaryFile("w+") as said:
+    arguments = [sys.executable, "-m", f"benchmarks.{case.program}", json.dumps(case.about)]
+    with tempfile.TemporaryFile("w+") as output:
         env, bound = {**os.environ, **case.env}, die_with_parent
-        child = subprocess.Popen(asked, stdout=said, env=env, start_new_session=True, preexec_fn=bound)
+        child = subprocess.Popen(arguments, stdout=output, env=env, start_new_session=True, preexec_fn=bound)
         try:
             code = child.wait(seconds)
             why = f"ended with {code}" if code else ""
@@ -142,8 +142,8 @@ def run(case: Case, seconds: float) -> list[Row]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # and whatever it has started
             child.wait()
-        said.seek(0)
-        lines = [line for line in said if line.startswith(MARK) and line.endswith("\n")]
+        output.seek(0)
+        lines = [line for line in output if line.startswith(MARK) and line.endswith("\n")]
     rows = [json.loads(line.removeprefix(MARK)) for line in lines] + ([{"error": why}] if why else [])
     return [case.row(row) for row in rows]
 
@@ -171,7 +171,7 @@ def number_of(text: str) -> Any:
 def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: float = 0.1) -> float:
     """Return the median of three times of `work`, each the mean of as many calls as take about `enough` seconds."""
 
-    def taken(calls: int) -> float:
+    def seconds_a_call(calls: int) -> float:
         start = time.perf_counter()
         for _ in range(calls - 1):
             work()
@@ -180,5 +180,5 @@ def seconds_of(work: Callable[[], Any], wait: Callable[[Any], Any], enough: floa
 
     for _ in range(2):  # compile, warm up
         wait(work())
-    calls = max(1, min(100, int(enough / max(taken(1), 1e-5))))
-    return sorted(taken(calls) for _ in range(3))[1]
+    calls = max(1, min(100, int(enough / max(seconds_a_call(1), 1e-5))))
+    return sorted(seconds_a_call(calls) for _ in range(3))[1]

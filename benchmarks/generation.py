@@ -4,8 +4,8 @@ python -m benchmarks.generation                   on one GPU: 8 minutes at most
 python -m benchmarks.generation --cases="jax:prompt=32768,rows=4;torch:prompt=32768,rows=4"
 python -m benchmarks.generation --tiny            on a CPU: shows that it runs
 
-A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method, profile (1: says
-where the time of a token goes).
+A case is "jax:" or "torch:" and settings: prompt (tokens), rows, new (tokens of the answer), method, profile (1: the
+time of a token by kernel).
 """
 
 import dataclasses
@@ -42,16 +42,16 @@ HEADER = (
     "compile s", "prefill faster", "decode faster",
 )  # fmt: skip
 ABOUT = """LLaMA-2 7B, random weights in bfloat16, greedy. Prefill: the time of an answer of one token; decode: of each
-token more, all rows together. Ours is `Speaker`, as the evaluators call it, host work included; the peer is
+token more, all rows together. Ours is `Generator`, as the evaluators call it, host work included; the peer is
 transformers' `generate` with sdpa attention and its dynamic cache. Bytes of a token: all weights but the embedding,
-and the keys and values that a query sees. The copy rate (bytes read and written) is measured in the same process.
+and the visible keys and values. The copy rate (bytes read and written) is measured in the same process.
 "faster" is the peer's time over ours, for the same rows and prompt."""
 
 
 def cases(terms: Terms, sizes: Sizes) -> list[Case]:
     """Return the cases of --cases, else the usual ones."""
-    given = sizes.cases.split(";") if sizes.cases else SMALL if terms.tiny else USUAL
-    return [case_of(line, terms.tiny, sizes) for line in given]
+    chosen = sizes.cases.split(";") if sizes.cases else SMALL if terms.tiny else USUAL
+    return [case_of(line, terms.tiny, sizes) for line in chosen]
 
 
 def case_of(line: str, tiny: bool, sizes: Sizes) -> Case:
@@ -93,8 +93,8 @@ def bars(rows: list[Row]) -> list[Bar]:
     long = [row for row in ours if row["prompt"] == 32_768 and row["method"] == "base"]
 
     faster = {name(row): ratio(peer_of(rows, row).get("decode_ms"), row["decode_ms"]) for row in long}
-    at = {row["prompt"]: row["decode_ms"] for row in ours if row["method"] == "lm_infinite" and row["rows"] == 1}
-    grows = ratio(at.get(65_536), at.get(32_768))
+    decode_ms = {row["prompt"]: row["decode_ms"] for row in ours if row["method"] == "lm_infinite" and row["rows"] == 1}
+    grows = ratio(decode_ms.get(65_536), decode_ms.get(32_768))
     return [
         Bar(
             "prefill of 32K, tokens a second", 25_000, {name(r): r["prefill_tokens_s"] for r in long if r["rows"] == 1}

@@ -1,7 +1,7 @@
-"""One method's attention in longjax: the back end alone, on the parts that the method's branches prepare.
+"""One method's attention in longjax: the back end alone, on the inputs that the method's branches prepare.
 
 Queries and keys are rotated and scaled before the clock starts, by the very code that the model runs; what is timed is
-`backends.best()` on the parts, inside jit. Where branches share values, each has its own gradient here, which the
+`default_backend()` on these inputs, inside jit. Where branches share values, each has its own gradient here, which the
 model adds up afterwards.
 """
 
@@ -30,14 +30,14 @@ DOCUMENTS = 8  # of a packed row
 
 @dataclasses.dataclass(frozen=True)
 class Untouched:
-    """In a back end's place: gives the parts back."""
+    """In a back end's place: returns its inputs."""
 
-    def __call__(self, parts: tuple[BranchInputs, ...]) -> Any:
-        return parts
+    def __call__(self, branches: tuple[BranchInputs, ...]) -> Any:
+        return branches
 
 
 def short_of(length: int) -> int:
-    """Return the context that is extended; a quarter of short rows, so that no method is plain causal attention there."""
+    """Return the context that is extended: a quarter of short rows, so that no method is plain causal there."""
     return min(SHORT, length // 4)
 
 
@@ -49,7 +49,7 @@ def method_of(name: str, length: int) -> Method:
     return METHODS["base" if name in ("causal", "packed") else name]()
 
 
-def where(name: str, rows: int, length: int) -> TokenPositions:
+def token_positions(name: str, rows: int, length: int) -> TokenPositions:
     """Return the positions of the tokens; packed rows hold several documents."""
     tokens = TokenPositions.whole(rows, length)
     if name != "packed":
@@ -59,40 +59,40 @@ def where(name: str, rows: int, length: int) -> TokenPositions:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def parts_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[BranchInputs, ...]:
-    """-> what the method's attention hands to its back end, of random queries, keys and values."""
-    method, tokens = method_of(name, length), where(name, rows, length)
+def inputs_of(name: str, cfg: ModelConfig, rows: int, length: int) -> tuple[BranchInputs, ...]:
+    """Return the inputs of the method's back end, of random queries, keys and values."""
+    method, tokens = method_of(name, length), token_positions(name, rows, length)
     keys = jax.random.split(jax.random.key(length), 3)
     shapes = [(rows, length, heads, cfg.head_dim) for heads in (cfg.heads, cfg.kv_heads, cfg.kv_heads)]
     q, k, v = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
-    own = method.init_params(jax.random.key(0), cfg)
-    rope = method.rope(cfg, length, own, None)
+    method_params = method.init_params(jax.random.key(0), cfg)
+    rope = method.rope(cfg, length, method_params, None)
     metadata = AttentionMetadata(tokens, tokens, rope, jnp.arange(cfg.heads), backend=Untouched())
     return Llama(cfg, method, train=True).attention(length)(q, k, v, metadata)[0]  # pyright: ignore[reportReturnType]
 
 
-def arrays_of(parts: tuple[BranchInputs, ...]) -> Any:
+def arrays_of(branches: tuple[BranchInputs, ...]) -> Any:
     """Return queries, keys and values of each branch."""
-    return [(part.q_BTNH, part.k_BSKH, part.v_BSKH) for part in parts]
+    return [(branch.q_BTNH, branch.k_BSKH, branch.v_BSKH) for branch in branches]
 
 
-def with_arrays(parts: tuple[BranchInputs, ...], arrays: Any) -> tuple[BranchInputs, ...]:
-    """-> the parts of these arrays, their heads known before the run, as in the model."""
-    head_N = np.arange(parts[0].q_BTNH.shape[2], dtype=np.int32)
-    given = zip(parts, arrays, strict=True)
-    return tuple(part.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v, head_N=head_N) for part, (q, k, v) in given)
+def with_arrays(branches: tuple[BranchInputs, ...], arrays: Any) -> tuple[BranchInputs, ...]:
+    """Return the branches with these arrays, their heads static, as in the model."""
+    head_N = np.arange(branches[0].q_BTNH.shape[2], dtype=np.int32)
+    pairs = zip(branches, arrays, strict=True)
+    return tuple(branch.replace(q_BTNH=q, k_BSKH=k, v_BSKH=v, head_N=head_N) for branch, (q, k, v) in pairs)
 
 
 @partial(jax.jit, static_argnums=0)
-def forward(softmax: AttentionBackend, parts: tuple[BranchInputs, ...]) -> jax.Array:
+def forward(backend: AttentionBackend, branches: tuple[BranchInputs, ...]) -> jax.Array:
     """Return the result of the back end."""
-    return softmax(with_arrays(parts, arrays_of(parts)))
+    return backend(with_arrays(branches, arrays_of(branches)))
 
 
 @partial(jax.jit, static_argnums=0)
-def both(softmax: AttentionBackend, parts: tuple[BranchInputs, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
+def both(backend: AttentionBackend, branches: tuple[BranchInputs, ...], d_out: jax.Array) -> tuple[jax.Array, Any]:
     """Return the result and the gradients of all queries, keys and values."""
-    out, back = jax.vjp(lambda arrays: softmax(with_arrays(parts, arrays)), arrays_of(parts))
+    out, back = jax.vjp(lambda arrays: backend(with_arrays(branches, arrays)), arrays_of(branches))
     return out, back(d_out)[0]
 
 
@@ -102,12 +102,12 @@ def distance(a: jax.Array, b: jax.Array) -> float:
     return float(jnp.linalg.norm(a - b) / jnp.maximum(jnp.linalg.norm(b), 1e-30))
 
 
-def errors(name: str, cfg: ModelConfig, softmax: AttentionBackend, length: int) -> Row:
+def errors(name: str, cfg: ModelConfig, backend: AttentionBackend, length: int) -> Row:
     """Return the errors of values and gradients against the dense reference in float32 on the same numbers."""
-    parts = parts_of(name, cfg, 1, length)
-    d_out = jax.random.normal(jax.random.key(1), parts[0].q_BTNH.shape, jnp.bfloat16)
-    out, grads = both(softmax, parts, d_out)
-    exact = with_arrays(parts, jax.tree.map(lambda x: x.astype(jnp.float32), arrays_of(parts)))
+    branches = inputs_of(name, cfg, 1, length)
+    d_out = jax.random.normal(jax.random.key(1), branches[0].q_BTNH.shape, jnp.bfloat16)
+    out, grads = both(backend, branches, d_out)
+    exact = with_arrays(branches, jax.tree.map(lambda x: x.astype(jnp.float32), arrays_of(branches)))
     with jax.default_matmul_precision("highest"):
         true_out, true_grads = both(Dense(), exact, d_out.astype(jnp.float32))
     worst = max(jax.tree.leaves(jax.tree.map(distance, grads, true_grads)))
@@ -121,14 +121,14 @@ def flops_of(name: str, cfg: ModelConfig, length: int) -> float:
     return 4.0 * cfg.head_dim * cfg.heads * length * seen
 
 
-def times(name: str, cfg: ModelConfig, softmax: AttentionBackend, rows: int, length: int) -> Row:
+def times(name: str, cfg: ModelConfig, backend: AttentionBackend, rows: int, length: int) -> Row:
     """Measure the time of the forward pass, and of both passes."""
-    parts = parts_of(name, cfg, rows, length)
-    d_out = jnp.ones_like(parts[0].q_BTNH)
+    branches = inputs_of(name, cfg, rows, length)
+    d_out = jnp.ones_like(branches[0].q_BTNH)
     flops = rows * flops_of(name, cfg, length)
-    f = seconds_of(lambda: forward(softmax, parts), jax.block_until_ready)
+    f = seconds_of(lambda: forward(backend, branches), jax.block_until_ready)
     row = {"forward_ms": 1e3 * f, "forward_tflops": flops / f / 1e12}
-    fb = seconds_of(lambda: both(softmax, parts, d_out), jax.block_until_ready)
+    fb = seconds_of(lambda: both(backend, branches, d_out), jax.block_until_ready)
     return row | {"both_ms": 1e3 * fb, "both_tflops": 3.5 * flops / fb / 1e12}
 
 
@@ -136,15 +136,15 @@ def measure(
     methods: Sequence[str], heads: int, kv_heads: int, width: int, lengths: Sequence[int], tokens: int, exact_at: int
 ) -> Iterator[Row]:
     """Yield a row for each method and length; `tokens` of a call, errors at the length `exact_at`."""
-    softmax = default_backend()
+    backend = default_backend()
     for method, length in itertools.product(methods, lengths):
         cfg = ModelConfig(
             dim=heads * width, heads=heads, kv_heads=kv_heads, head_width=width, trained_len=short_of(length)
         )  # fmt: skip
-        row: Row = {"method": method, "length": length, "rows": max(1, tokens // length), "back_end": repr(softmax)}
+        row: Row = {"method": method, "length": length, "rows": max(1, tokens // length), "back_end": repr(backend)}
         with tried(row):
-            row |= errors(method, cfg, softmax, length) if length == exact_at else {}
-            row |= times(method, cfg, softmax, row["rows"], length)
+            row |= errors(method, cfg, backend, length) if length == exact_at else {}
+            row |= times(method, cfg, backend, row["rows"], length)
         yield row
 
 

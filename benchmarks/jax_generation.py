@@ -1,4 +1,4 @@
-"""One case of generation in longjax: a Speaker, asked for one token and for many."""
+"""One case of generation in longjax: a Generator, for one token and for many."""
 
 import dataclasses
 import time
@@ -26,10 +26,10 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class NoTokenizer:
-    """Nobody reads these answers, and nothing ends them early."""
+    """Decodes nothing: the text is not needed, and no token ends an answer early."""
 
     vocab: int
-    end: int = -1
+    eos_id: int = -1
 
     def decode(self, ids: Any) -> str:
         return ""
@@ -40,12 +40,12 @@ def random_weights(cfg: ModelConfig) -> Any:
     return jax.jit(lambda: jax.tree.map(lambda x: x.astype(cfg.dtype), runner.random_params(cfg, 0)))()
 
 
-def seconds_to_say(speaker: Generator, prompt_BT: np.ndarray, new: int, size: int) -> float:
-    """-> of all rows, until the host has the answers. Lengths are those of `size` tokens, whatever is asked for."""
-    asked = [GenerationRequest(prompt_T, {}, new, min_new_tokens=new) for prompt_T in prompt_BT]
+def generation_seconds(generator: Generator, prompt_BT: np.ndarray, new: int, size: int) -> float:
+    """Return the time of all rows until the host has the answers; positions are those of `size` tokens."""
+    requests = [GenerationRequest(prompt_T, {}, new, min_new_tokens=new) for prompt_T in prompt_BT]
     start = time.perf_counter()
-    said = speaker(asked, size, np.full(len(asked), size))
-    assert all(len(answer.ids) == new for answer in said)
+    answers = generator(requests, size, np.full(len(requests), size))
+    assert all(len(answer.ids) == new for answer in answers)
     return time.perf_counter() - start
 
 
@@ -56,9 +56,9 @@ def bytes_a_token(model: Llama, params: Any, rows: int, length: int) -> int:
     assert isinstance(attention, BranchedAttention)
     newest, head = jnp.int32(length - 1), jnp.int32(0)
     bounds = [branch.interval(newest, head) for branch in attention.branches]
-    seen = sum(int(hi) - int(lo) for lo, hi in bounds)
+    visible = sum(int(hi) - int(lo) for lo, hi in bounds)
     token = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * jnp.dtype(cfg.dtype).itemsize
-    return weights + rows * seen * token
+    return weights + rows * visible * token
 
 
 def copy_rate(size: int) -> float:
@@ -74,16 +74,16 @@ def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bo
     rate = copy_rate(2**20 if tiny else 2**31)
     model = Llama(cfg, methods.METHODS[method](), backend=default_backend())
     params = random_weights(cfg)
-    speaker = Generator(model, params, NoTokenizer(cfg.vocab))  # pyright: ignore[reportArgumentType]
+    generator = Generator(model, params, NoTokenizer(cfg.vocab))  # pyright: ignore[reportArgumentType]
     prompt_BT = np.random.default_rng(0).integers(0, cfg.vocab, (rows, prompt), np.int32)
     size = -(-(prompt + new) // 128) * 128
-    first = [seconds_to_say(speaker, prompt_BT, n, size) for n in (1, new)]  # compile
-    one, many = (seconds_to_say(speaker, prompt_BT, n, size) for n in (1, new))
+    first = [generation_seconds(generator, prompt_BT, n, size) for n in (1, new)]  # compile
+    one, many = (generation_seconds(generator, prompt_BT, n, size) for n in (1, new))
     decode = (many - one) / (new - 1)
     moved = bytes_a_token(model, params, rows, prompt + new // 2)
 
-    def a_token() -> Milliseconds:
-        one, many = (kernels(lambda n=n: seconds_to_say(speaker, prompt_BT, n, size)) for n in (1, new))
+    def token_kernels() -> Milliseconds:
+        one, many = (kernels(lambda n=n: generation_seconds(generator, prompt_BT, n, size)) for n in (1, new))
         return Milliseconds({name: time / (new - 1) for name, time in (many - one).items()})
 
     stats = jax.local_devices()[0].memory_stats()
@@ -94,7 +94,7 @@ def measure(prompt: int, rows: int, new: int, method: str, layers: int, tiny: bo
         "peak_gib": stats["peak_bytes_in_use"] / GIB if stats else None,
     }  # fmt: skip
     if profile:
-        yield profiled(a_token)
+        yield profiled(token_kernels)
 
 
 if __name__ == "__main__":

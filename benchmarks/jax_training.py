@@ -33,7 +33,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class RandomRows:
-    """A training order of tokens that mean nothing."""
+    """A data source of random tokens."""
 
     length: int
     vocab: int
@@ -56,8 +56,8 @@ def run_of(
     return runner.training_run(cfg, trained, preset, recipe, rows, pathlib.Path(), at)
 
 
-def born(run: TrainingRun) -> TrainState:
-    """-> the state before the first step, made where it stays."""
+def init_state(run: TrainingRun) -> TrainState:
+    """Return the state before the first step, initialized in its shards."""
 
     def init() -> TrainState:
         return init_train_state(run.model, run.recipe, runner.random_params(run.model.cfg, 0))
@@ -80,17 +80,17 @@ def measure(
     recipe = Recipe(batch_size=rows, micro_batch_size=micro_rows, ema_decay=ema, state_dtype=state)
     run = run_of(cfg, length, remat, recipe, mesh, method)
     with runner.RunConfig(mesh=mesh).scope(cfg, rows, length):
-        now, batch = born(run), run.batch(0)
+        train_state, batch = init_state(run), run.batch(0)
         start = time.perf_counter()
-        traced = train_step.trace(run.model, run.recipe, now, batch)
-        estimate = sum(memory_estimate.estimate(traced, now, batch))
+        traced = train_step.trace(run.model, run.recipe, train_state, batch)
+        estimate = sum(memory_estimate.estimate(traced, train_state, batch))
         step_once = traced.lower().compile()
         compile_s, compiled = time.perf_counter() - start, memory_estimate.compiled_bytes(step_once) or 0
         losses, times = [], []
         for _ in range(steps + 1):
             start = time.perf_counter()
-            now, numbers = step_once(now, batch)
-            losses.append(float(numbers["loss"]))  # waits
+            train_state, numbers = step_once(train_state, batch)
+            losses.append(float(numbers["loss"]))  # blocks
             times.append(time.perf_counter() - start)
     step_s = float(np.median(times[1:]))
     flops = train_flops(cfg, run.model.method, length, rows * length).useful
@@ -101,7 +101,7 @@ def measure(
         "compile_s": compile_s, "losses": losses,
     }  # fmt: skip
     if profile:
-        yield profiled(lambda: kernels(lambda: step_once(now, batch)))
+        yield profiled(lambda: kernels(lambda: step_once(train_state, batch)))
 
 
 def peak_gib() -> float | None:

@@ -1,4 +1,4 @@
-"""Where the time of a GPU goes: the kernels that ran, summed up by kind, from JAX's own profiler."""
+"""The time of a GPU by kind of kernel, from JAX's profiler."""
 
 import collections
 import pathlib
@@ -22,7 +22,7 @@ KINDS = {
     "copies": r"memcpy|copy|transpose|dynamic_update_slice|dynamic_slice|concatenate",
 }
 OTHERS = "all else"
-SAID = 12  # kernels by name
+NAMED = 12  # kernels of a row by name
 
 
 def kind(name: str) -> str:
@@ -30,17 +30,17 @@ def kind(name: str) -> str:
     return next((kind for kind, names in KINDS.items() if re.search(names, name.lower())), OTHERS)
 
 
-def profiled(find: Callable[[], Milliseconds]) -> Row:
+def profiled(measure: Callable[[], Milliseconds]) -> Row:
     """Return a row with the time of each kind of kernel, or with the error."""
     row: Row = {}
     with tried(row):
-        row |= summary(find())
+        row |= summary(measure())
     return row
 
 
 def kernels(work: Callable[[], Any]) -> Milliseconds:
     """Return the milliseconds of each kernel, by name, that the first GPU ran for `work`; empty without a GPU."""
-    found, options = Milliseconds(), jax.profiler.ProfileOptions()
+    total, options = Milliseconds(), jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
@@ -48,16 +48,16 @@ def kernels(work: Callable[[], Any]) -> Milliseconds:
         for path in pathlib.Path(folder).rglob("*.xplane.pb"):
             for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
                 if plane.name.endswith("GPU:0"):
-                    add(found, plane)
-    return found
+                    add(total, plane)
+    return total
 
 
-def add(found: Milliseconds, plane: Any) -> None:
+def add(total: Milliseconds, plane: Any) -> None:
     """Add up the streams of a device; its other lines repeat the same time by operation and module."""
     for line in plane.lines:
         if line.name.startswith("Stream"):
             for event in line.events:
-                found[event.name] += event.duration_ns / 1e6
+                total[event.name] += event.duration_ns / 1e6
 
 
 def summary(ms: Milliseconds) -> Row:
@@ -65,5 +65,5 @@ def summary(ms: Milliseconds) -> Row:
     by_kind = Milliseconds()
     for name, time in ms.items():
         by_kind[kind(name)] += time
-    longest = {name[:80]: round(time, 2) for name, time in ms.most_common(SAID)}
+    longest = {name[:80]: round(time, 2) for name, time in ms.most_common(NAMED)}
     return {"by_kind_ms": {k: round(v, 2) for k, v in by_kind.most_common()}, "kernels_ms": longest}

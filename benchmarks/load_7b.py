@@ -1,4 +1,4 @@
-"""How much host memory a 7B checkpoint needs: loaded onto 8 CPU devices, converted to orbax, and back.
+"""The host memory that a 7B checkpoint needs: loaded onto 8 CPU devices, converted to orbax, and back.
 
 python -m benchmarks.load_7b                  a sparse checkpoint of zeros: no disk, 14 GiB of memory
 python -m benchmarks.load_7b --random         real bytes: 40 GiB of disk
@@ -52,7 +52,7 @@ def make(folder: pathlib.Path, cfg: ModelConfig, random: bool) -> None:
             fill(file, count) if random else file.truncate(file.tell() + count)
         where |= dict.fromkeys(group, file_name)
     (folder / safetensors.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    (folder / "config.json").write_text(json.dumps(config_to_hf.llama(cfg) | {"vocab_size": cfg.vocab}))
+    (folder / "config.json").write_text(json.dumps(config_to_hf.llama_config(cfg) | {"vocab_size": cfg.vocab}))
 
 
 def fill(file: BinaryIO, count: int) -> None:
@@ -72,18 +72,17 @@ def to_arrays(folder: pathlib.Path) -> int:
 
 def to_orbax(folder: pathlib.Path) -> int:
     """Convert the directory to orbax."""
-    given = pretrained.open_checkpoint(folder / "hf")
-    orbax_params.write_orbax(
-        folder / "orbax", ModelTensors(given.tensors, given.cfg), given.cfg, given.config, {}, no_progress
-    )  # fmt: skip
+    checkpoint = pretrained.open_checkpoint(folder / "hf")
+    tensors = ModelTensors(checkpoint.tensors, checkpoint.cfg)
+    orbax_params.write_orbax(folder / "orbax", tensors, checkpoint.cfg, checkpoint.config, {}, no_progress)
     return 0
 
 
 def to_hf(folder: pathlib.Path) -> int:
     """Convert the orbax checkpoint back."""
-    given = pretrained.open_checkpoint(folder / "orbax")
+    checkpoint = pretrained.open_checkpoint(folder / "orbax")
     pretrained.write_checkpoint(
-        folder / "back", given.tensors, given.cfg, given.method, given, {}, ExportOptions("source")
+        folder / "back", checkpoint.tensors, checkpoint.cfg, checkpoint.method, checkpoint, {}, ExportOptions("source")
     )
     return 0
 
@@ -101,10 +100,10 @@ def stage(name: str, folder: pathlib.Path) -> dict[str, Any]:
     """Run one stage in this process."""
     jax.config.update("jax_num_cpu_devices", 8)
     jax.devices()
-    before, began = peak(), time.time()
+    before, start = peak(), time.time()
     arrays = STAGES[name](folder)
     return {
-        "stage": name, "seconds": round(time.time() - began, 1), "arrays_gib": round(arrays / GIB, 2),
+        "stage": name, "seconds": round(time.time() - start, 1), "arrays_gib": round(arrays / GIB, 2),
         "peak_gib": round(peak() / GIB, 2), "beyond_gib": round((peak() - arrays) / GIB, 2),
         "python_and_jax_gib": round(before / GIB, 2), "bar_gib": BARS[name],
     }  # fmt: skip
@@ -125,8 +124,8 @@ def run(folder: pathlib.Path) -> dict[str, Any]:
     rows = []
     for name in STAGES:
         command = [sys.executable, "-m", "benchmarks.load_7b", f"--stage={name}", f"--dir={folder}"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
-        row = json.loads(said.splitlines()[-1])
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+        row = json.loads(output.splitlines()[-1])
         verdict = "ok" if row["beyond_gib"] < row["bar_gib"] else "ABOVE THE BAR"
         print(
             f"{name:10} {row['seconds']:7.1f} s   arrays {row['arrays_gib']:6.2f} GiB   peak {row['peak_gib']:6.2f} GiB"

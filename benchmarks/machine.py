@@ -1,4 +1,4 @@
-"""Where something was measured: devices, driver, versions, date. Nothing of it touches a device."""
+"""The machine of a measurement: devices, driver, versions, date, found without touching a device."""
 
 import contextlib
 import datetime
@@ -15,25 +15,25 @@ def machine() -> dict[str, str]:
     """Describe this machine: devices, driver, versions, date."""
     cards = gpus()
     name, driver = cards[0].split(", ") if cards else (processor(), "none")
-    found = {"machine": f"{len(cards)} x {name}" if cards else name, "driver": driver}
-    found["python"] = platform.python_version()
+    facts = {"machine": f"{len(cards)} x {name}" if cards else name, "driver": driver}
+    facts["python"] = platform.python_version()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+            facts[package] = importlib.metadata.version(package)
+    return facts | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
 
 
 def gpus() -> list[str]:
     """Return name and driver of each GPU."""
-    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     with contextlib.suppress(FileNotFoundError, subprocess.CalledProcessError):
-        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return []
 
 
 def processor() -> str:
     """Describe the processor of a machine without a GPU."""
     cpu = pathlib.Path("/proc/cpuinfo")
-    said = cpu.read_text().splitlines() if cpu.exists() else []
-    names = [line.partition(":")[2].strip() for line in said if line.startswith("model name")]
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, no GPU"

@@ -27,7 +27,7 @@ RULER = define(Ruler)
 def main(_) -> None:
     """Generate the samples and print the time of each task and length."""
     lengths = tuple(map(int, LENGTHS.value))
-    kit = RulerInputs(EvalContext(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
+    inputs = RulerInputs(EvalContext(pathlib.Path(DATA_DIR.value), Tokenizer(TOKENIZER.value), lengths))
     total = 0.0
     with tempfile.TemporaryDirectory() as cache:
         ruler = dataclasses.replace(RULER(), ruler_cache=cache)
@@ -35,19 +35,19 @@ def main(_) -> None:
             for name in ruler.names:
                 start = time.process_time()
                 try:
-                    task = ruler.task(name, length, kit)
+                    task = ruler.task(name, length, inputs)
                 except TooShortError as error:
                     print(f"{length:7d} {name:16s} {error}", flush=True)
                     continue
                 seconds = time.process_time() - start
                 total += seconds
-                fills = np.array([question.metadata["fill"] for question in task.requests])
+                fills = np.array([request.metadata["fill"] for request in task.requests])
                 print(
                     f"{length:7d} {name:16s} {seconds:7.2f} s  {1000 * seconds / len(fills):7.1f} ms a sample  "
                     f"fill {fills.min():.4f} .. {fills.max():.4f}  n {len(fills)}",
                     flush=True,
                 )
-    print(f"{total:.1f} s together")
+    print(f"{total:.1f} s in all")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a page: a table, the bars and whether they were reached, what could not be measured."""
+"""The results of a benchmark as a page: a table, the bars and their verdicts, failed cases."""
 
 import json
 import pathlib
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from longjax import files
 
-Row = dict[str, Any]  # what one process measured once; "error" says why it could not
-FEW = 5  # values of a bar that are all said
+Row = dict[str, Any]  # one measurement of one process; "error": why it failed
+FEW = 5  # values of a bar: from there on the ends alone are shown
 
 
 class Bar(NamedTuple):
@@ -28,9 +28,9 @@ class Bar(NamedTuple):
 
     def line(self) -> list[str]:
         worst_first = sorted(self.values.items(), key=lambda item: item[1], reverse=self.at_most)
-        said = [f"{value:.4g} ({where})" for where, value in worst_first]
-        found = ", ".join(said) if len(said) < FEW else f"{said[0]} to {said[-1]}"
-        return [self.what, f"{'<=' if self.at_most else '>='} {self.bound:g}", found, self.verdict]
+        values = [f"{value:.4g} ({where})" for where, value in worst_first]
+        shown = ", ".join(values) if len(values) < FEW else f"{values[0]} to {values[-1]}"
+        return [self.what, f"{'<=' if self.at_most else '>='} {self.bound:g}", shown, self.verdict]
 
 
 def settings(row: Row) -> str:
@@ -92,8 +92,8 @@ def write(page: Page, rows: list[Row], where: tuple[str, dict[str, str]], out: p
     """
     text = markdown(page, rows, *where)
     if out:
-        said = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
-        files.write_atomically(out.with_name(out.name + ".json"), said.encode())
+        content = json.dumps(as_json(page, rows, *where), indent=1) + "\n"
+        files.write_atomically(out.with_name(out.name + ".json"), content.encode())
         files.write_atomically(out.with_name(out.name + ".md"), text.encode())
     return text
 

@@ -27,32 +27,32 @@ Results = dict[str, Any]
 def read(path: pathlib.Path) -> Results:
     """Read the results of a benchmark; raises ValueError if the file holds none."""
     try:
-        found = json.loads(path.read_text())
+        results = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or found.get("benchmark") not in PAGES:
+    if not isinstance(results, dict) or results.get("benchmark") not in PAGES:
         raise ValueError(f"{path} holds no results of a benchmark: one of {', '.join(PAGES)}")
-    return found
+    return results
 
 
 def merged(a: Results, b: Results) -> Results:
     """Return the rows of `a`, with cases that `b` has measured again replaced by those of `b`."""
     again = {row["case"] for row in b["rows"] if "error" not in row}
-    kept = [row for row in a["rows"] if row["case"] not in again]
-    cases = {row["case"] for row in kept}
-    rows = kept + [row for row in b["rows"] if row["case"] in again or row["case"] not in cases]
+    earlier = [row for row in a["rows"] if row["case"] not in again]
+    cases = {row["case"] for row in earlier}
+    rows = earlier + [row for row in b["rows"] if row["case"] in again or row["case"] not in cases]
     return a | {"rows": rows, "command": f"{a['command']}; {b['command']}", "machine": a["machine"] | b["machine"]}
 
 
 def grouped(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, Results]:
     """Return the results by the file that they go into."""
-    found: dict[tuple[str, str], tuple[pathlib.Path, Results]] = {}
+    groups: dict[tuple[str, str], tuple[pathlib.Path, Results]] = {}
     for path in paths:
         new = read(path)
         key = (new["benchmark"], new["machine"]["machine"])
-        first, old = found.get(key, (path, None))
-        found[key] = (first, merged(old, new) if old else new)
-    return dict(found.values())
+        first, old = groups.get(key, (path, None))
+        groups[key] = (first, merged(old, new) if old else new)
+    return dict(groups.values())
 
 
 def show(path: pathlib.Path, results: Results) -> list[list[str]]:
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     """Write the pages of all results and the table of bars."""
     try:
         if len(argv) < 2:
-            raise ValueError("which results? python -m benchmarks.pages results/benchmarks/*.json")
+            raise ValueError("no results named: python -m benchmarks.pages results/benchmarks/*.json")
         lines = [line for item in grouped([pathlib.Path(name) for name in argv[1:]]).items() for line in show(*item)]
         text = table(("benchmark", "machine", "what", "bar", "measured", "verdict"), lines)
         print(text)

@@ -1,6 +1,6 @@
-"""How many tokens a second one core reads from a memory-mapped store, as rows: at least a hundred million.
+"""Tokens a second that one core reads from a memory-mapped store, as rows: at least a hundred million.
 
-A second is one of the core, which on a shared machine others use too; by the clock on the wall it is said beside.
+Seconds are those of the core, which on a shared machine others use too; wall time stands beside.
 
 python -m benchmarks.read_store --tokens=100000000
 
@@ -67,14 +67,18 @@ def main(argv: list[str]) -> None:
         store = write_shards(path, Ledger(path, layout), documents(TOKENS.value))
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        chosen = data.select(store, data.Rule())
-        ways = {"concat": (data.Concat(), False), "masked": (data.Concat(), True), "best_fit": (data.BestFit(), True)}
-        for name, (algorithm, doc_mask) in ways.items():
-            plan = data.pack(store, chosen, algorithm, LENGTH.value, doc_mask)
+        documents_selected = data.select(store, data.Rule())
+        packings = {
+            "concat": (data.Concat(), False),
+            "masked": (data.Concat(), True),
+            "best_fit": (data.BestFit(), True),
+        }
+        for name, (algorithm, doc_mask) in packings.items():
+            plan = data.pack(store, documents_selected, algorithm, LENGTH.value, doc_mask)
             spans = len(plan.spans.size) / len(plan)
             core, wall = rates(plan, SECONDS.value)
-            said = {"way": name, "tokens_per_s": core, "by_the_wall": wall, "spans_a_row": round(spans, 1)}
-            print(json.dumps(said | {"length": plan.length, "tokens": TOKENS.value, "machine": machine()}), flush=True)
+            row = {"way": name, "tokens_per_s": core, "by_the_wall": wall, "spans_a_row": round(spans, 1)}
+            print(json.dumps(row | {"length": plan.length, "tokens": TOKENS.value, "machine": machine()}), flush=True)
 
 
 if __name__ == "__main__":

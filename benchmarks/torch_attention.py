@@ -63,17 +63,17 @@ def flex(method: str, heads: int, kv_heads: int, length: int) -> Attend:
     branches, by_head = branches_of(method, length, heads), heads if method == "longlora" else None
     masks = [block_mask(mask, None, by_head, length, keys, device=DEVICE) for mask, keys in branches]
 
-    def one(queries, keys, value):
+    def single(queries, keys, value):
         return attend(queries[0], keys[0], value, block_mask=masks[0])
 
     def merged(queries, keys, value):
-        found = [
+        parts = [
             attend(q, k, value[:, :, : k.shape[2]], block_mask=mask, return_aux=AuxRequest(lse=True))
             for q, k, mask in zip(queries, keys, masks, strict=True)
         ]
-        return merge_all([out for out, _ in found], [aux.lse for _, aux in found])
+        return merge_all([out for out, _ in parts], [aux.lse for _, aux in parts])
 
-    return one if len(masks) == 1 else merged
+    return single if len(masks) == 1 else merged
 
 
 def compiled(work: Callable[..., Any]) -> Any:
@@ -119,8 +119,8 @@ def errors(attend: Attend, heads: int, kv_heads: int, width: int, length: int) -
         return [out.detach(), *torch.autograd.grad(out, leaves, d_out.to(dtype))]
 
     pairs = zip(all_of(attend, torch.bfloat16), all_of(dense, torch.float32), strict=True)
-    found = [((a.float() - b).norm() / b.norm()).item() for a, b in pairs]
-    return {"error_out": found[0], "error_grad": max(found[1:])}
+    distances = [((a.float() - b).norm() / b.norm()).item() for a, b in pairs]
+    return {"error_out": distances[0], "error_grad": max(distances[1:])}
 
 
 def times(attend: Attend, rows: int, heads: int, kv_heads: int, width: int, keys_of: list[int], backward: bool) -> Row:

@@ -89,7 +89,7 @@ def worker(rank: int, about: Row, port: int, results: Any) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())  # waits
+            losses.append(loss.item())  # blocks
             if CUDA:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)

@@ -6,7 +6,7 @@ python -m benchmarks.training --tiny              on a CPU: shows that it runs
 
 A case is "jax:" or "torch:" and settings: length, rows (an update; the number of GPUs over seq), state (float32 or
 bfloat16: weights and moments), ema (0: none), remat (as --remat of the experiments), micro_rows, method, fsdp, seq,
-steps (that are timed), profile (1: says where the time of a step goes).
+steps (that are timed), profile (1: the time of a step by kernel).
 Flags of XLA, beside those of the experiments: XLA_FLAGS=... python -m benchmarks.training.
 """
 
@@ -62,8 +62,8 @@ def cases(terms: Terms, sizes: Sizes) -> list[Case]:
     """Return the cases of --cases, else the usual ones for this number of GPUs."""
     count = sizes.gpus or (2 if terms.tiny else max(1, len(gpus())))
     usual = SMALL if terms.tiny else MANY if count > 1 else ONE
-    given = sizes.cases.split(";") if sizes.cases else [line.format(gpus=count) for line in usual]
-    return [case_of(line, count, terms.tiny, sizes) for line in given]
+    chosen = sizes.cases.split(";") if sizes.cases else [line.format(gpus=count) for line in usual]
+    return [case_of(line, count, terms.tiny, sizes) for line in chosen]
 
 
 def case_of(line: str, count: int, tiny: bool, sizes: Sizes) -> Case:
@@ -92,8 +92,8 @@ def line(row: Row, peer: Row) -> list[str]:
 
 def name(row: Row) -> str:
     """Return the name of a case in tables."""
-    given = ("length", "rows", "state", "ema", "remat", "micro_rows", "method", "fsdp", "seq")
-    return row["program"].split("_")[0] + ":" + ",".join(f"{key}={row[key]}" for key in given if key in row)
+    fields = ("length", "rows", "state", "ema", "remat", "micro_rows", "method", "fsdp", "seq")
+    return row["program"].split("_")[0] + ":" + ",".join(f"{key}={row[key]}" for key in fields if key in row)
 
 
 def peer_of(rows: list[Row], row: Row) -> Row:

@@ -176,7 +176,7 @@ def seen_by_us(name):
     """-> of each branch who sees whom: [branch, head, query, key]."""
     heads = np.arange(CFG.heads)[:, None]
     branches = Llama(CFG, jax_attention.method_of(name, LENGTH), train=True).attention(LENGTH).branches
-    start = np.asarray(jax_attention.where(name, 1, LENGTH).start_BT)[0]
+    start = np.asarray(jax_attention.token_positions(name, 1, LENGTH).start_BT)[0]
     bounds = [branch.interval(jnp.arange(LENGTH) - start, jnp.asarray(heads)) for branch in branches]
     j = np.arange(LENGTH)
     lo, hi = (np.stack([np.broadcast_to(b[n], (CFG.heads, LENGTH)) for b in bounds]) + start for n in (0, 1))
@@ -304,34 +304,32 @@ COST_PRESET = dataclasses.replace(
 
 def test_methods_of_one_program_are_measured_once():
     names = ["base", "pi", "ntk_32k", "clex", "longlora", "yarn", "self_extend", "landmark"]
-    found = costs.subjects(COST_PRESET, names, [32, 16])
+    programs = costs.distinct_programs(COST_PRESET, names, [32, 16])
     alike = [("base", "pi", "ntk_32k", "clex", "longlora", "yarn"), ("self_extend",), ("landmark",)]
-    assert [(s.length, s.names) for s in found] == [(n, x) for n in (16, 32) for x in alike]
+    assert [(s.length, s.names) for s in programs] == [(n, x) for n in (16, 32) for x in alike]
     with pytest.raises(ValueError, match="--methods=base,pie: pie is unknown"):
-        costs.subjects(COST_PRESET, ["base", "pie"], [16])
+        costs.distinct_programs(COST_PRESET, ["base", "pie"], [16])
 
 
 @pytest.mark.parametrize("name", ["base", "landmark"])
-def test_what_is_timed_is_what_the_speaker_says(name):
+def test_what_is_timed_is_what_the_generator_answers(name):
     """The measured programs and the evaluators' continue a prompt alike; the times and sizes are there."""
-    (subject,) = costs.subjects(COST_PRESET, [name], [48])
-    params = jax_generation.random_weights(subject.model.cfg)
-    more = costs.room(COST)
-    ready, given = costs.compiled(subject, params, more), costs.asked(subject, more)
-    memory = costs.fresh(subject, given)
-    rows = ready.prefill(params, given.rope, memory, *given[2:])
-    rows = ready.go_on(params, given.rope, rows, given.rules, np.int32(6))
-    words = jax_generation.NoTokenizer(TINY.vocab)
-    speaker = Generator(subject.model, params, words)
-    ids = speaker.new_ids(rows, given.length_B)[0]
-    insert = subject.model.method.insert_tokens
-    prompt_C = given.tokens_BC[0, : given.length_B[0]]
+    (program,) = costs.distinct_programs(COST_PRESET, [name], [48])
+    params = jax_generation.random_weights(program.model.cfg)
+    more = costs.answer_tokens(COST)
+    ready, inputs = costs.compile_program(program, params, more), costs.prompt_inputs(program, more)
+    rows = ready.prefill(params, inputs.rope, costs.empty_cache(program, inputs), *inputs[2:])
+    rows = ready.decode(params, inputs.rope, rows, inputs.rules, np.int32(6))
+    generator = Generator(program.model, params, jax_generation.NoTokenizer(TINY.vocab))
+    ids = generator.new_ids(rows, inputs.length_B)[0]
+    insert = program.model.method.insert_tokens
+    prompt_C = inputs.tokens_BC[0, : inputs.length_B[0]]
     prompt_T = prompt_C[~insert.is_inserted(np.arange(len(prompt_C)))] if insert else prompt_C
     assert len(prompt_T) == 48
-    asked = [GenerationRequest(prompt_T, {}, len(ids), min_new_tokens=len(ids))]
-    (answer,) = speaker(asked, given.tokens_BC.shape[1], np.array([given.like]))
+    requests = [GenerationRequest(prompt_T, {}, len(ids), min_new_tokens=len(ids))]
+    (answer,) = generator(requests, inputs.tokens_BC.shape[1], np.array([inputs.rope_length]))
     assert list(answer.ids) == ids.tolist()
-    row = costs.measured(subject, ready, params, COST)
+    row = costs.measure(program, ready, params, COST)
     assert min(row["prefill_ms"], row["decode_ms"], row["prefill_gib"], row["decode_gib"]) > 0
-    lines = costs.lines([costs.about(name, subject) | row])
+    lines = costs.lines([costs.about(name, program) | row])
     assert lines[0][:2] == [name, "48"]
