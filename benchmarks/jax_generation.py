@@ -29,7 +29,7 @@ class NoTokenizer:
     """Nobody reads these answers, and nothing ends them early."""
 
     vocab: int
-    end: int = -1
+    eos_id: int = -1
 
     def decode(self, ids: Any) -> str:
         return ""
