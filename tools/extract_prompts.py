@@ -31,7 +31,7 @@ def longbench(checkout: Path) -> Record:
     path = first(checkout, [f"{folder}/dataset2prompt.json" for folder in CONFIGS], "longbench")
     said, new = (read_object(path.with_name(name)) for name in (path.name, "dataset2maxlen.json"))
     tasks = {name: {"prompt": said.get(name), "max_gen": new.get(name)} for name in TASKS if name in said}
-    checked_longbench(str(path), tasks, {name: kind.asks for name, kind in TASKS.items()})
+    checked_longbench(str(path), tasks, {name: kind.has_input for name, kind in TASKS.items()})
     return {"source": "THUDM/LongBench", "sha256": sha256_file(path), "tasks": tasks}
 
 

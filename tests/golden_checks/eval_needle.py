@@ -12,7 +12,7 @@ from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.needle.facts import PROMPT, best_things
-from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trimmed
+from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trim
 from longjax.evals.needle.tasks import STUDY_LENGTHS, NeedleTest
 from longjax.evals.passkey.landmark import Landmark
 from longjax.evals.passkey.longlora import LongLora
@@ -68,7 +68,7 @@ def inserted(row: Row, tokenizer: Tokenizer, folder: Path) -> Pairs:
     needles, depth, room = best_things(1), row["depth_percent"], row["context_length"] - row["buffer"]
     (sentence,) = needles.sentences
     needle = codec.encode(sentence)
-    context = trimmed((folder / row["haystack"]).read_text(), row["context_length"], codec)
+    context = trim((folder / row["haystack"]).read_text(), row["context_length"], codec)
     text = codec.decode(insert(context, [needle], depth, room, stops))
     prompt = PROMPT.format(context=text, question=needles.question)
     place, inner = text.index(sentence.strip()), sentence.strip()
@@ -118,7 +118,7 @@ def yarn_hard(row: Row) -> Pairs:
     plan, sample = variant.plan(row["seed"], row["n_docs"]), variant.draw(row["seed"], row["n_docs"])
     yield "n_docs", len(row["docs"]), row["n_docs"]
     yield "pass_keys", plan.keys, row["pass_keys"]
-    yield "start_pos", plan.places, row["start_pos"]
+    yield "start_pos", plan.positions, row["start_pos"]
     yield "target", plan.target, row["target"]
     yield "key", sample.key, str(row["pass_keys"][row["target"]])
     yield "question", sample.prompt[-len(row["question"]) :], row["question"]

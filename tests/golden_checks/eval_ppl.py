@@ -61,7 +61,7 @@ class Model:
         for question in questions:
             assert isinstance(question, LoglikelihoodRequest)
             nll_T, hit_T = self.whole(question.tokens_T)
-            found.append(LoglikelihoodResult(nll_T[question.first :], hit_T[question.first :]))
+            found.append(LoglikelihoodResult(nll_T[question.first_scored :], hit_T[question.first_scored :]))
         return found
 
     def whole(self, tokens_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def sliding(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
     """`lceg` and `longlora`."""
     length, batch = row["seq_len"], row["batch_size"]
     test = PerplexityTest(row["protocol"], ppl_stride=row["stride"], ppl_buckets=length - 1)
-    (task,) = test.of(model.text, [length])
+    (task,) = test.tasks_of(model.text, [length])
     records = model.records(task)
     whole, *places = score(records)
     loss_I = np.array([record["nll"] / record["n"] for record in records])
@@ -142,7 +142,7 @@ def accuracies(task: Task, model: Model) -> np.ndarray:
 def yarn(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
     begin, length = 1 if row["add_start_token"] else -1, row["seq_len"]
     test = PerplexityTest("yarn", ppl_stride=row["stride"], ppl_documents=3, ppl_truncate=row["truncate"])
-    (task,) = test.of(model.text, [length], begin)
+    (task,) = test.tasks_of(model.text, [length], begin)
     whole, *_ = score(model.records(task))
     bodies = [ids[1:] for _, ids in model.text.documents(3)]
     room = length - (begin >= 0)

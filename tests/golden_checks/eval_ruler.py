@@ -26,8 +26,8 @@ from longjax.evals.prompts import RulerPrompt, ruler_prompts
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import FittedSample
 from longjax.evals.ruler.niah import single_needle
-from longjax.evals.ruler.sample import Growing, SampleSeed
-from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, RulerTask, make
+from longjax.evals.ruler.sample import SampleMaker, SampleSeed
+from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, RulerTask, make_task
 
 Row = dict[str, Any]
 SEED = 42
@@ -143,21 +143,21 @@ class Peers:
     def __init__(self, folder: Path, made: Path, rows: Sequence[Row]):
         eval_ruler_data.write(made, rows)
         self.full = (folder.parent / "prompts").exists() and all("input" in row for row in rows)
-        self.kit = RulerInputs(
+        self.inputs = RulerInputs(
             EvalContext(made, StandIn(), (), prompts=folder.parent / "prompts" if self.full else None)
         )
         self.bare = RulerInputs(EvalContext(made, StandIn(), (), prompts=eval_ruler_data.bare_prompts(made / "bare")))
 
     @functools.cache  # noqa: B019 (as long as a check)
-    def grow(self, version: str, task: str, length: int) -> Growing:
+    def maker(self, version: str, task: str, length: int) -> SampleMaker:
         """-> the task without words around its context."""
-        return make(VERSIONS[version], task, length, SEED, self.bare).grow
+        return make_task(VERSIONS[version], task, length, SEED, self.bare).maker
 
     @functools.cache  # noqa: B019
     def sized(self, version: str, task: str, length: int) -> Sized:
-        made = make(VERSIONS[version], task, length, SEED, self.kit)
-        chances = [SampleSeed(SEED, task, i) for i in range(min(3, made.grow.samples))]
-        return Sized(made, list(made.sizing(made.grow, made.room, chances)))
+        made = make_task(VERSIONS[version], task, length, SEED, self.inputs)
+        sample_seeds = [SampleSeed(SEED, task, i) for i in range(min(3, made.maker.num_samples))]
+        return Sized(made, list(made.sizing(made.maker, made.room, sample_seeds)))
 
 
 def checked(peers: Peers, row: Row) -> Result:
@@ -207,7 +207,7 @@ def of_size(peers: Peers, row: Row) -> Iterator[str]:
     size, task = size_of(row), row["task"]
     if size is None:
         return
-    ours = peers.grow(row["version"], task, row["max_seq_length"])(SampleSeed(SEED, task, 0), size)
+    ours = peers.maker(row["version"], task, row["max_seq_length"])(SampleSeed(SEED, task, 0), size)
     context = ours.input[: ours.input.rindex(eval_ruler_data.MARK)].rpartition(
         "\n\n" if task == "vt" else eval_ruler_data.MARK
     )[2]

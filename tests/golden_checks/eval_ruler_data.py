@@ -54,11 +54,11 @@ def lists(rows: Sequence[Row]) -> dict[str, list[str]]:
     own = wordlists.read_words(Path("none"))
     keys = {key for row in rows if row["task"] in NIAH for _, key, _ in FOUND.findall(row["context"])}
     pairs = [key.split("-", 1) for key in keys if re.fullmatch("[a-z]+-.*[a-z].*", key)]
-    listed = {word for row in rows if row["task"] == "cwe" for word in items(row["context"].split("\n")[-1])}
+    list_words = {word for row in rows if row["task"] == "cwe" for word in items(row["context"].split("\n")[-1])}
     return {
         "nouns": sorted({noun for _, noun in pairs} or set(own.nouns)),
         "adjectives": sorted({adjective for adjective, _ in pairs} or set(own.adjectives)),
-        "verbs": sorted(listed or set(own.verbs)),
+        "verbs": sorted(list_words or set(own.verbs)),
     }
 
 

@@ -88,7 +88,7 @@ def of_chain(task: str, context: str, outputs: Sequence[str]) -> Facts:
         "names": names == list(outputs) and all(re.fullmatch(f"[A-Z]{{{vt.LETTERS}}}", name) for name in names),
         "chain": values[1:] == [f"VAR {name}" for name in names[:-1]] and values[0].isdigit() and len(values[0]) == 5,
         "noise": lines.count(NOISE),
-        "spaced": vt.spaced(strip(lines)) == context, "one_a_line": vt.one_a_line(strip(lines)) == context,
+        "spaced": vt.join_as_in_2024(strip(lines)) == context, "one_a_line": vt.join_lines(strip(lines)) == context,
     }  # fmt: skip
 
 

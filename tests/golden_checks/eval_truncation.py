@@ -13,7 +13,7 @@ from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.tasks import request, wordings
+from longjax.evals.longbench.tasks import longbench_request, prompts_of
 from longjax.evals.requests import GenerationRequest
 from longjax.files import sha256_bytes
 
@@ -29,15 +29,15 @@ def is_truncation(folder: Path) -> bool:
 def results(folder: Path) -> Iterator[Result]:
     """Every row of the file; one that cannot be read fails, and the others are still checked."""
     tokenizer = Tokenizer(folder.parent / "tokenizer" / "tokenizer.model")
-    material = EvalContext(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
-    prompts = wordings(material, set(TASKS))
+    ctx = EvalContext(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
+    prompts = prompts_of(ctx, set(TASKS))
     for number, line in enumerate((folder / CASES).read_text("utf-8").split("\n"), 1):
         if not line:
             continue
         try:
             row = json.loads(line)
             kind = row["dataset"]
-            asked = request(material, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"])
+            asked = longbench_request(ctx, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"])
             yield from compared(f"{kind}_{row['id']}", ours(asked, tokenizer), theirs(row))
         except Exception as error:
             yield failure(FAMILY, f"line {number}", f"{type(error).__name__}: {error}")

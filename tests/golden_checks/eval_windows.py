@@ -37,10 +37,10 @@ def results(folder: Path) -> Iterator[Result]:
 class Given:
     """A tokenizer that gives the row's tokens for any text."""
 
-    end = 2
+    eos_id = 2
 
     def __init__(self, row: Row):
-        self.begin, self.ids = row["prefix_token"], np.array(row["tokens"], np.int32)
+        self.bos_id, self.ids = row["prefix_token"], np.array(row["tokens"], np.int32)
 
     def encode(self, text: str) -> np.ndarray:
         return self.ids
@@ -48,17 +48,17 @@ class Given:
 
 def unlike(row: Row) -> Iterator[str]:
     """What the adapter does otherwise than the row says."""
-    from longjax.evals.harness.adapter import HarnessModel, disjoint
+    from longjax.evals.harness.adapter import HarnessModel, disjoint_windows
 
     def never(questions: Any) -> Any:
         raise AssertionError("nothing is asked here")
 
     adapter = HarnessModel(never, Given(row), row["max_seq_len"])  # pyright: ignore[reportArgumentType]
-    pairs = disjoint(row["tokens"], row["prefix_token"], row["max_seq_len"], row["context_len"])
+    pairs = disjoint_windows(row["tokens"], row["prefix_token"], row["max_seq_len"], row["context_len"])
     if [[*pair] for pair in pairs] != row["disjoint"]:
         yield "disjoint windows"
-    questions = [adapter.scored((None, *pair)) for pair in pairs]
-    if [[q.tokens_T[:-1].tolist(), q.tokens_T[q.first :].tolist()] for q in questions] != row["windows"]:
+    questions = [adapter.loglikelihood_request((None, *pair)) for pair in pairs]
+    if [[q.tokens_T[:-1].tolist(), q.tokens_T[q.first_scored :].tolist()] for q in questions] != row["windows"]:
         yield "what the model reads and what is scored"
     if row["context_len"] == 1 and [[*window[1:]] for window in adapter.windows("any")] != row["disjoint"]:
         yield "windows of a text"
