@@ -29,7 +29,7 @@ def uniform(questions: Sequence[Request]) -> list[Response]:
 
 
 def nothing_known(question: LoglikelihoodRequest) -> LoglikelihoodResult:
-    count = len(question.tokens_T) - question.first
+    count = len(question.tokens_T) - question.first_scored
     return LoglikelihoodResult(np.full(count, math.log(VOCAB), np.float32), np.zeros(count, bool))
 
 
@@ -46,7 +46,7 @@ def says(text: Callable[[GenerationRequest], str]) -> Callable[[Sequence[Request
 
 
 def knows(question: LoglikelihoodRequest) -> LoglikelihoodResult:
-    count = len(question.tokens_T) - question.first
+    count = len(question.tokens_T) - question.first_scored
     return LoglikelihoodResult(np.zeros(count, np.float32), np.ones(count, bool))
 
 

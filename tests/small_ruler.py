@@ -84,5 +84,5 @@ def hotpotqa(rng):
     ]  # fmt: skip
 
 
-def material(folder, tokenizer, *lengths, **more):
+def make_context(folder, tokenizer, *lengths, **more):
     return EvalContext(folder, tokenizer, lengths, **more)

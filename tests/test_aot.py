@@ -66,7 +66,7 @@ ENTRY %main.7 (p.7: bf16[64,512]) -> f32[] {
 
 
 def test_collectives_are_counted_once_with_their_bytes():
-    found = report.sums(events.walk(events.events(hlo.parse(PROGRAM))))
+    found = report.collective_sums(events.walk(events.events(hlo.parse_hlo(PROGRAM))))
     gather, scatter, reduce = (found[name] for name in ("all-gather", "reduce-scatter", "all-reduce"))
     assert (gather["count"], gather["hidden"], gather["dtypes"]) == (4, 4, ["bf16"])
     assert gather["sent"] == 4 * 256 * 512 * 2 * 3 / 4
@@ -103,11 +103,11 @@ class Mesh:
 
 
 def clock(name="v5e:16x16", pairs=2.0**30):
-    return roofline.StepClock(topology.parse(name), Mesh, hlo.parse(PROGRAM), pairs, 128)
+    return roofline.StepClock(topology.parse_topology(name), Mesh, hlo.parse_hlo(PROGRAM), pairs, 128)
 
 
 def test_groups_lie_on_the_torus():
-    spanned = [roofline.spanned(group, Mesh, topology.parse("v5e:16x16")) for group in (8, 32, 256)]
+    spanned = [roofline.spanned(group, Mesh, topology.parse_topology("v5e:16x16")) for group in (8, 32, 256)]
     assert spanned == [[(2, False), (4, False)], [(8, False), (4, False)], [(16, True), (16, True)]]
 
 
@@ -127,7 +127,7 @@ def test_time_is_that_of_the_schedule():
 
 def test_a_gather_that_is_not_hidden_is_waited_for():
     module = PROGRAM.replace('"estimated_cycles":"1000000"', '"estimated_cycles":"10"')
-    found = roofline.StepClock(topology.parse("v5e:16x16"), Mesh, hlo.parse(module), 1.0, 128).estimate()
+    found = roofline.StepClock(topology.parse_topology("v5e:16x16"), Mesh, hlo.parse_hlo(module), 1.0, 128).estimate()
     alone = 5e-6 + 256 * 512 * 2 * 3 / 4 / 4.5e10
     assert found.where["waits: all-gather"] == pytest.approx(4 * (alone - 110 / (1.97e14 / 131_072)), rel=1e-3)
 
@@ -139,9 +139,9 @@ def test_products_of_gpus_are_counted():
   ROOT %dot.1 = bf16[64,32]{1,0} dot(%a.1, %b.1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
 }
 """
-    module = hlo.parse(text)
+    module = hlo.parse_hlo(text)
     assert (
-        roofline.StepClock(topology.parse("h200:4"), Mesh, module, 1.0, 128).products(module["ENTRY"][-1])
+        roofline.StepClock(topology.parse_topology("h200:4"), Mesh, module, 1.0, 128).matmul_flops(module["ENTRY"][-1])
         == 2 * 64 * 32 * 128
     )
 
@@ -150,12 +150,12 @@ def test_topologies():
     assert tpu_topology.ring_axes((4, 4, 8)) == (True, True, True)
     assert tpu_topology.ring_axes((2, 2, 4)) == (False, False, False)
     assert tpu_topology.ring_axes((8, 16)) == (False, True)
-    assert topology.parse("h200:4").chips == 4
+    assert topology.parse_topology("h200:4").chips == 4
     for wrong in ("v5e", "v5e:16", "v7:2x2", "h200:0", "v5p:4x4", "h200:x"):
         with pytest.raises(ValueError, match=f"--topology={wrong}: write v5e, v5p, v6e, h100, h200"):
-            topology.parse(wrong)
+            topology.parse_topology(wrong)
     with pytest.raises(ValueError, match=r"--mesh_fsdp=3 .* is 3 chips, but --topology=h200:4 has 4"):
-        topology.parse("h200:4").mesh(1, 3, 1, 1)
+        topology.parse_topology("h200:4").mesh(1, 3, 1, 1)
 
 
 def test_meshes_split_rows_and_heads():
@@ -167,9 +167,9 @@ def test_meshes_split_rows_and_heads():
 def test_advice_is_what_computes_the_least_again():
     small, kept, split = MeshChoice(32, 8, 32, "full"), MeshChoice(32, 8, 32, "qkv"), MeshChoice(16, 16, 16, "none")
     sizes = {small: 6, kept: 9, split: 9, MeshChoice(32, 8, 32, "none"): 20}
-    assert search.best_choice(sizes, 10) == [kept, small, split]
-    assert search.choice_line(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_batch_size=32 --remat=qkv")
-    assert "no mesh and no remat" in search.choice_line(sizes, 5)
+    assert search.best_choices(sizes, 10) == [kept, small, split]
+    assert search.search_advice(sizes, 10).endswith("--mesh_fsdp=32 --mesh_seq=8 --micro_batch_size=32 --remat=qkv")
+    assert "no mesh and no remat" in search.search_advice(sizes, 5)
 
 
 def test_both_wordings_of_too_little_memory():
@@ -191,7 +191,9 @@ def planned(*arguments):
 def test_training_compiles_for_a_tpu(tmp_path):
     """Splash attention within Ulysses, the whole step: weights are gathered, gradients scattered."""
     mesh = ("--topology=v5e:2x2", "--mesh_fsdp=2", "--mesh_seq=2")
-    done = planned("--model=tiny", "--batch_size=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it")
+    done = planned(
+        "--model=tiny", "--batch_size=4", "--length=2048", *mesh, "--remat=full", "--fast", f"--out={tmp_path}/it"
+    )
     assert done.returncode == 0, done.stderr
     assert "it fits" in done.stdout
     found = json.loads((tmp_path / "it.json").read_text())
@@ -238,13 +240,13 @@ ENTRY %main.1 (a.1: f32[32,8,128], b.1: s32[], c.1: f32[32,64]) -> f32[32,64] {
   ROOT %fusion.1 = f32[32,64]{1,0} fusion(%a.1, %b.1, %c.1), kind=kLoop, calls=%fused.1
 }
 """
-    module = hlo.parse(text)
+    module = hlo.parse_hlo(text)
     types = {op.name: op.type for ops in module.values() for op in ops}
-    assert hlo.touched(module["ENTRY"][0], module, types) == 4 + 8 * 128 * 4 + 64 * 4
+    assert hlo.accessed_bytes(module["ENTRY"][0], module, types) == 4 + 8 * 128 * 4 + 64 * 4
 
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
-    said = topology.advice(topology.CHIPS["v5e"], RuntimeError("no such platform"))
+    said = topology.install_advice(topology.CHIPS["v5e"], RuntimeError("no such platform"))
     assert said.startswith('pip install "libtpu')
-    assert topology.advice(topology.CHIPS["h200"], RuntimeError("")).startswith('pip install "jax[cuda13]"')
+    assert topology.install_advice(topology.CHIPS["h200"], RuntimeError("")).startswith('pip install "jax[cuda13]"')

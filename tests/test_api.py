@@ -242,7 +242,8 @@ def test_adapters_are_added(load, tmp_path):
 def test_orbax_directories_are_loaded(load, tmp_path):
     source = pretrained.open_checkpoint(BASE)
     tensors = pretrained.ModelTensors(source.tensors, source.cfg)
-    orbax_params.write_orbax(tmp_path / "o", tensors, source.cfg, source.config, hf_writer.text_files(BASE), no_progress)
+    text = hf_writer.text_files(BASE)
+    orbax_params.write_orbax(tmp_path / "o", tensors, source.cfg, source.config, text, no_progress)
     lm = longjax.load(tmp_path / "o", dtype="float32")
     assert_same_bits(lm.params, load(None).params)
     assert lm.generate([PROMPT], 4) == load(None).generate([PROMPT], 4)

@@ -1,5 +1,7 @@
 """A user's mistake is one line that names the flag, with exit code 2 and no traceback."""
 
+import functools
+
 import pytest
 from absl import flags as absl_flags
 
@@ -42,6 +44,33 @@ def run(make, *arguments):
 )
 def test_mistakes(capsys, tmp_path, method, arguments, said):
     assert said in fails(capsys, run, METHODS[method], f"--run_dir={tmp_path}", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the first argument is a method"),
+        (["--factor=8", "yarn"], "the first argument is a method"),
+        (["yran"], "yran is not a method: did you mean yarn?"),
+        (["yarn", "--factr=8"], "Did you mean: factor"),
+    ],
+)
+def test_mistakes_of_longjax_train(capsys, monkeypatch, arguments, said):
+    monkeypatch.setattr(train, "experiment", functools.partial(train.experiment, values=absl_flags.FlagValues()))
+    assert said in fails(capsys, train.main, ["longjax-train", *arguments])
+
+
+def test_help_of_longjax_train(capsys, monkeypatch):
+    """Of the command all methods, of a method its flags."""
+    monkeypatch.setattr(train, "experiment", functools.partial(train.experiment, values=absl_flags.FlagValues()))
+    train.main(["longjax-train", "--help"])
+    said = capsys.readouterr().out
+    assert all(name in said for name in METHODS)
+    train.main(["longjax-train", "yarn", "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("YaRN")
+    assert "--beta_fast: " in said
+    assert "--batch_size: " in said
 
 
 def test_an_empty_or_tiny_text_folder(capsys, tmp_path):

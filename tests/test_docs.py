@@ -144,7 +144,11 @@ def test_the_tutorial_runs(tmp_path):
         text = text.replace(size, smaller)
     (tmp_path / "longjax").symlink_to(ROOT / "longjax")
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    compiled = {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | compiled
     script = "\n".join(blocks(text, "bash"))
     (python,) = blocks(text, "python")
     for command in (["bash", "-e", "-c", script], [sys.executable, "-c", python]):

@@ -26,7 +26,8 @@ from longjax.evals.ruler.tasks import Ruler
 from longjax.evals.synthetic import writer
 from longjax.evals.synthetic.trec import KINDS
 
-BASE = pathlib.Path(__file__).parent.parent / "longjax" / "bases" / "mini"
+ROOT = pathlib.Path(__file__).parent.parent
+BASE = ROOT / "longjax" / "bases" / "mini"
 CHINESE = {"multifieldqa_zh", "dureader", "vcsum"}  # scored with jieba
 
 
@@ -43,7 +44,7 @@ def data(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def material(data, tokenizer):
+def ctx(data, tokenizer):
     return EvalContext(data, tokenizer, (512,), trained_len=128)
 
 
@@ -73,7 +74,7 @@ def test_nobody_elses_files_are_touched(tmp_path):
         if torn is not None:
             (tmp_path / "manifest.json").write_text(torn)
         before = content(tmp_path)
-        with pytest.raises(ValueError, match=r"--out=.* holds files of something else: name a new folder"):
+        with pytest.raises(ValueError, match=r"--out=.* holds other files: name a new folder"):
             writer.write_folder(tmp_path, writer.synthetic_config("tiny"))
         assert content(tmp_path) == before
 
@@ -97,12 +98,12 @@ def test_killed_and_made_again(data, tmp_path):
     words = [sys.executable, "-m", "tools.make_eval_data", f"--out={out}", "--size=tiny", "--words=200", "--examples=3"]
     words.append(f"--tokenizer={BASE}")
     for sign in ("haystack", "manifest.json.new"):
-        process = subprocess.Popen(words, cwd=BASE.parents[1])
+        process = subprocess.Popen(words, cwd=ROOT)
         while process.poll() is None and not (out / sign).exists():
             time.sleep(0.001)
         process.kill()
         process.wait()
-    assert subprocess.run(words, cwd=BASE.parents[1], stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
     assert content(out) == content(data)
 
 
@@ -117,7 +118,7 @@ def test_a_kill_just_before_the_end(data, tmp_path):
 def test_the_command_line(tmp_path):
     def run(*words):
         done = subprocess.run(
-            [sys.executable, "-m", "tools.make_eval_data", *words], capture_output=True, text=True, cwd=BASE.parents[1]
+            [sys.executable, "-m", "tools.make_eval_data", *words], capture_output=True, text=True, cwd=ROOT
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -159,8 +160,8 @@ ORACLE = fake_model.says(told)
 
 
 @pytest.mark.parametrize("names", ["all", "e"])
-def test_longbench(material, names):
-    tasks = LongBench(names).tasks(material)
+def test_longbench(ctx, names):
+    tasks = LongBench(names).tasks(ctx)
     assert len(tasks) == {"all": 21, "e": 13}[names]
     assert all(len(task.requests) == 3 for task in tasks)
     for task in tasks:
@@ -188,8 +189,8 @@ def test_longbench_e_has_several_lengths(data):
         assert lengths[-1] > 1.8 * lengths[0], task
 
 
-def test_manyshot(material):
-    for task in ManyShot("1,50,1000").tasks(material):
+def test_manyshot(ctx):
+    for task in ManyShot("1,50,1000").tasks(ctx):
         assert row(task, ORACLE)["value"] == 1
         assert row(task, fake_model.uniform)["value"] == 0
 
@@ -221,21 +222,21 @@ def test_pass_keys(data, tokenizer, variant):
 
 
 @pytest.mark.parametrize("protocol", ["strided", "lceg", "longlora", "yarn", "nonoverlap", "nested", "chunked"])
-def test_perplexity(material, protocol):
-    tasks = PerplexityTest(protocol).tasks(material)
+def test_perplexity(ctx, protocol):
+    tasks = PerplexityTest(protocol).tasks(ctx)
     assert [task.name for task in tasks] == [f"perplexity/{protocol}/{name}/512" for name in ("prose", "prose_tokens")]
     for task in tasks:
         assert row(task, fake_model.says(told))["value"] == 1
         assert row(task, fake_model.uniform)["value"] == pytest.approx(fake_model.VOCAB)
 
 
-def test_both_texts_are_the_same_tokens(material):
+def test_both_texts_are_the_same_tokens(ctx):
     """What is stored as tokens is what the text is made into, of which the study reads ten documents."""
-    lines, tokens = PerplexityTest("lceg").tasks(material)
+    lines, tokens = PerplexityTest("lceg").tasks(ctx)
     assert [q.tokens_T.tolist() for q in lines.requests] == [q.tokens_T.tolist() for q in tokens.requests]
 
 
-def test_short_tasks(material):
-    found = offline.prepare_tasks(material, catalog.tasks_by_name("openllm,truthfulqa_mc1"), None)
+def test_short_tasks(ctx):
+    found = offline.prepare_tasks(ctx, catalog.tasks_by_name("openllm,truthfulqa_mc1"), None)
     assert {one.task.name for one in found} == set(catalog.BY_NAME)
     assert all(len(one.rows) == 3 for one in found)

@@ -12,7 +12,7 @@ from longjax.data.passkey_text import DIGITS, PasskeyText
 from longjax.evals.batching import Batch, Batcher, ProgramShape, bucket
 from longjax.evals.evaluator import evaluate_in_memory, evaluate_task
 from longjax.evals.passkey import PasskeyGrid
-from longjax.evals.records import CLOCK, COST, MANIFEST, RECORDS, RUN, read_records, write_or_check
+from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, read_records, write_or_check
 from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
 from longjax.evals.results import example_values, read_rows
 
@@ -29,14 +29,14 @@ class Subject:
     def plan(self, questions):
         return Batcher(self.budget)(questions)
 
-    def answer(self, batch, questions):
+    def run_batch(self, batch, questions):
         if self.calls == self.dies_at:
             raise KeyboardInterrupt
         self.calls += 1
         time.sleep(0.002)  # a call takes time
-        assert len(questions) == len(batch.numbers) <= batch.shape.rows
+        assert len(questions) == len(batch.indices) <= batch.shape.rows
         answers = uniform(questions)
-        return [a._replace(hit_U=q.tokens_T[-DIGITS:] % 2 == 0) for q, a in zip(questions, answers, strict=True)]
+        return [a._replace(is_greedy_U=q.tokens_T[-DIGITS:] % 2 == 0) for q, a in zip(questions, answers, strict=True)]
 
     def cost(self):
         return {"peak_bytes": 7 * self.calls}
@@ -62,7 +62,7 @@ def run(task, subject, folder):
 
 
 def without_clock(path):
-    return re.sub(rb'"(%s)": [0-9.]+' % "|".join(CLOCK).encode(), b"", path.read_bytes())
+    return re.sub(rb'"wall_ms": [0-9.]+', b"", path.read_bytes())
 
 
 def torn(path, lost):
@@ -119,10 +119,25 @@ def test_another_model_or_other_questions_are_refused(task, tmp_path):
     other = Task(task.name, task.requests[::-1], task.settings)
     with pytest.raises(ValueError, match=r"manifest.json differs in questions \("):
         run(other, Subject(), tmp_path)
-    with pytest.raises(ValueError, match=r"manifest.json differs in plan"):
+    with pytest.raises(ValueError, match=r"manifest.json differs in batches"):
         run(task, Subject(budget=64), tmp_path)
     with pytest.raises(ValueError, match=r"manifest.json differs in settings"):
         run(Task(task.name, task.requests, {"seed": 9}), Subject(), tmp_path)
+
+
+def test_a_run_of_0_1_goes_on(task, tmp_path):
+    """Its manifest cannot tell whether the batches are the same; the records can."""
+    with pytest.raises(KeyboardInterrupt):
+        run(task, Subject(dies_at=2), tmp_path)
+    path = tmp_path / task.name / MANIFEST
+    manifest = json.loads(path.read_text())
+    del manifest["batches"]
+    path.write_text(json.dumps(manifest | {"plan": 64 * "0"}))
+    with pytest.raises(ValueError, match="its records are not those of this plan"):
+        run(task, Subject(budget=64), tmp_path)
+    again = Subject()
+    run(task, again, tmp_path)
+    assert again.calls == 2
 
 
 def test_a_damaged_file_is_named(task, tmp_path):
@@ -185,13 +200,13 @@ def test_a_plan_has_each_question_once_and_few_shapes():
     questions = [likely(int(n)) for n in rng.integers(2, 500, 60)]
     questions += [GenerationRequest(np.zeros(int(n), np.int32), {}, 16) for n in rng.integers(2, 500, 20)]
     plan = Batcher(1024, parts=2)(questions)
-    assert sorted(i for batch in plan.batches for i in batch.numbers) == list(range(80))
+    assert sorted(i for batch in plan.batches for i in batch.indices) == list(range(80))
     for batch in plan.batches:
         kind, rows, size, _ = batch.shape
         assert rows % 2 == 0
-        assert len(batch.numbers) <= rows
+        assert len(batch.indices) <= rows
         assert rows * size <= max(1024, 2 * size)
-        for i in batch.numbers:
+        for i in batch.indices:
             assert (
                 len(questions[i].tokens_T) + questions[i].max_new_tokens
                 <= size
@@ -206,5 +221,5 @@ def test_a_plan_has_each_question_once_and_few_shapes():
 def test_questions_that_no_program_can_share_are_kept_apart():
     questions = [likely(n) for n in (10, 20, 30, 40)]
     plan = Batcher(1024, group_key=lambda q: len(q.tokens_T) > 20)(questions)
-    assert {batch.numbers for batch in plan.batches} == {(0, 1), (2, 3)}
+    assert {batch.indices for batch in plan.batches} == {(0, 1), (2, 3)}
     assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20))

@@ -21,7 +21,7 @@ from longjax.evals.synthetic.short import SUBJECTS
 HERE = pathlib.Path(__file__).parent
 GOLDEN = [HERE / "golden" / "eval" / "windows", HERE.parents[1] / "shared" / "golden" / "eval" / "ppl"]
 TOKENIZER = Tokenizer(HERE.parent / "longjax" / "bases" / "mini")
-needs_lm_eval = pytest.mark.skipif(not runner.installed(), reason="lm_eval is the extra `harness`")
+needs_lm_eval = pytest.mark.skipif(not runner.is_installed(), reason="lm_eval is the extra `harness`")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def material(folder, **more):
+def make_context(folder, **more):
     return EvalContext(folder, TOKENIZER, (1024,), **more)
 
 
@@ -65,12 +65,12 @@ def test_wrong_flags(change, said):
 
 def test_a_missing_file_names_its_schema_and_source(data, tmp_path):
     with pytest.raises(ValueError, match=r"no short/gsm8k.jsonl: questions of gsm8k, an object a line with question, "):
-        offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), None)
+        offline.prepare_tasks(make_context(tmp_path), tasks("gsm8k"), None)
     (tmp_path / "short").mkdir()
     shutil.copy(data / "short" / "gsm8k.jsonl", tmp_path / "short")
     with pytest.raises(ValueError, match=r"short/gsm8k_fewshot.jsonl: examples for gsm8k.*openai/gsm8k"):
-        offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), None)
-    (alone,) = offline.prepare_tasks(material(tmp_path), tasks("gsm8k"), 0)
+        offline.prepare_tasks(make_context(tmp_path), tasks("gsm8k"), None)
+    (alone,) = offline.prepare_tasks(make_context(tmp_path), tasks("gsm8k"), 0)
     assert (len(alone.rows), len(alone.pool)) == (3, 0)
 
 
@@ -79,8 +79,8 @@ def test_a_broken_line_is_named_or_counted(data, tmp_path):
     path = tmp_path / "short" / "winogrande.jsonl"
     path.write_text(path.read_text() + '{"sentence": "_"}\n')
     with pytest.raises(ValueError, match=r"winogrande.jsonl, line 4: no option1, option2, answer"):
-        offline.prepare_tasks(material(tmp_path), tasks("winogrande"), None)
-    (one,) = offline.prepare_tasks(material(tmp_path, skip_bad=True), tasks("winogrande"), None)
+        offline.prepare_tasks(make_context(tmp_path), tasks("winogrande"), None)
+    (one,) = offline.prepare_tasks(make_context(tmp_path, skip_bad=True), tasks("winogrande"), None)
     assert len(one.rows) == 3
 
 
@@ -90,11 +90,11 @@ def test_a_broken_line_is_named_or_counted(data, tmp_path):
         ("arc_challenge", {"answerKey": "E"}, "answerKey 'E' is none of the labels"),
         ("arc_challenge", {"choices": ["a", "b"]}, r"choices must be \{text: \[...\], label: \[...\]\}"),
         ("hellaswag", {"endings": []}, "endings must be a list of texts"),
-        ("hellaswag", {"label": ""}, "label '' is no number of an ending"),
+        ("hellaswag", {"label": ""}, "label '' is no index of an ending"),
         ("mmlu", {"answer": "A"}, "answer 'A' must be 0, 1, 2 or 3"),
         ("mmlu", {"choices": ["a"]}, "choices must be a list of four texts"),
         ("winogrande", {"answer": 1}, "answer 1 must be '1' or '2'"),
-        ("winogrande", {"sentence": "No gap."}, "sentence has no _ in it"),
+        ("winogrande", {"sentence": "No gap."}, "sentence has no _"),
         ("gsm8k", {"answer": 7}, "answer must be a text, not 7"),
         (
             "truthfulqa_mc2",
@@ -110,27 +110,27 @@ def test_rows_that_cannot_be_asked(data, tmp_path, name, change, said):
     first, second, *rest = path.read_text().splitlines()
     path.write_text("\n".join([first, json.dumps(json.loads(second) | change), *rest]))
     with pytest.raises(ValueError, match=f"{path.name}, line 2: {said}"):
-        offline.prepare_tasks(material(tmp_path), tasks(name), None)
-    left = offline.prepare_tasks(material(tmp_path, skip_bad=True), tasks(name), None)
+        offline.prepare_tasks(make_context(tmp_path), tasks(name), None)
+    left = offline.prepare_tasks(make_context(tmp_path, skip_bad=True), tasks(name), None)
     assert sum(len(one.rows) for one in left) == len(rest) + 1
 
 
 def test_too_few_examples(data):
     with pytest.raises(ValueError, match=r"hellaswag_fewshot.jsonl has 11 examples for hellaswag and 12 are drawn"):
-        offline.prepare_tasks(material(data), tasks("hellaswag"), 11)
+        offline.prepare_tasks(make_context(data), tasks("hellaswag"), 11)
 
 
 def test_without_the_package(monkeypatch, data):
     monkeypatch.setitem(__import__("sys").modules, "lm_eval.tasks", None)
     with pytest.raises(ValueError, match=r"pip install longjax\[harness\]"):
-        harness.ready(material(data), harness.ShortTasks())
+        harness.prepare_short_tasks(make_context(data), harness.ShortTasks())
 
 
 @needs_lm_eval
 def test_an_old_package(monkeypatch):
     monkeypatch.setattr(runner.importlib.metadata, "version", lambda _: "0.4.9.2")
     with pytest.raises(ValueError, match=r"needs a newer lm_eval than 0.4.9.2: pip install -U longjax\[harness\]"):
-        runner.harness()
+        runner.import_lm_eval()
 
 
 def test_rows_are_means_over_examples_and_subjects():
@@ -155,10 +155,10 @@ def reader(questions):
 
 
 def known(q):
-    before, said = TOKENIZER.decode(q.tokens_T[: q.first]), TOKENIZER.decode(q.tokens_T[q.first :])
+    before, said = TOKENIZER.decode(q.tokens_T[: q.first_scored]), TOKENIZER.decode(q.tokens_T[q.first_scored :])
     word = said.split()[2] if "puts the" in said else said.strip().rstrip(".").removesuffix(" does")
     good = word in before[-250:]
-    return LoglikelihoodResult(np.full(len(q.tokens_T) - q.first, 0.1 if good else 3.0, np.float32), np.full(1, good))
+    return LoglikelihoodResult(np.full(len(q.tokens_T) - q.first_scored, 0.1 if good else 3.0, np.float32), np.full(1, good))
 
 
 def added(q):
@@ -182,7 +182,7 @@ def test_all_tasks_from_files_to_scores(data, tmp_path, offline_only):
     """A model that reads gets what can be got by reading, one that knows nothing does not."""
     few = "arc_challenge,gsm8k,truthfulqa_mc2"
     for name, ask, names in (("reads", reader, "openllm"), ("guesses", fake_model.uniform, few)):
-        harness.run_short_tasks(ask, material(data), harness.ShortTasks(names), tmp_path / name, 1024)
+        harness.run_short_tasks(ask, make_context(data), harness.ShortTasks(names), tmp_path / name, 1024)
     main = {
         name: {row["task"]: row["value"] for row in harness.score(read(tmp_path / name)) if row["main"]}
         for name in ("reads", "guesses")
@@ -211,7 +211,7 @@ def test_rows_say_what_lm_eval_says(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(lm_eval, "simple_evaluate", watched)
     wanted = harness.ShortTasks("arc_challenge,winogrande,gsm8k,truthfulqa_mc1", 2)
-    harness.run_short_tasks(fake_model.uniform, material(data), wanted, tmp_path / "run", 512)
+    harness.run_short_tasks(fake_model.uniform, make_context(data), wanted, tmp_path / "run", 512)
     rows = harness.score(read(tmp_path / "run"))
     assert len(rows) == 6
     for row in rows:
@@ -239,8 +239,8 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return counts(questions)
 
-    about, wanted, told = harness.ShortTasks("winogrande,gsm8k,truthfulqa_mc2", 1), material(data), []
-    harness.run_short_tasks(counts, wanted, about, tmp_path / "whole", 512, tell=lambda *said: told.append(said))
+    about, wanted, told = harness.ShortTasks("winogrande,gsm8k,truthfulqa_mc2", 1), make_context(data), []
+    harness.run_short_tasks(counts, wanted, about, tmp_path / "whole", 512, progress=lambda *said: told.append(said))
     total = sum(asked)
     assert {(1.0, "21 of 21 choices"), (1.0, "3 of 3 answers")} < {*told}
     asked.clear()
@@ -261,7 +261,7 @@ def test_what_was_answered_is_not_asked_again(data, tmp_path, monkeypatch):
 def test_torn_answers_are_named(data, tmp_path):
     (tmp_path / "answers_rank0.db").write_bytes(bytes(range(256)) * 16)
     with pytest.raises(ValueError, match=r"answers_rank0.db: file is not a database; make room, or delete it"):
-        harness.run_short_tasks(reader, material(data), harness.ShortTasks("gsm8k", 0), tmp_path, 512)
+        harness.run_short_tasks(reader, make_context(data), harness.ShortTasks("gsm8k", 0), tmp_path, 512)
 
 
 @needs_lm_eval
@@ -269,7 +269,7 @@ def test_a_second_host_asks_for_the_same_rest_and_writes_nothing(data, tmp_path,
     from longjax.evals.harness import adapter
 
     monkeypatch.setattr(adapter, "SLICE", 4)
-    wanted, about, asked = material(data), harness.ShortTasks("winogrande", 1), []
+    wanted, about, asked = make_context(data), harness.ShortTasks("winogrande", 1), []
 
     def dies(questions):
         asked.append(questions)
@@ -290,7 +290,7 @@ def test_rows_are_read_like_those_of_other_benchmarks(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"method": "yarn"}')
     wanted = harness.ShortTasks("truthfulqa_mc2,arc_challenge", 0)
-    harness.run_short_tasks(reader, material(data, max_examples=2), wanted, tmp_path / "run" / "short", 512)
+    harness.run_short_tasks(reader, make_context(data, max_examples=2), wanted, tmp_path / "run" / "short", 512)
     rows = read_rows(tmp_path)
     assert [(row["task"], row["metric"], row["n"]) for row in rows] == [
         ("truthfulqa_mc2", "acc", 2), ("arc_challenge", "acc_norm", 2), ("arc_challenge", "acc", 2),
@@ -322,17 +322,17 @@ def test_questions_open_with_bos_once_and_are_cut_from_the_left():
     assert TOKENIZER.bos_id not in cut.tokens_T
     whole = [q for q in asked if len(q.tokens_T) < 25]
     assert all(q.tokens_T[0] == TOKENIZER.bos_id and TOKENIZER.bos_id not in q.tokens_T[1:] for q in whole)
-    assert {TOKENIZER.decode(q.tokens_T[q.first :]) for q in whole} == {" yes", " c"}
+    assert {TOKENIZER.decode(q.tokens_T[q.first_scored :]) for q in whole} == {" yes", " c"}
     rules = {"until": ["\n\n", ""], "max_gen_toks": 4}
-    question = model.continued(long, rules)
+    question = model.generation_request(long, rules)
     assert (len(question.tokens_T), question.max_new_tokens, question.stop_texts) == (20, 4, ("\n\n",))
-    assert model.continued(long, {"until": ["."]}).max_new_tokens == 12  # half of the context: 256 do not fit
+    assert model.generation_request(long, {"until": ["."]}).max_new_tokens == 12  # half of the context: 256 do not fit
     with pytest.raises(ValueError, match="only greedy decoding"):
-        model.continued(long, {"do_sample": True, "temperature": 0.7})
+        model.generation_request(long, {"do_sample": True, "temperature": 0.7})
 
 
 @needs_lm_eval
-@pytest.mark.parametrize(("follows", "said"), [([], "'b' has no token of its own"), ([5] * 9, "9 tokens does not fit")])
+@pytest.mark.parametrize(("follows", "said"), [([], "'b' adds no token"), ([5] * 9, "9 tokens does not fit")])
 def test_choices_that_cannot_be_scored(follows, said):
     """Known before anything is asked."""
     from longjax.evals.harness.adapter import HarnessModel
@@ -354,7 +354,7 @@ def test_rolling_scores_every_token_once():
             self.args = args
 
     def by_id(questions):
-        return [LoglikelihoodResult(q.tokens_T[q.first :].astype(np.float32), np.ones(1, bool)) for q in questions]
+        return [LoglikelihoodResult(q.tokens_T[q.first_scored :].astype(np.float32), np.ones(1, bool)) for q in questions]
 
     texts = ["one two three four five six seven eight", "nine", "ten eleven twelve"]
     sums = [-float(TOKENIZER.encode(text).sum()) for text in texts]

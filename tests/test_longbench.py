@@ -11,7 +11,7 @@ from golden_checks import eval_truncation
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench import LongBench, export_longbench, score
-from longjax.evals.longbench.prompts import WORDING
+from longjax.evals.longbench.prompts import PROMPTS
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.longbench.tasks import longbench_names
 from longjax.evals.longbench.truncation import truncate_middle
@@ -38,14 +38,14 @@ def write(folder, name, examples):
     return path
 
 
-def material(folder, **other):
+def make_context(folder, **other):
     return EvalContext(folder, TOKENIZER, **{"lengths": (64, 96)} | other)
 
 
 def one(folder, name="qasper", examples=None, **other):
     """-> the one task of these examples."""
     write(folder, name, examples or [example(name)])
-    (task,) = LongBench(longbench_tasks=name).tasks(material(folder, **other))
+    (task,) = LongBench(longbench_tasks=name).tasks(make_context(folder, **other))
     return task
 
 
@@ -66,7 +66,7 @@ def test_groups_of_tasks():
 def test_all_tasks_run_from_end_to_end(tmp_path):
     for name in longbench_names("all,e"):
         write(tmp_path, name, [example(name.removesuffix("_e"))] * 2)
-    tasks = LongBench("paper,e").tasks(material(tmp_path, lengths=(400,)))
+    tasks = LongBench("paper,e").tasks(make_context(tmp_path, lengths=(400,)))
     assert [task.name for task in tasks[:2] + tasks[-1:]] == [
         "longbench/narrativeqa", "longbench/qasper", "longbench_e/repobench-p_e",
     ]  # fmt: skip
@@ -77,13 +77,13 @@ def test_all_tasks_run_from_end_to_end(tmp_path):
         assert row["value"] == row["lceg"] == pytest.approx(1, abs=1e-8)  # the 1e-8 in ROUGE's denominator
         assert (row["n"], row["stderr"], row["empty"], row["truncated"]) == (2, 0, 0, 0)
         assert {question.max_new_tokens for question in task.requests} == {TASKS[kind].max_new_tokens}
-    assert len(LongBench("all").tasks(material(tmp_path))) == 21
+    assert len(LongBench("all").tasks(make_context(tmp_path))) == 21
 
 
 def test_a_prompt_is_the_wording_with_the_example_in_it(tmp_path):
     task = one(tmp_path, lengths=(400,))
     (asked,) = task.requests
-    text = WORDING["qasper"].format(context=example()["context"], input="How many?")
+    text = PROMPTS["qasper"].format(context=example()["context"], input="How many?")
     np.testing.assert_array_equal(asked.tokens_T, [1, *TOKENIZER.encode(text)])
     assert asked.metadata == {
         "id": "x1", "answers": ["cat"], "all_classes": ["cat", "dog"], "length": 72, "n_truncated": 0,
@@ -109,7 +109,7 @@ def test_prompts_of_the_benchmark(tmp_path):
     assert len(task.settings["prompts"]) == 64
     write(tmp_path, "lcc", [example()])
     with pytest.raises(ValueError, match=r"longbench.json has no task lcc"):
-        LongBench("lcc").tasks(material(tmp_path, prompts=folder))
+        LongBench("lcc").tasks(make_context(tmp_path, prompts=folder))
 
 
 def test_answers_of_samsum_end_with_their_line_and_are_not_empty(tmp_path):
@@ -127,7 +127,7 @@ def test_at_most_so_many_questions(tmp_path):
 @pytest.mark.parametrize("most", [2, 7, 8, 41, 64])
 def test_long_prompts_lose_their_middle(tmp_path, most):
     text = "abcdefgh " * 40
-    held = material(tmp_path)
+    held = make_context(tmp_path)
     whole = held.ids(text)
     ids, left_out = truncate_middle(held, text, most)
     assert left_out == len(whole) - 2 * (most // 2)
@@ -136,7 +136,7 @@ def test_long_prompts_lose_their_middle(tmp_path, most):
 
 
 def test_short_prompts_keep_all(tmp_path):
-    held = material(tmp_path)
+    held = make_context(tmp_path)
     ids = held.ids("abc " * 9)
     for most, left_out in ((len(ids), 0), (len(ids) - 1, len(ids) - 2 * ((len(ids) - 1) // 2))):
         assert truncate_middle(held, "abc " * 9, most)[1] == left_out
@@ -144,13 +144,13 @@ def test_short_prompts_keep_all(tmp_path):
 
 def test_the_longest_prompt_is_the_context_unless_said(tmp_path):
     assert one(tmp_path).settings["max_length"] == 96
-    (task,) = LongBench("qasper", 40).tasks(material(tmp_path))
+    (task,) = LongBench("qasper", 40).tasks(make_context(tmp_path))
     assert task.settings["max_length"] == 40
     assert abs(len(task.requests[0].tokens_T) - 40) <= 8
     assert task.requests[0].metadata["n_truncated"] > 0
     for few in (0, 1):
         with pytest.raises(ValueError, match=f"--longbench_max_length={few} must be at least 2"):
-            LongBench("qasper", few).tasks(material(tmp_path))
+            LongBench("qasper", few).tasks(make_context(tmp_path))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="its rows need the benchmark's prompts, which are not ours to ship")
@@ -232,13 +232,13 @@ def test_the_benchmarks_own_scorer_can_read_our_answers(tmp_path):
 def test_a_missing_file_is_named_with_its_schema_and_source(tmp_path):
     names = r"has no longbench/data/qasper.jsonl or longbench/qasper.jsonl: LongBench's task qasper"
     with pytest.raises(ValueError, match=rf"{names}.*answers, length, all_classes.*huggingface.co/datasets/THUDM"):
-        LongBench("qasper").tasks(material(tmp_path))
+        LongBench("qasper").tasks(make_context(tmp_path))
 
 
 def test_both_layouts(tmp_path):
     path = write(tmp_path, "qasper", [example()])
     path.rename(tmp_path / "longbench" / "qasper.jsonl")
-    assert len(LongBench("qasper").tasks(material(tmp_path))) == 1
+    assert len(LongBench("qasper").tasks(make_context(tmp_path))) == 1
 
 
 BAD = [
@@ -255,30 +255,30 @@ BAD = [
 def test_examples_of_the_wrong_type_are_named_by_file_and_line(tmp_path, change, said):
     path = write(tmp_path, "qasper", [example(), example(**change), example()])
     with pytest.raises(ValueError, match=rf"^{path}, line 2: {said}[^\n]*--skip_bad leaves such lines out\)$"):
-        LongBench("qasper").tasks(material(tmp_path))
-    (task,) = LongBench("qasper").tasks(material(tmp_path, skip_bad=True))
+        LongBench("qasper").tasks(make_context(tmp_path))
+    (task,) = LongBench("qasper").tasks(make_context(tmp_path, skip_bad=True))
     assert (len(task.requests), task.settings["bad_lines"]) == (2, 1)
 
 
 def test_what_a_metric_could_not_score_is_found_before_it_is_asked(tmp_path):
     write(tmp_path, "trec", [example(all_classes=None)])
     with pytest.raises(ValueError, match="line 1: all_classes must be a list of texts, not None"):
-        LongBench("trec").tasks(material(tmp_path))
+        LongBench("trec").tasks(make_context(tmp_path))
     write(tmp_path, "passage_retrieval_en", [example(answers=["three"])])
     with pytest.raises(ValueError, match="line 1: the answer 'three' names no paragraph"):
-        LongBench("passage_retrieval_en").tasks(material(tmp_path))
+        LongBench("passage_retrieval_en").tasks(make_context(tmp_path))
 
 
 def test_torn_lines_are_counted_or_end_the_run(tmp_path):
     path = write(tmp_path, "qasper", [example()])
     path.write_text("\n{torn\n" + path.read_text() + '{"input": "x"}\n')
     with pytest.raises(ValueError, match=r"qasper.jsonl, line 2: "):
-        LongBench("qasper").tasks(material(tmp_path))
-    (task,) = LongBench("qasper").tasks(material(tmp_path, skip_bad=True))
+        LongBench("qasper").tasks(make_context(tmp_path))
+    (task,) = LongBench("qasper").tasks(make_context(tmp_path, skip_bad=True))
     assert (len(task.requests), task.settings["bad_lines"]) == (1, 2)
     path.write_text(json.dumps(example(answers=1)))
     with pytest.raises(ValueError, match=r"qasper.jsonl: no line can be used"):
-        LongBench("qasper").tasks(material(tmp_path, skip_bad=True))
+        LongBench("qasper").tasks(make_context(tmp_path, skip_bad=True))
 
 
 def test_the_chinese_tasks_warn_of_jieba_before_they_are_asked(tmp_path, monkeypatch, caplog):

@@ -17,6 +17,14 @@ from longjax.cli import evaluate as evaluation
 from longjax.cli import train
 from longjax.config import ModelConfig
 from longjax.evals.perplexity import PerplexityTest
+from longjax.evals.perplexity.protocols import (
+    EvenlySpaced,
+    Nested,
+    Sliding,
+    Strided,
+    WithoutMemory,
+    protocol_settings,
+)
 from longjax.methods import METHODS, Method, compose, ds_bf16, method_identity, with_lora
 from longjax.report.single_run.page import settings_of
 from longjax.report.study import page as study_page
@@ -152,6 +160,25 @@ def test_names_of_classes_and_their_fields(monkeypatch):
     said = NAMES["methods"]["yarn"][0][1]
     said = said.replace("YarnRope(factor", "Turning(by").replace("function everything", "function all_of_it")
     assert made_by_0_1.method_repr(yarn()) == said.replace("own=", "mine=").replace("piece=", "row_length=")
+
+
+PROTOCOLS = {  # of perplexity
+    "Sliding(stride=256, documents=10)": Sliding(256, 10),
+    "Strided(stride=63, begin=1, documents=None, truncate=False, least=7, equal=True)":
+        Strided(63, 1, None, False, 7, True),
+    "Nested(longest=64, most=1)": Nested(64, 1),
+    "Spread(of=Sliding(stride=9, documents=None), most=2)": EvenlySpaced(Sliding(9), 2),
+    "Forgetful(of=Spread(of=Sliding(stride=256, documents=10), most=8), size=512)":
+        WithoutMemory(EvenlySpaced(Sliding(256, 10), 8), 512),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old", PROTOCOLS)
+def test_protocols_of_perplexity(old):
+    manifest = {"plan": "old", "settings": {"seed": 0, "windows": old}}
+    new = {"batches": "new", "settings": {"seed": 0, "windows": protocol_settings(PROTOCOLS[old])}}
+    assert made_by_0_1.task_manifest(manifest, "new") == new
+    assert made_by_0_1.task_manifest(new, "other") == new
 
 
 @pytest.fixture

@@ -26,13 +26,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def material(folder, **other):
+def make_context(folder, **other):
     return EvalContext(folder, TOKENIZER, **{"lengths": (4096,)} | other)
 
 
 def asked(folder, shots, per_item=False, **other):
     """-> texts of the prompts with so many examples."""
-    (task,) = ManyShot(str(shots), per_item).tasks(material(folder, **other))
+    (task,) = ManyShot(str(shots), per_item).tasks(make_context(folder, **other))
     return [TOKENIZER.decode(question.tokens_T[1:]) for question in task.requests]
 
 
@@ -80,7 +80,7 @@ def test_examples_depend_on_the_seed_alone(folder):
 
 
 def test_rows_say_how_many_examples_and_tokens(folder):
-    tasks = ManyShot("1,5").tasks(material(folder))
+    tasks = ManyShot("1,5").tasks(make_context(folder))
     assert [task.name for task in tasks] == ["manyshot/trec_1", "manyshot/trec_5"]
     for task, shots in zip(tasks, (1, 5), strict=True):
         kept = records(task, says(lambda q: f"\n{q.metadata['answers'][0]}\nQuestion: x"))
@@ -94,7 +94,7 @@ def test_rows_say_how_many_examples_and_tokens(folder):
 
 
 def test_too_many_examples_lose_the_middle_and_are_counted(folder):
-    (task,) = ManyShot("50").tasks(material(folder, lengths=(128, 256)))
+    (task,) = ManyShot("50").tasks(make_context(folder, lengths=(128, 256)))
     assert all(abs(len(question.tokens_T) - 256) <= 8 for question in task.requests)
     (row,) = score(records(task, says(lambda q: "x")))
     assert (row["truncated"], row["value"]) == (1, 0)
@@ -103,7 +103,7 @@ def test_too_many_examples_lose_the_middle_and_are_counted(folder):
 def test_the_studys_files_come_first(folder):
     line = {"input": "Question: q\nType:", "context": "C", "answers": ["City"], "length": 1, "all_classes": ["City"]}
     (folder / "manyshot" / "trec_5shots.jsonl").write_text(json.dumps(line))
-    own, drawn = ManyShot("5,1").tasks(material(folder))
+    own, drawn = ManyShot("5,1").tasks(make_context(folder))
     assert (own.settings["examples"], drawn.settings["examples"]) == ("file", "same for all")
     (question,) = own.requests
     assert TOKENIZER.decode(question.tokens_T[1:]).endswith("\n\nC\nQuestion: q\nType:")
@@ -117,7 +117,7 @@ def test_the_studys_files_come_first(folder):
 )  # fmt: skip
 def test_numbers_that_cannot_be(folder, shots, said):
     with pytest.raises(ValueError, match=said):
-        ManyShot(shots).tasks(material(folder))
+        ManyShot(shots).tasks(make_context(folder))
 
 
 def test_files_that_cannot_be_used(folder):
@@ -127,7 +127,7 @@ def test_files_that_cannot_be_used(folder):
     with pytest.raises(ValueError, match=r"train.label, line 2: 'LOC:town' is no type with a question.*--skip_bad"):
         asked(folder, 1)
     assert "Where ?" in asked(folder, 1, skip_bad=True)[0]
-    (task,) = ManyShot("1").tasks(material(folder, skip_bad=True))
+    (task,) = ManyShot("1").tasks(make_context(folder, skip_bad=True))
     assert task.settings["bad_lines"] == 1
     path.write_text("\n")
     with pytest.raises(ValueError, match=r"train.label is empty: it needs lines like \"LOC:city"):

@@ -35,49 +35,49 @@ def llama():
 
 
 @pytest.fixture
-def material(llama, tmp_path):
+def ctx(llama, tmp_path):
     (tmp_path / "haystack").mkdir()
     shutil.copy(HERE / "niah" / "haystack.txt", tmp_path / "haystack")
     return EvalContext(tmp_path, llama, (600, 1000))
 
 
-def text_of(question, material):
-    return material.tokenizer.decode(question.tokens_T[1:])
+def text_of(question, ctx):
+    return ctx.tokenizer.decode(question.tokens_T[1:])
 
 
 # The haystack.
 
 
-def test_a_haystack_is_all_files_in_order(material):
-    folder = material.data_dir / "haystack"
+def test_a_haystack_is_all_files_in_order(ctx):
+    folder = ctx.data_dir / "haystack"
     (folder / "a.txt").write_text("First. ")
     (folder / "z.md").write_text("not this")
-    found, rest = read_haystack(material), (folder / "haystack.txt").read_text()
+    found, rest = read_haystack(ctx), (folder / "haystack.txt").read_text()
     assert (found.text, found.id) == ("First. " + rest, "a+1")
-    assert found.about == {"haystack": "a+1", "haystack_sha256": sha256_bytes("First. " + rest)}
+    assert found.metadata == {"haystack": "a+1", "haystack_sha256": sha256_bytes("First. " + rest)}
 
 
-def test_a_haystack_is_repeated_where_it_is_short(material):
-    (material.data_dir / "haystack" / "haystack.txt").write_text("One small text. ")
-    found = read_haystack(material)
+def test_a_haystack_is_repeated_where_it_is_short(ctx):
+    (ctx.data_dir / "haystack" / "haystack.txt").write_text("One small text. ")
+    found = read_haystack(ctx)
     for count in (1, 50, 333):
-        ids = found.tokens(material.tokenizer, count)
+        ids = found.tokens(ctx.tokenizer, count)
         assert len(ids) == count
-        assert (found.text * 100).startswith(material.tokenizer.decode(ids))
-        assert len(material.tokenizer.encode(found.repeated(material.tokenizer, count))) >= count
+        assert (found.text * 100).startswith(ctx.tokenizer.decode(ids))
+        assert len(ctx.tokenizer.encode(found.repeated(ctx.tokenizer, count))) >= count
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "holds no text"), (b"\xff\xfe", "is not UTF-8")])
-def test_a_bad_haystack_is_named(content, message, material):
-    (material.data_dir / "haystack" / "haystack.txt").write_bytes(content)
+def test_a_bad_haystack_is_named(content, message, ctx):
+    (ctx.data_dir / "haystack" / "haystack.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_haystack(material)
+        read_haystack(ctx)
 
 
-def test_a_missing_haystack_says_where_to_get_one(material):
-    shutil.rmtree(material.data_dir / "haystack")
+def test_a_missing_haystack_says_where_to_get_one(ctx):
+    shutil.rmtree(ctx.data_dir / "haystack")
     with pytest.raises(ValueError, match=r"has no haystack: .*make_eval_data"):
-        NeedleTest().tasks(material)
+        NeedleTest().tasks(ctx)
 
 
 # Insertion.
@@ -93,11 +93,11 @@ def test_needles_follow_full_stops():
 
 
 @pytest.mark.parametrize("bos", ["clean", "lceg"])
-def test_the_needle_is_where_it_is_said_to_be(bos, material):
-    for task in NeedleTest(needle_bos=bos).tasks(material):
+def test_the_needle_is_where_it_is_said_to_be(bos, ctx):
+    for task in NeedleTest(needle_bos=bos).tasks(ctx):
         places = []
         for question in task.requests:
-            text = text_of(question, material)
+            text = text_of(question, ctx)
             places.append(text.index(NEEDLE.strip()) / len(text))
             assert text.count(NEEDLE.strip()) == 1
             assert len(question.tokens_T) + question.max_new_tokens <= question.metadata["length"]
@@ -107,11 +107,11 @@ def test_the_needle_is_where_it_is_said_to_be(bos, material):
         assert [round(100 * q.metadata["depth"]) for q in task.requests] == [0, 11, 22, 33, 44, 56, 67, 78, 89, 100]
 
 
-def test_the_study_s_way_puts_an_opening_token_before_the_needle(material):
-    (task, _) = NeedleTest(needle_bos="lceg").tasks(material)
+def test_the_study_s_way_puts_an_opening_token_before_the_needle(ctx):
+    (task, _) = NeedleTest(needle_bos="lceg").tasks(ctx)
     ids = task.requests[5].tokens_T.tolist()
     start = [i for i, x in enumerate(ids) if x == 1][-1]
-    assert material.tokenizer.decode(ids[start:]).strip().startswith(NEEDLE.strip())
+    assert ctx.tokenizer.decode(ids[start:]).strip().startswith(NEEDLE.strip())
 
 
 def test_decoding_writes_what_encoding_reads(llama):
@@ -128,12 +128,12 @@ def test_full_stops_of_llama_2_are_those_of_the_study():
     assert full_stops(Tokenizer(LLAMA2)) == {29889, 869}
 
 
-def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
+def test_a_tokenizer_of_another_kind_will_do(ctx, tmp_path):
     """Without blanks put before texts, and a vocabulary of 420."""
-    mini = tokenizer.train(
+    mini = tokenizer.train_tokenizer(
         [document(f"d{i}", 100) for i in range(30)], tmp_path / "sp.model", VOCAB, passkey_text.SENTENCES
     )
-    here = EvalContext(material.data_dir, mini, (1200,))
+    here = EvalContext(ctx.data_dir, mini, (1200,))
     (task,) = NeedleTest().tasks(here)
     assert all(NEEDLE in text_of(q, here) for q in task.requests)
     (row, *_) = score(records(task, says(lambda q: STUDY_WORDS)))
@@ -143,8 +143,8 @@ def test_a_tokenizer_of_another_kind_will_do(material, tmp_path):
 # Scores.
 
 
-def test_the_best_answer_has_everything_but_eleven_twelfths(material):
-    for task in NeedleTest(needle_depths=3).tasks(material):
+def test_the_best_answer_has_everything_but_eleven_twelfths(ctx):
+    for task in NeedleTest(needle_depths=3).tasks(ctx):
         rows = score(records(task, says(lambda q: " Eat a sandwich and sit in Dolores Park on a sunny day.\n")))
         assert [(r["value"], r["exact"], r["n"], r["stderr"]) for r in rows] == [(1.0, 1.0, 1, None)] * 3
         assert {r["word_overlap"] for r in rows} == {11 / 12}
@@ -153,8 +153,8 @@ def test_the_best_answer_has_everything_but_eleven_twelfths(material):
         assert all((r["benchmark"], r["task"], r["form"]) == ("needle", "needle", "sentence") for r in rows)
 
 
-def test_half_an_answer_is_half_a_recall(material):
-    (task, _) = NeedleTest(needle_depths=2).tasks(material)
+def test_half_an_answer_is_half_a_recall(ctx):
+    (task, _) = NeedleTest(needle_depths=2).tasks(ctx)
     for said, value in (("eat a sandwich", 0.5), ("sit in Dolores Park", 0.0), ("", 0.0)):
         rows = score(records(task, says(lambda q, said=said: said)))
         assert {(r["value"], r["exact"]) for r in rows} == {(value, 0.0)}
@@ -164,16 +164,16 @@ def test_answer_is_what_the_heat_map_wants():
     assert best_things(1).answer.lower() == STUDY_WORDS
 
 
-def test_several_needles_are_all_asked_for(material):
+def test_several_needles_are_all_asked_for(ctx):
     (task,) = NeedleTest(needle_count=3, needle_depths=4).tasks(
-        EvalContext(material.data_dir, material.tokenizer, (1000,))
+        EvalContext(ctx.data_dir, ctx.tokenizer, (1000,))
     )
     for q in task.requests:
-        text = text_of(q, material)
+        text = text_of(q, ctx)
         places = [text.index(s.strip()) for s in best_things(3).sentences]
         assert places == sorted(places)
         assert text.endswith("What are the best things to do in San Francisco, Lisbon and Kyoto?\nAnswer:")
-    gaps = np.diff([text_of(task.requests[0], material).index(s.strip()) for s in best_things(3).sentences])
+    gaps = np.diff([text_of(task.requests[0], ctx).index(s.strip()) for s in best_things(3).sentences])
     assert gaps.min() > 1000  # of about 3600 characters: thirds, less the way back to a full stop
     rows = score(records(task, says(lambda q: q.metadata["answer"])))
     assert {(r["value"], r["exact"]) for r in rows} == {(1.0, 1.0)}
@@ -187,30 +187,30 @@ def test_facts_of_cities_differ():
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_numbers_are_given_and_need_no_decoding(count, material):
-    for task in NeedleTest("number", needle_count=count, needle_depths=3).tasks(material):
+def test_numbers_are_given_and_need_no_decoding(count, ctx):
+    for task in NeedleTest("number", needle_count=count, needle_depths=3).tasks(ctx):
         for q in task.requests:
             assert isinstance(q, LoglikelihoodRequest)
-            text = text_of(q, material)
+            text = text_of(q, ctx)
             numbers = dict(re.findall(r"The special magic ([A-Za-z ]+) number is: (\d{7})\.", text))
             assert len(numbers) == count
             city, said = re.search(r"The special magic ([A-Za-z ]+) number is: (\d{7})$", text).groups()
             assert numbers[city] == said == q.metadata["answer"]
-            assert material.tokenizer.decode(q.tokens_T[q.first :]) == said
+            assert ctx.tokenizer.decode(q.tokens_T[q.first_scored :]) == said
             assert len(q.tokens_T) <= q.metadata["length"]
         assert {r["value"] for r in score(records(task, says(str)))} == {1.0}
         rows = score(records(task, uniform))
         assert {(r["value"], r["partial"]) for r in rows} == {(0.0, 0.0)}
 
 
-def test_numbers_of_cells_differ(material):
-    questions = [q for task in NeedleTest("number").tasks(material) for q in task.requests]
+def test_numbers_of_cells_differ(ctx):
+    questions = [q for task in NeedleTest("number").tasks(ctx) for q in task.requests]
     assert len({q.metadata["answer"] for q in questions}) == 20
     assert len({re.search(r"magic (.+) number", q.metadata["needle"])[1] for q in questions}) > 4
 
 
-def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
-    (task, _) = NeedleTest(needle_depths=3).tasks(material)
+def test_the_plots_of_the_study_read_what_is_exported(ctx, tmp_path):
+    (task, _) = NeedleTest(needle_depths=3).tasks(ctx)
     paths = export_needle(records(task, says(lambda q: "eat a sandwich ")), tmp_path / "cells", "yarn")
     assert [p.name for p in paths] == [f"yarn_len_600_depth_{d}_results.json" for d in (0, 5000, 10000)]
     cell = json.loads(paths[1].read_text())
@@ -219,10 +219,10 @@ def test_the_plots_of_the_study_read_what_is_exported(material, tmp_path):
     assert 0 < cell["score"] < 10
     for spacing in ("linear", "sigmoid"):
         test = NeedleTest(needle_spacing=spacing)
-        paths = export_needle(records(test.tasks(material)[0], says(str)), tmp_path / spacing)
+        paths = export_needle(records(test.tasks(ctx)[0], says(str)), tmp_path / spacing)
         assert [json.loads(p.read_text())["depth_percent"] for p in paths] == test.depths()
-    (number, _) = NeedleTest("number").tasks(material)
-    with pytest.raises(ValueError, match="of --needle_kind=number nothing is decoded"):
+    (number, _) = NeedleTest("number").tasks(ctx)
+    with pytest.raises(ValueError, match="with --needle_kind=number nothing is generated"):
         export_needle(records(number, uniform), tmp_path)
 
 
@@ -242,30 +242,30 @@ def test_wrong_settings_are_named(settings, message):
         NeedleTest(**settings)
 
 
-def test_lengths_without_room_are_left_out_and_none_is_an_error(material):
-    here = EvalContext(material.data_dir, material.tokenizer, (100, 600))
+def test_lengths_without_room_are_left_out_and_none_is_an_error(ctx):
+    here = EvalContext(ctx.data_dir, ctx.tokenizer, (100, 600))
     assert [t.name for t in NeedleTest().tasks(here)] == ["needle/sentence/600"]
     with pytest.raises(ValueError, match="--lengths=100,150: none has room for a needle"):
-        NeedleTest().tasks(EvalContext(material.data_dir, material.tokenizer, (100, 150)))
+        NeedleTest().tasks(EvalContext(ctx.data_dir, ctx.tokenizer, (100, 150)))
     with pytest.raises(ValueError, match="none has room for a needle and --needle_buffer=0"):
-        NeedleTest(needle_buffer=0).tasks(material)  # question and answer need more
+        NeedleTest(needle_buffer=0).tasks(ctx)  # question and answer need more
 
 
-def test_a_tokenizer_without_an_opening_token_has_no_quirk(material):
+def test_a_tokenizer_without_an_opening_token_has_no_quirk(ctx):
     class Mute(Tokenizer):
         bos_id = -1
 
-    here = EvalContext(material.data_dir, Mute(material.tokenizer.path), (600,))
+    here = EvalContext(ctx.data_dir, Mute(ctx.tokenizer.path), (600,))
     with pytest.raises(ValueError, match=r"--needle_bos=lceg: .*tokenizer.model has no token that opens a text"):
         NeedleTest(needle_bos="lceg").tasks(here)
     (task,) = NeedleTest(needle_depths=2).tasks(here)
     assert {q.metadata["n_bos"] for q in task.requests} == {0}
 
 
-def test_the_study_s_lengths_end_with_ours(material):
+def test_the_study_s_lengths_end_with_ours(ctx):
     test = NeedleTest(needle_lengths="study", needle_depths=1)
-    assert test.lengths(EvalContext(material.data_dir, material.tokenizer, (4096, 8192))) == [1000, 4256, 7513]
-    few = EvalContext(material.data_dir, material.tokenizer, (600,), max_examples=2)
+    assert test.lengths(EvalContext(ctx.data_dir, ctx.tokenizer, (4096, 8192))) == [1000, 4256, 7513]
+    few = EvalContext(ctx.data_dir, ctx.tokenizer, (600,), max_examples=2)
     assert [q.metadata["depth"] for q in NeedleTest().tasks(few)[0].requests] == [0, 1]
 
 

@@ -34,7 +34,7 @@ def study(store, tokens):
 
 
 @pytest.fixture
-def material(tmp_path):
+def ctx(tmp_path):
     """With a tokenizer of LLaMA's kind."""
     (tmp_path / "haystack").mkdir()
     shutil.copy(HERE / "niah" / "haystack.txt", tmp_path / "haystack")
@@ -108,14 +108,14 @@ def test_keys_in_records_are_those_in_prompts(study):
         np.testing.assert_array_equal(question.tokens_T[question.first_scored :], digits)
 
 
-def test_the_study_in_a_haystack_opens_with_a_token_and_has_its_length(material):
-    tasks = PasskeyTest("study", passkey_samples=2, passkey_depths="0,1").tasks(material)
+def test_the_study_in_a_haystack_opens_with_a_token_and_has_its_length(ctx):
+    tasks = PasskeyTest("study", passkey_samples=2, passkey_depths="0,1").tasks(ctx)
     assert [t.name for t in tasks] == ["passkey/study/400", "passkey/study/1000"]
-    for task, length in zip(tasks, material.lengths, strict=True):
+    for task, length in zip(tasks, ctx.lengths, strict=True):
         assert len(task.requests) == 4
         assert all(len(q.tokens_T) == length and q.tokens_T[0] == 1 for q in task.requests)
         assert len(task.settings["haystack_sha256"]) == 64
-        text = material.tokenizer.decode(task.requests[0].tokens_T[1:])
+        text = ctx.tokenizer.decode(task.requests[0].tokens_T[1:])
         key = task.requests[0].metadata["key"]
         assert re.search(f"The pass key is {key}. Remember it. {key} is the pass key.\n", text)
         assert text.endswith(f"The pass key is {key}")
@@ -130,10 +130,10 @@ def key_in(question):
 
 
 @pytest.mark.parametrize("variant", ["landmark", "longlora", "yarn", "yarn_hard"])
-def test_prompts_fill_their_length_and_keys_that_are_said_are_found(variant, material):
-    tasks = PasskeyTest(variant, passkey_samples=4).tasks(material)
-    assert [t.name for t in tasks] == [f"passkey/{variant}/{n}" for n in material.lengths]
-    for task, length in zip(tasks, material.lengths, strict=True):
+def test_prompts_fill_their_length_and_keys_that_are_said_are_found(variant, ctx):
+    tasks = PasskeyTest(variant, passkey_samples=4).tasks(ctx)
+    assert [t.name for t in tasks] == [f"passkey/{variant}/{n}" for n in ctx.lengths]
+    for task, length in zip(tasks, ctx.lengths, strict=True):
         sizes = [len(q.tokens_T) + q.max_new_tokens for q in task.requests]
         assert max(sizes) <= length
         assert min(sizes) > length - 64  # 128 characters are at most so many tokens here
@@ -144,27 +144,27 @@ def test_prompts_fill_their_length_and_keys_that_are_said_are_found(variant, mat
         assert row["value"] == row["partial"] == 0
         assert len({q.metadata["key"] for q in task.requests}) == 4
         for q in task.requests:
-            text = material.tokenizer.decode(q.tokens_T[1:])
+            text = ctx.tokenizer.decode(q.tokens_T[1:])
             assert q.tokens_T[0] == 1
             assert 1 not in q.tokens_T[1:]
             assert q.metadata["key"] in text
             assert 0 <= q.metadata["depth"] <= 1
 
 
-def test_longlora_s_key_is_given_and_others_are_said(material):
-    (forced, *_), (said, *_) = (PasskeyTest(v, passkey_samples=1).tasks(material) for v in ("longlora", "yarn"))
+def test_longlora_s_key_is_given_and_others_are_said(ctx):
+    (forced, *_), (said, *_) = (PasskeyTest(v, passkey_samples=1).tasks(ctx) for v in ("longlora", "yarn"))
     (q,) = forced.requests
     assert isinstance(q, LoglikelihoodRequest)
     assert isinstance(said.requests[0], GenerationRequest)
     assert said.requests[0].max_new_tokens == 10
-    assert material.tokenizer.decode(q.tokens_T[q.first_scored :]) == q.metadata["key"]
-    whole = material.tokenizer.decode(q.tokens_T[1:])
+    assert ctx.tokenizer.decode(q.tokens_T[q.first_scored :]) == q.metadata["key"]
+    whole = ctx.tokenizer.decode(q.tokens_T[1:])
     assert whole.endswith(f"The pass key is {q.metadata['key']}")
-    np.testing.assert_array_equal(material.ids(whole), q.tokens_T)  # the key's tokens are those within the text
+    np.testing.assert_array_equal(ctx.ids(whole), q.tokens_T)  # the key's tokens are those within the text
 
 
-def test_one_wrong_token_of_a_key_fails_it(material):
-    task, _ = PasskeyTest("longlora", passkey_samples=2).tasks(material)
+def test_one_wrong_token_of_a_key_fails_it(ctx):
+    task, _ = PasskeyTest("longlora", passkey_samples=2).tasks(ctx)
 
     def last_wrong(questions):
         answers = [nothing_known(q) for q in questions]
@@ -198,21 +198,21 @@ def test_what_counts_as_said(rule, said, value, partial):
     assert (row["value"], row["partial"], row["stderr"], row["n"]) == (value, partial, None, 1)
 
 
-def test_published_lengths_are_in_characters(material):
-    tasks = PasskeyTest("landmark", passkey_lengths="published", passkey_samples=1).tasks(material)
+def test_published_lengths_are_in_characters(ctx):
+    tasks = PasskeyTest("landmark", passkey_lengths="published", passkey_samples=1).tasks(ctx)
     assert [t.name for t in tasks][:3] == ["passkey/landmark/0c", "passkey/landmark/100c", "passkey/landmark/500c"]
     assert len(tasks) == 13
     for task in tasks:
         (q,) = task.requests
         assert q.metadata["length"] == len(q.tokens_T) + q.max_new_tokens
-    with pytest.raises(ValueError, match="--passkey_variant=yarn has lengths in tokens"):
-        PasskeyTest("yarn", passkey_lengths="published").tasks(material)
+    with pytest.raises(ValueError, match="--passkey_variant=yarn has no published sizes"):
+        PasskeyTest("yarn", passkey_lengths="published").tasks(ctx)
 
 
-def test_yarn_s_hard_keys_are_several_and_one_is_asked_for(material):
-    task, _ = PasskeyTest("yarn_hard", passkey_samples=6, passkey_keys=2).tasks(material)
+def test_yarn_s_hard_keys_are_several_and_one_is_asked_for(ctx):
+    task, _ = PasskeyTest("yarn_hard", passkey_samples=6, passkey_keys=2).tasks(ctx)
     for q in task.requests:
-        text = material.tokenizer.decode(q.tokens_T[1:])
+        text = ctx.tokenizer.decode(q.tokens_T[1:])
         keys = dict(re.findall(r"The (\w+) pass key is (\d+)\. Remember it", text))
         asked = re.search(r"What is the (\w+) pass key\? The \1 pass key is$", text)[1]
         assert set(keys) == {"1st", "2nd"}
@@ -240,31 +240,31 @@ def test_the_largest_prompt_that_fits_is_found(seed, power):
     assert found == (max(fits) if tokens(0) <= room else -1)
 
 
-def test_all_draws_fit_and_not_the_first_alone(material):
+def test_all_draws_fit_and_not_the_first_alone(ctx):
     class Uneven(Yarn):
         def draw(self, seed, size):
             sample = super().draw(seed, size)
             return sample._replace(prompt="Well then. " * 10 * (seed > 0) + sample.prompt)
 
-    for task, length in zip(fitted_tasks(Uneven(), material, 3), material.lengths, strict=True):
+    for task, length in zip(fitted_tasks(Uneven(), ctx, 3), ctx.lengths, strict=True):
         assert max(len(q.tokens_T) + q.max_new_tokens for q in task.requests) <= length
 
 
 # Files and settings.
 
 
-def lines(material, text):
-    (material.data_dir / "passkey").mkdir()
-    (material.data_dir / "passkey" / "short.jsonl").write_text(text)
+def lines(ctx, text):
+    (ctx.data_dir / "passkey").mkdir()
+    (ctx.data_dir / "passkey" / "short.jsonl").write_text(text)
 
 
-def test_self_extend_s_files_are_read(material):
+def test_self_extend_s_files_are_read(ctx):
     line = {"input": "grass\nThe pass key is 89427. Remember it.\ngrass", "target": "89427", "passkey_position": 1}
-    lines(material, json.dumps(line) + "\n\n" + json.dumps(line | {"target": 10_023_456_789}) + "\n")
-    (task,) = PasskeyTest("self_extend").tasks(material)
+    lines(ctx, json.dumps(line) + "\n\n" + json.dumps(line | {"target": 10_023_456_789}) + "\n")
+    (task,) = PasskeyTest("self_extend").tasks(ctx)
     assert task.name == "passkey/self_extend/short"
     assert [q.max_new_tokens for q in task.requests] == [5, 11]
-    text = material.tokenizer.decode(task.requests[0].tokens_T)
+    text = ctx.tokenizer.decode(task.requests[0].tokens_T)
     assert text == line["input"] + "What is the pass key? The pass key is "
     (row,) = score(records(task, says(lambda q: "89427 is")))
     assert (row["value"], row["n"]) == (0.5, 2)
@@ -277,10 +277,10 @@ def test_self_extend_s_files_are_read(material):
         ("", "short.jsonl is empty"),
     ],
 )
-def test_bad_files_of_self_extend_are_named(text, message, material):
-    lines(material, text)
+def test_bad_files_of_self_extend_are_named(text, message, ctx):
+    lines(ctx, text)
     with pytest.raises(ValueError, match=message):
-        PasskeyTest("self_extend").tasks(material)
+        PasskeyTest("self_extend").tasks(ctx)
 
 
 @pytest.mark.parametrize(
@@ -293,26 +293,26 @@ def test_bad_files_of_self_extend_are_named(text, message, material):
         ({"passkey_variant": "self_extend"}, "has no passkey"),
     ],
 )
-def test_wrong_settings_are_named(settings, message, material):
+def test_wrong_settings_are_named(settings, message, ctx):
     with pytest.raises(ValueError, match=message) as error:
-        PasskeyTest(**settings).tasks(material)
+        PasskeyTest(**settings).tasks(ctx)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("variant", ["study", "landmark", "longlora", "yarn_hard"])
-def test_lengths_without_room_are_left_out_and_none_is_an_error(variant, material):
+def test_lengths_without_room_are_left_out_and_none_is_an_error(variant, ctx):
     test = PasskeyTest(variant, passkey_samples=1)
-    tasks = test.tasks(EvalContext(material.data_dir, material.tokenizer, (20, 400)))
+    tasks = test.tasks(EvalContext(ctx.data_dir, ctx.tokenizer, (20, 400)))
     assert [t.name for t in tasks] == [f"passkey/{variant}/400"]
     with pytest.raises(ValueError, match="--lengths=20,30: "):
-        test.tasks(EvalContext(material.data_dir, material.tokenizer, (20, 30)))
+        test.tasks(EvalContext(ctx.data_dir, ctx.tokenizer, (20, 30)))
 
 
-def test_at_most_so_many_questions(material):
-    few = EvalContext(material.data_dir, material.tokenizer, (400,), max_examples=5)
+def test_at_most_so_many_questions(ctx):
+    few = EvalContext(ctx.data_dir, ctx.tokenizer, (400,), max_examples=5)
     assert len(PasskeyTest("study").tasks(few)[0].requests) == 5
     assert len(PasskeyTest("landmark").tasks(few)[0].requests) == 5
-    other = EvalContext(material.data_dir, material.tokenizer, (400,), max_examples=5, seed=7)
+    other = EvalContext(ctx.data_dir, ctx.tokenizer, (400,), max_examples=5, seed=7)
     first, second = (PasskeyTest().tasks(m)[0].requests for m in (few, other))
     assert {q.metadata["key"] for q in first}.isdisjoint(q.metadata["key"] for q in second)
 

@@ -15,7 +15,7 @@ from golden_checks import eval_ppl
 from longjax.evals.context import EvalContext
 from longjax.evals.perplexity import PerplexityTest, from_store, read_texts, score
 from longjax.evals.perplexity.protocols import Sliding, Strided, WithoutMemory, spans
-from longjax.evals.perplexity.text import of_documents
+from longjax.evals.perplexity.text import concat_documents
 from longjax.evals.requests import LoglikelihoodResult
 from shape_names import checked
 
@@ -34,19 +34,19 @@ def made(*sizes):
     ends = np.cumsum([0, *sizes])
     ids = np.arange(ends[-1], dtype=np.int32) + 10
     parts = [np.concatenate([[1], ids[a + 1 : b]]).astype(np.int32) for a, b in itertools.pairwise(ends)]
-    return of_documents("made", parts, True, "", "made")
+    return concat_documents("made", parts, True, "", "made")
 
 
 def by_place(questions):
     """A loss that depends on the place alone: 1 at the first target, 1 / 2 at the second, ..."""
-    places = [np.arange(q.first, len(q.tokens_T)) for q in questions]
+    places = [np.arange(q.first_scored, len(q.tokens_T)) for q in questions]
     return [LoglikelihoodResult((1 / p).astype(np.float32), p % 2 == 0) for p in places]
 
 
 def by_token(questions):
     """A loss that depends on the token alone."""
     return [
-        LoglikelihoodResult(np.sin(q.tokens_T[q.first :]).astype(np.float32) + 1, q.tokens_T[q.first :] > 0)
+        LoglikelihoodResult(np.sin(q.tokens_T[q.first_scored :]).astype(np.float32) + 1, q.tokens_T[q.first_scored :] > 0)
         for q in questions
     ]
 
@@ -57,7 +57,7 @@ def rows(task, ask):
 
 
 def nested(split, lengths=LENGTHS, **settings):
-    return PerplexityTest("nested", **settings).of(split, lengths)
+    return PerplexityTest("nested", **settings).tasks_of(split, lengths)
 
 
 # Nested windows, of which the study is made.
@@ -185,27 +185,27 @@ def test_strided_windows_score_every_token_once(stride, begin):
     """All but the first of a document, if nothing stands before it."""
     source = made(100, 31, 3, 1, 64)
     found = Strided(stride, begin)(source, 32)
-    scored = np.concatenate([w.tokens_T[w.first :] for w in found])
+    scored = np.concatenate([w.tokens_T[w.first_scored :] for w in found])
     bodies = [d[1:] if begin >= 0 else d[2:] for _, d in source.documents()]
     np.testing.assert_array_equal(scored, np.concatenate(bodies))
     assert max(len(w.tokens_T) for w in found) == 32
-    assert all(w.weight == len(w.tokens_T) - w.first for w in found)
+    assert all(w.weight == len(w.tokens_T) - w.first_scored for w in found)
     assert begin < 0 or all(w.tokens_T[0] == begin for w in found)
     full = [w for w in found if w.start > 0]
-    assert all(w.first >= min(32 - stride, len(w.tokens_T) - stride) for w in full)
+    assert all(w.first_scored >= min(32 - stride, len(w.tokens_T) - stride) for w in full)
 
 
 def test_strides_over_the_length_lose_no_token():
     """With an opening token a window has room for 31, as the default stride must notice."""
     source = made(100)
-    (task,) = PerplexityTest().of(source, [32], begin=7)
-    scored = np.concatenate([q.tokens_T[q.first :] for q in task.requests])
+    (task,) = PerplexityTest().tasks_of(source, [32], bos_id=7)
+    scored = np.concatenate([q.tokens_T[q.first_scored :] for q in task.requests])
     np.testing.assert_array_equal(scored, source.ids[1:])
 
 
 def test_buckets_add_up_to_the_whole():
     """Windows at the end of a document fill buckets otherwise than its first."""
-    (task,) = PerplexityTest(ppl_stride=13, ppl_buckets=7).of(made(100, 77), [40], begin=7)
+    (task,) = PerplexityTest(ppl_stride=13, ppl_buckets=7).tasks_of(made(100, 77), [40], bos_id=7)
     row, places = rows(task, by_token)
     total = sum(r["value"] * r["n"] for r in places)
     assert sum(r["n"] for r in places) == 99 + 76
@@ -215,25 +215,25 @@ def test_buckets_add_up_to_the_whole():
 def test_windows_that_do_not_overlap_see_nothing_before_them():
     found = Strided(None, 7)(made(100), 32)
     assert [len(w.tokens_T) for w in found] == [32, 32, 32, 1 + 99 - 93]
-    assert all(w.first == 1 for w in found)
+    assert all(w.first_scored == 1 for w in found)
 
 
 def test_yarn_s_windows_weigh_equally_and_ours_by_tokens():
     """By hand: 99 tokens after the opening one are scored in groups of 49, 49 and 1."""
     source = made(100)
-    (equal,) = PerplexityTest("yarn", ppl_stride=49).of(source, [50], begin=7)
-    (honest,) = PerplexityTest("strided", ppl_stride=49).of(source, [50], begin=7)
+    (equal,) = PerplexityTest("yarn", ppl_stride=49).tasks_of(source, [50], bos_id=7)
+    (honest,) = PerplexityTest("strided", ppl_stride=49).tasks_of(source, [50], bos_id=7)
     loss = np.sin(source.ids[1:]).astype(np.float32) + np.float32(1)
     groups = [loss[:49], loss[49:98], loss[98:]]
     assert rows(equal, by_token)[0]["nll"] == pytest.approx(np.mean([g.mean() for g in groups]), rel=1e-6)
     assert rows(honest, by_token)[0]["nll"] == pytest.approx(loss.mean(), rel=1e-6)
-    (short,) = PerplexityTest("yarn", ppl_stride=49, ppl_truncate=True).of(source, [50], begin=7)
+    (short,) = PerplexityTest("yarn", ppl_stride=49, ppl_truncate=True).tasks_of(source, [50], bos_id=7)
     assert rows(short, by_token)[0]["nll"] == pytest.approx(groups[0].mean(), rel=1e-6)
 
 
 def test_short_documents_can_be_left_out():
     """The first two of those with at least 40 tokens, as YaRN chooses books of Proof-pile."""
-    (task,) = PerplexityTest("yarn", ppl_least=40, ppl_documents=2, ppl_truncate=True).of(
+    (task,) = PerplexityTest("yarn", ppl_least=40, ppl_documents=2, ppl_truncate=True).tasks_of(
         made(39, 40, 20, 50, 60), [32]
     )
     assert [q.metadata["document"] for q in task.requests] == [1, 3]
@@ -249,7 +249,7 @@ def test_parts_forget_what_was_before_them():
     source = made(*[40] * 12)
     found = WithoutMemory(Sliding(16, 10), 24)(source, 64)
     assert [len(w.tokens_T) for w in found[:4]] == [24, 24, 16, 24]
-    assert [w.place for w in found[:4]] == [0, 24, 48, 0]
+    assert [w.offset for w in found[:4]] == [0, 24, 48, 0]
     assert sum(w.weight for w in found[:3]) == pytest.approx(1)
     np.testing.assert_array_equal(np.concatenate([w.tokens_T for w in found[3:6]]), source.ids[16:80])
 
@@ -257,7 +257,7 @@ def test_parts_forget_what_was_before_them():
 def test_landmark_s_parts_weigh_by_length():
     """A loss that grows with the place in a part: 512 targets of one part, then 88 of the other."""
     source = made(*[400] * 10)
-    (task,) = PerplexityTest("landmark_lceg", ppl_buckets=599).of(source, [600])
+    (task,) = PerplexityTest("landmark_lceg", ppl_buckets=599).tasks_of(source, [600])
     row, places = rows(task, by_place)
     parts = [np.mean(1 / np.arange(1, n)) for n in (512, 88)]
     assert row["nll"] == pytest.approx((512 * parts[0] + 88 * parts[1]) / 600, rel=1e-6)
@@ -266,7 +266,7 @@ def test_landmark_s_parts_weigh_by_length():
 
 
 def test_a_base_model_starts_anew_after_its_context():
-    (task,) = PerplexityTest("chunked").of(made(*[400] * 10), [600], trained_len=150)
+    (task,) = PerplexityTest("chunked").tasks_of(made(*[400] * 10), [600], trained_len=150)
     assert {len(q.tokens_T) for q in task.requests} == {150}
     assert rows(task, by_place)[0]["nll"] == pytest.approx(np.mean(1 / np.arange(1, 150)), rel=1e-6)
 
@@ -275,7 +275,7 @@ def test_a_base_model_starts_anew_after_its_context():
 def test_few_windows_are_spread_and_keep_first_and_last(protocol):
     source = made(*[200] * 20)
     many, few = (
-        PerplexityTest(protocol, num_windows=n, ppl_stride=32).of(source, [100], trained_len=100)[0].requests
+        PerplexityTest(protocol, num_windows=n, ppl_stride=32).tasks_of(source, [100], trained_len=100)[0].requests
         for n in (None, 5)
     )
     assert len(few) == 5 < len(many)
@@ -286,7 +286,7 @@ def test_few_windows_are_spread_and_keep_first_and_last(protocol):
 def test_windows_are_copied_when_they_are_asked():
     """2001 windows of 1000 tokens of 3000: all at once would take 667 times the text."""
     source = made(3000)
-    (task,) = PerplexityTest("yarn", ppl_stride=1).of(source, [1000], begin=7)
+    (task,) = PerplexityTest("yarn", ppl_stride=1).tasks_of(source, [1000], bos_id=7)
     assert len(task.requests) == 2001
     for q in (task.requests[5], task.requests[-1]):
         assert q.tokens_T.base is None
@@ -304,61 +304,61 @@ def test_settings_are_positive(name):
 
 
 @pytest.fixture
-def material(tokens, tmp_path):
+def ctx(tokens, tmp_path):
     (tmp_path / "perplexity").mkdir()
     return EvalContext(tmp_path, tokens, (64,))
 
 
-def put(material, name, content):
-    path = material.data_dir / "perplexity" / name
+def put(ctx, name, content):
+    path = ctx.data_dir / "perplexity" / name
     path.write_bytes(content)
     return path
 
 
-def test_files_of_ids_come_back(material):
+def test_files_of_ids_come_back(ctx):
     ids = made(30, 40, 50).ids % VOCAB
     ids[[0, 30, 70]] = 1
     ids[ids == 1] = np.where(np.isin(np.flatnonzero(ids == 1), [0, 30, 70]), 1, 2)
-    put(material, "small.bin", ids.astype("<u2").tobytes())
-    put(material, "wide.bin", ids.astype("<u4").tobytes())
-    put(material, "wide.json", b'{"dtype": "uint32"}')
-    small, wide = read_texts(material, "")
+    put(ctx, "small.bin", ids.astype("<u2").tobytes())
+    put(ctx, "wide.bin", ids.astype("<u4").tobytes())
+    put(ctx, "wide.json", b'{"dtype": "uint32"}')
+    small, wide = read_texts(ctx, "")
     for found in (small, wide):
         np.testing.assert_array_equal(found.ids, ids)
         assert found.starts.tolist() == [0, 30, 70]
     assert (small.name, wide.name) == ("small", "wide")
     assert small.sha256 != wide.sha256
-    (one,) = read_texts(material, "wide.bin")
+    (one,) = read_texts(ctx, "wide.bin")
     assert one.name == "wide"
-    assert [t.name for t in PerplexityTest("longlora", ppl_stride=8).tasks(material)] == [
+    assert [t.name for t in PerplexityTest("longlora", ppl_stride=8).tasks(ctx)] == [
         "perplexity/longlora/small/64", "perplexity/longlora/wide/64",
     ]  # fmt: skip
 
 
-def test_lines_of_text_are_tokenised(material, tokens):
+def test_lines_of_text_are_tokenised(ctx, tokens):
     texts = ["One text.\n", "Another, longer one."]
-    put(material, "lines.jsonl", "\n".join(json.dumps({"text": x}) for x in texts).encode())
-    (found,) = read_texts(material, "lines")
+    put(ctx, "lines.jsonl", "\n".join(json.dumps({"text": x}) for x in texts).encode())
+    (found,) = read_texts(ctx, "lines")
     assert [tokens.decode(d[1:]) for _, d in found.documents()] == texts
     assert [d[0] for _, d in found.documents()] == [tokens.bos_id] * 2
-    assert found.opened
+    assert found.has_bos
 
 
-def test_lines_that_are_no_text_are_named(material):
-    path = material.data_dir / "x.jsonl"
+def test_lines_that_are_no_text_are_named(ctx):
+    path = ctx.data_dir / "x.jsonl"
     path.write_bytes(b'{"text": "good"}\n{"text": "caf\xe9"}\n')
     with pytest.raises(ValueError, match=r"x.jsonl, line 2: 'utf-8' codec can't decode"):
-        material.read_jsonl(path, ["text"])
-    lenient = dataclasses.replace(material, skip_bad=True)
+        ctx.read_jsonl(path, ["text"])
+    lenient = dataclasses.replace(ctx, skip_bad=True)
     assert lenient.read_jsonl(path, ["text"]) == ([{"text": "good"}], 1)
 
 
-def test_saved_datasets_are_read(material):
-    folder = material.data_dir / "perplexity" / "saved"
+def test_saved_datasets_are_read(ctx):
+    folder = ctx.data_dir / "perplexity" / "saved"
     datasets.Dataset.from_dict({"input_ids": [[1, 5, 6, 7], [1, 8, 9]]}).save_to_disk(str(folder))
-    (found,) = read_texts(material, "")
+    (found,) = read_texts(ctx, "")
     assert [d.tolist() for _, d in found.documents()] == [[1, 5, 6, 7], [1, 8, 9]]
-    assert found.opened
+    assert found.has_bos
 
 
 @pytest.mark.parametrize(
@@ -374,28 +374,28 @@ def test_saved_datasets_are_read(material):
         ("a.txt", b"x", "perplexity holds no text"),
     ],
 )
-def test_bad_files_are_named(name, content, message, material):
-    put(material, name, content)
+def test_bad_files_are_named(name, content, message, ctx):
+    put(ctx, name, content)
     with pytest.raises(ValueError, match=message) as error:
-        PerplexityTest("lceg").tasks(material)
+        PerplexityTest("lceg").tasks(ctx)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("first", "warned"), [(1, False), (5, True)])
-def test_a_file_that_opens_otherwise_is_pointed_out(first, warned, material, caplog):
-    put(material, "a.bin", np.array([first, 7, 8, first, 9], "<u2").tobytes())
-    (found,) = read_texts(material, "")
+def test_a_file_that_opens_otherwise_is_pointed_out(first, warned, ctx, caplog):
+    put(ctx, "a.bin", np.array([first, 7, 8, first, 9], "<u2").tobytes())
+    (found,) = read_texts(ctx, "")
     assert found.starts.tolist() == [0, 3]
     assert ("a.bin begins with id 5" in caplog.text) == warned
 
 
-def test_missing_and_unknown_files_are_named(material):
-    put(material, "a.json", b"[]")
-    put(material, "a.bin", b"\1\0\2\0")
+def test_missing_and_unknown_files_are_named(ctx):
+    put(ctx, "a.json", b"[]")
+    put(ctx, "a.bin", b"\1\0\2\0")
     with pytest.raises(ValueError, match=r"a.json must be like"):
-        read_texts(material, "")
+        read_texts(ctx, "")
     with pytest.raises(ValueError, match=r"has no perplexity/pg19 or perplexity/pg19.bin"):
-        read_texts(material, "pg19")
+        read_texts(ctx, "pg19")
 
 
 # Golden numbers.
@@ -434,5 +434,5 @@ def test_array_names_tell_the_truth(split):
         (task,) = nested(split, (256,), num_windows=4)
         rows(task, uniform)
         for name in ("strided", "chunked"):
-            rows(PerplexityTest(name, ppl_stride=9).of(made(100, 50), [64], 7, trained_len=30)[0], uniform)
-    assert {name for _, name in seen} >= {"nll_U", "bucket_U", "tokens_T", "loss_I", "weight_I", "apart_P"}
+            rows(PerplexityTest(name, ppl_stride=9).tasks_of(made(100, 50), [64], 7, trained_len=30)[0], uniform)
+    assert {name for _, name in seen} >= {"nll_U", "bucket_U", "tokens_T", "loss_I", "weight_I", "deviation_P"}

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from longjax.evals.longbench.prompts import WORDING
+from longjax.evals.longbench.prompts import PROMPTS
 from longjax.evals.longbench.table import TASKS
 from longjax.evals.prompts import RULER_FIELDS, check_fields, longbench_prompts, ruler_prompts
 from longjax.files import sha256_file
 from tools import extract_prompts
 
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "prompts"
-ASKS = {name: kind.asks for name, kind in TASKS.items()}
+ASKS = {name: kind.has_input for name, kind in TASKS.items()}
 theirs = pytest.mark.skipif(not SHARED.exists(), reason="the benchmarks' prompts are not ours to ship")
 
 
 def made_longbench():
     """-> prompts and numbers of tokens as LongBench's two files have them."""
-    said = {name: f"{name}: {{context}}" + " {input}" * kind.asks for name, kind in TASKS.items()}
+    said = {name: f"{name}: {{context}}" + " {input}" * kind.has_input for name, kind in TASKS.items()}
     return said, {name: 7 + i for i, name in enumerate(TASKS)}
 
 
@@ -80,7 +80,7 @@ def test_the_benchmarks_files_load_and_come_out_of_such_checkouts(tmp_path):
     assert extract("--longbench", tmp_path, "--ruler", tmp_path, "--out", tmp_path / "out") == 0
     assert longbench_prompts(tmp_path / "out", ASKS) == longbench_prompts(SHARED, ASKS)
     assert ruler_prompts(tmp_path / "out") == ruler_prompts(SHARED)
-    new = {name: prompt.new for name, prompt in longbench_prompts(SHARED, ASKS).items()}
+    new = {name: prompt.max_new_tokens for name, prompt in longbench_prompts(SHARED, ASKS).items()}
     assert new == {name: kind.max_new_tokens for name, kind in TASKS.items()}
 
 
@@ -127,7 +127,7 @@ def test_no_checkout(tmp_path, capsys):
             lambda tasks: tasks["qasper"].update(prompt="{input}"),
             r"longbench.json, qasper: the prompt has no {context}",
         ),
-        (lambda tasks: tasks["qasper"].update(prompt="{context} {input} {x}"), "nothing is known of {x}"),
+        (lambda tasks: tasks["qasper"].update(prompt="{context} {input} {x}"), "unknown field {x}"),
         (lambda tasks: tasks["qasper"].update(prompt="{context} {input} {"), "not a template"),
         (lambda tasks: tasks["qasper"].update(prompt=3), 'qasper: "prompt" must be a text, not 3'),
         (lambda tasks: tasks["qasper"].update(max_gen=0), 'qasper: "max_gen" must be a number of tokens, not 0'),
@@ -153,16 +153,16 @@ def test_folders_without_prompts(tmp_path):
 
 
 def test_we_have_a_wording_for_every_task():
-    assert WORDING.keys() == TASKS.keys()
-    for name, text in WORDING.items():
-        check_fields(name, text, {"context", "input"} if TASKS[name].asks else {"context"}, {"context", "input"})
+    assert PROMPTS.keys() == TASKS.keys()
+    for name, text in PROMPTS.items():
+        check_fields(name, text, {"context", "input"} if TASKS[name].has_input else {"context"}, {"context", "input"})
 
 
 @theirs
 @pytest.mark.parametrize("name", TASKS)
 def test_our_wording_is_not_theirs(name):
     """No stretch of thirty characters of English, or ten of Chinese, between fields is in both."""
-    ours = re.sub(r"{\w+}", "\0", WORDING[name])
+    ours = re.sub(r"{\w+}", "\0", PROMPTS[name])
     theirs = re.sub(r"{\w+}", "\1", longbench_prompts(SHARED, ASKS)[name].template)
     match = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match()
     assert match.size < (30 if ours.isascii() else 10), ours[match.a : match.a + match.size]

@@ -9,12 +9,12 @@ import pytest
 
 import small_ruler
 from longjax.evals.ruler import TooShortError
-from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, as_in_2024, tidy
+from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, join_all, join_nonempty
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import largest
 from longjax.evals.ruler.sample import SampleSeed
-from longjax.evals.ruler.tasks import Ruler, rows
-from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make
+from longjax.evals.ruler.tasks import Ruler, sample_rows
+from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make_task
 
 TOKENIZERS = small_ruler.tokenizers()
 TASKS = list(BASES)
@@ -27,12 +27,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kits(folder):
-    return {name: RulerInputs(small_ruler.material(folder, tokenizer)) for name, tokenizer in TOKENIZERS.items()}
+    return {name: RulerInputs(small_ruler.make_context(folder, tokenizer)) for name, tokenizer in TOKENIZERS.items()}
 
 
 def made_rows(kits, tokenizer, version, task, length, count=2, seed=0):
-    made = make(VERSIONS[version], task, length, seed, kits[tokenizer])
-    return made, list(rows(made, task, count, seed))
+    made = make_task(VERSIONS[version], task, length, seed, kits[tokenizer])
+    return made, list(sample_rows(made, task, count, seed))
 
 
 def text(row):
@@ -52,8 +52,8 @@ def holds(task, row):
         links = [chain[b] == a for a, b in itertools.pairwise(outputs)]
         return len(chain) == 5 and all(links) and row["about"]["keys"] == [chain[outputs[0]]]
     if task == "cwe":
-        listed = re.findall(r"\d+\. (\S+)", row["input"].rpartition("\n1. ")[2])
-        counts = sorted({x: listed.count(x) for x in set(listed)}.items(), key=lambda x: -x[1])
+        list_words = re.findall(r"\d+\. (\S+)", row["input"].rpartition("\n1. ")[2])
+        counts = sorted({x: list_words.count(x) for x in set(list_words)}.items(), key=lambda x: -x[1])
         return {x for x, _ in counts[:10]} <= set(outputs) and counts[9][1] > counts[11][1]
     if task == "fwe":
         coded = re.findall(r"\b[a-z]{6}\b", said[: said.rindex("\nQuestion")])
@@ -79,20 +79,20 @@ def test_exact_samples_are_as_long_as_they_may_be(kits, task, tokenizer, length)
     made, found = made_rows(kits, tokenizer, "exact", task, length)
     encode, begin = TOKENIZERS[tokenizer].encode, int(TOKENIZERS[tokenizer].bos_id >= 0)
     for row in found:
-        about, chance = row["about"], SampleSeed(0, task, row["index"])
-        tokens = len(encode(text(row))) + begin + made.room.new
+        about, sample_seed = row["about"], SampleSeed(0, task, row["index"])
+        tokens = len(encode(text(row))) + begin + made.room.max_new_tokens
         assert tokens <= length
-        assert about["n_tokens"] == tokens - made.room.new
+        assert about["n_tokens"] == tokens - made.room.max_new_tokens
         assert about["fill"] == pytest.approx(tokens / length, abs=5e-5)
-        more = len(encode(made.grow(chance, about["size"] + 1).text)) + begin + made.room.new
-        assert tokens == length or more > length or about["size"] == made.grow.most
+        more = len(encode(made.maker(sample_seed, about["size"] + 1).text)) + begin + made.room.max_new_tokens
+        assert tokens == length or more > length or about["size"] == made.maker.max_size
         assert tokens >= 0.95 * length or more - tokens > 0.05 * length
         assert holds(task, row)
 
 
 def used(kits, version, task, length):
     made, found = made_rows(kits, "words", version, task, length)
-    return max(len(TOKENIZERS["words"].encode(text(row))) + made.room.new for row in found)
+    return max(len(TOKENIZERS["words"].encode(text(row))) + made.room.max_new_tokens for row in found)
 
 
 @pytest.mark.parametrize("version", ["2024", "main"])
@@ -132,7 +132,7 @@ def test_shorter_than_a_task_can_be(kits, folder):
     with pytest.raises(TooShortError):  # RULER's loop would not end
         made_rows(kits, "bytes", "2024", "niah_single_2", 1024)
     with pytest.raises(ValueError, match="too short for niah_single_1"):
-        Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 128))
+        Ruler(ruler_samples=2).tasks(small_ruler.make_context(folder, TOKENIZERS["words"], 128))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -143,7 +143,7 @@ def test_no_length_is_too_short_to_say_so(kits, version):
 
 
 def test_what_fits_runs_beside_what_does_not(folder, caplog):
-    tasks = Ruler(ruler_samples=2).tasks(small_ruler.material(folder, TOKENIZERS["words"], 512))
+    tasks = Ruler(ruler_samples=2).tasks(small_ruler.make_context(folder, TOKENIZERS["words"], 512))
     assert {task.name.split("/")[2] for task in tasks} == {*TASKS} - {"cwe"}
     assert "--lengths=512 is too short for cwe: left out" in caplog.text
 
@@ -167,7 +167,7 @@ def test_a_needle_at_depth_0_has_a_space_before_it_in_peers_only():
             return sorted(population)[:k]
 
     essays = Essays(["One", "two.", "Three", "four.", "Five", "six."])
-    said = [InEssays(essays, join)(First(), 6, ["NEEDLE."]) for join in (tidy, as_in_2024)]
+    said = [InEssays(essays, join)(First(), 6, ["NEEDLE."]) for join in (join_nonempty, join_all)]
     assert said == ["NEEDLE. One two. Three four. Five six.", " NEEDLE. One two. Three four. Five six."]
 
 
@@ -205,7 +205,7 @@ def test_largest_is_the_largest():
 @pytest.mark.parametrize("name", ["words", "bytes", "pieces"])
 def test_counts_of_words_add_up(kits, name):
     counter = kits[name].counter
-    assert counter.sure == (name == "pieces")
+    assert counter.is_exact == (name == "pieces")
     for task in TASKS:
         _, found = made_rows(kits, "words", "2024", task, 2048, 1)
         said = text(found[0]) + "  two spaces \n\n and\ttabs "
@@ -214,7 +214,7 @@ def test_counts_of_words_add_up(kits, name):
 
 
 def test_counts_that_do_not_add_up_are_noticed(kits):
-    assert not kits["pairs"].counter.sure
+    assert not kits["pairs"].counter.is_exact
     assert kits["pairs"].counter.quick("one two three") != kits["pairs"].counter.exact("one two three")
 
 

@@ -93,9 +93,9 @@ def test_a_torn_file_is_noticed(tmp_path):
 
 
 CODE = {
-    "lines as in main": (versions.VERSIONS["2024"], "lines", vt.one_a_line),
+    "lines as in main": (versions.VERSIONS["2024"], "lines", vt.join_lines),
     "a gap": (versions.VERSIONS["2024"], "gap", " "),
-    "the example as in main": (versions.VERSIONS["2024"], "shot", vt.Varied(vt.spaced)),
+    "the example as in main": (versions.VERSIONS["2024"], "shot", vt.ExamplePerSample(vt.join_as_in_2024)),
     "steps of 100 words": (versions.VERSIONS["2024"], "sizing", lambda task, length, new: Linear(100, 100, new)),
     "room for fwe's answer": (versions.VERSIONS["2024"], "sizing", versions.main_sizing),
     "the corrected prompt": (versions.VERSIONS["2024"], "prompt", versions.corrected),
@@ -137,5 +137,5 @@ def test_other_constants_are_noticed(monkeypatch, module, name, value):
 
 
 def test_order_of_samples():
-    assert sample.SampleSeed(0, "vt", 1).shared().random() == sample.SampleSeed(0, "cwe", 2).shared().random()
-    assert sample.SampleSeed(0, "vt", 1).own().random() != sample.SampleSeed(0, "vt", 2).own().random()
+    assert sample.SampleSeed(0, "vt", 1).shared_order().random() == sample.SampleSeed(0, "cwe", 2).shared_order().random()
+    assert sample.SampleSeed(0, "vt", 1).own_order().random() != sample.SampleSeed(0, "vt", 2).own_order().random()

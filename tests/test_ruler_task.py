@@ -33,13 +33,13 @@ def folder(data, tmp_path):
 
 
 def tasks(folder, *lengths, tokenizer=WORDS, names="all", samples=3, version="exact", **more):
-    return Ruler(version, names, samples).tasks(small_ruler.material(folder, tokenizer, *lengths, **more))
+    return Ruler(version, names, samples).tasks(small_ruler.make_context(folder, tokenizer, *lengths, **more))
 
 
 def test_all_cores_make_what_one_does(folder, tmp_path, monkeypatch, capsys):
     names = "niah_single_1,vt,cwe"  # the last is too long for 1024
     alone = tasks(folder, 1024, tokenizer=PIECES, names=names)
-    monkeypatch.setattr(parallel, "WORTH", 0)
+    monkeypatch.setattr(parallel, "MIN_TOKENS", 0)
     shutil.move(folder / "ruler_cache", tmp_path / "alone")
     together = tasks(folder, 1024, tokenizer=PIECES, names=names)
     assert [task.name for task in together] == [task.name for task in alone]
@@ -106,15 +106,15 @@ def test_samples_are_made_once(folder, no_making):
     first = tasks(folder, 1024)
     no_making()
     assert all(map(same, first, tasks(folder, 1024)))
-    fewer = tasks(folder, 1024, samples=2)
-    assert [len(task.requests) for task in fewer] == [min(2, len(task.requests)) for task in first]
+    shrunk = tasks(folder, 1024, samples=2)
+    assert [len(task.requests) for task in shrunk] == [min(2, len(task.requests)) for task in first]
     with pytest.raises(AssertionError, match="made again"):
         tasks(folder, 1024, samples=4)
 
 
 def test_fewer_of_many_are_those_that_few_would_be(folder, tmp_path):
     tasks(folder, 1024, samples=4)
-    few = Ruler("exact", "all", 2, str(tmp_path / "other")).tasks(small_ruler.material(folder, WORDS, 1024))
+    few = Ruler("exact", "all", 2, str(tmp_path / "other")).tasks(small_ruler.make_context(folder, WORDS, 1024))
     assert all(map(same, few, tasks(folder, 1024, samples=2)))
 
 
@@ -151,9 +151,9 @@ def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
             tasks(folder, 1024, names="vt")
         return None
 
-    monkeypatch.setattr(sample_store, "held", also)
+    monkeypatch.setattr(sample_store, "load_samples", also)
     tasks(folder, 1024, names="vt")
-    monkeypatch.setattr(sample_store, "held", held)
+    monkeypatch.setattr(sample_store, "load_samples", held)
     assert sorted(path.name for path in made[0].parent.iterdir()) == ["vt.json", "vt.jsonl"]
     tasks(folder, 1024, names="vt")
 
@@ -161,12 +161,12 @@ def test_a_host_that_was_as_fast_does_no_harm(folder, monkeypatch):
 def test_making_that_was_broken_off_leaves_nothing(folder, monkeypatch):
     whole = ruler_tasks.sample_row
 
-    def stored(made, chance, fit):
-        if chance.index:
+    def stored(made, sample_seed, fit):
+        if sample_seed.index:
             raise KeyboardInterrupt
-        return whole(made, chance, fit)
+        return whole(made, sample_seed, fit)
 
-    monkeypatch.setattr(ruler_tasks, "stored", stored)
+    monkeypatch.setattr(ruler_tasks, "sample_row", stored)
     with pytest.raises(KeyboardInterrupt):
         tasks(folder, 1024, names="vt")
     assert [path for path in (folder / "ruler_cache").rglob("*") if path.is_file()] == []
@@ -207,7 +207,7 @@ def test_prompts_of_the_users(folder, tmp_path):
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     entries = {
-        name: {"template": "MINE " + x.template, "answer_prefix": x.answer_prefix, "tokens_to_generate": x.new - 1}
+        name: {"template": "MINE " + x.template, "answer_prefix": x.answer_prefix, "tokens_to_generate": x.max_new_tokens - 1}
         for name, x in OWN.items()
     }
     (prompts / "ruler.json").write_text(json.dumps({"base_tasks": entries}))
@@ -311,16 +311,16 @@ def test_words():
     for kind in (ours.nouns, ours.adjectives, ours.verbs, ours.all):
         assert list(kind) == sorted(set(kind))
         assert all(word.isascii() and word.isalpha() and word.islower() for word in kind)
-    assert len(set(wordlists.made_words(12_000))) == 12_000
-    assert not set(wordlists.made_words(50)) - set(wordlists.made_words(50))
+    assert len(set(wordlists.synthetic_words(12_000))) == 12_000
+    assert not set(wordlists.synthetic_words(50)) - set(wordlists.synthetic_words(50))
     with pytest.raises(ValueError, match=r"english_words\.json"):
-        wordlists.made_words(10**6)
+        wordlists.synthetic_words(10**6)
 
 
 def test_longer_lists_than_there_are_words(folder):
-    kit = RulerInputs(small_ruler.material(folder, WORDS))
-    assert kit.listed(100)[1] == "own"
-    made, name = kit.listed(9000)
+    inputs = RulerInputs(small_ruler.make_context(folder, WORDS))
+    assert inputs.list_words(100)[1] == "own"
+    made, name = inputs.list_words(9000)
     assert (len(made) >= 9000, len(set(made)), name) == (True, len(made), "own+made")
     (folder / "ruler" / "english_words.json").write_text(json.dumps([f"word{i}" for i in range(9000)]))
-    assert kit.listed(9000)[1] == "own+english_words.json"
+    assert inputs.list_words(9000)[1] == "own+english_words.json"

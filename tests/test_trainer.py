@@ -13,6 +13,7 @@ from longjax.data import RowBatch
 from longjax.methods import Method
 from longjax.model.llama import Llama
 from longjax.progress import no_progress
+from longjax.sharding.out_of_memory import explain_oom
 from longjax.study.runner import SINGLE_DEVICE, RunConfig
 from longjax.training import metrics_writer
 from longjax.training.recipe import Recipe
@@ -110,3 +111,10 @@ def test_it_says_what_it_needs_and_probes(tmp_path):
     assert len(probed) == 2
     assert [m.get("perplexity") for m in metrics_writer.read_metrics(tmp_path)] == [None, 7.0, None, 7.0, None]
     assert sum("perplexity 7" in words for words in said) == 2
+
+
+def test_out_of_memory_is_one_line_that_names_flags():
+    with pytest.raises(ValueError, match=r"^lower --batch_tokens$"), explain_oom("lower --batch_tokens"):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explain_oom("lower --batch_tokens"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: another error")

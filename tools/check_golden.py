@@ -1,6 +1,6 @@
 """Checks longjax against folders of golden vectors: python -m tools.check_golden DIR [DIR...].
 
-Prints one line a family and one a failure. Exit code 0: all is well; 1: something is not; 2: nothing to check.
+Prints one line for each family and failure. Exit code 0: all checks pass; 1: one fails; 2: nothing to check.
 """
 
 import argparse
@@ -28,13 +28,14 @@ from golden_checks.common import Result
 
 
 class Kind(NamedTuple):
-    """A format of folders: how to know it, and how to check it."""
+    """A format of folders: the test for it, and its checks."""
 
     fits: Callable[[Path], bool]
     results: Callable[[Path], Iterator[Result]]
 
 
 def has_meta(folder: Path) -> bool:
+    """Whether a .npz file of the folder has an array `meta`."""
     for path in folder.glob("*.npz"):
         with np.load(path, allow_pickle=False) as file:
             if "meta" in file.files:
@@ -59,15 +60,17 @@ LINES = (
 
 
 def passed(result: Result) -> bool:
+    """Whether the error is within the tolerance."""
     return result.error <= result.tolerance  # false for NaN
 
 
 def ratio(result: Result) -> float:
+    """Return the error relative to the tolerance."""
     return 0.0 if result.error == 0 else result.error / max(result.tolerance, 1e-300)
 
 
 def table(results: Iterable[Result]) -> Iterator[str]:
-    """One line a family: its worst value beside its tolerance, and the largest error of all."""
+    """Yield a line for each family: the largest error, and the worst error relative to its tolerance."""
     families: dict[str, list[Result]] = {}
     for result in results:
         families.setdefault(result.family, []).append(result)
@@ -75,30 +78,31 @@ def table(results: Iterable[Result]) -> Iterator[str]:
     yield f"{'family':{width}} {'cases':>6} {'values':>7} {'max error':>10} {'worst':>10} {'allowed':>10}"
     for family, members in families.items():
         worst, count = max(members, key=ratio), len({member.case for member in members})
-        most = max(member.error for member in members)
+        largest = max(member.error for member in members)
         verdict = "pass" if all(map(passed, members)) else "FAIL"
-        numbers = f"{most:10.2e} {worst.error:10.2e} {worst.tolerance:10.2e}"
+        numbers = f"{largest:10.2e} {worst.error:10.2e} {worst.tolerance:10.2e}"
         yield f"{family:{width}} {count:6} {len(members):7} {numbers}  {verdict}"
 
 
 def check(folder: Path) -> list[Result]:
-    """Of the folder, or of those in it. Raises ValueError if there is nothing to check."""
+    """Check a folder, or the folders in it. Raises ValueError if there is nothing to check."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    parts = [folder] if kinds(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
-    results = [result for part in parts for kind in kinds(part) for result in kind.results(part)]
+    folders = [folder] if kinds(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
+    results = [result for path in folders for kind in kinds(path) for result in kind.results(path)]
     if not results:
         raise ValueError(f"{folder}: no cases of a known format")
     return results
 
 
 def kinds(folder: Path) -> list[Kind]:
-    """-> the formats that files of the folder have: one of arrays, or any of JSON lines."""
+    """Return the formats of a folder's files: one of arrays, or any of JSON lines."""
     arrays = next((kind for kind in ARRAYS if kind.fits(folder)), None)
     return [arrays] if arrays else [kind for kind in LINES if kind.fits(folder)]
 
 
 def main(folders: list[Path]) -> int:
+    """Check folders, print the results, and return the exit code."""
     failed = False
     for folder in folders:
         try:

@@ -1,1 +1,4 @@
-"""Compiling for pods without a pod: does it fit, what does it send, how long will it take, what does it cost?"""
+"""Programs compiled ahead of time for machines that are not at hand: memory, roofline, search of meshes.
+
+May import training and inference.
+"""

@@ -1,4 +1,4 @@
-"""What the compiler has made of a program: its scheduled HLO, instruction by instruction."""
+"""Parses a compiled program: its scheduled HLO, instruction by instruction."""
 
 import re
 from collections.abc import Iterator
@@ -22,34 +22,36 @@ class Op(NamedTuple):
     attrs: str
 
     def attr(self, key: str) -> str:
-        found = re.search(rf'{key}="?%?([^",\s)}}]+)', self.attrs)
-        return found[1] if found else ""
+        """Returns the value of an attribute, without quotes and "%"; "" if there is none."""
+        match = re.search(rf'{key}="?%?([^",\s)}}]+)', self.attrs)
+        return match[1] if match else ""
 
     @property
     def operands(self) -> list[str]:
+        """The names of the arguments."""
         return re.findall(r"%([\w.\-]+)", self.args)
 
     @property
     def cycles(self) -> int:
-        """-> of the compiler's own estimate; 0: it makes none."""
-        found = re.search(r'"estimated_cycles":"(\d+)"', self.attrs)
-        return int(found[1]) if found else 0
+        """The compiler's own estimate; 0: it has none."""
+        match = re.search(r'"estimated_cycles":"(\d+)"', self.attrs)
+        return int(match[1]) if match else 0
 
     @property
-    def where(self) -> str:
-        """-> the place in the program that this was made for."""
-        found = re.search(r'op_name="([^"]*)"', self.attrs)
-        return found[1] if found else ""
+    def source(self) -> str:
+        """The path of functions and operations that the instruction was compiled from."""
+        match = re.search(r'op_name="([^"]*)"', self.attrs)
+        return match[1] if match else ""
 
 
 ENTRY = "ENTRY"
 Module = dict[str, list[Op]]  # computations by name
 
 
-def arrays(kind: str) -> list[tuple[str, int]]:
-    """-> element type and bytes of every array in a type."""
+def arrays(type_: str) -> list[tuple[str, int]]:
+    """Returns the element type and the bytes of every array in a type."""
     found = []
-    for dtype, dims in ARRAY.findall(kind):
+    for dtype, dims in ARRAY.findall(type_):
         count = 1
         for dim in dims.split(",") if dims else ():
             count *= int(dim)
@@ -57,11 +59,13 @@ def arrays(kind: str) -> list[tuple[str, int]]:
     return found
 
 
-def size(kind: str) -> int:
-    return sum(bytes_ for _, bytes_ in arrays(kind))
+def type_bytes(type_: str) -> int:
+    """Returns the bytes of all arrays in a type."""
+    return sum(bytes_ for _, bytes_ in arrays(type_))
 
 
-def parse(text: str) -> Module:
+def parse_hlo(text: str) -> Module:
+    """Returns the instructions of every computation of a program."""
     module: Module = {}
     current: list[Op] = []
     for line in whole_lines(text):
@@ -74,55 +78,57 @@ def parse(text: str) -> Module:
 
 
 def whole_lines(text: str) -> Iterator[str]:
-    """Kernels' own texts go over several lines."""
-    line = ""
-    for piece in text.split("\n"):
-        if piece.startswith(("  %", "  ROOT %", "%", "ENTRY", "}")):
-            yield line
-            line = piece
+    """Yields one line an instruction, where the text of a kernel goes over several."""
+    whole = ""
+    for line in text.split("\n"):
+        if line.startswith(("  %", "  ROOT %", "%", "ENTRY", "}")):
+            yield whole
+            whole = line
         else:
-            line += piece
-    yield line
+            whole += line
+    yield whole
 
 
 def instruction(line: str) -> Op:
+    """Parses one instruction."""
     name, _, rest = line.strip().removeprefix("ROOT ").partition(" = ")
-    end = closing(rest) + 1 if rest.startswith("(") else rest.index(" ")
-    kind, call = rest[:end], rest[end:].lstrip()
+    end = closing_parenthesis(rest) + 1 if rest.startswith("(") else rest.index(" ")
+    type_, call = rest[:end], rest[end:].lstrip()
     start = call.index("(")
-    end = closing(call, start)
-    return Op(name.lstrip("%"), kind, call[:start], call[start + 1 : end], call[end + 1 :])
+    end = closing_parenthesis(call, start)
+    return Op(name.lstrip("%"), type_, call[:start], call[start + 1 : end], call[end + 1 :])
 
 
-def closing(text: str, start: int = 0) -> int:
-    """-> where the parenthesis that opens at `start` closes."""
+def closing_parenthesis(text: str, start: int = 0) -> int:
+    """Returns the index of the parenthesis that closes the one at `start`."""
     depth = 0
-    for found in re.finditer(r"[()]", text[start:]):
-        depth += 1 if found[0] == "(" else -1
+    for match in re.finditer(r"[()]", text[start:]):
+        depth += 1 if match[0] == "(" else -1
         if depth == 0:
-            return start + found.start()
+            return start + match.start()
     raise AssertionError("unbalanced parentheses in HLO")
 
 
-def touched(op: Op, module: Module, types: dict[str, str]) -> int:
-    """-> bytes that an instruction reads and writes; of an array that it takes a slice of, or writes one into, only
-    that. `types` are those of all names.
+def accessed_bytes(op: Op, module: Module, types: dict[str, str]) -> int:
+    """Returns the bytes that an instruction reads and writes; of an array of which it accesses a slice, only that.
+
+    `types` are those of all instructions by name.
     """
     if op.kind in SLICES:
-        return 2 * slice_size(op, types)
+        return 2 * slice_bytes(op, types)
     inner = module.get(op.attr("calls"), [])
-    parameters = {o.name: size(o.type) for o in inner if o.kind == "parameter"}
+    parameters = {o.name: type_bytes(o.type) for o in inner if o.kind == "parameter"}
     if op.kind != "fusion" or not inner:
-        return size(op.type) + sum(size(types.get(name, "")) for name in op.operands)
+        return type_bytes(op.type) + sum(type_bytes(types.get(name, "")) for name in op.operands)
     slices = [o for o in inner if o.kind in SLICES]
     sliced = {o.operands[0] for o in slices}
     whole = {name for o in inner if o not in slices for name in o.operands}
     read = sum(bytes_ for name, bytes_ in parameters.items() if name in whole or name not in sliced)
     updates = [o for o in slices if o.kind == "dynamic-update-slice"]
-    written = size(op.type) - sum(size(o.type) for o in updates)
-    return read + max(written, 0) + sum(slice_size(o, types) for o in slices)
+    written = type_bytes(op.type) - sum(type_bytes(o.type) for o in updates)
+    return read + max(written, 0) + sum(slice_bytes(o, types) for o in slices)
 
 
-def slice_size(op: Op, types: dict[str, str]) -> int:
-    """-> bytes of the slice that is taken, or written."""
-    return size(op.type if op.kind == "dynamic-slice" else types.get(op.operands[1], ""))
+def slice_bytes(op: Op, types: dict[str, str]) -> int:
+    """Returns the bytes of the slice that is read or written."""
+    return type_bytes(op.type if op.kind == "dynamic-slice" else types.get(op.operands[1], ""))

@@ -1,4 +1,4 @@
-"""From a question - what, of which model, on which chips - to a plan."""
+"""Plans a program on chips that are not at hand: compiles it, and estimates its memory and its time."""
 
 import dataclasses
 import importlib.metadata
@@ -12,9 +12,9 @@ from longjax import sharding
 from longjax.aot import compile, hlo, inference_programs, roofline, search
 from longjax.aot.compile import MemoryFit, Program
 from longjax.aot.events import events, walk
-from longjax.aot.report import BILLION, AotPlan, kernels, sums
+from longjax.aot.report import BILLION, AotPlan, collective_sums, kernel_counts
 from longjax.aot.search import MeshChoice
-from longjax.aot.topology import Topology
+from longjax.aot.topology import MESH_AXES, Topology
 from longjax.attention.kernels.splash import Splash
 from longjax.inference import decode
 from longjax.model.llama import Llama
@@ -26,12 +26,18 @@ ProgramKind = Literal["train", "prefill", "decode"]
 
 
 class AotRequest(NamedTuple):
-    """What is to be compiled; `model` has softmax and placement, its `keep` is that of `remat`.
+    """What is to be compiled.
 
     Attributes:
+      program: a training step, a chunk of prompts, or one token of every row.
       name: of the model and of the method.
+      model: with back end, placement and the policy of `remat`.
+      recipe: of the training; for other programs its batch_size counts alone.
+      remat: name of the rematerialization policy.
+      length: tokens of a row.
+      topology: the chips.
       sizes: of the mesh: data, fsdp, seq, model.
-      fast: only whether it fits.
+      fast: compile without optimizing: only whether it fits.
 
     """
 
@@ -45,7 +51,8 @@ class AotRequest(NamedTuple):
     sizes: tuple[int, int, int, int]
     fast: bool
 
-    def chosen(self, choice: MeshChoice) -> "AotRequest":
+    def with_choice(self, choice: MeshChoice) -> "AotRequest":
+        """Returns the request with another mesh, micro-batch and rematerialization."""
         return self._replace(
             model=dataclasses.replace(self.model, remat_policy=REMAT[choice.remat]), remat=choice.remat,
             recipe=dataclasses.replace(self.recipe, micro_batch_size=choice.micro_rows),
@@ -53,148 +60,166 @@ class AotRequest(NamedTuple):
         )  # fmt: skip
 
     def flags(self) -> str:
-        mesh = [
-            f"--mesh_{axis}={n}" for axis, n in zip(("data", "fsdp", "seq", "model"), self.sizes, strict=True) if n > 1
-        ]
-        rows = [
-            f"--batch_size={self.recipe.batch_size}",
-            *[f"--micro_batch_size={self.recipe.micro_batch_size}"] * bool(self.recipe.micro_batch_size),
-        ]
-        return " ".join([*rows, *mesh, f"--remat={self.remat}"])
+        """Returns the flags that set batch, mesh and rematerialization."""
+        flags = [f"--batch_size={self.recipe.batch_size}"]
+        if self.recipe.micro_batch_size:
+            flags.append(f"--micro_batch_size={self.recipe.micro_batch_size}")
+        flags += [f"--mesh_{axis}={n}" for axis, n in zip(MESH_AXES, self.sizes, strict=True) if n > 1]
+        return " ".join([*flags, f"--remat={self.remat}"])
 
 
-def plan(wish: AotRequest, command: str) -> AotPlan:
-    """-> what is known of this. Raises ValueError if the model cannot be split over this mesh."""
-    mesh, cfg = wish.topology.mesh(*wish.sizes), wish.model.cfg
-    micro = wish.recipe.micro_batch_size or wish.recipe.batch_size
-    sharding.check_divisible(cfg, micro, wish.length if wish.program == "train" else mesh.shape["seq"], mesh)
+def plan(request: AotRequest, command: str) -> AotPlan:
+    """Compiles a program and returns its plan.
+
+    Args:
+      request: what to compile.
+      command: the command line that prints the plan.
+
+    Raises:
+      ValueError: the model cannot be split over the mesh, or the compiler fails for another reason than memory.
+
+    """
+    mesh, cfg = request.topology.mesh(*request.sizes), request.model.cfg
+    micro = request.recipe.micro_batch_size or request.recipe.batch_size
+    sharding.check_divisible(cfg, micro, request.length if request.program == "train" else mesh.shape["seq"], mesh)
     with jax.set_mesh(mesh):
-        program = programs(wish, mesh)
-        fit = compile.compiled(program, wish.topology.chip.platform, wish.fast)
-    hbm = {name: float(bytes_) for name, bytes_ in program.before.items() if name not in ("gradients", "saved", "working")}
+        program = trace_program(request, mesh)
+        fit = compile.compile_program(program, request.topology.chip.platform, request.fast)
+    hbm = {
+        name: float(bytes_)
+        for name, bytes_ in program.estimated.items()
+        if name not in ("gradients", "saved", "working")
+    }
     hbm |= {"held": float(fit.held), "temporary": float(fit.temporary)} if fit.text else {}
-    hbm |= {"peak": float(fit.peak), "limit": wish.topology.chip.hbm}
-    module = hlo.parse(fit.text) if fit.text else {}
+    hbm |= {"peak": float(fit.peak), "limit": request.topology.chip.hbm}
+    module = hlo.parse_hlo(fit.text) if fit.text else {}
     schedule = events(module) if module else ()
-    step = estimate_step(wish, module, mesh) if module and not wish.fast else None
+    step = estimate_step(request, module, mesh) if module and not request.fast else None
     return AotPlan(
-        wish.program,
-        wish.topology.name,
+        request.program,
+        request.topology.name,
         command,
-        setting(wish),
+        setting(request),
         fits(fit, hbm["limit"]),
         hbm,
-        flops(wish),
-        kernels(walk(schedule)),
-        sums(walk(schedule)),
+        flops(request),
+        kernel_counts(walk(schedule)),
+        collective_sums(walk(schedule)),
         step,
-        "" if fits(fit, hbm["limit"]) else does_not_fit_advice(wish),
+        "" if fits(fit, hbm["limit"]) else does_not_fit_advice(request),
         versions(),
     )
 
 
 def versions() -> dict[str, str]:
-    return {
-        name: importlib.metadata.version(name) for name in ("jax", "libtpu", "jax-cuda13-pjrt") if is_installed(name)
-    }
+    """Returns the versions of the installed compilers."""
+    packages = ("jax", "libtpu", "jax-cuda13-pjrt")
+    return {package: importlib.metadata.version(package) for package in packages if is_installed(package)}
 
 
 def is_installed(package: str) -> bool:
+    """Returns whether a Python package is installed."""
     return any(importlib.metadata.distributions(name=package))
 
 
-def programs(wish: AotRequest, mesh: jax.sharding.Mesh) -> Program:
-    if wish.program == "train":
-        return compile.training_program(wish.model, wish.recipe, wish.length, mesh)
-    asked = (wish.model, wish.recipe.batch_size, wish.length, mesh)
-    return (
-        inference_programs.prefill_program(*asked)
-        if wish.program == "prefill"
-        else inference_programs.decode_program(*asked, wish.topology.chip.platform)
-    )
+def trace_program(request: AotRequest, mesh: jax.sharding.Mesh) -> Program:
+    """Returns the requested program, traced on the current mesh."""
+    if request.program == "train":
+        return compile.training_program(request.model, request.recipe, request.length, mesh)
+    model, rows = request.model, request.recipe.batch_size
+    if request.program == "prefill":
+        return inference_programs.prefill_program(model, rows, request.length, mesh)
+    return inference_programs.decode_program(model, rows, request.length, mesh, request.topology.chip.platform)
 
 
 def fits(fit: MemoryFit, limit: float) -> bool:
-    """TPUs' compiler refuses what does not fit, GPUs' does not."""
+    """Returns whether a program fits into `limit` bytes; only the compiler for TPUs refuses what does not."""
     return fit.text != "" and fit.peak <= limit
 
 
-def setting(wish: AotRequest) -> dict[str, Any]:
-    axes = zip(("data", "fsdp", "seq", "model"), wish.sizes, strict=True)
-    micro = {"micro_rows": wish.recipe.micro_batch_size} if wish.recipe.micro_batch_size else {}
+def setting(request: AotRequest) -> dict[str, Any]:
+    """Returns the plan's `setting`, which its table shows."""
+    axes = zip(MESH_AXES, request.sizes, strict=True)
+    micro = {"micro_rows": request.recipe.micro_batch_size} if request.recipe.micro_batch_size else {}
     return {
-        "model": wish.name[0], "method": wish.name[1], "rows": wish.recipe.batch_size, "length": wish.length,
+        "model": request.name[0], "method": request.name[1],
+        "rows": request.recipe.batch_size, "length": request.length,
         "mesh": " ".join(f"{axis} {n}" for axis, n in axes if n > 1) or "-",
-        "remat": wish.remat if wish.program == "train" else "-", **micro,
+        "remat": request.remat if request.program == "train" else "-", **micro,
     }  # fmt: skip
 
 
-def flops(wish: AotRequest) -> dict[str, float]:
-    if wish.program != "train":
+def flops(request: AotRequest) -> dict[str, float]:
+    """Returns floating-point operations of a training step, as `train_flops`; {} for other programs."""
+    if request.program != "train":
         return {}
-    tokens = wish.recipe.batch_size * wish.length
-    return train_flops(wish.model.cfg, wish.model.method, wish.length, tokens)._asdict()
+    tokens = request.recipe.batch_size * request.length
+    return train_flops(request.model.cfg, request.model.method, request.length, tokens)._asdict()
 
 
-def estimate_step(wish: AotRequest, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """-> seconds and what follows from them."""
-    clock = roofline.StepClock(wish.topology, mesh, module, visible_pairs_of(wish), wish.model.cfg.head_dim)
+def estimate_step(request: AotRequest, module: hlo.Module, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """Returns the estimated seconds of a run of the program, where they go, and throughput and MFU."""
+    clock = roofline.StepClock(request.topology, mesh, module, attention_pairs(request), request.model.cfg.head_dim)
     estimate = clock.estimate()
-    tokens = tokens_of_a_run(wish, mesh)
-    found: dict[str, Any] = {"seconds": estimate.seconds, "where": estimate.where, "places": estimate.places}
-    found["tokens_per_second_per_chip"] = tokens / estimate.seconds / wish.topology.chips
-    if wish.program == "train":
-        peak = wish.topology.chips * wish.topology.chip.flops
-        found["mfu"] = flops(wish)["useful"] / peak / estimate.seconds
-        found["chip_hours_of_1B_tokens"] = BILLION / tokens * estimate.seconds * wish.topology.chips / 3600
-    return found
+    tokens = tokens_per_run(request, mesh)
+    step: dict[str, Any] = {"seconds": estimate.seconds, "where": estimate.where, "places": estimate.places}
+    step["tokens_per_second_per_chip"] = tokens / estimate.seconds / request.topology.chips
+    if request.program == "train":
+        peak = request.topology.chips * request.topology.chip.flops
+        step["mfu"] = flops(request)["useful"] / peak / estimate.seconds
+        step["chip_hours_of_1B_tokens"] = BILLION / tokens * estimate.seconds * request.topology.chips / 3600
+    return step
 
 
-def tokens_of_a_run(wish: AotRequest, mesh: jax.sharding.Mesh) -> int:
-    """-> of one step, of one chunk of all prompts, or one of each row."""
+def tokens_per_run(request: AotRequest, mesh: jax.sharding.Mesh) -> int:
+    """Returns the tokens of one training step, of one chunk of all prompts, or one token of each row."""
     with jax.set_mesh(mesh):
-        chunk = decode.prefill_chunk(wish.recipe.batch_size, wish.length)
-    return wish.recipe.batch_size * {"train": wish.length, "prefill": chunk, "decode": 1}[wish.program]
+        chunk = decode.prefill_chunk(request.recipe.batch_size, request.length)
+    return request.recipe.batch_size * {"train": request.length, "prefill": chunk, "decode": 1}[request.program]
 
 
-def visible_pairs_of(wish: AotRequest) -> float:
-    """-> queries times the keys that they see, of one layer, micro-batch and device, over its heads; on TPUs with what
-    the tiles at the edge compute in vain, half a tile for each query.
+def attention_pairs(request: AotRequest) -> float:
+    """Returns queries times their visible keys, over the heads of one layer, micro-batch and device.
+
+    On TPUs this includes the masked half tile at each query's edge, which is computed as well.
     """
-    cfg, (data, fsdp, seq, model) = wish.model.cfg, wish.sizes
-    seen = visible_keys(wish.model.attention(wish.length), cfg.heads, wish.length)
-    seen += Splash().block / 2 if wish.topology.chip.platform == "tpu" else 0  # cuDNN's are in its measured rate
-    rows = (wish.recipe.micro_batch_size or wish.recipe.batch_size) / (data * fsdp)
-    return rows * wish.length * seen * cfg.heads / (seq * model)
+    cfg, (data, fsdp, seq, model) = request.model.cfg, request.sizes
+    keys = visible_keys(request.model.attention(request.length), cfg.heads, request.length)
+    keys += Splash().block / 2 if request.topology.chip.platform == "tpu" else 0  # cuDNN's are in its measured rate
+    rows = (request.recipe.micro_batch_size or request.recipe.batch_size) / (data * fsdp)
+    return rows * request.length * keys * cfg.heads / (seq * model)
 
 
-def does_not_fit_advice(wish: AotRequest) -> str:
-    """-> what to change."""
-    return (
-        search.choice_line(candidate_bytes(wish, REMAT), wish.topology.chip.hbm) if wish.program == "train" else SERVING
-    )
+def does_not_fit_advice(request: AotRequest) -> str:
+    """Returns which flags would make the program fit."""
+    if request.program != "train":
+        return INFERENCE_ADVICE
+    return search.search_advice(candidate_bytes(request, REMAT), request.topology.chip.hbm)
 
 
-SERVING = "split the heads with --mesh_model, the cache with --mesh_seq, or take a smaller --batch_size"
+INFERENCE_ADVICE = "split the heads with --mesh_model, the cache with --mesh_seq, or take a smaller --batch_size"
 
 
-def candidate_bytes(wish: AotRequest, remats: Iterable[Remat]) -> dict[MeshChoice, int]:
-    """-> bytes of a device for all meshes of so many chips, by the estimate that needs no compiler."""
-    found = {}
-    for choice in search.choices(wish.model.cfg, wish.recipe.batch_size, wish.topology.chips, remats):
-        asked = wish.chosen(choice)
-        mesh = asked.topology.mesh(*asked.sizes)
+def candidate_bytes(request: AotRequest, remats: Iterable[Remat]) -> dict[MeshChoice, int]:
+    """Returns the estimated bytes of a device for all meshes of the topology; nothing is compiled."""
+    bytes_of = {}
+    for choice in search.choices(request.model.cfg, request.recipe.batch_size, request.topology.chips, remats):
+        candidate = request.with_choice(choice)
+        mesh = candidate.topology.mesh(*candidate.sizes)
         with jax.set_mesh(mesh):
-            found[choice] = sum(programs(asked, mesh).before.values())
-    return found
+            bytes_of[choice] = sum(trace_program(candidate, mesh).estimated.values())
+    return bytes_of
 
 
-def best_plan(wish: AotRequest, command: str) -> AotPlan:
-    """-> the fastest of the few that seem best and fit. Raises ValueError if nothing does."""
-    bytes_of = candidate_bytes(wish, REMAT)
-    asked = search.best_choice(bytes_of, wish.topology.chip.hbm)
-    if not asked:
-        raise ValueError(search.choice_line(bytes_of, wish.topology.chip.hbm))
-    plans = [plan(wish.chosen(choice), f"{command} {choice.flags()}") for choice in asked]
+def best_plan(request: AotRequest, command: str) -> AotPlan:
+    """Compiles the most promising meshes, and returns the plan of the fastest that fits.
+
+    Raises ValueError, with the smallest, if by the estimate none fits.
+    """
+    bytes_of = candidate_bytes(request, REMAT)
+    choices = search.best_choices(bytes_of, request.topology.chip.hbm)
+    if not choices:
+        raise ValueError(search.search_advice(bytes_of, request.topology.chip.hbm))
+    plans = [plan(request.with_choice(choice), f"{command} {choice.flags()}") for choice in choices]
     fitting = [p for p in plans if p.fits] or plans
     return min(fitting, key=lambda p: p.step["seconds"] if p.step else math.inf)

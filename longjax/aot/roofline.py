@@ -1,8 +1,8 @@
-"""How long a compiled program takes on chips that are not here: an estimate, never a measurement.
+"""Estimates how long a compiled program takes on chips that are not at hand; nothing is measured.
 
-The compiler's schedule is followed, event by event: its own cycles for what it has fused (TPU) or operations and
-bytes over the chip's rates (GPU), attention kernels by their pairs, exchanges by their bytes over the links that their
-group spans. What the schedule starts early and waits for late costs what is not hidden.
+The compiler's schedule is followed event by event: its own cycles for what it has fused (TPU), or operations and
+bytes over the chip's rates (GPU); attention kernels by their pairs; collectives by their bytes over the links that
+their group spans. What is started early and waited for late costs what is not hidden.
 """
 
 import collections
@@ -29,7 +29,14 @@ INFINIBAND = 5e10  # bytes a second of a GPU to other hosts
 
 
 class Estimate(NamedTuple):
-    """Attributes: where, seconds by kind of work; places, the same by place in the program, the most first."""
+    """An estimate of time.
+
+    Attributes:
+      seconds: of one run of the program.
+      where: seconds by kind of work, the most first.
+      places: the same by source (`Op.source`), the largest of them.
+
+    """
 
     seconds: float
     where: dict[str, float]
@@ -38,10 +45,13 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass
 class StepClock:
-    """A device at work; `free` is when its links have nothing more to send.
+    """Follows a schedule on one device.
 
     Attributes:
-      pairs: queries times keys that one attention of one layer of one device sees, over all of its heads.
+      topology: the chips.
+      mesh: devices by axis.
+      module: the compiled program.
+      pairs: queries times visible keys of one layer's attention on one device, over all of its heads.
       width: of a head.
 
     """
@@ -58,132 +68,146 @@ class StepClock:
         self.types = {op.name: op.type for ops in self.module.values() for op in ops}
 
     def estimate(self) -> Estimate:
+        """Returns the time of one run of the program."""
         seconds = self.run(events(self.module), 1.0)
-        return Estimate(seconds, dict(most(self.where)), most(self.places)[:12])
+        return Estimate(seconds, dict(largest_first(self.where)), largest_first(self.places)[:12])
 
     def run(self, schedule: tuple[Event, ...], times: float) -> float:
-        """-> seconds of one run; `times` is how often it is run, for the sums by kind."""
-        now, free, ends = 0.0, 0.0, {}
+        """Returns the seconds of one run of a schedule, which runs `times` times, and adds to the sums by kind."""
+        now, free, ends = 0.0, 0.0, {}  # free: when the links have nothing more to send
         layer = attention_calls(schedule)
 
         def spend(kind: str, seconds: float, op: Op) -> None:
             nonlocal now
             now += seconds
             self.where[kind] += seconds * times
-            self.places[source_place(op)] += seconds * times
+            self.places[short_source(op)] += seconds * times
 
         for event in schedule:
             if event.does == "loop":
                 now += self.run(event.inside, times * event.times) * event.times
                 free = max(free, now)
             elif event.does == "kernel":
-                part = part_of_attention(event.op)
-                kind = f"attention, {'forward' if part == 'forward' else 'backward'}"
-                spend(kind, self.kernel(part, layer) / layer[part], event.op)
+                output = kernel_output(event.op)
+                kind = f"attention, {'forward' if output == 'forward' else 'backward'}"
+                spend(kind, self.kernel_seconds(output, layer) / layer[output], event.op)
             elif event.does == "collective":
                 assert event.collective
                 idle = max(free - now, 0.0)
-                spend(f"waits: {event.collective.kind}", idle + self.exchange(event.collective, False), event.op)
+                spend(
+                    f"waits: {event.collective.kind}", idle + self.collective_seconds(event.collective, False), event.op
+                )
                 free = now
             elif event.does == "start" and event.collective:
-                free = max(now, free) + self.exchange(event.collective, True)
+                free = max(now, free) + self.collective_seconds(event.collective, True)
                 ends[event.key] = (free, event.collective.kind)
             elif event.does == "start":
-                ends[event.key] = (now + self.copy(event.op), "copy in memory")
+                ends[event.key] = (now + self.copy_seconds(event.op), "copy in memory")
             elif event.does == "wait":
                 end, kind = ends.get(event.key, (now, ""))
                 if end > now:
                     spend(f"waits: {kind}", end - now, event.op)
             else:
-                spend("products and element-wise", self.compute(event.op), event.op)
+                spend("products and element-wise", self.compute_seconds(event.op), event.op)
         return now
 
-    def compute(self, op: Op) -> float:
+    def compute_seconds(self, op: Op) -> float:
+        """Returns the seconds of computation: by the compiler's cycles on TPUs, by the roofline on GPUs."""
         chip = self.topology.chip
         if chip.platform == "tpu":
             return op.cycles / chip.clock
         if op.kind not in WORK:
             return 0.0
-        moved = hlo.touched(op, self.module, self.types)
-        return max(self.products(op) / (GPU_PRODUCTS * chip.flops), moved / (GPU_MEMORY * chip.hbm_rate))
+        moved = hlo.accessed_bytes(op, self.module, self.types)
+        return max(self.matmul_flops(op) / (GPU_PRODUCTS * chip.flops), moved / (GPU_MEMORY * chip.hbm_rate))
 
-    def products(self, op: Op) -> float:
-        """-> operations of the matrix products in this."""
+    def matmul_flops(self, op: Op) -> float:
+        """Returns the floating-point operations of the matrix products in an instruction."""
         inner = self.module.get(op.attr("calls"), [])
         if op.kind == "dot" or "__cublas$" in op.attrs:
-            return self.of_product(op)
-        return sum(self.of_product(o) if o.kind == "dot" else self.products(o) for o in inner if o.kind != "parameter")
+            return self.dot_flops(op)
+        return sum(
+            self.dot_flops(o) if o.kind == "dot" else self.matmul_flops(o) for o in inner if o.kind != "parameter"
+        )
 
-    def of_product(self, op: Op) -> float:
-        """-> 2 x results x contracted."""
+    def dot_flops(self, op: Op) -> float:
+        """Returns 2 x results x contracted of one matrix product."""
         left = dims(self.types.get(op.operands[0], ""))
         contracted = re.search(r'lhs_contracting_dim\w*"?[=:][\[{]"?([\d,"]+)', op.attrs)
-        assert contracted, f"a product that is not understood: {op}"
+        assert contracted, f"a product in an unknown notation: {op}"
         return 2.0 * math.prod(dims(op.type)) * math.prod(left[int(i)] for i in re.findall(r"\d+", contracted[1]))
 
-    def kernel(self, part: str, layer: collections.Counter[str]) -> float:
-        """-> seconds of one layer's attention: two products forward; backward five in one kernel, in two kernels three
-        for the queries' gradient and four for the keys'.
+    def kernel_seconds(self, output: str, layer: collections.Counter[str]) -> float:
+        """Returns the seconds of one layer's attention kernels with this output.
+
+        There are two products forward; backward five in one kernel, in two kernels three for the queries' gradient
+        and four for the keys'.
         """
         chip = self.topology.chip
-        products = {"forward": 2, "queries": 3, "keys": 4 if layer["queries"] else 5, "all": 5}[part]
-        share = chip.kernel[0 if part == "forward" else 1] * min(1.0, self.width / 128)
+        products = {"forward": 2, "queries": 3, "keys": 4 if layer["queries"] else 5, "all": 5}[output]
+        share = chip.kernel[0 if output == "forward" else 1] * min(1.0, self.width / 128)
         return 2 * self.width * self.pairs * products / (chip.flops * share)
 
-    def copy(self, op: Op) -> float:
-        found = [bytes_ for _, bytes_ in hlo.arrays(op.type) if bytes_ > 4]
-        return min(found, default=0) / self.topology.chip.hbm_rate
+    def copy_seconds(self, op: Op) -> float:
+        """Returns the seconds of an asynchronous copy in memory."""
+        sizes = [bytes_ for _, bytes_ in hlo.arrays(op.type) if bytes_ > 4]
+        return min(sizes, default=0) / self.topology.chip.hbm_rate
 
-    def exchange(self, what: Collective, beside: bool) -> float:
-        """-> seconds; `beside` other work, and by some of the compiler's emitters, one axis of the torus is used."""
-        if what.group <= 1:
+    def collective_seconds(self, collective: Collective, hidden: bool) -> float:
+        """Returns the seconds of an exchange.
+
+        One that is hidden behind other work, or made by some of the compiler's emitters, uses one axis of the torus.
+        """
+        if collective.group <= 1:
             return 0.0
         if self.topology.chip.platform == "cuda":
-            return MESSAGE + what.sent / (GPU_LINKS * self.topology.chip.link if what.group <= NVLINK else INFINIBAND)
-        link, axes = self.topology.chip.link, spanned(what.group, self.mesh, self.topology)
-        if what.kind == "collective-permute":
-            return MESSAGE + what.bytes_ / link
-        if what.kind == "all-to-all":
+            return MESSAGE + collective.sent / (
+                GPU_LINKS * self.topology.chip.link if collective.group <= NVLINK else INFINIBAND
+            )
+        link, axes = self.topology.chip.link, spanned(collective.group, self.mesh, self.topology)
+        if collective.kind == "collective-permute":
+            return MESSAGE + collective.bytes_ / link
+        if collective.kind == "all-to-all":
             slowest = max(extent / (8 if ring else 4) for extent, ring in axes)
-            return MESSAGE + slowest * what.bytes_ / link
+            return MESSAGE + slowest * collective.bytes_ / link
         rates = sorted(((2 if ring else 1) * link for _, ring in axes), reverse=True)
-        one = beside or what.emitter.startswith("1D")
-        return MESSAGE + what.sent / (rates[0] if one else sum(rates))
+        one_axis = hidden or collective.emitter.startswith("1D")
+        return MESSAGE + collective.sent / (rates[0] if one_axis else sum(rates))
 
 
-def most(sums: dict[str, float]) -> list[tuple[str, float]]:
-    """-> the largest first."""
+def largest_first(sums: dict[str, float]) -> list[tuple[str, float]]:
+    """Returns the sums in descending order."""
     return sorted(sums.items(), key=lambda pair: -pair[1])
 
 
 def attention_calls(schedule: tuple[Event, ...]) -> collections.Counter[str]:
-    """-> kernels of one loop's body by what they make: those of one layer, which share its pairs.
+    """Returns the number of kernels of one loop's body by their output: those of one layer, which share its pairs.
 
     A layer that is computed again in the backward pass has its forward kernels there once more.
     """
-    return collections.Counter(part_of_attention(event.op) for event in schedule if event.does == "kernel")
+    return collections.Counter(kernel_output(event.op) for event in schedule if event.does == "kernel")
 
 
-def part_of_attention(op: Op) -> str:
-    """-> what a kernel makes: the output, or gradients of queries, keys, or all."""
+def kernel_output(op: Op) -> str:
+    """Returns what an attention kernel computes: forward, or the gradient of queries, keys, or all."""
     if is_forward(op):
         return "forward"
     return "queries" if "_dq" in op.name else "keys" if "_dkv" in op.name else "all"
 
 
-def source_place(op: Op) -> str:
-    """-> the end of its place in the program, which says the function and the einsum."""
-    return "/".join(op.where.split("/")[-2:]) or op.kind
+def short_source(op: Op) -> str:
+    """Returns the end of an instruction's source, which names the function and the einsum."""
+    return "/".join(op.source.split("/")[-2:]) or op.kind
 
 
-def dims(kind: str) -> list[int]:
-    """-> of the first array of a type."""
-    found = hlo.ARRAY.search(kind)
-    return [int(dim) for dim in found[2].split(",")] if found and found[2] else []
+def dims(type_: str) -> list[int]:
+    """Returns the sizes of the axes of the first array in a type."""
+    match = hlo.ARRAY.search(type_)
+    return [int(dim) for dim in match[2].split(",")] if match and match[2] else []
 
 
 def spanned(group: int, mesh: jax.sharding.Mesh, topology: Topology) -> list[tuple[int, bool]]:
-    """-> axes of the torus over which such a group lies: how many chips along each, and whether they are a ring."""
+    """Returns the number of chips along each axis of the torus that a group spans, and whether they are a ring."""
     sizes = dict(mesh.shape)
     choices = [("seq",), ("model",), ("fsdp", "seq"), ("fsdp",), ("data",), ("data", "fsdp"), ("data", "fsdp", "seq")]
     names = next((c for c in choices if math.prod(sizes[n] for n in c) == group), None)

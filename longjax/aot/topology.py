@@ -1,4 +1,4 @@
-"""Chips that are not here: what they can do, and how jax is told of a machine made of them."""
+"""Chips that are not at hand: their rates, and descriptions of machines made of them that jax compiles for."""
 
 import dataclasses
 import importlib.util
@@ -23,12 +23,13 @@ class Chip(NamedTuple):
     """One device.
 
     Attributes:
+      platform: jax's name of it.
       kind: jax's device_kind.
       hbm: bytes that a program may use: on a TPU what its compiler reports, on a GPU the share of 0.94 that jax takes.
-      hbm_rate: bytes a second.
-      link: bytes a second that one link carries one way.
-      cycle: floating-point operations of a cycle, of all cores; 0: not asked.
-      kernel: share of the peak that attention kernels reach forward and backward, in the products that they do.
+      hbm_rate: bytes a second of the memory.
+      link: bytes a second of one link, one way.
+      cycle: floating-point operations of a cycle, over all cores; 0: not needed.
+      kernel: share of the peak that attention kernels reach, forward and backward, in the products that they do.
 
     """
 
@@ -42,10 +43,12 @@ class Chip(NamedTuple):
 
     @property
     def flops(self) -> float:
+        """Floating-point operations a second, at the peak."""
         return PEAKS[self.kind]
 
     @property
     def clock(self) -> float:
+        """Cycles a second."""
         return self.flops / self.cycle
 
 
@@ -62,7 +65,7 @@ CHIPS = {
     "h200": Chip("cuda", "NVIDIA H200", 0.94 * 139.8 * GIB, 4.8e12, 4.5e11, 0, (0.63, 0.55)),
 }
 
-# What XLA asks of a GPU before it compiles for it. H100 and H200 are the same processor.
+# What XLA needs to know of a GPU to compile for it. H100 and H200 are the same processor.
 HOPPER = """
 gpu_device_info {{
   threads_per_block_limit: 1024
@@ -101,10 +104,11 @@ class Topology:
 
     @property
     def chips(self) -> int:
+        """The number of chips."""
         return math.prod(self.shape)
 
     def mesh(self, data: int, fsdp: int, seq: int, model: int) -> jax.sharding.Mesh:
-        """-> as sharding.make_mesh makes it on the machine itself."""
+        """Returns the mesh that `sharding.make_mesh` makes on the machine itself. Raises ValueError for other sizes."""
         sizes = (data, fsdp, seq, model)
         if math.prod(sizes) != self.chips:
             flags = " x ".join(f"--mesh_{axis}={size}" for axis, size in zip(MESH_AXES, sizes, strict=True))
@@ -112,8 +116,8 @@ class Topology:
         return sharding.make_mesh(*sizes, devices=devices(self))
 
 
-def parse(name: str) -> Topology:
-    """`v5e:16x16`, `v5p:4x4x8`, `h200:4`."""
+def parse_topology(name: str) -> Topology:
+    """Parses "v5e:16x16", "v5p:4x4x8", "h200:4". Raises ValueError for anything else."""
     kind, _, shape = name.partition(":")
     axes = {"v5e": 2, "v6e": 2, "v5p": 3}.get(kind, 1)
     sizes = shape.split("x")
@@ -123,24 +127,26 @@ def parse(name: str) -> Topology:
 
 
 def devices(topology: Topology) -> list[Any]:
-    """-> descriptions of devices, which programs can be compiled for. Raises ValueError, with what to install."""
+    """Returns descriptions of devices that programs can be compiled for. Raises ValueError, with what to install."""
     prepare_libtpu()
     chip = topology.chip
     try:
         if chip.platform == "tpu":
-            found = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+            description = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
         else:
             target = HOPPER.format(rate=chip.hbm_rate, memory=chip.hbm / 0.94, kind=chip.kind)
             hosts = max(1, topology.chips // NVLINK)
             grid = f"1x{hosts}x{topology.chips // hosts}"
-            found = topologies.get_topology_desc(platform="cuda", topology_name="", target_config=target, topology=grid)
+            description = topologies.get_topology_desc(
+                platform="cuda", topology_name="", target_config=target, topology=grid
+            )
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"--topology={topology.name} cannot be compiled for: {advice(chip, error)}") from error
-    return list(found.devices)
+        raise ValueError(f"--topology={topology.name} cannot be compiled for: {install_advice(chip, error)}") from error
+    return list(description.devices)
 
 
-def advice(chip: Chip, error: Exception) -> str:
-    """-> what to install, or the compiler's own words."""
+def install_advice(chip: Chip, error: Exception) -> str:
+    """Returns what to install, or the compiler's own message."""
     needed = "libtpu" if chip.platform == "tpu" else "jax_cuda13_plugin"
     if importlib.util.find_spec(needed):
         return str(error)
@@ -150,15 +156,15 @@ def advice(chip: Chip, error: Exception) -> str:
 
 
 def prepare_libtpu() -> None:
-    """For compilers of machines that are not here; before any of them is loaded."""
+    """Prepares the environment for compilers of machines that are not at hand; before any of them is loaded."""
     jax.config.update("jax_platforms", "cpu")
     for name, value in {
-        "TPU_SKIP_MDS_QUERY": "1",  # libtpu would ask the cloud which machine this is
+        "TPU_SKIP_MDS_QUERY": "1",  # else libtpu queries the cloud for the machine's type
         "TPU_ACCELERATOR_TYPE": "v5litepod-16",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_WORKER_ID": "0",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # by several processes at a time: nobody uses a TPU
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # by several processes at a time: no TPU is used
         "LIBTPU_INIT_ARGS": TPU_OVERLAP,
-        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of a driver that is not here
+        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of a driver that is not installed
     }.items():
         os.environ.setdefault(name, value)

@@ -14,7 +14,7 @@ from longjax.cli.names import did_you_mean, integers, method_by_name
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.context import EvalContext
-from longjax.evals.harness.runner import installed
+from longjax.evals.harness.runner import is_installed
 from longjax.methods import Method, ds_bf16
 from longjax.methods.lora import LoraInit, in_weights
 
@@ -54,7 +54,7 @@ class EvalOptions:
         """Names of the benchmarks; "all" has the short tasks only if their package is installed."""
         if self.tasks != "all":
             return self.tasks.split(",")
-        if installed():
+        if is_installed():
             return [*BENCHMARKS]
         logging.warning("--tasks=all leaves out short: pip install longjax[harness]")
         return [name for name in BENCHMARKS if name != "short"]

@@ -69,7 +69,7 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
     first, checkpoint = jax.process_index() == 0, options.open_checkpoint()
     engine = engine_without_params(options, checkpoint, mesh)
     if "short" in settings:
-        harness.ready(options.context(checkpoint), settings["short"])
+        harness.prepare_short_tasks(options.context(checkpoint), settings["short"])
     tasks = make_tasks(options, settings, checkpoint) if first else []
     barrier("task files written")
     plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine)

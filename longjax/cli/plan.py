@@ -57,7 +57,7 @@ class PlanOptions:
 
     def request(self, recipe: Recipe) -> AotRequest:
         """Returns what the planner is asked to compile."""
-        preset, machine = preset_by_name(self.preset), topology.parse(self.topology)
+        preset, machine = preset_by_name(self.preset), topology.parse_topology(self.topology)
         method = method_by_name(self.method, self.method_config)
         if self.lora_rank:
             method = with_lora(method, self.lora_rank)

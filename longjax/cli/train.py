@@ -30,13 +30,15 @@ from longjax.study.workspace import Workspace
 def main(argv: list[str] | None = None) -> None:
     """The command longjax-train: the first argument is the method."""
     program, *words = sys.argv if argv is None else argv
-    if not words or words[0] in HELP:
+    name = words[0] if words else ""
+    if name in HELP:
         print(f"{(__doc__ or '').strip()}\n\nMethods: {', '.join(METHODS)}.")
-    elif words[0] not in METHODS:
-        fail(f"{words[0]} is no method{did_you_mean(words[0], METHODS)}")
+    elif name.startswith("-") or not name:
+        fail("the first argument is a method, as in longjax-train yarn --factor=8; --help lists all")
+    elif name not in METHODS:
+        fail(f"{name} is not a method{did_you_mean(name, METHODS)}")
     else:
-        make = METHODS[words[0]]
-        experiment(make, argv=[program, *words[1:]], doc=make.__doc__)
+        experiment(METHODS[name], argv=[program, *words[1:]], doc=METHODS[name].__doc__)
 
 
 def experiment(

@@ -1,1 +1,4 @@
-"""The benchmarks, each a module with its settings (what is asked) and its `score` (what the answers are worth)."""
+"""Benchmarks: requests for a model, the records of its responses, and scores made of records. Imports `data`, not JAX.
+
+`benchmarks.py` is the table of all of them; each has a settings dataclass, whose fields are flags, and a `score`.
+"""

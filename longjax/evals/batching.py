@@ -1,6 +1,6 @@
-"""How many questions share a call, and how long the rows of a call are. All of it is known before anything runs.
+"""Splits the requests of a task into batches of few shapes, before anything runs.
 
-A call has one of few shapes, since each shape is compiled. Letters: B rows of a call, C tokens of a row at most.
+Each shape is compiled once, so there are few of them. Letters: B rows of a batch, C tokens of a row at most.
 """
 
 import dataclasses
@@ -9,11 +9,19 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from longjax.evals.requests import LoglikelihoodRequest, Request
-from longjax.files import sha256_bytes
+from longjax.files import fingerprint_json
 
 
 class ProgramShape(NamedTuple):
-    """What is compiled once: the kind of question, B, C, and what else tells programs apart."""
+    """The shape of a compiled program.
+
+    Attributes:
+      kind: "likelihood" or "generation".
+      rows: B.
+      size: C.
+      group: the batcher's group key of all requests, which may stand for another program.
+
+    """
 
     kind: str
     rows: int
@@ -22,18 +30,22 @@ class ProgramShape(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One call: the numbers of its questions; the other rows of the shape repeat the last of them.
+    """The requests of one call.
 
-    `lengths`, of question and answer, choose the frequencies.
+    Attributes:
+      shape: of the program; rows beyond the requests repeat the last of them.
+      indices: of the requests in their task.
+      lengths: the RoPE length of each request, in tokens.
+
     """
 
     shape: ProgramShape
-    numbers: tuple[int, ...]
+    indices: tuple[int, ...]
     lengths: tuple[int, ...]
 
 
 def bucket(size: int) -> int:
-    """-> the smallest row that holds so many tokens: powers of two, beyond 8192 also quarters between them."""
+    """Return the smallest row size for `size` tokens: powers of two from 64; beyond 8192 also quarters between them."""
     power = max(64, 1 << (size - 1).bit_length())
     quarter = power // 8 if power > 8192 else power
     return -(-size // quarter) * quarter if power > 64 else power
@@ -41,74 +53,84 @@ def bucket(size: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class BatchPlan:
-    """All calls for the questions of a task, in order."""
+    """All batches of a task, in order.
+
+    Attributes:
+      batches: every request of the task is in one of them.
+      tokens: of all requests, those to generate included.
+
+    """
 
     batches: tuple[Batch, ...]
-    tokens: int  # of the questions
+    tokens: int
 
     @property
     def shapes(self) -> set[ProgramShape]:
+        """The programs that must be compiled."""
         return {batch.shape for batch in self.batches}
 
     @property
     def padding(self) -> float:
-        """-> share of all that is computed which is not asked."""
+        """Share of the computed tokens that belongs to no request."""
         computed = sum(batch.shape.rows * batch.shape.size for batch in self.batches)
         return 1 - self.tokens / computed if computed else 0.0
 
     @functools.cached_property
     def sha256(self) -> str:
-        return sha256_bytes(repr(self.batches))
+        """Fingerprint of which requests share a batch, and in which shape."""
+        return fingerprint_json([(*batch.shape[:3], *batch[1:]) for batch in self.batches])
 
     def lines(self) -> Iterator[str]:
-        """One line a shape."""
+        """Yield a line of text for each shape."""
         for shape in sorted(self.shapes, key=lambda s: s[:3]):
-            calls = [batch for batch in self.batches if batch.shape == shape]
-            asked = sum(len(batch.numbers) for batch in calls)
-            yield f"{shape.kind}  {shape.rows} x {shape.size}: {asked} questions in {len(calls)} calls"
+            batches = [batch for batch in self.batches if batch.shape == shape]
+            count = sum(len(batch.indices) for batch in batches)
+            yield f"{shape.kind}  {shape.rows} x {shape.size}: {count} requests in {len(batches)} batches"
 
 
 @dataclasses.dataclass(frozen=True)
 class Batcher:
-    """Puts questions of like length together.
+    """Batches requests of similar length.
 
     Attributes:
-      budget: tokens of a call, about; a call has at least one row.
-      parts: rows are a multiple of it, so that a mesh can split them.
-      size: tokens that a question's row takes, answer included, of what the tokens are in number.
-      alike: questions with different values never share a call.
-      used: the lengths of all questions, in their order -> those that their frequencies are for.
+      budget: approximate number of tokens of a batch; a batch has at least one row.
+      parts: the number of rows is a multiple of it, so that a mesh can split them.
+      row_tokens: tokens of a request, those to generate included -> tokens that its row needs.
+      group_key: requests with different keys never share a batch.
+      rope_lengths: the lengths of all requests, in order -> the lengths that their RoPE frequencies are for.
 
     """
 
     budget: int
     parts: int = 1
     row_tokens: Callable[[int], int] = int
-    group_key: Callable[[Request], Hashable] = lambda question: None
+    group_key: Callable[[Request], Hashable] = lambda request: None
     rope_lengths: Callable[[Sequence[int]], Sequence[int]] = list
 
-    def __call__(self, questions: Sequence[Request]) -> BatchPlan:
-        """The same questions always get the same plan. Longest first, so that what does not fit fails at once."""
+    def __call__(self, requests: Sequence[Request]) -> BatchPlan:
+        """Return the plan, which depends on the requests alone; the longest come first, to fail at once."""
         groups: dict[tuple, list[int]] = {}
         lengths = []
-        for number, question in enumerate(questions):
-            groups.setdefault((*self.room(question), self.group_key(question)), []).append(number)
-            lengths.append(len(question.tokens_T) + question.max_new_tokens)
-        used, order = self.rope_lengths(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
-        batches = [batch for key in order for batch in self.split(key, groups[key], used)]
+        for index, request in enumerate(requests):
+            groups.setdefault((*self.kind_and_size(request), self.group_key(request)), []).append(index)
+            lengths.append(len(request.tokens_T) + request.max_new_tokens)
+        rope_lengths, order = self.rope_lengths(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
+        batches = [batch for key in order for batch in self.split(key, groups[key], rope_lengths)]
         return BatchPlan(tuple(batches), sum(lengths))
 
-    def room(self, question: Request) -> tuple[str, int]:
-        length = len(question.tokens_T)
-        if isinstance(question, LoglikelihoodRequest):
+    def kind_and_size(self, request: Request) -> tuple[str, int]:
+        """Return the kind of a request's program and the size of its row."""
+        length = len(request.tokens_T)
+        if isinstance(request, LoglikelihoodRequest):
             return "likelihood", bucket(length)
-        return "generation", bucket(self.row_tokens(length + question.max_new_tokens))
+        return "generation", bucket(self.row_tokens(length + request.max_new_tokens))
 
-    def split(self, key: tuple, numbers: list[int], used: Sequence[int]) -> Iterator[Batch]:
-        kind, size, alike = key
-        most = max(1, self.budget // size // self.parts) * self.parts
-        few = self.parts << (-(-len(numbers) // self.parts) - 1).bit_length()  # a small task has a small shape
-        shape = ProgramShape(kind, min(most, few), size, alike)
-        for start in range(0, len(numbers), shape.rows):
-            part = tuple(numbers[start : start + shape.rows])
-            yield Batch(shape, part, tuple(used[number] for number in part))
+    def split(self, key: tuple, indices: list[int], rope_lengths: Sequence[int]) -> Iterator[Batch]:
+        """Yield the batches of the requests with one kind, size and group key."""
+        kind, size, group = key
+        max_rows = max(1, self.budget // size // self.parts) * self.parts
+        enough_rows = self.parts << (-(-len(indices) // self.parts) - 1).bit_length()  # a small task has a small shape
+        shape = ProgramShape(kind, min(max_rows, enough_rows), size, group)
+        for start in range(0, len(indices), shape.rows):
+            part = tuple(indices[start : start + shape.rows])
+            yield Batch(shape, part, tuple(rope_lengths[index] for index in part))

@@ -1,31 +1,46 @@
-"""The table of all benchmarks: settings and scores by name."""
+"""The table of all benchmarks, the one place where a benchmark is added."""
 
-import importlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from longjax.evals.harness import ShortTasks
-from longjax.evals.longbench import LongBench
-from longjax.evals.manyshot import ManyShot
-from longjax.evals.needle import NeedleTest
-from longjax.evals.passkey import PasskeyTest
-from longjax.evals.perplexity import PerplexityTest
+from longjax.evals import harness, longbench, manyshot, needle, passkey, perplexity, ruler
+from longjax.evals.longbench.table import EVEN
 from longjax.evals.requests import Record
-from longjax.evals.ruler.tasks import Ruler
 
-MODULES = {
-    "perplexity": "perplexity", "needle": "needle", "passkey": "passkey", "ruler": "ruler", "longbench": "longbench",
-    "longbench_e": "longbench", "manyshot": "manyshot", "short": "harness",
-}  # fmt: skip
+
+class Benchmark(NamedTuple):
+    """A benchmark.
+
+    Attributes:
+      settings: dataclass whose fields are the benchmark's flags; all but `short` have `tasks(ctx)`.
+      score: turns the records of one task into rows of results.
+
+    """
+
+    settings: type[Any]
+    score: Callable[[Sequence[Record]], list[Record]]
+
+
+BENCHMARKS = {  # by the first part of a task's name, which LongBench-E extends by EVEN
+    "perplexity": Benchmark(perplexity.PerplexityTest, perplexity.score),
+    "needle": Benchmark(needle.NeedleTest, needle.score),
+    "passkey": Benchmark(passkey.PasskeyTest, passkey.score),
+    "ruler": Benchmark(ruler.Ruler, ruler.score),
+    "longbench": Benchmark(longbench.LongBench, longbench.score),
+    "manyshot": Benchmark(manyshot.ManyShot, manyshot.score),
+    "short": Benchmark(harness.ShortTasks, harness.score),
+}
 
 
 def score(records: Sequence[Record]) -> list[Record]:
-    """-> rows of the records of one task."""
-    name = records[0]["task"].split("/")[0]
-    return importlib.import_module(f"longjax.evals.{MODULES[name]}").score(records)
+    """Score the records of one task.
 
+    Args:
+      records: at least one, all of the same task.
 
-BENCHMARKS: dict[str, Any] = {  # settings of each; the fields are flags
-    "perplexity": PerplexityTest, "needle": NeedleTest, "passkey": PasskeyTest, "ruler": Ruler, "longbench": LongBench,
-    "manyshot": ManyShot, "short": ShortTasks,
-}  # fmt: skip
+    Returns:
+      Rows of results, each with at least `benchmark`, `task`, `value`, `stderr` and `n`.
+
+    """
+    benchmark = records[0]["task"].split("/")[0].removesuffix(EVEN)
+    return BENCHMARKS[benchmark].score(records)

@@ -14,10 +14,10 @@ SOURCE = "any text of yours; the study has Paul Graham's essays, which may not b
 
 @dataclasses.dataclass(frozen=True)
 class Haystack:
-    """A text that results name, so that scores on one are never taken for scores on another.
+    """A text with the name and hash by which results tell it from others.
 
     Attributes:
-      id: names of its files.
+      id: name of its first file, and the number of further files.
       sha256: of its text.
       text: all files, in the order of their names.
 
@@ -28,25 +28,25 @@ class Haystack:
     text: str
 
     @property
-    def about(self) -> Record:
-        """-> what results say of it."""
+    def metadata(self) -> Record:
+        """What results hold of it."""
         return {"haystack": self.id, "haystack_sha256": self.sha256}
 
     def repeated(self, tokenizer: Tokenizer, count: int) -> str:
-        """-> the text so many times that it has at least `count` tokens."""
+        """Return the text, repeated until it has at least `count` tokens."""
         times, once = 1, len(tokenizer.encode(self.text))
         while (missing := count - len(tokenizer.encode(self.text * times))) > 0:  # seams may save tokens
             times += -(-missing // once)
         return self.text * times
 
     def tokens(self, tokenizer: Tokenizer, count: int) -> np.ndarray:
-        """-> the first `count` tokens of the text, repeated where it is shorter."""
+        """Return the first `count` tokens of the text, which is repeated where it is shorter."""
         return tokenizer.encode(self.repeated(tokenizer, count))[:count]
 
 
-def read_haystack(material: EvalContext) -> Haystack:
-    """-> what lies in haystack/*.txt."""
-    folder = material.find_file(["haystack"], "a folder of .txt files that needles are hidden in", SOURCE)
+def read_haystack(ctx: EvalContext) -> Haystack:
+    """Read haystack/*.txt in the data directory. Raises ValueError if there is no text."""
+    folder = ctx.find_file(["haystack"], "a folder of .txt files that needles are hidden in", SOURCE)
     paths = sorted(folder.glob("*.txt"))
     try:
         text = "".join(path.read_text("utf-8") for path in paths)

@@ -1,6 +1,6 @@
-"""Many examples in one prompt: types of TREC's questions (Li and Roth, 2002), as in the study (arXiv 2409.12181).
+"""Many-shot classification: types of TREC's questions (Li and Roth, 2002), as in the study (arXiv:2409.12181).
 
-The study's files are asked where they are at hand. How their examples were drawn is not known; ours are drawn here.
+The study's files are used where they are there. How their examples were drawn is not known; ours are drawn here.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from absl import logging
 
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench.examples import SCHEMA, examples
-from longjax.evals.longbench.scoring import conditions, mean_score, score_shares
-from longjax.evals.longbench.tasks import record_metadata, wording_id, wordings
+from longjax.evals.longbench.scoring import data_quality, mean_score, score_shares
+from longjax.evals.longbench.tasks import prompts_id, prompts_of, record_metadata
 from longjax.evals.longbench.truncation import truncate_middle
 from longjax.evals.requests import GenerationRequest, Record, Task
 from longjax.files import sha256_file
@@ -43,86 +43,89 @@ SOURCE = "cogcomp.seas.upenn.edu/Data/QA/QC (train_5500.label, TREC_10.label)"
 
 @dataclasses.dataclass(frozen=True)
 class ManyShot:
-    """How many examples stand before the question, and whether every question has examples of its own."""
+    """Many-shot classification with several numbers of examples."""
 
-    manyshot_shots: str = "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # numbers of examples, comma-joined
-    manyshot_per_item: bool = False  # draw other examples for every question, where we draw them
+    manyshot_shots: str = (
+        "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # numbers of examples before a question, comma-separated
+    )
+    manyshot_per_item: bool = False  # draw other examples for each question; not for the study's own files
 
-    def tasks(self, material: EvalContext) -> list[Task]:
-        return [self.task(material, shots) for shots in parse_shots(self.manyshot_shots)]
+    def tasks(self, ctx: EvalContext) -> list[Task]:
+        """Return a task for each number of examples. Raises ValueError for files of the user."""
+        return [self.task(ctx, shots) for shots in parse_shots(self.manyshot_shots)]
 
-    def task(self, material: EvalContext, shots: int) -> Task:
-        path = material.data_dir / "manyshot" / f"trec_{shots}shots.jsonl"
+    def task(self, ctx: EvalContext, shots: int) -> Task:
+        """Return the task with this number of examples."""
+        path = ctx.data_dir / "manyshot" / f"trec_{shots}shots.jsonl"
         if path.exists():
-            records, bad = examples(material, path, KIND)
+            records, bad = examples(ctx, path, KIND)
             settings: Record = {"examples": "file", "data": sha256_file(path)}
         else:
-            records, bad, settings = self.drawn(material, shots)
-        (prompt,) = wordings(material, {KIND}).values()
-        most = max(material.lengths)
-        asked = []
+            records, bad, settings = self.drawn(ctx, shots)
+        (prompt,) = prompts_of(ctx, {KIND}).values()
+        max_length = max(ctx.lengths)
+        requests = []
         for i, record in enumerate(records):
             text = prompt.template.format(context=record["context"], input=record["input"])
-            ids, left_out = truncate_middle(material, text, most)
-            asked.append(
-                GenerationRequest(
-                    ids, record_metadata(record, i) | {"shots": shots, "n_truncated": left_out}, prompt.new
-                )
-            )
-        settings |= {"shots": shots, "prompts": wording_id(material), "max_length": most, "bad_lines": bad}
-        return Task(f"manyshot/trec_{shots}", asked, settings)
+            ids, n_truncated = truncate_middle(ctx, text, max_length)
+            metadata = record_metadata(record, i) | {"shots": shots, "n_truncated": n_truncated}
+            requests.append(GenerationRequest(ids, metadata, prompt.max_new_tokens))
+        settings |= {"shots": shots, "prompts": prompts_id(ctx), "max_length": max_length, "bad_lines": bad}
+        return Task(f"manyshot/trec_{shots}", requests, settings)
 
-    def drawn(self, material: EvalContext, shots: int) -> tuple[list[Record], int, Record]:
-        """-> examples in LongBench's schema, bad lines, settings. Fewer shots are the first of more."""
-        paths = [label_file(material, name, shots) for name in ("train", "test")]
-        (train, bad_train), (test, bad_test) = (labelled(path, material.skip_bad) for path in paths)
+    def drawn(self, ctx: EvalContext, shots: int) -> tuple[list[Record], int, Record]:
+        """Return examples in LongBench's schema, number of bad lines, settings. Fewer shots are the first of more."""
+        paths = [label_file(ctx, name, shots) for name in ("train", "test")]
+        (train, bad_train), (test, bad_test) = (labeled_questions(path, ctx.skip_bad) for path in paths)
         if len(train) < shots:
             raise ValueError(f"--manyshot_shots={shots}: {paths[0]} has {len(train)} questions")
         records = [
-            example(train, order[:shots], *asked)
-            for order, asked in zip(self.orders(material.seed, len(train)), test[: material.max_examples], strict=False)
+            example(train, order[:shots], *question)
+            for order, question in zip(self.orders(ctx.seed, len(train)), test[: ctx.max_examples], strict=False)
         ]
         drawing = "per item" if self.manyshot_per_item else "same for all"
         data = {path.name: sha256_file(path) for path in paths}
-        return records, bad_train + bad_test, {"examples": drawing, "seed": material.seed, "data": data}
+        return records, bad_train + bad_test, {"examples": drawing, "seed": ctx.seed, "data": data}
 
     def orders(self, seed: int, count: int) -> Iterable[np.ndarray]:
-        """-> for each question, in which order the others stand before it."""
+        """Yield for each question the order in which training examples are taken."""
         item = 0
         while True:
             yield np.random.default_rng((seed, item)).permutation(count)
             item += self.manyshot_per_item
 
 
-def parse_shots(said: str) -> list[int]:
+def parse_shots(value: str) -> list[int]:
+    """Return the numbers of examples that --manyshot_shots lists, each once. Raises ValueError for anything else."""
     try:
-        shots = [int(word) for word in said.split(",")]
+        shots = [int(word) for word in value.split(",")]
     except ValueError as error:
-        raise ValueError(f"--manyshot_shots={said} must be whole numbers with commas between") from error
+        raise ValueError(f"--manyshot_shots={value} must be whole numbers with commas between") from error
     if min(shots) < 1:
-        raise ValueError(f"--manyshot_shots={said}: {min(shots)} must be at least 1")
+        raise ValueError(f"--manyshot_shots={value}: {min(shots)} must be at least 1")
     return list(dict.fromkeys(shots))
 
 
-def label_file(material: EvalContext, name: str, shots: int) -> pathlib.Path:
+def label_file(ctx: EvalContext, name: str, shots: int) -> pathlib.Path:
+    """Return the path of TREC's train or test file. Raises ValueError if it is missing."""
     holds = f"examples of questions, {LABELS}, or trec_{shots}shots.jsonl, {SCHEMA}"
-    return material.find_file(
+    return ctx.find_file(
         [f"manyshot/{name}.label"], holds, f"{SOURCE} or huggingface.co/datasets/Leooyii/manyshots_trec"
     )
 
 
-def labelled(path: pathlib.Path, skip_bad: bool) -> tuple[list[tuple[str, str]], int]:
-    """-> (question, name of its type) of each line, and how many lines were left out."""
+def labeled_questions(path: pathlib.Path, skip_bad: bool) -> tuple[list[tuple[str, str]], int]:
+    """Return (question, name of its type) of each line, and the number of lines that were left out."""
     good, bad = [], 0
     for number, line in enumerate(path.read_text("latin-1").split("\n"), 1):
         label, _, question = line.strip().partition(" ")
         if label in NAMES and question.strip():
             good.append((question.strip(), NAMES[label]))
         elif label:
-            said = f"{path}, line {number}: {label[:40]!r} is no type with a question; it wants {LABELS}"
+            message = f"{path}, line {number}: {label[:40]!r} is no type with a question; it needs {LABELS}"
             if not skip_bad:
-                raise ValueError(f"{said} (--skip_bad leaves such lines out)")
-            logging.warning("%s; left out", said)
+                raise ValueError(f"{message} (--skip_bad leaves such lines out)")
+            logging.warning("%s; left out", message)
             bad += 1
     if not good:
         raise ValueError(f"{path} is empty: it needs {LABELS}")
@@ -130,7 +133,7 @@ def labelled(path: pathlib.Path, skip_bad: bool) -> tuple[list[tuple[str, str]],
 
 
 def example(train: Sequence[tuple[str, str]], chosen: np.ndarray, question: str, name: str) -> Record:
-    """-> in LongBench's schema."""
+    """Return a question after chosen training examples, in LongBench's schema."""
     context = "\n".join(f"Question: {train[i][0]}\nType: {train[i][1]}" for i in chosen)
     return {
         "input": f"Question: {question}\nType:", "context": context, "answers": [name],
@@ -139,8 +142,8 @@ def example(train: Sequence[tuple[str, str]], chosen: np.ndarray, question: str,
 
 
 def score(records: Sequence[Record]) -> list[Record]:
-    """-> one row of one number of examples."""
+    """Return the row of a task, which has one number of examples."""
     tokens = float(np.mean([record["n_prompt_tokens"] for record in records]))
     row = {"benchmark": "manyshot", "task": records[0]["task"].split("/")[1], "length": None}
     row |= mean_score(score_shares(KIND, records, first_line=True))
-    return [row | {"shots": records[0]["shots"], "prompt_tokens": tokens} | conditions(records)]
+    return [row | {"shots": records[0]["shots"], "prompt_tokens": tokens} | data_quality(records)]

@@ -1,4 +1,4 @@
-"""The benchmarks' own prompts, from a folder that tools.extract_prompts wrote. They are not ours to ship."""
+"""The benchmarks' own prompts, read from a folder that tools.extract_prompts wrote; we may not ship them."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from longjax.evals.requests import Record
 
 LONGBENCH, RULER = "longbench.json", "ruler.json"
-RULER_FIELDS = {  # what each base task must say, and the most it may say
+RULER_FIELDS = {  # of each base task, the fields that its template must have, and those that it may have
     "niah": ({"context", "query"}, {"context", "query", "type_needle_v"}),
     "variable_tracking": ({"context", "query"}, {"context", "query", "num_v"}),
     "common_words_extraction": ({"context"}, {"context", "query"}),
@@ -19,65 +19,96 @@ RULER_FIELDS = {  # what each base task must say, and the most it may say
 
 
 class RulerPrompt(NamedTuple):
-    """Of one base task: the question, how its answer begins, and the most tokens of the answer."""
+    """The prompt of a base task of RULER.
+
+    Attributes:
+      template: with fields in braces.
+      answer_prefix: text with which the answer begins; part of the prompt.
+      max_new_tokens: of the answer.
+
+    """
 
     template: str
     answer_prefix: str
-    new: int
+    max_new_tokens: int
 
 
-class Prompt(NamedTuple):
-    """Of one task of LongBench: a template with {context} and perhaps {input}, and the most tokens of the answer."""
+class LongBenchPrompt(NamedTuple):
+    """The prompt of a task of LongBench: a template with {context} and perhaps {input}, and the limit of new tokens."""
 
     template: str
-    new: int
+    max_new_tokens: int
 
 
 def ruler_prompts(folder: pathlib.Path) -> dict[str, RulerPrompt]:
-    """-> by base task: niah, variable_tracking, common_words_extraction, freq_words_extraction, qa."""
+    """Read RULER's prompts.
+
+    Args:
+      folder: holds ruler.json.
+
+    Returns:
+      Prompts by base task: niah, variable_tracking, common_words_extraction, freq_words_extraction, qa.
+
+    Raises:
+      ValueError: the file is missing, torn, or a prompt lacks a field.
+
+    """
     path = folder / RULER
     return checked_ruler(str(path), _section(path, "base_tasks"))
 
 
-def longbench_prompts(folder: pathlib.Path, asks: Mapping[str, bool]) -> dict[str, Prompt]:
-    """-> by task. `asks`: of each task that is wanted, whether its prompt must hold {input}."""
+def longbench_prompts(folder: pathlib.Path, has_input: Mapping[str, bool]) -> dict[str, LongBenchPrompt]:
+    """Read LongBench's prompts.
+
+    Args:
+      folder: holds longbench.json.
+      has_input: of each task to read, whether its template must have {input}.
+
+    Returns:
+      Prompts by task.
+
+    Raises:
+      ValueError: the file is missing, torn, or a prompt lacks a field.
+
+    """
     path = folder / LONGBENCH
-    return checked_longbench(str(path), _section(path, "tasks"), asks)
+    return checked_longbench(str(path), _section(path, "tasks"), has_input)
 
 
-def checked_ruler(where: str, tasks: Record) -> dict[str, RulerPrompt]:
-    """Raises ValueError that begins with `where`."""
+def checked_ruler(source: str, tasks: Record) -> dict[str, RulerPrompt]:
+    """Return RULER's prompts of a JSON object. Raises ValueError that begins with `source`."""
     prompts = {}
     for task, (needed, known) in RULER_FIELDS.items():
-        here, entry = _entry(where, tasks, task)
-        template, prefix = _text(here, entry, "template"), _text(here, entry, "answer_prefix")
-        check_fields(here, template, needed, known)
-        check_fields(f"{here}, answer_prefix", prefix, set(), known - {"context"})
-        prompts[task] = RulerPrompt(template, prefix, _count(here, entry, "tokens_to_generate"))
+        source_of_task, entry = _entry(source, tasks, task)
+        template, prefix = _text(source_of_task, entry, "template"), _text(source_of_task, entry, "answer_prefix")
+        check_fields(source_of_task, template, needed, known)
+        check_fields(f"{source_of_task}, answer_prefix", prefix, set(), known - {"context"})
+        prompts[task] = RulerPrompt(template, prefix, _count(source_of_task, entry, "tokens_to_generate"))
     return prompts
 
 
-def checked_longbench(where: str, tasks: Record, asks: Mapping[str, bool]) -> dict[str, Prompt]:
-    """Raises ValueError that begins with `where`."""
+def checked_longbench(source: str, tasks: Record, has_input: Mapping[str, bool]) -> dict[str, LongBenchPrompt]:
+    """Return LongBench's prompts of a JSON object. Raises ValueError that begins with `source`."""
     prompts = {}
-    for task, asked in asks.items():
-        here, entry = _entry(where, tasks, task)
-        template = _text(here, entry, "prompt")
-        check_fields(here, template, {"context", "input"} if asked else {"context"}, {"context", "input"})
-        prompts[task] = Prompt(template, _count(here, entry, "max_gen"))
+    for task, needs_input in has_input.items():
+        source_of_task, entry = _entry(source, tasks, task)
+        template = _text(source_of_task, entry, "prompt")
+        needed = {"context", "input"} if needs_input else {"context"}
+        check_fields(source_of_task, template, needed, {"context", "input"})
+        prompts[task] = LongBenchPrompt(template, _count(source_of_task, entry, "max_gen"))
     return prompts
 
 
-def check_fields(where: str, template: str, needed: set[str], known: set[str]) -> None:
-    """Raises ValueError that begins with `where` unless the template has the fields that it must and may have."""
+def check_fields(source: str, template: str, needed: set[str], known: set[str]) -> None:
+    """Raise ValueError that begins with `source` unless a template has all `needed` fields, and only `known` ones."""
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise ValueError(f"{where}: not a template, as {error}; write {{{{ for a brace") from error
+        raise ValueError(f"{source}: not a template, as {error}; write {{{{ for a brace") from error
     if missing := needed - fields:
-        raise ValueError(f"{where}: the prompt has no {{{min(missing)}}}")
+        raise ValueError(f"{source}: the prompt has no {{{min(missing)}}}")
     if other := fields - known:
-        raise ValueError(f"{where}: nothing is known of {{{min(other)}}}; write {{{{ for a brace")
+        raise ValueError(f"{source}: unknown field {{{min(other)}}}; write {{{{ for a brace")
 
 
 def _bytes(path: pathlib.Path) -> bytes:
@@ -92,32 +123,32 @@ def _bytes(path: pathlib.Path) -> bytes:
 
 def _section(path: pathlib.Path, name: str) -> Record:
     try:
-        held: Any = json.loads(_bytes(path))
+        content: Any = json.loads(_bytes(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON, or is torn ({error}): make it again") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: make it again") from error
-    section = held.get(name) if isinstance(held, dict) else None
+    section = content.get(name) if isinstance(content, dict) else None
     if not isinstance(section, dict):
         raise ValueError(f'{path} holds no object "{name}": python -m tools.extract_prompts makes it')
     return section
 
 
-def _entry(where: str, section: Record, task: str) -> tuple[str, Record]:
+def _entry(source: str, section: Record, task: str) -> tuple[str, Record]:
     entry = section.get(task)
     if not isinstance(entry, dict):
-        raise ValueError(f"{where} has no task {task}: python -m tools.extract_prompts makes all of them")
-    return f"{where}, {task}", entry
+        raise ValueError(f"{source} has no task {task}: python -m tools.extract_prompts makes all of them")
+    return f"{source}, {task}", entry
 
 
-def _text(where: str, entry: Record, name: str) -> str:
+def _text(source: str, entry: Record, name: str) -> str:
     if not isinstance(text := entry.get(name), str):
-        raise ValueError(f'{where}: "{name}" must be a text, not {text!r}')
+        raise ValueError(f'{source}: "{name}" must be a text, not {text!r}')
     return text
 
 
-def _count(where: str, entry: Record, name: str) -> int:
+def _count(source: str, entry: Record, name: str) -> int:
     count = entry.get(name)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f'{where}: "{name}" must be a number of tokens, not {count!r}')
+        raise ValueError(f'{source}: "{name}" must be a number of tokens, not {count!r}')
     return count

@@ -1,4 +1,4 @@
-"""Files of records: appended call by call, read back, torn ends dropped."""
+"""Files of records: appended batch by batch, read back, and cut behind the last whole batch after a crash."""
 
 import itertools
 import json
@@ -12,38 +12,49 @@ from longjax.evals.requests import Record
 from longjax.files import fingerprint_json
 
 RUN, MANIFEST, RECORDS, COST, SCORE = "run.json", "manifest.json", "records.jsonl", "cost.jsonl", "score.json"
-CLOCK = ("wall_ms",)  # what two runs of the same do not share
 
 
 class RecordFile:
-    """The file of a task. What a crash tore, and the call it belongs to, are dropped when it is opened.
+    """The file of a task's records.
 
-    `writes`: of several hosts that get the same answers, one.
+    Opening it cuts off a torn last line and the records of an unfinished batch.
+
+    Attributes:
+      path: of the file.
+      records: of all finished batches.
+      batches: number of finished batches.
+      writes: whether this host writes; of several hosts with the same responses, one does.
+
     """
 
     def __init__(self, path: pathlib.Path, plan: BatchPlan, writes: bool = True):
         self.path, self.writes = path, writes
-        found, ends = read_records(path)
-        asked = [number for batch in plan.batches for number in batch.numbers]
-        if [record["index"] for record in found] != asked[: len(found)]:
+        records, ends = read_records(path)
+        planned = [(index, number) for number, batch in enumerate(plan.batches) for index in batch.indices]
+        if [(record["index"], record["batch"]) for record in records] != planned[: len(records)]:
             raise ValueError(f"{path}: its records are not those of this plan; delete {path.parent}")
-        totals = list(itertools.accumulate(len(batch.numbers) for batch in plan.batches))
-        self.calls = sum(total <= len(found) for total in totals)  # that have all their records
-        whole = totals[self.calls - 1] if self.calls else 0
-        self.all, size = found[:whole], ends[whole - 1] if whole else 0
+        totals = list(itertools.accumulate(len(batch.indices) for batch in plan.batches))
+        self.batches = sum(total <= len(records) for total in totals)
+        whole = totals[self.batches - 1] if self.batches else 0
+        self.records, size = records[:whole], ends[whole - 1] if whole else 0
         if writes and path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Of one call."""
+        """Append the records of one batch."""
         if self.writes:
             append_records(self.path, records)
-        self.all += records
-        self.calls += 1
+        self.records += records
+        self.batches += 1
 
 
 def append_records(path: pathlib.Path, records: Sequence[Record]) -> None:
-    """One line each; on the disk when this returns. Raises ValueError if the disk is full."""
+    """Append one JSON line for each record; they are on disk when this returns.
+
+    Raises:
+      ValueError: the file cannot be written, for example because the disk is full.
+
+    """
     lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -55,32 +66,51 @@ def append_records(path: pathlib.Path, records: Sequence[Record]) -> None:
 
 
 def read_records(path: pathlib.Path) -> tuple[list[Record], list[int]]:
-    """-> records of all whole lines, and where each line ends in the file."""
-    records, ends, place = [], [], 0
+    """Read the whole lines of a file of records.
+
+    Args:
+      path: of the file; a missing one holds no records.
+
+    Returns:
+      The records, and the position in bytes at which the line of each ends.
+
+    Raises:
+      ValueError: a line that ends is not JSON.
+
+    """
+    records, ends, end = [], [], 0
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines[:-1], 1):  # what follows the last line's end is torn
-        place += len(line) + 1
+        end += len(line) + 1
         try:
             records.append(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not a record; delete it and all after it") from error
-        ends.append(place)
+        ends.append(end)
     return records, ends
 
 
 def write_or_check(
     path: pathlib.Path, content: Record, writes: bool = True, older: Callable[[Record], Record] = dict
 ) -> None:
-    """Writes what a folder is of, or compares: numbers of two models or two sets of questions never mix.
+    """Write the identity of a folder's content, or compare it, so that results of two runs never mix.
 
-    `older` puts what an older release has written into today's words.
+    Args:
+      path: of the JSON file.
+      content: what makes the folder's content what it is.
+      writes: whether this host writes a missing file.
+      older: brings what an older release wrote under today's names.
+
+    Raises:
+      ValueError: the file has other content.
+
     """
-    said = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if not path.exists():
         if writes:
-            files.write_atomically(path, said.encode())
+            files.write_atomically(path, text.encode())
         return
-    old, new = older(json.loads(path.read_text("utf-8"))), json.loads(said)
+    old, new = older(json.loads(path.read_text("utf-8"))), json.loads(text)
     if old != new:
         differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         marks = " and ".join(fingerprint_json(x)[:12] for x in (old, new))

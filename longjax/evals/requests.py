@@ -1,6 +1,6 @@
-"""What evaluators ask of a model, what it answers, and what is kept of that.
+"""Requests that evaluators make of a model, its responses, and the record that is kept of them.
 
-Letters: T tokens of a question, U of them scored.
+Letters: T tokens of a request, U of them scored.
 """
 
 import dataclasses
@@ -14,35 +14,38 @@ Record = dict[str, Any]  # what JSON can hold
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoglikelihoodRequest:
-    """How likely are these tokens?
+    """Request for the log-likelihood of given tokens.
 
     Attributes:
       tokens_T: int32, with the token that opens a text where the evaluator wants one.
-      about: what is known beforehand and kept in the record: length, depth, references ...
-      first: tokens before it are context; it and all after it are scored.
+      metadata: what is known beforehand and kept in the record: length, depth, references ...
+      first_scored: index of the first scored token; those before it are context only.
 
     """
 
     tokens_T: np.ndarray
     metadata: Record
-    first: int = 1
+    first_scored: int = 1
 
     @property
     def max_new_tokens(self) -> int:
+        """Always 0: nothing is generated."""
         return 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GenerationRequest:
-    """What follows these tokens? Always the likeliest token, until one that ends the text, or `stop`, or `new` tokens.
+    """Request for the greedy continuation of a prompt.
+
+    Generation ends with the tokenizer's EOS id, a stop id, a stop text, or after `max_new_tokens`.
 
     Attributes:
       tokens_T: the prompt, int32, with the token that opens a text.
-      about: what is known beforehand and kept in the record.
-      new: at most so many tokens.
-      stop_ids: tokens that end the answer, beside the one that ends a text; they are not part of it.
-      stop_texts: the answer ends before the first of them.
-      least: neither ends it before so many tokens.
+      metadata: what is known beforehand and kept in the record.
+      max_new_tokens: limit of the generated tokens.
+      stop_ids: tokens that end the generation, besides EOS; they are not part of the text.
+      stop_texts: the generated text ends before the first of them.
+      min_new_tokens: EOS and stop ids cannot end the generation before this many tokens.
 
     """
 
@@ -55,14 +58,28 @@ class GenerationRequest:
 
 
 class LoglikelihoodResult(NamedTuple):
-    """Of the scored tokens: -log p, and whether each was the likeliest, which is what greedy decoding would say."""
+    """Scores of the scored tokens.
+
+    Attributes:
+      nll_U: negative log-likelihood of each, in nats, float32.
+      is_greedy_U: whether each was the likeliest, that is the one of greedy decoding.
+
+    """
 
     nll_U: np.ndarray
     is_greedy_U: np.ndarray
 
 
 class GenerationResult(NamedTuple):
-    """What was said. `reason`: eos, stop or length; `logprob` is the sum over what was said."""
+    """A greedy continuation.
+
+    Attributes:
+      text: without stop texts.
+      ids: of the generated tokens.
+      finish_reason: eos, stop or length.
+      logprob: log-likelihood of all generated tokens, in nats.
+
+    """
 
     text: str
     ids: tuple[int, ...]
@@ -76,26 +93,26 @@ RequestFn = Callable[[Sequence[Request]], list[Response]]  # a model under test
 ToRecord = Callable[[Request, Any], Record]
 
 
-def to_record(question: Request, answer: Response) -> Record:
-    """-> what is recorded of an answer, unless a task wants more."""
-    if isinstance(answer, GenerationResult):
+def to_record(request: Request, response: Response) -> Record:
+    """Return what is recorded of a response, for tasks without a `to_record` of their own."""
+    if isinstance(response, GenerationResult):
         return {
-            "prediction": answer.text, "n_new": len(answer.ids), "finish_reason": answer.finish_reason,
-            "logprob": finite_or_none(answer.logprob),
+            "prediction": response.text, "n_new": len(response.ids), "finish_reason": response.finish_reason,
+            "logprob": finite_or_none(response.logprob),
         }  # fmt: skip
-    hits, n = int(answer.is_greedy_U.sum()), len(answer.is_greedy_U)
-    return {"nll": finite_or_none(float(answer.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
+    hits, n = int(response.is_greedy_U.sum()), len(response.is_greedy_U)
+    return {"nll": finite_or_none(float(response.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """Questions that share a file of records.
+    """Requests that share a file of records.
 
     Attributes:
-      name: benchmark, then what else tells it apart, as its folder: "ruler/4096/vt".
-      questions: all of them, in an order that every run repeats.
-      settings: all that makes the questions what they are, for the manifest: version, seed, hashes of data ...
-      keep: (question, answer) -> what the record holds beside question.about.
+      name: benchmark, then what else tells the task apart, as its folder: "ruler/4096/vt".
+      requests: all of them, in an order that every run repeats.
+      settings: all that makes the requests what they are, for the manifest: version, seed, hashes of data ...
+      to_record: (request, response) -> what the record holds besides the request's metadata.
 
     """
 
@@ -106,9 +123,10 @@ class Task:
 
     @property
     def benchmark(self) -> str:
+        """First part of the name."""
         return self.name.split("/")[0]
 
 
 def finite_or_none(x: float) -> float | None:
-    """JSON has no NaN."""
+    """Return a float, or None for NaN and infinities, which JSON cannot hold."""
     return float(x) if np.isfinite(x) else None

@@ -136,7 +136,7 @@ def train_positions(inner_I: jax.Array, t: jax.Array, length: int, trained_len: 
     """Returns position_T: both ends of the stretched sequence of t * length positions, and the drawn ones between."""
     stretch = max(1, length // trained_len)
     position_I = (inner_I + 1).astype(jnp.float32) / stretch
-    last = (length * t // stretch - 1).astype(jnp.float32)  # as the released code; below its neighbour if stretch > 2
+    last = (length * t // stretch - 1).astype(jnp.float32)  # as the released code; below its neighbor if stretch > 2
     return jnp.concatenate([jnp.zeros(1, jnp.float32), position_I, last[None]])
 
 

@@ -32,20 +32,19 @@ class TopKMiddleAttention:
     from_layer: int
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata: AttentionMetadata, cache=None):
-        plain = KVCache.of(k_BSKH, v_BSKH, metadata.keys)
-        turned = plain.replace(k_BWKH=rotate(k_BSKH, metadata.keys.position_BT, metadata.rope))
-        seen, after = {"near": turned, "first": plain, "every": plain}, {}
+        unrotated = KVCache.of(k_BSKH, v_BSKH, metadata.keys)
+        rotated = unrotated.replace(k_BWKH=rotate(k_BSKH, metadata.keys.position_BT, metadata.rope))
+        keys, new_cache = {"near": rotated, "first": unrotated, "every": unrotated}, {}
         for name, store in (cache or {}).items():
-            seen[name], after[name] = store.update(seen[name].k_BWKH, v_BSKH, metadata.keys)
-        near, first = (
-            Branch(SlidingWindow(self.window)),
-            Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0)),
-        )
+            keys[name], new_cache[name] = store.update(keys[name].k_BWKH, v_BSKH, metadata.keys)
+        near = Branch(SlidingWindow(self.window))
+        first = Branch(BeyondWindow(self.window, self.first), Constant(self.clamp), Constant(0))
         branches = (
-            branch_inputs(near, q_BTNH, seen["near"], metadata),
-            branch_inputs(first, q_BTNH, seen["first"], metadata),
+            branch_inputs(near, q_BTNH, keys["near"], metadata),
+            branch_inputs(first, q_BTNH, keys["first"], metadata),
+            self.middle(q_BTNH, keys["every"].single_layer(), metadata),
         )
-        return metadata.backend((*branches, self.middle(q_BTNH, seen["every"].single_layer(), metadata))), after or None
+        return metadata.backend(branches), new_cache or None
 
     def init_cache(self, cfg: ModelConfig, batch: int, size: int) -> dict[str, KVCache]:
         retention = {

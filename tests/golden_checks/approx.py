@@ -14,7 +14,7 @@ from golden_checks.common import Result
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Compares every case of the folder; files named *_weights belong to cases."""
+    """Compare every case of a folder; files named *_weights belong to cases."""
     for path in sorted(Path(folder).glob("*.npz")):
         if path.stem.endswith("_weights"):
             continue

@@ -73,13 +73,13 @@ def attend(attend: Attention, softmax: AttentionBackend, qkv, index_BT, rope: Ro
 
 
 def whole(s: Setting, seen_by: Attention, softmax: AttentionBackend = DENSE, length: int | None = None) -> jax.Array:
-    """-> out_BTNH in one pass over the first `length` tokens."""
+    """Return out_BTNH of one pass over the first `length` tokens."""
     length = length or s.length
     return attend(seen_by, softmax, tuple(x[:, :length] for x in s.qkv), s.index_BT[:, :length], s.rope(length))[0]
 
 
 def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> np.ndarray:
-    """-> out_BTNH, token by token or in chunks through the cache; `seen_by` may differ from piece to piece."""
+    """Return out_BTNH, computed token by token or in chunks through the cache; `seen_by` may differ between them."""
     cache = seen_by(0).init_cache(s.cfg, s.index_BT.shape[0], s.length)
     outs = []
     for number, (a, b) in enumerate(itertools.pairwise(cuts)):
@@ -90,7 +90,7 @@ def pieces(s: Setting, seen_by: Callable[[int], Attention], cuts: list[int]) -> 
 
 
 def three_ways(name: str, s: Setting, seen_by: Attention) -> Computed:
-    """The same numbers from one pass, from tiles, and from three chunks through the cache."""
+    """Compute the same numbers in one pass, in tiles, and in three chunks through the cache."""
     step = -(-s.length // 3)
     yield name, "dense", whole(s, seen_by)
     yield name, "blockwise", whole(s, seen_by, TILES)
@@ -119,7 +119,7 @@ def attention(case: Case) -> Computed:
 
 
 def decode(suffix: str, case: Case, s: Setting, prefill: Attention, step: Attention) -> Computed:
-    """A prompt at once, then token by token."""
+    """Compute a prompt in one pass, then one token at a time."""
     prompt = case.meta["prefill"]
     out = pieces(s, lambda number: step if number else prefill, [0, *range(prompt, s.length + 1)])
     yield f"out_prefill{suffix}", "cache", out[:, :prompt]
@@ -129,7 +129,7 @@ def decode(suffix: str, case: Case, s: Setting, prefill: Attention, step: Attent
 
 
 def self_extend_outs(case: Case, s: Setting, method: Method) -> Computed:
-    """The released eager code divides truly; the released flash code truly in a prompt, floored after it."""
+    """The released eager code divides exactly; the released flash code exactly in a prompt, with floor after it."""
     floored, truly = (m.attention(s.cfg, s.length) for m in (method, self_extend_of(case.meta, "true_division")))
     if "prefill" in case.meta:
         yield from decode("_eager", case, s, truly, truly)

@@ -25,7 +25,7 @@ def trained_len(meta: dict[str, Any], otherwise: int) -> int:
 
 
 def method_of(meta: dict[str, Any], length: int) -> Method:
-    """The longjax method that a file's meta describes."""
+    """Return the longjax method that a file's meta describes."""
     name, window = meta["method"], meta.get("window", 0)
     if name == "lm_infinite (clamp = local-1)":
         return lm_infinite(meta["n_local"], meta["n_init"], meta["n_local"] - 1)
@@ -50,7 +50,7 @@ def method_of(meta: dict[str, Any], length: int) -> Method:
 
 
 def self_extend_of(meta: dict[str, Any], shift: str) -> Method:
-    """Not by its factory, which refuses windows that are no multiple of the group."""
+    """Return Self-Extend without its factory, which raises for windows that are no multiple of the group."""
     window, group = meta["window"], meta["group"]
     by = window / group if shift == "true_division" else window // group
     return Method(attention=SelfExtend(window, group, window - by, max(meta.get("scale_base", 0.0), 0.0)))
@@ -58,7 +58,7 @@ def self_extend_of(meta: dict[str, Any], shift: str) -> Method:
 
 @dataclasses.dataclass(frozen=True)
 class SinksAtTheEnd:
-    """InfLLM's StreamingLLM: sinks stand before a full window even while it is not full yet."""
+    """InfLLM's StreamingLLM: sinks are before a full window even while the window is not full yet."""
 
     sinks: int
     window: int

@@ -43,7 +43,7 @@ def inputs(case: Case) -> set[str]:
 
 
 def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
-    """-> the model that `meta.weights` names, its shape read off the tensors."""
+    """Return the model that `meta.weights` names, with the shapes of its tensors."""
     file = Case.read(case.path.parent / f"{case.meta['weights']}.npz")
     meta, state = file.meta, file.arrays
     phi = "model.final_layernorm.weight" in state
@@ -64,13 +64,13 @@ def weights(case: Case) -> tuple[ModelConfig, dict[str, Any]]:
 
 @functools.partial(jax.jit, static_argnames=("model", "length"))
 def forward(model: Llama, params: Any, ids_BT: Any, index_BT: Any, length: int, cache: Any = None):
-    """-> (logits_BTV, memory)."""
+    """Return (logits_BTV, cache)."""
     hidden_BTD, cache = model.apply({"params": params}, ids_BT, TokenPositions.at(index_BT), length, cache)
     return logits(params, hidden_BTD), cache
 
 
 def run(model: Llama, params: Any, ids_BT: np.ndarray, cuts: list[int] | None = None) -> np.ndarray:
-    """-> logits_BTV of one pass, or of pieces through the cache."""
+    """Return logits_BTV of one pass, or of pieces through the cache."""
     batch, length = ids_BT.shape
     index_BT = np.broadcast_to(np.arange(length, dtype=np.int32), ids_BT.shape)
     if cuts is None:
@@ -87,7 +87,7 @@ def ids(case: Case) -> np.ndarray:
 
 
 def inference(case: Case, cfg: ModelConfig, params: Any) -> Computed:
-    """One pass, then the last tokens one by one."""
+    """Compute one pass, then the last tokens one by one."""
     ids_BT = ids(case)
     length = ids_BT.shape[1]
     model = Llama(cfg, method_of(case.meta, length))
@@ -102,7 +102,7 @@ def inference(case: Case, cfg: ModelConfig, params: Any) -> Computed:
 
 
 def chat(case: Case, cfg: ModelConfig, params: Any) -> Computed:
-    """StreamingLLM in turns: room is made before each, then attention is dense, in a ring of one cache's size."""
+    """StreamingLLM in turns: tokens are evicted before each turn, in which attention is dense."""
     ids_BT, sinks, recent = ids(case), case.meta["start"], case.meta["recent"]
     turns = case.meta["turns(prompt,gen)"]
     model = Llama(cfg, sliding_window(sinks + max(recent, *(sum(turn) for turn in turns))))
@@ -173,7 +173,7 @@ def adapters(case: Case, cfg: ModelConfig, params: Any) -> Computed:
 
 
 def from_peft(case: Case, cfg: ModelConfig, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """-> our stacked factors. Theirs are [rank, inputs] and [outputs, rank]."""
+    """Return our stacked factors; PEFT's are [rank, inputs] and [outputs, rank]."""
     size = {"D": cfg.dim, "N": cfg.heads, "K": cfg.kv_heads, "H": cfg.head_dim, "F": cfg.ffn, "R": case.meta["r"]}
     layers = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What every golden check says of one array."""
+"""The result of a golden check of one array."""
 
 from typing import NamedTuple
 

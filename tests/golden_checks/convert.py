@@ -31,13 +31,13 @@ def is_convert(folder: Path) -> bool:
 
 
 def case_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those in it; one that has lost its logits is a case too."""
+    """Return the folder itself, or the case folders in it; one without its logits is a case, too."""
     parts = ("hf", "meta", LOGITS)
     return [path for path in (folder, *sorted(folder.iterdir())) if any((path / part).exists() for part in parts)]
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every case of the folder; one that cannot be read fails, and the others are still checked."""
+    """Check every case of a folder; one that cannot be read fails, and the others are still checked."""
     for case in case_folders(folder):
         family = "convert"
         try:
@@ -51,7 +51,7 @@ def results(folder: Path) -> Iterator[Result]:
 
 
 def family_of(case: Path) -> str:
-    """What the table groups by."""
+    """Return the group of a case in the table."""
     kind = "meta" if (case / "meta").exists() else "adapter" if (case / "adapter").exists() else "hf"
     return kind if kind != "hf" else read_json(case / "hf" / "config.json").get("model_type", "llama")
 
@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def open_case(case: Path) -> Checkpoint:
-    """Raises ValueError for what does not fit."""
+    """Open the checkpoint of a case. Raises ValueError if names or shapes do not fit."""
     folder = next(path for path in (case / "meta", case / "hf") if path.exists())
     adapter = case / "adapter"
     checkpoint = open_checkpoint(folder, str(adapter) if adapter.exists() else None, dtype="float32")
@@ -74,7 +74,7 @@ def state_of(tensors: Tensors) -> dict[str, np.ndarray]:
 
 
 def lossless(family: str, case: Path, checkpoint: Checkpoint) -> Iterator[Result]:
-    """Every tensor of the checkpoint goes through our names and back as it is, bit for bit."""
+    """Check that every tensor is unchanged, bit for bit, by our names and back."""
     cfg, state = checkpoint.cfg, state_of(checkpoint.tensors)
     again = param_mapping.to_hf(param_mapping.from_hf(state, cfg), cfg)
     for theirs, stored in param_mapping.stored_names(state, cfg).items():
@@ -82,19 +82,22 @@ def lossless(family: str, case: Path, checkpoint: Checkpoint) -> Iterator[Result
             yield failure(family, case.name, f"{stored} does not come back as it was")
     yield Result(family, case.name, float(len(again)), 0.0, "tensors that were not there")
     if (case / "tensors.json").exists():
-        yield from (failure(family, case.name, fault) for fault in unlike(read_json(case / "tensors.json"), state))
+        yield from (failure(family, case.name, fault) for fault in differences(read_json(case / "tensors.json"), state))
 
 
 def same(x: np.ndarray, y: np.ndarray) -> bool:
     return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
-def unlike(said: dict[str, Any], state: dict[str, np.ndarray]) -> Iterator[str]:
-    """What was read otherwise than `tensors.json` says."""
-    yield from (f"{name} was not read" for name in said.keys() - state.keys())
-    yield from (f"{name} is not in tensors.json" for name in state.keys() - said.keys())
-    for name in said.keys() & state.keys():
-        want, got = [said[name]["dtype"], said[name]["shape"]], [NAMES[state[name].dtype], list(state[name].shape)]
+def differences(expected: dict[str, Any], state: dict[str, np.ndarray]) -> Iterator[str]:
+    """Yield where the tensors differ from `tensors.json`."""
+    yield from (f"{name} was not read" for name in expected.keys() - state.keys())
+    yield from (f"{name} is not in tensors.json" for name in state.keys() - expected.keys())
+    for name in expected.keys() & state.keys():
+        want, got = (
+            [expected[name]["dtype"], expected[name]["shape"]],
+            [NAMES[state[name].dtype], list(state[name].shape)],
+        )
         if want != got:
             yield f"{name} is {got}, not {want}"
 
@@ -124,7 +127,7 @@ def same_logits(case: Path, checkpoint: Checkpoint) -> Iterator[Check]:
 
 
 def nll(logits_BTV: np.ndarray, ids_BT: np.ndarray) -> np.ndarray:
-    """-> of each token but the first, its negative log likelihood."""
+    """Return the negative log-likelihood of each token but the first."""
     x = logits_BTV[:, :-1]
     total = np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1)) + x.max(-1)
     return total - np.take_along_axis(x, ids_BT[:, 1:, None], -1)[..., 0]

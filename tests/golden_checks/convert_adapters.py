@@ -12,7 +12,7 @@ from golden_checks.convert_cases import LLAMA, Case, make_model, write, write_lo
 
 
 def adapted(parent: Path, name: str, **lora: Any) -> tuple[Path, Any]:
-    """-> folder with a base and PEFT's adapter of it, and the model of both together."""
+    """Return the folder of a base with PEFT's adapter, and the model of both together."""
     folder = write(Case(name, "llama", LLAMA), parent)
     torch.manual_seed(1)
     model = peft.get_peft_model(make_model(Case(name, "llama", LLAMA)), peft.LoraConfig(task_type="CAUSAL_LM", **lora))
@@ -26,7 +26,7 @@ def adapted(parent: Path, name: str, **lora: Any) -> tuple[Path, Any]:
 
 
 def age_adapter(folder: Path) -> None:
-    """The adapter as older versions of PEFT saved it."""
+    """Rewrite the adapter as older versions of PEFT saved it."""
     path, older = folder / "adapter_model.safetensors", {}
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
@@ -50,7 +50,7 @@ def write_adapters(parent: Path) -> None:
 
 
 def write_longlora(folder: Path, model: Any) -> None:
-    """LongLoRA's release: a token more, whose output is the mean; embedding and norms trained whole."""
+    """Write a case like LongLoRA's release: one more token with the mean output, trained embedding and norms."""
     model.resize_token_embeddings(LLAMA["vocab_size"] + 1, mean_resizing=False)
     model.lm_head.weight.data[-1] = model.lm_head.weight.data[:-1].mean(0)
     trained = {name: x.data for name, x in model.named_parameters() if "embed" in name or "norm" in name}

@@ -1,7 +1,7 @@
 """Writes cases for the golden check of checkpoints with transformers: small models, everything random.
 
 python -m golden_checks.convert_cases DIR              the cases that are committed
-python -m golden_checks.convert_cases DIR --random=20  so many of each family, drawn by seed
+python -m golden_checks.convert_cases DIR --random=20  this many of each family, drawn by seed
 """
 
 import argparse
@@ -42,10 +42,13 @@ class Case(NamedTuple):
 
 
 def rope(kind: str, theta: float = 10_000.0, pairs: int = 2, most: int = 128) -> dict[str, Any]:
-    said = {"rope_type": kind, "rope_theta": theta} | ROPES[kind]
+    parameters = {"rope_type": kind, "rope_theta": theta} | ROPES[kind]
     if kind == "longrope":
-        said |= {"short_factor": [1.0 + 0.1 * r for r in range(pairs)], "long_factor": [1.5 + r for r in range(pairs)]}
-    return {"rope_parameters": said, "max_position_embeddings": 32 if kind == "dynamic" else most}
+        parameters |= {
+            "short_factor": [1.0 + 0.1 * r for r in range(pairs)],
+            "long_factor": [1.5 + r for r in range(pairs)],
+        }
+    return {"rope_parameters": parameters, "max_position_embeddings": 32 if kind == "dynamic" else most}
 
 
 CASES = [
@@ -70,7 +73,7 @@ CASES = [
 
 
 def random_case(family: str, seed: int) -> Case:
-    """Sizes, options and rope type by seed; sizes are unlike each other wherever they may be."""
+    """Return a case with sizes, options and RoPE type by seed; sizes differ wherever they can."""
     draw = random.Random(f"{family}{seed}")
     heads, width, layers = draw.randint(1, 7), draw.choice([4, 6, 8, 12]), draw.randint(1, 3)
     common = {"vocab_size": draw.randint(20, 60), "tie_word_embeddings": draw.random() < 0.3}
@@ -102,16 +105,16 @@ def random_case(family: str, seed: int) -> Case:
     share = draw.choice([0.4, 0.5, 1.0]) if family == "phi" else 1.0
     turned = int(width * share) // 2 * 2
     kind = draw.choice(list(ROPES))
-    said = rope(kind, draw.choice([1e4, 5e5]), turned // 2)
+    parameters = rope(kind, draw.choice([1e4, 5e5]), turned // 2)
     if family == "phi":
         fields |= {"hidden_act": draw.choice(["gelu_new", "gelu"])}
-        said["rope_parameters"]["partial_rotary_factor"] = turned / width
+        parameters["rope_parameters"]["partial_rotary_factor"] = turned / width
     lengths = (draw.randint(2, 31), draw.randint(33, 80))
-    return Case(f"{family}_{seed}", family, fields | said, lengths, older=draw.random() < 0.5, **case)
+    return Case(f"{family}_{seed}", family, fields | parameters, lengths, older=draw.random() < 0.5, **case)
 
 
 def make_model(case: Case) -> torch.nn.Module:
-    """A model whose every parameter matters and which is what its file will hold."""
+    """Return a model with random parameters in the dtype of its file."""
     torch.manual_seed(len(case.name))
     config = transformers.AutoConfig.for_model(case.family, **copy.deepcopy(case.fields))
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
@@ -126,7 +129,7 @@ def make_model(case: Case) -> torch.nn.Module:
 
 
 def write_logits(model: torch.nn.Module, lengths: tuple[int, ...], folder: Path) -> None:
-    """logits.npz, in float32."""
+    """Write logits.npz, in float32."""
     arrays, rng = {}, np.random.default_rng(0)
     vocab = model.get_output_embeddings().weight.shape[0]  # pyright: ignore[reportCallIssue]
     for T in lengths:
@@ -143,26 +146,26 @@ def write_logits(model: torch.nn.Module, lengths: tuple[int, ...], folder: Path)
 
 
 def write_tensors(folder: Path) -> None:
-    """tensors.json: what the files of hf/ hold."""
-    said = {}
+    """Write tensors.json: the tensors in the files of hf/."""
+    parameters = {}
     for path in sorted((folder / "hf").glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
-                said[name] = {"file": path.name, "shape": part.get_shape(), "dtype": part.get_dtype()}
-    (folder / "tensors.json").write_text(json.dumps(said, indent=1) + "\n")
+                parameters[name] = {"file": path.name, "shape": part.get_shape(), "dtype": part.get_dtype()}
+    (folder / "tensors.json").write_text(json.dumps(parameters, indent=1) + "\n")
 
 
 def age(path: Path) -> None:
-    """config.json as transformers 4 wrote it."""
+    """Rewrite config.json as transformers 4 wrote it."""
     config = json.loads(path.read_text())
-    said = config.pop("rope_parameters")
-    config["rope_theta"] = said.pop("rope_theta")
-    if "partial_rotary_factor" in said:
-        config["partial_rotary_factor"] = said.pop("partial_rotary_factor")
-    kind = said.pop("rope_type")
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    if "partial_rotary_factor" in parameters:
+        config["partial_rotary_factor"] = parameters.pop("partial_rotary_factor")
+    kind = parameters.pop("rope_type")
     name = "rope_type" if kind == "llama3" else "type"
-    config["rope_scaling"] = None if kind == "default" else {name: kind} | said
+    config["rope_scaling"] = None if kind == "default" else {name: kind} | parameters
     config["torch_dtype"] = config.pop("dtype")
     path.write_text(json.dumps(config, indent=1) + "\n")
 
@@ -180,13 +183,13 @@ def write(case: Case, parent: Path) -> Path:
 
 
 def load(folder: Path) -> torch.nn.Module:
-    """In float32 from the file: a model that was in bfloat16 has rounded its frequencies."""
+    """Load a model in float32 from its file, since one that was in bfloat16 has rounded frequencies."""
     auto = transformers.AutoModelForCausalLM
     return auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def write_bin(folder: Path, shards: int = 2) -> None:
-    """Turns hf/ into what transformers 4.30 wrote: .bin files, an index, and buffers in them."""
+    """Rewrite hf/ as transformers 4.30 wrote it: .bin files, an index, and buffers in them."""
     whole, where = {}, {}
     for path in (folder / "hf").glob("*.safetensors*"):
         if path.suffix == ".safetensors":

@@ -1,4 +1,4 @@
-"""Golden check of scores: a folder of .jsonl files, a line what the benchmarks' own code said of one answer or task."""
+"""Golden check of scores: .jsonl files, each line the score of one answer or task by the benchmarks' code."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ def is_metrics(folder: Path) -> bool:
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every row of every file; one that cannot be read fails, and the others are still checked."""
+    """Check every row of every file; one that cannot be read fails, and the others are still checked."""
     lists = {row["name"]: row["classes"] for row in map(json.loads, lines(folder / f"{LISTS}.jsonl"))}
     for path in sorted(folder.glob("*.jsonl")):
         left_out = 0
@@ -55,7 +55,7 @@ def lines(path: Path) -> list[str]:
 
 
 def scorable(row: Row) -> bool:
-    """Chinese tasks as a whole want a dictionary of words; single answers come with their words."""
+    """Whether a row can be scored: whole Chinese tasks need jieba; single answers come with their words."""
     metric = TASKS[row["dataset"]].metric if row.get("dataset") in TASKS else None
     return chinese.can_segment() or metric not in (qa_f1_zh, rouge_zh)
 
@@ -70,7 +70,7 @@ def compared(family: str, case: str, checked: Checked) -> Iterator[Result]:
 
 
 def distance(x: Any, y: Any) -> float:
-    """Of numbers; of anything else 0 if they are the same."""
+    """Return the difference of numbers; of other values 0 if they are equal, else infinity."""
     if isinstance(x, int | float) and isinstance(y, int | float):
         return abs(x - y)
     return 0.0 if x == y else float("inf")
@@ -108,12 +108,12 @@ def segmented(metric: Callable[[str, str], float], row: Row, lists: Lists) -> Ch
 
 
 def classes(row: Row, lists: Lists) -> Checked:
-    named = listed(row["all_classes"], lists)
+    named = class_names(row["all_classes"], lists)
     yield "score", classification(row["prediction"], row["reference"], named or ()), row["expected"]
 
 
-def listed(said: Any, lists: Lists) -> list[str] | None:
-    return lists[said] if isinstance(said, str) else said
+def class_names(text: Any, lists: Lists) -> list[str] | None:
+    return lists[text] if isinstance(text, str) else text
 
 
 def class_list(row: Row, lists: Lists) -> Checked:
@@ -123,9 +123,9 @@ def class_list(row: Row, lists: Lists) -> Checked:
 
 
 def answers(task: str, row: Row, lists: Lists) -> list[Row]:
-    """-> what we would have recorded."""
+    """Return the records of a task."""
     sides = zip(row["predictions"], row["answers"], row.get("lengths", [0] * len(row["answers"])), strict=True)
-    named = listed(row["all_classes"], lists)
+    named = class_names(row["all_classes"], lists)
     return [
         {"task": task, "prediction": p, "answers": a, "all_classes": named, "length": n, "n_truncated": 0}
         for p, a, n in sides
@@ -133,7 +133,7 @@ def answers(task: str, row: Row, lists: Lists) -> list[Row]:
 
 
 def dataset(row: Row, lists: Lists) -> Checked:
-    """Both scorers, by length too, and the shares of single answers."""
+    """Check the scores of both scorers, also by length, and of single answers."""
     name = row["dataset"]
     records = answers(f"longbench/{name}", row, lists)
     (got,) = longbench.score(records)
@@ -158,17 +158,17 @@ def percents(shares: Mapping[str, float | None]) -> dict[str, float | None]:
 
 def trec(row: Row, lists: Lists) -> Checked:
     shots = int(row["dataset"].removeprefix("trec_").removesuffix("shots"))
-    about = {"shots": shots, "n_prompt_tokens": 1}
-    (got,) = manyshot.score([record | about for record in answers(f"manyshot/trec_{shots}", row, lists)])
+    metadata = {"shots": shots, "n_prompt_tokens": 1}
+    (got,) = manyshot.score([record | metadata for record in answers(f"manyshot/trec_{shots}", row, lists)])
     yield "score", percent(got["value"]), row["expected"]
 
 
 def ruler_single(row: Row, lists: Lists) -> Checked:
     del lists
-    said = ruler.cleaned(row["raw_prediction"])
-    yield "text", said, row["postprocessed"]
+    text = ruler.cleaned(row["raw_prediction"])
+    yield "text", text, row["postprocessed"]
     for name, match in MATCHES.items():
-        yield name, percent(match(said, row["references"])), row[name]
+        yield name, percent(match(text, row["references"])), row[name]
 
 
 MATCHES = {"string_match_all": ruler.string_match_all, "string_match_part": ruler.string_match_part}
@@ -177,16 +177,16 @@ MATCHES = {"string_match_all": ruler.string_match_all, "string_match_part": rule
 def ruler_batch(row: Row, lists: Lists) -> Checked:
     del lists
     for name, match in MATCHES.items():
-        share = [match(said, wanted) for said, wanted in zip(row["predictions"], row["references"], strict=True)]
+        share = [match(text, wanted) for text, wanted in zip(row["predictions"], row["references"], strict=True)]
         yield name, percent(float(np.mean(share))), row[name]
 
 
 def niah(row: Row, lists: Lists) -> Checked:
     del lists
-    said = row["response"]
-    yield "ROUGE-1", 10 * rouge_stemmed.rouge_1(said, needle.STUDY_NEEDLE), row["rouge1_f_x10"]
-    yield "ROUGE-L", rouge_stemmed.rouge_l(said, needle.STUDY_NEEDLE), row["rougeL_f"]
-    yield "word overlap", needle.word_overlap(said), row["heatmap_word_overlap"]
+    text = row["response"]
+    yield "ROUGE-1", 10 * rouge_stemmed.rouge_1(text, needle.STUDY_NEEDLE), row["rouge1_f_x10"]
+    yield "ROUGE-L", rouge_stemmed.rouge_l(text, needle.STUDY_NEEDLE), row["rougeL_f"]
+    yield "word overlap", needle.word_overlap(text), row["heatmap_word_overlap"]
 
 
 def porter(row: Row, lists: Lists) -> Checked:

@@ -1,4 +1,4 @@
-"""Golden checks of hidden things: folders with insert_needle.jsonl (needles) or yarn_hard.jsonl (pass keys).
+"""Golden checks of needles and pass keys: folders with insert_needle.jsonl (needles) or yarn_hard.jsonl (pass keys).
 
 Prompts must be the peers' to the byte.
 """
@@ -12,7 +12,7 @@ from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.needle.facts import PROMPT, best_things
-from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trimmed
+from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trim
 from longjax.evals.needle.tasks import STUDY_LENGTHS, NeedleTest
 from longjax.evals.passkey.landmark import Landmark
 from longjax.evals.passkey.longlora import LongLora
@@ -51,7 +51,7 @@ def passkey_results(folder: Path) -> Iterator[Result]:
 
 
 def rows(family: str, path: Path, compare: Callable[[Row], Pairs]) -> Iterator[Result]:
-    """Every row of a file; one that cannot be read fails, and the others are still checked."""
+    """Check every row of a file; one that cannot be read fails, and the others are still checked."""
     lines = path.read_text().splitlines() if path.exists() else []
     if not lines:
         yield failure(family, path.name, "no rows")
@@ -68,17 +68,17 @@ def inserted(row: Row, tokenizer: Tokenizer, folder: Path) -> Pairs:
     needles, depth, room = best_things(1), row["depth_percent"], row["context_length"] - row["buffer"]
     (sentence,) = needles.sentences
     needle = codec.encode(sentence)
-    context = trimmed((folder / row["haystack"]).read_text(), row["context_length"], codec)
+    context = trim((folder / row["haystack"]).read_text(), row["context_length"], codec)
     text = codec.decode(insert(context, [needle], depth, room, stops))
     prompt = PROMPT.format(context=text, question=needles.question)
-    place, inner = text.index(sentence.strip()), sentence.strip()
-    after = place + len(inner)
+    offset, inner = text.index(sentence.strip()), sentence.strip()
+    after = offset + len(inner)
     index = None if depth == 100 else sentence_start_before(context[: room - len(needle)], depth, stops)
     yield "insertion_index", index, row["insertion_index"]
     yield "context_chars", len(text), row["context_chars"]
     yield "context_sha256", sha256_bytes(text), row["context_sha256"]
-    yield "needle_char_offset", place, row["needle_char_offset"]
-    yield "text_before_needle", text[max(0, place - 40) : place], row["text_before_needle"]
+    yield "needle_char_offset", offset, row["needle_char_offset"]
+    yield "text_before_needle", text[max(0, offset - 40) : offset], row["text_before_needle"]
     yield "text_after_needle", text[after : after + 40], row["text_after_needle"]
     yield "prompt_prefix", prompt[: len(row["prompt_prefix"])], row["prompt_prefix"]
     yield "prompt_suffix", prompt[-len(row["prompt_suffix"]) :], row["prompt_suffix"]
@@ -92,7 +92,7 @@ def grid(row: Row) -> Pairs:
 
 
 def landmark(row: Row) -> Pairs:
-    """YaRN's prompts are the same."""
+    """Check Landmark's prompts, which are YaRN's, too."""
     for variant in (Landmark(), Yarn()):
         yield from same_prompt(variant.draw(row["seed"], row["n_garbage"]), row)
 
@@ -118,7 +118,7 @@ def yarn_hard(row: Row) -> Pairs:
     plan, sample = variant.plan(row["seed"], row["n_docs"]), variant.draw(row["seed"], row["n_docs"])
     yield "n_docs", len(row["docs"]), row["n_docs"]
     yield "pass_keys", plan.keys, row["pass_keys"]
-    yield "start_pos", plan.places, row["start_pos"]
+    yield "start_pos", plan.positions, row["start_pos"]
     yield "target", plan.target, row["target"]
     yield "key", sample.key, str(row["pass_keys"][row["target"]])
     yield "question", sample.prompt[-len(row["question"]) :], row["question"]

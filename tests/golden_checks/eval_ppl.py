@@ -32,7 +32,7 @@ def is_ppl(folder: Path) -> bool:
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every row of the file; one that cannot be read fails, and the others are still checked."""
+    """Check every row of the file; one that cannot be read fails, and the others are still checked."""
     model = Model(folder)
     for line in (folder / EXPECTED).read_text().splitlines():
         case = family = "?"
@@ -46,7 +46,7 @@ def results(folder: Path) -> Iterator[Result]:
 
 
 class Model:
-    """The folder's model and text; answers to questions are remembered."""
+    """The folder's model and text; scores are cached."""
 
     def __init__(self, folder: Path):
         checkpoint = open_checkpoint(folder, dtype="float32")
@@ -56,12 +56,12 @@ class Model:
         self.known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
     def ask(self, questions: Sequence[Request]) -> list[LoglikelihoodResult]:
-        """Each alone, as the peers do with batches of one."""
+        """Score requests one by one, as the peers do with batches of one."""
         found = []
         for question in questions:
             assert isinstance(question, LoglikelihoodRequest)
             nll_T, hit_T = self.whole(question.tokens_T)
-            found.append(LoglikelihoodResult(nll_T[question.first :], hit_T[question.first :]))
+            found.append(LoglikelihoodResult(nll_T[question.first_scored :], hit_T[question.first_scored :]))
         return found
 
     def whole(self, tokens_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,10 +94,10 @@ def equal(got: Any, want: Any, note: str) -> Numbers:
 
 
 def sliding(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
-    """`lceg` and `longlora`."""
+    """Check `lceg` and `longlora`."""
     length, batch = row["seq_len"], row["batch_size"]
     test = PerplexityTest(row["protocol"], ppl_stride=row["stride"], ppl_buckets=length - 1)
-    (task,) = test.of(model.text, [length])
+    (task,) = test.tasks_of(model.text, [length])
     records = model.records(task)
     whole, *places = score(records)
     loss_I = np.array([record["nll"] / record["n"] for record in records])
@@ -130,7 +130,7 @@ def of_text(row: dict[str, Any], text: EvalText) -> Iterator[Numbers]:
 
 
 def accuracies(task: Task, model: Model) -> np.ndarray:
-    """-> val_acc of each window: it has a target past its end, and is divided by its length."""
+    """Return val_acc of each window: it has a target past its end, and is divided by its length."""
     found = []
     for question in task.requests:
         start, length = question.metadata["start"], len(question.tokens_T)
@@ -142,7 +142,7 @@ def accuracies(task: Task, model: Model) -> np.ndarray:
 def yarn(row: dict[str, Any], model: Model) -> Iterator[Numbers]:
     begin, length = 1 if row["add_start_token"] else -1, row["seq_len"]
     test = PerplexityTest("yarn", ppl_stride=row["stride"], ppl_documents=3, ppl_truncate=row["truncate"])
-    (task,) = test.of(model.text, [length], begin)
+    (task,) = test.tasks_of(model.text, [length], begin)
     whole, *_ = score(model.records(task))
     bodies = [ids[1:] for _, ids in model.text.documents(3)]
     room = length - (begin >= 0)

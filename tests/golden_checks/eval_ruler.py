@@ -26,8 +26,8 @@ from longjax.evals.prompts import RulerPrompt, ruler_prompts
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import FittedSample
 from longjax.evals.ruler.niah import single_needle
-from longjax.evals.ruler.sample import Growing, SampleSeed
-from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, RulerTask, make
+from longjax.evals.ruler.sample import SampleMaker, SampleSeed
+from longjax.evals.ruler.versions import BASES, ESSAY, NIAH, VERSIONS, RulerTask, make_task
 
 Row = dict[str, Any]
 SEED = 42
@@ -36,7 +36,7 @@ ONE_STEP = {"cwe": 10, "qa_1": 10, "qa_2": 10, "niah_multikey_2": 25}  # of size
 
 
 class StandIn(Tokenizer):
-    """Tokens are words of letters and digits, and signs, as in the goldens."""
+    """A tokenizer of words of letters and digits, and signs, as in the golden rows."""
 
     def __init__(self):
         self.path, self.backend = Path("stand-in"), WordEngine()
@@ -66,7 +66,7 @@ def is_ruler(folder: Path) -> bool:
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every row of every file; one that cannot be read fails, and the others are still checked."""
+    """Check every row of every file; one that cannot be read fails, and the others are still checked."""
     rows, broken = [], []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -82,7 +82,7 @@ def results(folder: Path) -> Iterator[Result]:
 
 
 def read(row: Row, folder: Path) -> Row:
-    """-> the row with its context, which can be read, and with the version of RULER that made it."""
+    """Return the row with its context and its version of RULER. Raises ValueError if it cannot be parsed."""
     row["version"] = "main" if "answer_prefix" in row else "2024"
     if "context" not in row:
         row["context"] = context_of(row, prompt_of(row, folder))
@@ -96,15 +96,15 @@ def prompt_of(row: Row, folder: Path) -> RulerPrompt:
 
 
 def context_of(row: Row, prompt: RulerPrompt) -> str:
-    """-> what stands in the last place of {context}. Raises ValueError unless the input is the prompt with it."""
-    held = {} if row["task"] not in NIAH else {"type_needle_v": kind(row)}
+    """Return the last {context} of a row's input. Raises ValueError unless the input is the prompt with it."""
+    kinds = {} if row["task"] not in NIAH else {"type_needle_v": kind(row)}
     head, _, tail = prompt.template.partition("{context}")
-    head = head.format(**held)
+    head = head.format(**kinds)
     _, _, rest = row["input"].rpartition(head)
     context = rest[: rest.rindex(tail.partition("{")[0])]
     query = asked(row, context)
-    text = prompt.template.format(context=context, query=query, **held)
-    text += prompt.answer_prefix.format(query=query, num_v=5, **held)
+    text = prompt.template.format(context=context, query=query, **kinds)
+    text += prompt.answer_prefix.format(query=query, num_v=5, **kinds)
     if not row["input"].endswith(text) or (row["task"] not in ("vt", "cwe") and row["input"] != text):
         raise ValueError("the input is not the prompt with its context")
     return context
@@ -116,7 +116,7 @@ def kind(row: Row) -> str:
 
 
 def asked(row: Row, context: str) -> str:
-    """-> the query, of what is in the context."""
+    """Return the query, found by the row's context and outputs."""
     if row["task"] in NIAH:
         key = {value: key for _, key, value in FOUND.findall(context)}
         keys = list(dict.fromkeys(key[output] for output in row["outputs"]))
@@ -138,30 +138,30 @@ class Sized(NamedTuple):
 
 
 class Peers:
-    """Our tasks, made of what the rows are made of."""
+    """Our tasks, made of the same data as the rows."""
 
     def __init__(self, folder: Path, made: Path, rows: Sequence[Row]):
         eval_ruler_data.write(made, rows)
         self.full = (folder.parent / "prompts").exists() and all("input" in row for row in rows)
-        self.kit = RulerInputs(
+        self.inputs = RulerInputs(
             EvalContext(made, StandIn(), (), prompts=folder.parent / "prompts" if self.full else None)
         )
         self.bare = RulerInputs(EvalContext(made, StandIn(), (), prompts=eval_ruler_data.bare_prompts(made / "bare")))
 
     @functools.cache  # noqa: B019 (as long as a check)
-    def grow(self, version: str, task: str, length: int) -> Growing:
-        """-> the task without words around its context."""
-        return make(VERSIONS[version], task, length, SEED, self.bare).grow
+    def maker(self, version: str, task: str, length: int) -> SampleMaker:
+        """Return the task without text around its context."""
+        return make_task(VERSIONS[version], task, length, SEED, self.bare).maker
 
     @functools.cache  # noqa: B019
     def sized(self, version: str, task: str, length: int) -> Sized:
-        made = make(VERSIONS[version], task, length, SEED, self.kit)
-        chances = [SampleSeed(SEED, task, i) for i in range(min(3, made.grow.samples))]
-        return Sized(made, list(made.sizing(made.grow, made.room, chances)))
+        made = make_task(VERSIONS[version], task, length, SEED, self.inputs)
+        sample_seeds = [SampleSeed(SEED, task, i) for i in range(min(3, made.maker.num_samples))]
+        return Sized(made, list(made.sizing(made.maker, made.room, sample_seeds)))
 
 
 def checked(peers: Peers, row: Row) -> Result:
-    """-> how many faults a row shows, and the first of them."""
+    """Return the number of faults of a row, with the first of them as note."""
     case = f"{row.get('task')} {row.get('max_seq_length')} {row.get('id')}"
     try:
         faults = [*of_row(row), *of_size(peers, row), *(of_length(peers, row) if peers.full else [])]
@@ -171,7 +171,7 @@ def checked(peers: Peers, row: Row) -> Result:
 
 
 def of_row(row: Row) -> Iterator[str]:
-    """Their sample against what they say of it, and against RULER's own law of lengths."""
+    """Check a row against its own analysis and RULER's rule of lengths."""
     said = facts(row["task"], row["context"], row["outputs"])
     claims = claimed(row["task"], row["analysis"], row["context"])
     yield from (f"{name} is {said[name]}, not {claims[name]}" for name in claims if said[name] != claims[name])
@@ -189,7 +189,7 @@ def of_row(row: Row) -> Iterator[str]:
 
 
 def size_of(row: Row) -> int | None:
-    """-> in units of the task; None: it cannot be told."""
+    """Return the size of a sample in units of the task; None: unknown."""
     task, context = row["task"], row["context"]
     if row.get("chosen_size") is not None:
         return row["chosen_size"]
@@ -203,11 +203,11 @@ def size_of(row: Row) -> int | None:
 
 
 def of_size(peers: Peers, row: Row) -> Iterator[str]:
-    """A sample of ours, of the same size, against theirs."""
+    """Compare a row with a sample of ours of the same size."""
     size, task = size_of(row), row["task"]
     if size is None:
         return
-    ours = peers.grow(row["version"], task, row["max_seq_length"])(SampleSeed(SEED, task, 0), size)
+    ours = peers.maker(row["version"], task, row["max_seq_length"])(SampleSeed(SEED, task, 0), size)
     context = ours.input[: ours.input.rindex(eval_ruler_data.MARK)].rpartition(
         "\n\n" if task == "vt" else eval_ruler_data.MARK
     )[2]
@@ -220,7 +220,7 @@ def of_size(peers: Peers, row: Row) -> Iterator[str]:
 
 
 def of_length(peers: Peers, row: Row) -> Iterator[str]:
-    """Our sizing in the benchmark's prompts against theirs; what is around the context against ours."""
+    """Compare sizes and the text around the context with ours, in the benchmark's prompts."""
     task, limit = row["task"], row["max_seq_length"]
     fits, want = peers.sized(row["version"], task, limit).fits, row.get("chosen_size")
     if fits[0] is None:

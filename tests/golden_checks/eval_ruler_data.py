@@ -1,4 +1,4 @@
-"""What RULER's samples were made of, as far as the samples tell: essays, words, documents; written as a data folder."""
+"""Reconstructs the essays, words and documents of RULER's samples, and writes them as a data folder."""
 
 import json
 import re
@@ -20,20 +20,20 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
         "PaulGrahamEssays": essays(rows), "words": lists(rows), "squad": squad(rows), "hotpotqa": hotpotqa(rows),
     }  # fmt: skip
     (folder / "ruler").mkdir(parents=True)
-    for name, held in files.items():
-        (folder / "ruler" / f"{name}.json").write_text(json.dumps(held))
+    for name, content in files.items():
+        (folder / "ruler" / f"{name}.json").write_text(json.dumps(content))
 
 
 def compact(row: Row) -> Row:
-    """-> the row with its context alone: without RULER's prompts, which are not ours to pass on."""
+    """Return the row with its context alone, without RULER's prompts, which we may not distribute."""
     theirs = ("header", "question", "tail", "icl_example") if not row["task"].startswith("qa") else ()
-    kept = {name: x for name, x in row.items() if name not in ("input", "answer_prefix", "version")}
+    fields = {name: x for name, x in row.items() if name not in ("input", "answer_prefix", "version")}
     prefix = {"answer_prefix": ""} if "answer_prefix" in row else {}
-    return kept | prefix | {"analysis": {name: x for name, x in row["analysis"].items() if name not in theirs}}
+    return fields | prefix | {"analysis": {name: x for name, x in row["analysis"].items() if name not in theirs}}
 
 
 def bare_prompts(folder: Path) -> Path:
-    """-> prompts that say nothing but the context."""
+    """Write prompts of the context alone, and return their folder."""
     asks = {"niah": "{query}", "variable_tracking": "{query}", "qa": "{query}"}
     entries = {
         base: {"template": "{context}" + MARK + asks.get(base, ""), "answer_prefix": "", "tokens_to_generate": 1}
@@ -50,42 +50,44 @@ def essays(rows: Sequence[Row]) -> Row:
 
 
 def lists(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """-> nouns and adjectives of keys, and all words of lists."""
-    own = wordlists.read_words(Path("none"))
+    """Return nouns and adjectives of keys, and all words of lists."""
+    default = wordlists.read_words(Path("none"))
     keys = {key for row in rows if row["task"] in NIAH for _, key, _ in FOUND.findall(row["context"])}
     pairs = [key.split("-", 1) for key in keys if re.fullmatch("[a-z]+-.*[a-z].*", key)]
-    listed = {word for row in rows if row["task"] == "cwe" for word in items(row["context"].split("\n")[-1])}
+    words_of_lists = {word for row in rows if row["task"] == "cwe" for word in items(row["context"].split("\n")[-1])}
     return {
-        "nouns": sorted({noun for _, noun in pairs} or set(own.nouns)),
-        "adjectives": sorted({adjective for adjective, _ in pairs} or set(own.adjectives)),
-        "verbs": sorted(listed or set(own.verbs)),
+        "nouns": sorted({noun for _, noun in pairs} or set(default.nouns)),
+        "adjectives": sorted({adjective for adjective, _ in pairs} or set(default.adjectives)),
+        "verbs": sorted(words_of_lists or set(default.verbs)),
     }
 
 
 def squad(rows: Sequence[Row]) -> Row:
-    """Every document is an article of one paragraph; a question is asked of the first document that has its answer."""
+    """Return SQuAD with each document as an article; a question is on the first document with its answer."""
     rows = [row for row in rows if row["task"] == "qa_1"]
     texts = list(dict.fromkeys(text for row in rows for text in documents(row["context"]))) or ["None."]
-    asked: dict[str, list[Row]] = {text: [] for text in texts}
+    questions: dict[str, list[Row]] = {text: [] for text in texts}
     for row in rows or [{"outputs": ["None"], "analysis": {"question": "?"}}]:
         text = next((text for text in texts if row["outputs"][0] in text), texts[0])
         answers = [{"text": output} for output in row["outputs"]]
-        asked[text].append({"id": "", "question": row["analysis"]["question"], "answers": answers})
-    return {"data": [{"paragraphs": [{"context": text, "qas": qas}]} for text, qas in asked.items()]}
+        questions[text].append({"id": "", "question": row["analysis"]["question"], "answers": answers})
+    return {"data": [{"paragraphs": [{"context": text, "qas": qas}]} for text, qas in questions.items()]}
 
 
 def hotpotqa(rows: Sequence[Row]) -> list[Row]:
-    """Ten documents a question: those with its answer, and the first of its context."""
+    """Return HotpotQA with ten documents a question: those with its answer, and the first of its context."""
     rows = [row for row in rows if row["task"] == "qa_2"]
     every = [text for row in rows for text in documents(row["context"])]
-    made = []
+    examples = []
     for row in rows:
-        mine = documents(row["context"])
-        chosen = list(dict.fromkeys([*(x for x in mine if row["outputs"][0] in x), *mine]))[:10]
-        made.append({"question": row["analysis"]["question"], "answer": row["outputs"][0], "context": titled(chosen)})
+        texts_of_row = documents(row["context"])
+        chosen = list(dict.fromkeys([*(x for x in texts_of_row if row["outputs"][0] in x), *texts_of_row]))[:10]
+        examples.append(
+            {"question": row["analysis"]["question"], "answer": row["outputs"][0], "context": titled(chosen)}
+        )
     rest = list(dict.fromkeys(every))
-    made += [{"question": "", "answer": "", "context": titled(rest[i : i + 10])} for i in range(0, len(rest), 10)]
-    return made or [{"question": "?", "answer": "None", "context": titled(["None\nNone."])}]
+    examples += [{"question": "", "answer": "", "context": titled(rest[i : i + 10])} for i in range(0, len(rest), 10)]
+    return examples or [{"question": "?", "answer": "None", "context": titled(["None\nNone."])}]
 
 
 def titled(texts: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -93,7 +95,7 @@ def titled(texts: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def around(text: str, task: str) -> str:
-    """-> the text, with all that is drawn made the same; of vt its signs and their number, as lines move about."""
+    """Return the text with random parts made equal; of vt also its sorted characters, as lines move."""
     if task in NIAH:
         text = FOUND.sub("", text)
         return re.sub(r"for .+?(?= mentioned)", "for", text[:200].partition("\n")[0] + text[text.rindex("\n") :])

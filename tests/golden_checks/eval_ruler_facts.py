@@ -1,4 +1,4 @@
-"""What a sample of RULER says, read from its context alone, whoever made it."""
+"""Facts about a sample of RULER, read from its context alone, for samples of any origin."""
 
 import collections
 import re
@@ -23,12 +23,12 @@ def tokens(text: str) -> list[str]:
 
 
 def without_needles(context: str) -> list[str]:
-    """-> the words of the hay."""
+    """Return the words of the haystack."""
     return FOUND.sub(" ", context).split()
 
 
 def items(text: str) -> list[str]:
-    """-> words of a numbered list. Raises ValueError if a number is out of turn."""
+    """Return the words of a numbered list. Raises ValueError if a number is out of order."""
     found = ITEM.findall(text)
     if [int(number) for number, _ in found] != list(range(1, len(found) + 1)):
         raise ValueError("the numbers of the list are not 1, 2, 3 ...")
@@ -36,7 +36,7 @@ def items(text: str) -> list[str]:
 
 
 def documents(context: str) -> list[str]:
-    """-> texts. Raises ValueError if a number is out of turn."""
+    """Return the texts of documents. Raises ValueError if a number is out of order."""
     start, *parts = HEADER.split(context)
     if start or [int(x) for x in parts[::2]] != list(range(1, len(parts) // 2 + 1)):
         raise ValueError("the documents are not numbered 1, 2, 3 ...")
@@ -44,9 +44,9 @@ def documents(context: str) -> list[str]:
 
 
 def of_needles(task: str, context: str, outputs: Sequence[str]) -> Facts:
-    """Counts and kinds; where needles may be, as a law that holds or not.
+    """Return counts and kinds of needles, and whether their positions follow the rules.
 
-    The golden's analysis takes keys with a space in them for none: `plain` needles are those that it counts.
+    The golden row's analysis does not count keys with a space: `plain` needles are those that it counts.
     """
     found = FOUND.findall(context)
     shape = NIAH[task]
@@ -67,7 +67,7 @@ def of_needles(task: str, context: str, outputs: Sequence[str]) -> Facts:
 
 
 def on_grid(context: str) -> bool:
-    """Whether every needle is where some depth of the grid puts it: after that share of the sentences."""
+    """Whether every needle is at a depth of the grid: after that share of the sentences."""
     sentences = Essays(without_needles(context)).sentences[0]
     places = {len(sentences) * depth // 100 for depth in DEPTHS}
     before = [len(context[: m.start()].split()) for m in FOUND.finditer(context)]
@@ -80,7 +80,7 @@ def on_grid(context: str) -> bool:
 
 
 def of_chain(task: str, context: str, outputs: Sequence[str]) -> Facts:
-    """The chain in order, and lines, which RULER joins in its own way."""
+    """Return facts about the chain of variables and the way that lines are joined."""
     found = ASSIGNED.findall(context)
     names, values = [name for name, _, _ in found], [value for _, value, _ in found]
     lines = [m[0] for m in re.finditer(f"{re.escape(NOISE)}|{ASSIGNED.pattern}", context)]
@@ -88,18 +88,18 @@ def of_chain(task: str, context: str, outputs: Sequence[str]) -> Facts:
         "names": names == list(outputs) and all(re.fullmatch(f"[A-Z]{{{vt.LETTERS}}}", name) for name in names),
         "chain": values[1:] == [f"VAR {name}" for name in names[:-1]] and values[0].isdigit() and len(values[0]) == 5,
         "noise": lines.count(NOISE),
-        "spaced": vt.spaced(strip(lines)) == context, "one_a_line": vt.one_a_line(strip(lines)) == context,
+        "spaced": vt.join_as_in_2024(strip(lines)) == context, "one_a_line": vt.join_lines(strip(lines)) == context,
     }  # fmt: skip
 
 
 def strip(lines: Sequence[str]) -> list[str]:
-    """-> lines as they are made: but for the first assignment, they end with a space."""
+    """Return lines as they are made: all but the first assignment end with a space."""
     first = next(i for i, line in enumerate(lines) if line != NOISE)
     return [line.rstrip(" ") if i == first else line for i, line in enumerate(lines)]
 
 
 def of_list(task: str, context: str, outputs: Sequence[str]) -> Facts:
-    """The last of its lists: how often words come up, and that the answers are those that come up most."""
+    """Return facts about the last list: word counts, and whether the answers are the most frequent words."""
     words = collections.Counter(items(context.split("\n")[-1]))
     histogram = dict(collections.Counter(words.values()))
     top = {word for word, _ in words.most_common(len(outputs))}
@@ -137,17 +137,17 @@ def facts(task: str, context: str, outputs: Sequence[str]) -> Facts:
 
 
 def claimed(task: str, analysis: Facts, context: str) -> Facts:
-    """-> what the golden's own analysis says, as far as facts() says it too."""
+    """Return the facts of a golden row's own analysis, as far as facts() has them, too."""
     if task in NIAH:
         shape = NIAH[task]
         wanted = (shape.keys, shape.values, shape.queries)
-        said = tuple(analysis[f"num_needle_{x}"] for x in "kvq")
-        if said != wanted or analysis["type_needle_k"] != shape.key or analysis["type_needle_v"] != shape.value:
-            raise ValueError(f"the task has {wanted} needles, not {said}")
+        actual = tuple(analysis[f"num_needle_{x}"] for x in "kvq")
+        if actual != wanted or analysis["type_needle_k"] != shape.key or analysis["type_needle_v"] != shape.value:
+            raise ValueError(f"the task has {wanted} needles, not {actual}")
         for needle in analysis["answer_needles"]:
-            said = NEEDLE.format(kind=shape.value, key=needle["key"], value=needle["value"])
-            if abs(context.find(said) / len(context) - needle["depth"]) > 1e-6:
-                raise ValueError(f"{said} is not at {needle['depth']}")
+            actual = NEEDLE.format(kind=shape.value, key=needle["key"], value=needle["value"])
+            if abs(context.find(actual) / len(context) - needle["depth"]) > 1e-6:
+                raise ValueError(f"{actual} is not at {needle['depth']}")
         lines = {} if shape.hay == ESSAY else {"lines": analysis["n_context_lines"]}
         return {"plain": analysis["n_needle_sentences"], "plain_keys": analysis["distinct_keys"]} | lines
     if task == "vt":

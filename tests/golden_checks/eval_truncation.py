@@ -1,4 +1,4 @@
-"""Golden check of LongBench's prompts: cases.jsonl, a line the ids that the study's code gave to the model.
+"""Golden check of LongBench's prompts: cases.jsonl, each line the ids that the study's code passed to the model.
 
 Beside the folder lie tokenizer/tokenizer.model and prompts/longbench.json.
 """
@@ -13,7 +13,7 @@ from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
-from longjax.evals.longbench.tasks import request, wordings
+from longjax.evals.longbench.tasks import longbench_request, prompts_of
 from longjax.evals.requests import GenerationRequest
 from longjax.files import sha256_bytes
 
@@ -27,18 +27,20 @@ def is_truncation(folder: Path) -> bool:
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every row of the file; one that cannot be read fails, and the others are still checked."""
+    """Check every row of the file; one that cannot be read fails, and the others are still checked."""
     tokenizer = Tokenizer(folder.parent / "tokenizer" / "tokenizer.model")
-    material = EvalContext(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
-    prompts = wordings(material, set(TASKS))
+    ctx = EvalContext(folder, tokenizer, (1,), prompts=folder.parent / "prompts")
+    prompts = prompts_of(ctx, set(TASKS))
     for number, line in enumerate((folder / CASES).read_text("utf-8").split("\n"), 1):
         if not line:
             continue
         try:
             row = json.loads(line)
             kind = row["dataset"]
-            asked = request(material, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"])
-            yield from compared(f"{kind}_{row['id']}", ours(asked, tokenizer), theirs(row))
+            request = longbench_request(
+                ctx, kind, prompts[kind], row["example"] | UNSCORED, row["id"], row["max_length"]
+            )
+            yield from compared(f"{kind}_{row['id']}", ours(request, tokenizer), theirs(row))
         except Exception as error:
             yield failure(FAMILY, f"line {number}", f"{type(error).__name__}: {error}")
 
@@ -49,25 +51,26 @@ def compared(case: str, got: dict[str, Any], want: dict[str, Any]) -> Iterator[R
         yield Result(FAMILY, case, wrong, 0.0, f"{name} is {got[name]!r}, not {want[name]!r}")
 
 
-def ours(asked: GenerationRequest, tokenizer: Tokenizer) -> dict[str, Any]:
-    ids = asked.tokens_T
+def ours(request: GenerationRequest, tokenizer: Tokenizer) -> dict[str, Any]:
+    ids = request.tokens_T
     return {
         "count": len(ids),
         "sha256": sha256_bytes(ids.astype("<i4").tobytes()),
         "first": ids[:8].tolist(),
         "last": ids[-8:].tolist(),
-        "left_out": asked.metadata["n_truncated"],
-        "new": asked.max_new_tokens,
-        "stop": [tokenizer.eos_id, *asked.stop_ids] if asked.stop_ids else None,
-        "shortest": len(ids) + asked.min_new_tokens if asked.min_new_tokens else None,
+        "left_out": request.metadata["n_truncated"],
+        "new": request.max_new_tokens,
+        "stop": [tokenizer.eos_id, *request.stop_ids] if request.stop_ids else None,
+        "shortest": len(ids) + request.min_new_tokens if request.min_new_tokens else None,
     }
 
 
 def theirs(row: dict[str, Any]) -> dict[str, Any]:
-    said = row["generate_kwargs"]
+    gen_kwargs = row["generate_kwargs"]
     left_out = row["n_tokens_full_prompt"] - 2 * (row["max_length"] // 2) if row["truncated"] else 0
     return {
         "count": row["expected_n_input_tokens"], "sha256": row["expected_input_ids_sha256"],
         "first": row["expected_first_ids"], "last": row["expected_last_ids"], "left_out": left_out,
-        "new": said["max_new_tokens"], "stop": said.get("eos_token_id"), "shortest": said.get("min_length"),
+        "new": gen_kwargs["max_new_tokens"], "stop": gen_kwargs.get("eos_token_id"),
+        "shortest": gen_kwargs.get("min_length"),
     }  # fmt: skip

@@ -43,7 +43,7 @@ def is_exact(folder: Path) -> bool:
 
 
 def results(folder: Path) -> Iterator[Result]:
-    """Every case of the folder, and a failure for every file that is not understood."""
+    """Check every case of a folder; a file of an unknown format is a failure."""
     for path in sorted(folder.iterdir()):
         if path.suffix == ".json":
             yield from _list_results(path)

@@ -1,4 +1,4 @@
-"""One case of a folder of exact golden vectors, and the books that are kept of what was looked at in it."""
+"""One case of a folder of exact golden vectors, with a record of which of its values were checked."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ LABELS = {"case_id", "arrays", "family", "kind", "peer", "note"}  # say what a c
 
 
 class Check(NamedTuple):
-    """`tolerance` broadcasts against the values."""
+    """A value and its reference; `tolerance` broadcasts against them."""
 
     name: str
     got: Any
@@ -21,7 +21,7 @@ class Check(NamedTuple):
     tolerance: Any
 
     def result(self, family: str, case: str) -> Result:
-        """The element that is worst beside its tolerance."""
+        """Return the element with the largest error relative to its tolerance."""
         got, want = np.asarray(self.got, np.float64), np.asarray(self.want, np.float64)
         if got.shape != want.shape:
             return failure(family, case, f"{self.name}: shape {got.shape}, not {want.shape}")
@@ -39,7 +39,7 @@ def failure(family: str, case: str, note: str) -> Result:
 
 
 class Case:
-    """Fields and arrays by name; whatever nobody reads is an error at the end."""
+    """Fields and arrays by name; those that no check has read are an error at the end."""
 
     def __init__(self, fields: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path, stem: str):
         self.fields, self.arrays, self.folder, self.stem = fields, arrays, folder, stem
@@ -61,7 +61,7 @@ class Case:
         return sorted((set(self.fields) | set(self.arrays)) - self.read)
 
     def damaged(self) -> Iterator[str]:
-        """What the case says of its arrays and does not hold."""
+        """Yield where the arrays differ from their description in the case."""
         for name, (dtype, shape) in self.fields["arrays"].items():
             x = self.arrays.get(name)
             if x is None:
@@ -79,7 +79,7 @@ def listed(path: Path) -> list[dict[str, Any]]:
 
 
 def cases(path: Path) -> Iterator[Case]:
-    """The cases of one .json and its .npz. Raises ValueError if the two do not match."""
+    """Yield the cases of one .json and its .npz. Raises ValueError if the two do not match."""
     listing = json.loads(path.read_text())
     unknown = set(listing) - {"cases", "file", "n_cases"}
     if unknown or listing.get("n_cases", len(listing["cases"])) != len(listing["cases"]):
@@ -95,7 +95,7 @@ def cases(path: Path) -> Iterator[Case]:
 
 
 def find(folder: Path, case_id: str) -> Case:
-    """The case of that name, wherever in the folder it lies."""
+    """Return the case of that name in any file of the folder."""
     for path in sorted(folder.glob("*.json")):
         for fields in listed(path):
             if fields["case_id"] == case_id:

@@ -31,8 +31,8 @@ from longjax.model.llama import Llama, logits
 LOGITS, LONG, SOLVER_NOISE, LOSS = 3e-4, 512, 2e-6, 1e-4
 
 
-def given(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
-    """The rope that a method has made, as an input: one compiled model then serves all methods of a length."""
+def given_rope(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax.Array | None) -> Rope:
+    """Return a RoPE that is passed in as parameters, so that one compiled model serves all methods of a length."""
     return Rope(
         method_params["inv_freq_R"],
         method_params["scale"],
@@ -41,11 +41,11 @@ def given(cfg: ModelConfig, length: int, method_params: dict[str, Any], key: jax
     )
 
 
-def no_own(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
+def no_params(key: jax.Array, cfg: ModelConfig) -> dict[str, Any]:
     return {}
 
 
-GIVEN = Method(rope=given, init_params=no_own)
+GIVEN_ROPE = Method(rope=given_rope, init_params=no_params)
 
 
 class Subject(NamedTuple):
@@ -74,9 +74,9 @@ class Subject(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def forward(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """-> (logits_BTV, mean loss of the next tokens)."""
+    """Return (logits_BTV, mean loss of the next tokens)."""
     B, T = tokens_BT.shape
-    hidden_BTD, _ = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, TokenPositions.whole(B, T), T)
+    hidden_BTD, _ = Llama(cfg, GIVEN_ROPE).apply({"params": params}, tokens_BT, TokenPositions.whole(B, T), T)
     logits_BTV = logits(params, hidden_BTD)
     return logits_BTV, losses(logits_BTV, tokens_BT)
 
@@ -87,9 +87,9 @@ def losses(logits_BTV: jax.Array, tokens_BT: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def step(cfg: ModelConfig, params: dict[str, Any], tokens_BT: jax.Array, start: jax.Array, cache: Any):
-    """Some more tokens of a row -> (logits_BV of the last, memory)."""
+    """Run further tokens of a row; return (logits_BV of the last, cache)."""
     where = TokenPositions.at(start + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)[None])
-    hidden_BTD, cache = Llama(cfg, GIVEN).apply({"params": params}, tokens_BT, where, 1, cache)
+    hidden_BTD, cache = Llama(cfg, GIVEN_ROPE).apply({"params": params}, tokens_BT, where, 1, cache)
     return logits(params, hidden_BTD[:, -1:])[:, 0], cache
 
 
@@ -100,11 +100,11 @@ def checkpoint(folder, name: str) -> dict[str, np.ndarray]:
 
 
 def subject(case: Case) -> Subject:
-    """By the folder's tiny_configs.json and weights; `phi` in the file's name says which of the two models."""
+    """Return the folder's model of tiny_configs.json: the one of phi if the file's name has `phi`."""
     family = "phi" if "phi" in case.stem else "llama"
-    given = json.loads((case.folder / "tiny_configs.json").read_text())[f"tiny_{family}"]
+    given_rope = json.loads((case.folder / "tiny_configs.json").read_text())[f"tiny_{family}"]
     names = ("rope_scaling", "rope_parameters", "max_position_embeddings")
-    config = given | {"model_type": family} | {name: case.get(name) for name in names}
+    config = given_rope | {"model_type": family} | {name: case.get(name) for name in names}
     config |= {"log_scale": logs_scale(case)}
     cfg = dataclasses.replace(model_of(config), dtype="float32")
     if "lceg" in case["peer"].lower() and "yarn" in case["peer"]:
@@ -132,7 +132,7 @@ def logs_scale(case: Case) -> bool:
 
 
 def whole(case: Case) -> Iterator[Check]:
-    """One pass over a sequence."""
+    """Check one pass over a sequence."""
     model, tokens_T = subject(case), case.array("input_ids")
     length = len(tokens_T)
     yield Check("seq_len", length, case["seq_len"], 0)
@@ -155,12 +155,12 @@ def growth_of(case: Case, model: Subject) -> LengthPolicy:
 
 
 def decode(case: Case) -> Iterator[Check]:
-    """Prefill, then one token at a time, each call with the frequencies of its own length, as the peers do."""
+    """Check a prefill, then one token at a time, each call with the frequencies of its length, as the peers do."""
     model, tokens_BT = subject(case), case.array("input_ids")[None].astype(np.int32)
     prompt, total = case["prefill"], case["prefill"] + case["decode"]
     yield Check("input_ids", tokens_BT.shape[1], total, 0)
     used = list(lengths_used(growth_of(case, model), range(prompt, total + 1), model.cfg.trained_len))
-    cache = Llama(model.cfg, GIVEN).init_cache(1, total, total)
+    cache = Llama(model.cfg, GIVEN_ROPE).init_cache(1, total, total)
     rows, start, before = [], 0, None
     for end, length in zip(range(prompt, total + 1), used, strict=True):
         rope = model.rope(length)
@@ -176,7 +176,7 @@ def decode(case: Case) -> Iterator[Check]:
 
 
 def several(case: Case) -> Iterator[Check]:
-    """Sequences of several lengths, by one module and by a new one each."""
+    """Check sequences of several lengths, by one module and by a new one for each."""
     model, lengths = subject(case), case["call_lengths"]
     used = lengths_used(growth_of(case, model), lengths, model.cfg.trained_len)
     for j, (length, sticky_length) in enumerate(zip(lengths, used, strict=True)):
@@ -188,7 +188,7 @@ def several(case: Case) -> Iterator[Check]:
 
 
 def training(case: Case) -> Iterator[Check]:
-    """CLEX's loss and gradients with the draws of the peer."""
+    """Check CLEX's loss and gradients with the draws of the peer."""
     model, tokens_BT = subject(case), case.array("input_ids")[None].astype(np.int32)
     t, inner_T, length = jnp.int32(case["t"]), drawn(case, "ex_positions"), tokens_BT.shape[1]
     clex = model.method.rope

@@ -28,14 +28,14 @@ LITERALS = {"ntk32k": 32_768, "ntk64k": 65_536, "ntk_32k": 32_768, "ntk_64k": 65
 
 
 def config(case: Case, context: int, head_dim: int, rotary_dim: int | None = None) -> ModelConfig:
-    """A model with the case's heads; half a channel is added against rounding in `rotary_fraction`."""
+    """Return a model with the case's heads; half a channel is added against rounding in `rotary_fraction`."""
     fraction = 1.0 if rotary_dim in (None, head_dim) else (rotary_dim + 0.5) / head_dim
     base = float(case.get("base", 10_000.0))
     return ModelConfig(head_width=head_dim, rotary_fraction=fraction, rope_base=base, trained_len=context)
 
 
 def trained_for(case: Case) -> int:
-    """The length that LCEG's file was written for: a field, or the literal in the file that `peer` names."""
+    """Return the length that LCEG's file was written for: a field, or the literal in the file that `peer` names."""
     if case.get("train_len"):
         return case["train_len"]
     return next(reach for name, reach in LITERALS.items() if name in case["peer"])
@@ -68,7 +68,7 @@ OLD: dict[str, Callable[[Case], Method]] = {
 
 
 def described(case: Case) -> tuple[ModelConfig, Method]:
-    """-> the model and the method of a table's case."""
+    """Return the model and the method of a table's case."""
     head_dim, rotary_dim = case["head_dim"], case["rotary_dim"]
     if "rope_parameters" not in case.fields:
         context = case.get("max_position_embeddings")
@@ -84,10 +84,10 @@ def described(case: Case) -> tuple[ModelConfig, Method]:
 
 
 def table_checks(case: Case, rope: Rope, absolute: float = TABLE, relative: float = TABLE) -> Iterator[Check]:
-    """Cosine and sine at the case's positions, both halves."""
-    place_T = case.array("positions")
-    allowed_TR = rope.scale * (absolute + relative * place_T[:, None] * np.asarray(rope.inv_freq_R, np.float64))
-    for name, half in zip(("cos", "sin"), cos_sin(jnp.asarray(place_T, jnp.float32)[None], rope), strict=True):
+    """Check cosine and sine at the case's positions, both halves."""
+    position_T = case.array("positions")
+    allowed_TR = rope.scale * (absolute + relative * position_T[:, None] * np.asarray(rope.inv_freq_R, np.float64))
+    for name, half in zip(("cos", "sin"), cos_sin(jnp.asarray(position_T, jnp.float32)[None], rope), strict=True):
         yield Check(name, np.tile(half[0], 2), case.array(name), np.tile(allowed_TR, 2))
 
 
@@ -107,7 +107,7 @@ def table(case: Case) -> Iterator[Check]:
 
 
 def alphas(case: Case, cfg: ModelConfig, method: Method) -> Iterator[Check]:
-    """The alphas that a case records, by our formula."""
+    """Check the alphas that a case records."""
     if isinstance(method.rope, NtkRope) and "alpha" in case.fields:
         yield Check("alpha", method.rope.alpha(cfg, case["seq_len"]), case["alpha"], 1e-9 * case["alpha"])
     elif case["family"] == "ntk_static" and "rope_parameters" in case.fields:  # written as a larger base
@@ -122,7 +122,7 @@ def alphas(case: Case, cfg: ModelConfig, method: Method) -> Iterator[Check]:
 
 
 def stateful(case: Case) -> Iterator[Check]:
-    """One module instance that sees sequences of several lengths."""
+    """Check one module with sequences of several lengths."""
     cfg = config(case, case["max_position_embeddings"], case["head_dim"])
     method = _lceg(case) if "s" in case.fields else ntk_frozen(case["factor"])
     growth = sticky_with_reset if case["peer"].startswith("transformers==5") else sticky
@@ -152,9 +152,9 @@ def deepspeed(case: Case) -> Iterator[Check]:
         method = ntk_frozen(case["scaling_factor"]) if "ntk" in case["case_id"] else pi(case["scaling_factor"])
     length = case["seq_len"]
     rope = ds_bf16(method, built, run=16).rope(cfg, length, {}, None)  # the peer ran on a CPU
-    place_T = case.array("positions")
-    angle_TR = np.tile(place_T[:, None] * np.asarray(rope.inv_freq_R, np.float64), 2)
-    for name, half in zip(("cos", "sin"), cos_sin(jnp.asarray(place_T, jnp.float32)[None], rope), strict=True):
+    position_T = case.array("positions")
+    angle_TR = np.tile(position_T[:, None] * np.asarray(rope.inv_freq_R, np.float64), 2)
+    for name, half in zip(("cos", "sin"), cos_sin(jnp.asarray(position_T, jnp.float32)[None], rope), strict=True):
         got, want = np.tile(half[0], 2), case.array(name)
         yield Check(name, got, want, 2**-7 * np.abs(want) + TABLE * (1 + angle_TR))
         yield Check(f"{name}: share that differs", np.mean(got != want), 0.0, 0.02)
@@ -163,7 +163,7 @@ def deepspeed(case: Case) -> Iterator[Check]:
 
 
 def slopes(case: Case) -> Iterator[Check]:
-    """The bias as attention adds it. Peers differ by a constant in each row, which softmax does not see."""
+    """Check the bias that attention adds. Peers differ by a constant in each row, which does not change softmax."""
     heads, length = case["num_heads"], case["length"]
     cfg = ModelConfig(heads=heads, kv_heads=heads, trained_len=length)
     rope = alibi().rope(cfg, length, {}, None)
@@ -187,7 +187,7 @@ def buckets(case: Case) -> Iterator[Check]:
 
 
 def layout(case: Case) -> Iterator[Check]:
-    """Meta's order of channels and Hugging Face's: weights, rotated queries and keys, scores."""
+    """Check Meta's and Hugging Face's order of channels: weights, rotated queries and keys, scores."""
     H, N, K, length = case["head_dim"], case["n_heads"], case["n_kv"], case["L"]
     rope = base().rope(ModelConfig(head_width=H), length, {}, None)
     position_BT = jnp.arange(length, dtype=jnp.float32)[None]
@@ -208,7 +208,7 @@ def layout(case: Case) -> Iterator[Check]:
 
 
 def learning_rates(case: Case) -> Iterator[Check]:
-    peak, total, warmup = 2e-5, case["total"], case["warmup"]  # the peak that README tells
+    peak, total, warmup = 2e-5, case["total"], case["warmup"]  # the peak in the README
     made = {
         "WarmupDecayLR": lambda: schedules.log_warmup_decay(peak, total, warmup),
         "WarmupLR": lambda: schedules.log_warmup(peak, warmup),
@@ -221,13 +221,13 @@ def learning_rates(case: Case) -> Iterator[Check]:
 
 
 def configurations(path: Path) -> Iterator[tuple[str, Check]]:
-    """Configurations as transformers 5 reads and saves them. -> (row's name, check)."""
+    """Yield (name of the row, check) of configurations as transformers 5 reads and saves them."""
     for row in json.loads(path.read_text())["rows"]:
-        given, read, saved = row["config_in"], row["rope_parameters"], row["saved_rope_keys"]
+        config_in, read, saved = row["config_in"], row["rope_parameters"], row["saved_rope_keys"]
         kind = {"model_type": "phi"} if "partial_rotary_factor" in read else {}
-        ours = rope_parameters(given | kind)
+        ours = rope_parameters(config_in | kind)
         yield row["name"], Check("rope_parameters", ours == read, True, 0)
-        same = (method_of(given), trained_len(given)) == (method_of(saved), trained_len(saved))
+        same = (method_of(config_in), trained_len(config_in)) == (method_of(saved), trained_len(saved))
         yield row["name"], Check("saved_rope_keys", same, True, 0)
         if "rotary_error" in row:  # transformers cannot build it; we can
             continue
@@ -235,9 +235,9 @@ def configurations(path: Path) -> Iterator[tuple[str, Check]]:
         head_dim = round(2 * half / read.get("partial_rotary_factor", 1.0))
         cfg = ModelConfig(
             head_width=head_dim, rotary_fraction=ours.get("partial_rotary_factor", 1.0),
-            rope_base=ours["rope_theta"], trained_len=trained_len(given),
+            rope_base=ours["rope_theta"], trained_len=trained_len(config_in),
         )  # fmt: skip
-        rope = method_of(given).rope(cfg, 1, {}, None)
+        rope = method_of(config_in).rope(cfg, 1, {}, None)
         yield row["name"], Check("n_inv_freq", len(rope.inv_freq_R), half, 0)
         if "inv_freq_last" in row:
             want = row["inv_freq_last"]

@@ -57,10 +57,10 @@ def softmax(case: Case) -> Computed:
     yield "probs", "grouped softmax", value
     yield "dlogits", "autodiff", pullback(jnp.asarray(case.arrays["cotangent"]))[0]
     is_mem, section = InsertLandmarks(block).is_inserted(index), index // block
-    own = (section[:, None] == section) & (index[:, None] >= index) & ~is_mem
+    same_section = (section[:, None] == section) & (index[:, None] >= index) & ~is_mem
     yield "is_mem", "index", is_mem.astype(int)
     yield "is_mem_visible", "index", (is_mem & (section < section[:, None])).astype(int)
-    yield "last_section", "index", own.astype(int)
+    yield "last_section", "index", same_section.astype(int)
 
 
 def is_mem(case: Case) -> Computed:

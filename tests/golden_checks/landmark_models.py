@@ -80,8 +80,8 @@ def training_model(case: Case) -> Computed:
         yield f"grad.{name}", "autodiff", grad
 
 
-class Given:
-    """Opens the stored blocks. Keeps how much higher the best ones would have scored."""
+class GivenBlocks:
+    """Chooses the stored blocks, and records how much higher the best ones score."""
 
     def __init__(self, block_BTNJ: jax.Array):
         self.block_BTNJ = block_BTNJ
@@ -93,7 +93,7 @@ class Given:
 
 
 def total(score_BTNM: jax.Array, block_BTNJ: jax.Array) -> jax.Array:
-    """-> the sum of the blocks' scores; a block too many or too few, or twice, costs 1e6."""
+    """Return the sum of the blocks' scores; a block too many, too few or twice costs 1e6."""
     is_block = block_BTNJ >= 0
     score_BTNJ = jnp.take_along_axis(score_BTNM, jnp.maximum(block_BTNJ, 0), axis=-1)
     twice = (jnp.diff(jnp.sort(block_BTNJ, axis=-1), axis=-1) == 0) & (jnp.sort(block_BTNJ, axis=-1)[..., 1:] >= 0)
@@ -108,20 +108,20 @@ class WholeCall:
     pool: ScorePooling
     whole_call = True
 
-    def __call__(self, score_BTNM, asked):
-        return self.pool(score_BTNM, asked)
+    def __call__(self, score_BTNM, queries):
+        return self.pool(score_BTNM, queries)
 
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """Landmark memory that opens given blocks: its cache is (store, the blocks to open, their regret) of all layers."""
+    """Landmark memory with given blocks: its cache is (store, the blocks to open, their regret) of all layers."""
 
     cache: LandmarkMemory
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, metadata, cache=None):
         assert cache is not None
         store, block_LBTNJ, regret_LBTN = cache
-        given = Given(block_LBTNJ[metadata.layer])
+        given = GivenBlocks(block_LBTNJ[metadata.layer])
         replay = dataclasses.replace(self.cache, pool=WholeCall(self.cache.pool), choose=given)
         out_BTNH, store = replay(q_BTNH, k_BSKH, v_BSKH, metadata, store)
         return out_BTNH, (store, block_LBTNJ, regret_LBTN.at[metadata.layer].set(given.regret_BTN))
@@ -156,7 +156,7 @@ class Calls:
         self.regrets: dict[str, np.ndarray] = {}
 
     def __call__(self, ids: np.ndarray, prefix: str) -> np.ndarray:
-        """-> logits of the next piece, whose selections are the arrays `prefix`0, `prefix`1, ..."""
+        """Return the logits of the next piece, whose selections are the arrays `prefix`0, `prefix`1, ..."""
         names = [f"{prefix}{layer}" for layer in range(self.model.cfg.layers)]
         block_LBTNJ = jnp.asarray(np.stack([self.stored(name, ids.shape) for name in names]))
         cache = (self.store, block_LBTNJ, jnp.zeros(block_LBTNJ.shape[:-1], jnp.float32))
@@ -168,7 +168,7 @@ class Calls:
         return np.asarray(out)
 
     def stored(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """-> block_BTNJ; a call that has no past needs no array."""
+        """Return block_BTNJ; a call without a past needs no array."""
         few = min(self.seen_by.top_k, -(-self.size // self.seen_by.block))
         blocks = np.full((*shape, self.model.cfg.heads, few), -1, np.int32)
         if self.first >= self.seen_by.block or name in self.case.arrays:
@@ -190,7 +190,7 @@ def replayed(case: Case, run: Replayed, inputs: set[str]) -> Iterator[Result]:
 
 
 def generation(case: Case) -> Replayed:
-    """A prompt in chunks, then token by token; a step that leaves only a landmark to its block takes it along."""
+    """Run a prompt in chunks, then token by token; the step before a landmark includes the landmark."""
     meta, model = case.meta, Model.of(case)
     raw, block = case.arrays["raw_ids"], meta["mem_freq"] + 1
     prompt = with_landmarks(raw[:, : meta["prefill_raw"]], case, model.cfg)
@@ -214,7 +214,7 @@ def generation(case: Case) -> Replayed:
 
 
 def separate_pieces(case: Case) -> Replayed:
-    """LCEG's perplexity: nothing is carried from piece to piece, and the logits of landmarks are dropped."""
+    """Run LCEG's perplexity: pieces share no cache, and the logits of landmarks are dropped."""
     meta, model, ids = case.meta, Model.of(case), case.arrays["input_ids"]
     block, piece = meta["mem_freq"] + 1, meta["piece"]
     kept, losses, regrets = [], [], {}
@@ -234,7 +234,7 @@ def separate_pieces(case: Case) -> Replayed:
 
 
 def call_ends(case: Case, t: int, length: int) -> list[int]:
-    """Where the calls of piece t end, by the stored selections. The peer's last call has a landmark more than ours."""
+    """Return where the calls of piece t end, by the stored selections; the peer's last call has one more landmark."""
     full = case.meta["piece"] // case.meta["mem_freq"] * (case.meta["mem_freq"] + 1)
     later, p = [], 1
     while f"sel_t{t}_p{p}_l0" in case.arrays:

@@ -12,16 +12,16 @@ import numpy as np
 
 from golden_checks.exact_case import Case, cases
 
-SLACK = 1.1  # a longer sequence is worth so much more space
+SLACK = 1.1  # size that a longer sequence may take, relative to the smallest
 
 
 def kind(fields: dict[str, Any]) -> str:
     rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-    said = [fields.get(name) for name in ("peer", "family", "kind", "bidirectional", "finetuned")]
+    labels = [fields.get(name) for name in ("peer", "family", "kind", "bidirectional", "finetuned")]
     if "logits_incremental" in fields["arrays"]:  # large, and alike unless frequencies change on the way
         name = rope.get("rope_type", rope.get("type"))
-        rope, said = [name] if name in ("dynamic", "longrope", "clex") else [], []
-    return json.dumps([sorted(fields), sorted(fields["arrays"]), said, sorted(rope)], default=str)
+        rope, labels = [name] if name in ("dynamic", "longrope", "clex") else [], []
+    return json.dumps([sorted(fields), sorted(fields["arrays"]), labels, sorted(rope)], default=str)
 
 
 def size(fields: dict[str, Any]) -> int:
@@ -29,14 +29,14 @@ def size(fields: dict[str, Any]) -> int:
 
 
 def best(members: list[dict[str, Any]]) -> dict[str, Any]:
-    """The longest sequence among the cases that are about as small as the smallest."""
+    """Return the case with the longest sequence among those that are about as small as the smallest."""
     enough = SLACK * min(map(size, members))
     small = (fields for fields in members if size(fields) <= enough)
     return max(small, key=lambda fields: (fields.get("seq_len", 0), bin(fields.get("num_heads", 0)).count("1")))
 
 
 def chosen(listing: list[dict[str, Any]]) -> set[str]:
-    """Names of the cases to keep, with those that they take their weights from."""
+    """Return the names of the cases to keep, with those that hold their weights."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for fields in listing:
         kinds.setdefault(kind(fields), []).append(fields)
@@ -46,7 +46,7 @@ def chosen(listing: list[dict[str, Any]]) -> set[str]:
 
 
 def cut(case: Case) -> None:
-    """Large arrays are cut where a part of them is a case too."""
+    """Cut large arrays to a part that is still a case."""
     if "wq_meta" in case.arrays:
         one_head(case)
     for name in [name for name in case.arrays if name.startswith("logit_positions")]:
@@ -57,7 +57,7 @@ def cut(case: Case) -> None:
 
 
 def one_head(case: Case) -> None:
-    """Only the first key head and its queries, and five tokens."""
+    """Cut a case to the first key head and its queries, and five tokens."""
     group, H, T = case.fields["n_heads"] // case.fields["n_kv"], case.fields["head_dim"], 5
     case.fields |= {"n_heads": group, "n_kv": 1, "L": T}
     for name, x in case.arrays.items():

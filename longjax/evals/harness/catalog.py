@@ -1,4 +1,4 @@
-"""Which short tasks there are: their files, what these hold, how many examples are shown before the question."""
+"""The short tasks: their files, fields, published numbers of examples, and sources."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,14 +14,14 @@ class ShortTask:
     Attributes:
       name: in lm_eval.
       file: short/<file>.jsonl is evaluated, examples come from short/<file>_fewshot.jsonl.
-      yaml: of lm_eval, below its folder of tasks.
+      yaml: path of the task below lm_eval's folder of tasks.
       fields: of both files, as the data set has them.
-      fault: of a row, in words; None: it has none.
-      shots: examples before the question, as published results have them.
+      row_error: row -> why it cannot be used; None: it can.
+      shots: number of examples before the question, as in published results.
       main: the metric that tables show.
       source: where a user gets the data.
-      split: the name of the evaluated split in lm_eval's yaml.
-      pool: the names there of the split that examples come from.
+      split: name of the evaluated split in lm_eval's yaml.
+      pool: names there of the split that examples come from.
 
     """
 
@@ -29,7 +29,7 @@ class ShortTask:
     file: str
     yaml: str
     fields: tuple[str, ...]
-    fault: Callable[[Record], str | None]
+    row_error: Callable[[Record], str | None]
     shots: int
     main: str
     source: str
@@ -37,13 +37,13 @@ class ShortTask:
     pool: tuple[str, ...] = ("training_split",)
 
     def pool_size(self, shots: int) -> int:
-        """lm_eval draws one example more where its yaml has no test split."""
+        """Return the number of examples that are needed: lm_eval draws one more where its yaml has no test split."""
         return shots + (shots > 0 and self.split == "validation")
 
-    def said(self, shots: bool) -> str:
-        """What an error message says the file holds."""
-        what = "examples for" if shots else "questions of"
-        return f"{what} {self.name}, an object a line with {', '.join(self.fields)}"
+    def description(self, shots: bool) -> str:
+        """Return what a file holds, for messages."""
+        kind = "examples for" if shots else "questions of"
+        return f"{kind} {self.name}, an object a line with {', '.join(self.fields)}"
 
 
 SUBJECT = "subject"  # MMLU is one task a subject
@@ -85,8 +85,8 @@ GROUPS = {"openllm": tuple(task.name for task in OPENLLM)}
 
 
 def tasks_by_name(names: str) -> list[ShortTask]:
-    """-> the tasks that --short_tasks names: groups or tasks, joined by commas."""
-    wanted = [x for name in names.split(",") for x in GROUPS.get(name.strip(), (name.strip(),))]
-    if unknown := [name for name in wanted if name not in BY_NAME]:
+    """Return the tasks that --short_tasks lists: groups or tasks. Raises ValueError for unknown ones."""
+    listed = [x for name in names.split(",") for x in GROUPS.get(name.strip(), (name.strip(),))]
+    if unknown := [name for name in listed if name not in BY_NAME]:
         raise ValueError(f"--short_tasks={names}: no {unknown[0]!r}; there are {', '.join([*GROUPS, *BY_NAME])}")
-    return [BY_NAME[name] for name in dict.fromkeys(wanted)]
+    return [BY_NAME[name] for name in dict.fromkeys(listed)]

@@ -1,4 +1,4 @@
-"""lm_eval's own tasks on the user's files: copies of the rows, and a yaml a task that includes the one shipped."""
+"""Runs lm_eval's tasks on the user's files: writes their rows, and for each task a yaml that includes lm_eval's own."""
 
 import collections
 import dataclasses
@@ -18,15 +18,15 @@ SUBJECTS = 57  # of MMLU
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Prepared:
-    """One task as lm_eval will run it.
+class PreparedTask:
+    """A task as lm_eval runs it.
 
     Attributes:
-      name: of lm_eval; MMLU has one a subject.
-      task: what it is one of.
+      name: in lm_eval; MMLU has a task for each subject.
+      task: the short task that it is, or is a part of.
       rows: that are evaluated.
       pool: rows that examples are taken from.
-      shots: examples before each question.
+      shots: number of examples before each question.
 
     """
 
@@ -38,96 +38,115 @@ class Prepared:
 
     @property
     def yaml(self) -> str:
+        """Path of the yaml below lm_eval's folder of tasks."""
         return self.task.yaml.format(subject=self.name.removeprefix("mmlu_"))
 
 
-def prepare_tasks(material: EvalContext, tasks: Sequence[ShortTask], shots: int | None) -> list[Prepared]:
-    """-> the tasks with their rows. Raises ValueError that names what is missing and where to get it.
+def prepare_tasks(ctx: EvalContext, tasks: Sequence[ShortTask], shots: int | None) -> list[PreparedTask]:
+    """Read the rows of tasks.
 
-    `shots`: instead of the published numbers; TruthfulQA's prompt has its own examples and gets no others.
+    Args:
+      ctx: names the files.
+      tasks: to read.
+      shots: number of examples instead of the published ones, except for TruthfulQA, whose prompt has its own.
+
+    Returns:
+      The tasks with their rows.
+
+    Raises:
+      ValueError: a file is missing or has too few examples, or a row cannot be used.
+
     """
-    return [one for task in tasks for one in _of(material, task, task.shots if shots is None else task.shots and shots)]
+    return [
+        prepared
+        for task in tasks
+        for prepared in _prepare(ctx, task, task.shots if shots is None else task.shots and shots)
+    ]
 
 
-def _of(material: EvalContext, task: ShortTask, shots: int) -> list[Prepared]:
-    rows = read_examples(material, task, "")
-    pool = read_examples(material, task, "_fewshot") if shots else []
+def _prepare(ctx: EvalContext, task: ShortTask, shots: int) -> list[PreparedTask]:
+    rows = read_examples(ctx, task, "")
+    pool = read_examples(ctx, task, "_fewshot") if shots else []
     if task.name != "mmlu":
-        return [_enough(Prepared(task.name, task, rows, pool, shots))]
-    by_subject, pools = grouped(rows), grouped(pool)
+        return [_check_pool(PreparedTask(task.name, task, rows, pool, shots))]
+    by_subject, pools = rows_by_subject(rows), rows_by_subject(pool)
     if len(by_subject) != SUBJECTS:
         logging.warning("short/mmlu.jsonl has %d subjects of %d: this is not MMLU", len(by_subject), SUBJECTS)
     return [
-        _enough(Prepared(f"mmlu_{subject}", task, part, pools.get(subject, []), shots))
+        _check_pool(PreparedTask(f"mmlu_{subject}", task, part, pools.get(subject, []), shots))
         for subject, part in sorted(by_subject.items())
     ]
 
 
-def read_examples(material: EvalContext, task: ShortTask, which: str) -> list[Record]:
-    """-> rows with the task's fields and no others."""
-    path = material.find_file([f"short/{task.file}{which}.jsonl"], task.said(bool(which)), task.source)
-    rows, _ = material.read_jsonl(path, task.fields)
-    good = [row for row in rows if usable(material, path, row, task.fault(row))]
+def read_examples(ctx: EvalContext, task: ShortTask, suffix: str) -> list[Record]:
+    """Return the rows of a file, with the task's fields alone. Raises ValueError if none can be used."""
+    path = ctx.find_file([f"short/{task.file}{suffix}.jsonl"], task.description(bool(suffix)), task.source)
+    rows, _ = ctx.read_jsonl(path, task.fields)
+    good = [row for row in rows if usable(ctx, path, row, task.row_error(row))]
     if not good:
         raise ValueError(f"{path}: no line can be used")
     return [{name: row[name] for name in task.fields} for row in good]
 
 
-def usable(material: EvalContext, path: pathlib.Path, row: Record, fault: str | None) -> bool:
-    if fault is None:
+def usable(ctx: EvalContext, path: pathlib.Path, row: Record, error: str | None) -> bool:
+    """Whether a row has no error. Raises ValueError if it has, without --skip_bad."""
+    if error is None:
         return True
-    said = f"{path}, line {line_of(path, row)}: {fault}"
-    if not material.skip_bad:
-        raise ValueError(f"{said} (--skip_bad leaves such lines out)")
-    logging.warning("%s; left out", said)
+    message = f"{path}, line {line_of(path, row)}: {error}"
+    if not ctx.skip_bad:
+        raise ValueError(f"{message} (--skip_bad leaves such lines out)")
+    logging.warning("%s; left out", message)
     return False
 
 
-def grouped(rows: Sequence[Record]) -> dict[str, list[Record]]:
-    found = collections.defaultdict(list)
+def rows_by_subject(rows: Sequence[Record]) -> dict[str, list[Record]]:
+    """Group rows of MMLU."""
+    groups = collections.defaultdict(list)
     for row in rows:
-        found[str(row[SUBJECT])].append(row)
-    return found
+        groups[str(row[SUBJECT])].append(row)
+    return groups
 
 
-def _enough(one: Prepared) -> Prepared:
-    if len(one.pool) < one.task.pool_size(one.shots):
+def _check_pool(prepared: PreparedTask) -> PreparedTask:
+    needed = prepared.task.pool_size(prepared.shots)
+    if len(prepared.pool) < needed:
         raise ValueError(
-            f"short/{one.task.file}_fewshot.jsonl has {len(one.pool)} examples for {one.name} and "
-            f"{one.task.pool_size(one.shots)} are drawn: add some, or say a smaller --short_fewshot"
+            f"short/{prepared.task.file}_fewshot.jsonl has {len(prepared.pool)} examples for {prepared.name} and "
+            f"{needed} are drawn: add some, or set a smaller --short_fewshot"
         )
-    return one
+    return prepared
 
 
-def content(prepared: Sequence[Prepared]) -> str:
-    """-> sha256 of all rows."""
-    return fingerprint_json([[one.name, one.rows, one.pool] for one in prepared])
+def rows_sha256(prepared: Sequence[PreparedTask]) -> str:
+    """Return the SHA-256 of all rows."""
+    return fingerprint_json([[task.name, task.rows, task.pool] for task in prepared])
 
 
-def write_tasks(prepared: Sequence[Prepared], folder: pathlib.Path, shipped: pathlib.Path) -> None:
-    """Writes rows and yamls; `shipped` is the folder of lm_eval's tasks."""
-    for one in prepared:
-        source = shipped / one.yaml
+def write_tasks(prepared: Sequence[PreparedTask], folder: pathlib.Path, lm_eval_tasks: pathlib.Path) -> None:
+    """Write rows and yamls to a folder; `lm_eval_tasks` is the folder of lm_eval's tasks."""
+    for task in prepared:
+        source = lm_eval_tasks / task.yaml
         if not source.exists():
-            raise ValueError(f"--short_tasks: lm_eval has no task {one.name} ({source})")
-        yaml = _yaml(one, folder, source)
-        (folder / f"{one.name}.yaml").write_text(
+            raise ValueError(f"--short_tasks: lm_eval has no task {task.name} ({source})")
+        yaml = _yaml(task, folder, source)
+        (folder / f"{task.name}.yaml").write_text(
             "".join(f"{key}: {json.dumps(value)}\n" for key, value in yaml.items())
         )
 
 
-def _yaml(one: Prepared, folder: pathlib.Path, source: pathlib.Path) -> Record:
-    """JSON is YAML."""
-    files = {one.task.split: _rows(folder / f"{one.name}.jsonl", one.rows)}
-    if one.shots:
-        files["examples"] = _rows(folder / f"{one.name}_fewshot.jsonl", one.pool)
+def _yaml(prepared: PreparedTask, folder: pathlib.Path, source: pathlib.Path) -> Record:
+    """-> the fields of a task's yaml, each of which is written as JSON, a subset of YAML."""
+    files = {prepared.task.split: _write_rows(folder / f"{prepared.name}.jsonl", prepared.rows)}
+    if prepared.shots:
+        files["examples"] = _write_rows(folder / f"{prepared.name}_fewshot.jsonl", prepared.pool)
     return {
-        "include": str(source), "task": one.name, "tag": None, "dataset_path": "json", "dataset_name": None,
-        "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "datasets")}, "num_fewshot": one.shots,
-        **dict.fromkeys(one.task.pool, "examples" if one.shots else one.task.split),
+        "include": str(source), "task": prepared.name, "tag": None, "dataset_path": "json", "dataset_name": None,
+        "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "datasets")},
+        "num_fewshot": prepared.shots,
+        **dict.fromkeys(prepared.task.pool, "examples" if prepared.shots else prepared.task.split),
     }  # fmt: skip
 
 
-def _rows(path: pathlib.Path, rows: Sequence[Record]) -> str:
+def _write_rows(path: pathlib.Path, rows: Sequence[Record]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)

@@ -1,4 +1,4 @@
-"""Short tasks, from the user's files to records; what was answered before a crash is not asked again."""
+"""Runs short tasks, from the user's files to records; requests answered before a crash are not run again."""
 
 import contextlib
 import dataclasses
@@ -17,21 +17,23 @@ from typing import Any
 from longjax import files
 from longjax.evals.context import EvalContext
 from longjax.evals.harness.catalog import ShortTask, tasks_by_name
-from longjax.evals.harness.offline import Prepared, content, prepare_tasks, write_tasks
+from longjax.evals.harness.offline import PreparedTask, prepare_tasks, rows_sha256, write_tasks
 from longjax.evals.harness.scoring import sample_records
 from longjax.evals.records import MANIFEST, RECORDS, write_or_check
 from longjax.evals.requests import Record, RequestFn
 from longjax.progress import ProgressFn, no_progress
 
-ANSWERS = "answers_rank0.db"  # lm_eval adds the end of this name
-MIN_VERSION = (0, 4, 12)  # older ones read task files in other ways
+ANSWERS = "answers_rank0.db"  # lm_eval adds "_rank0.db" to the name that it is given
+MIN_VERSION = (0, 4, 12)  # older ones read task files differently
 FEWSHOT_SEED = 1234  # lm_eval's own, for --seed=0
 
 
 @dataclasses.dataclass(frozen=True)
 class ShortTasks:
-    short_tasks: str = "openllm"  # short tasks of lm_eval, or a group of them: names joined by commas
-    short_fewshot: int | None = None  # examples before each question of a short task; the published number if unset
+    """Short tasks of lm_eval."""
+
+    short_tasks: str = "openllm"  # tasks of lm_eval, or groups of them: comma-separated names
+    short_fewshot: int | None = None  # examples before each question; the published number if unset
 
     def __post_init__(self) -> None:
         if self.short_fewshot is not None and self.short_fewshot < 0:
@@ -40,113 +42,117 @@ class ShortTasks:
 
     @property
     def tasks(self) -> list[ShortTask]:
+        """The tasks that --short_tasks lists."""
         return tasks_by_name(self.short_tasks)
 
 
-def ready(material: EvalContext, settings: ShortTasks) -> list[Prepared]:
-    """-> the tasks, before anything is asked. Raises ValueError for what is missing: the package, or files."""
-    harness()
-    return prepare_tasks(material, settings.tasks, settings.short_fewshot)
+def prepare_short_tasks(ctx: EvalContext, settings: ShortTasks) -> list[PreparedTask]:
+    """Return the tasks with their rows. Raises ValueError if lm_eval or files are missing."""
+    import_lm_eval()
+    return prepare_tasks(ctx, settings.tasks, settings.short_fewshot)
 
 
-def short_manifest(material: EvalContext, prepared: Sequence[Prepared], max_length: int) -> Record:
-    """-> all that makes the questions what they are."""
+def short_manifest(ctx: EvalContext, prepared: Sequence[PreparedTask], max_length: int) -> Record:
+    """Return all that makes the requests what they are."""
     settings = {
-        "lm_eval": importlib.metadata.version("lm_eval"), "tasks": {one.name: one.shots for one in prepared},
-        "data_sha256": content(prepared), "seed": FEWSHOT_SEED + material.seed, "most": material.max_examples,
-        "bos": material.tokenizer.bos_id >= 0, "max_length": max_length,
+        "lm_eval": importlib.metadata.version("lm_eval"), "tasks": {task.name: task.shots for task in prepared},
+        "data_sha256": rows_sha256(prepared), "seed": FEWSHOT_SEED + ctx.seed, "most": ctx.max_examples,
+        "bos": ctx.tokenizer.bos_id >= 0, "max_length": max_length,
     }  # fmt: skip
-    return {"task": "short", "settings": settings, "n": sum(len(one.rows[: material.max_examples]) for one in prepared)}
+    return {"task": "short", "settings": settings, "n": sum(len(task.rows[: ctx.max_examples]) for task in prepared)}
 
 
 def run_short_tasks(
-    ask: RequestFn,
-    material: EvalContext,
+    model: RequestFn,
+    ctx: EvalContext,
     settings: ShortTasks,
     folder: pathlib.Path,
     max_length: int,
     writes: bool = True,
-    tell: ProgressFn = no_progress,
+    progress: ProgressFn = no_progress,
 ) -> None:
-    """Puts the tasks to the model; writes folder/records.jsonl at the end, whole.
+    """Run the tasks on a model, and write folder/records.jsonl at the end, atomically.
 
     Args:
-      ask: the model.
-      material: what the questions are made of.
-      settings: which tasks.
-      folder: of these tasks and this model alone. answers_rank0.db in it holds what was answered so far.
-      max_length: tokens of a question with its answer, at most.
-      writes: of several hosts that get the same answers, one.
-      tell: how far it is.
+      model: the model under test.
+      ctx: names the files.
+      settings: the tasks.
+      folder: of these tasks and this model alone; answers_rank0.db in it holds the answers so far.
+      max_length: limit of the tokens of a prompt with its answer.
+      writes: whether this host writes; of several hosts with the same responses, one does.
+      progress: called with the share of a task that is done.
+
+    Raises:
+      ValueError: lm_eval or files are missing, the folder is of another run, or it cannot be written.
 
     """
-    prepared = ready(material, settings)
-    write_or_check(folder / MANIFEST, short_manifest(material, prepared, max_length), writes)
+    prepared = prepare_short_tasks(ctx, settings)
+    write_or_check(folder / MANIFEST, short_manifest(ctx, prepared, max_length), writes)
     if (folder / RECORDS).exists():
         return
     from longjax.evals.harness.adapter import HarnessModel
 
-    model = HarnessModel(ask, material.tokenizer, max_length - 1, tell)  # the last token is scored, and not read
-    records = answer_tasks(model, material, prepared, folder, writes)
+    adapter = HarnessModel(model, ctx.tokenizer, max_length - 1, progress)  # the last token is scored, and not read
+    records = answer_tasks(adapter, ctx, prepared, folder, writes)
     if writes:
         lines = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
         files.write_atomically(folder / RECORDS, lines.encode())
 
 
 def answer_tasks(
-    model: Any, material: EvalContext, prepared: Sequence[Prepared], folder: pathlib.Path, writes: bool
+    model: Any, ctx: EvalContext, prepared: Sequence[PreparedTask], folder: pathlib.Path, writes: bool
 ) -> list[Record]:
-    """-> the records of all tasks, in their order. `model` is an Adapter."""
-    lm_eval = harness()
-    with tempfile.TemporaryDirectory() as made, one_line(folder):
-        write_tasks(prepared, pathlib.Path(made), pathlib.Path(lm_eval.__file__).parent / "tasks")
-        found = lm_eval.simple_evaluate(
+    """Return the records of all tasks, in order. `model` is a HarnessModel."""
+    lm_eval = import_lm_eval()
+    with tempfile.TemporaryDirectory() as temporary, explain_sqlite_errors(folder):
+        write_tasks(prepared, pathlib.Path(temporary), pathlib.Path(lm_eval.__file__).parent / "tasks")
+        results = lm_eval.simple_evaluate(
             model=model,
-            tasks=[one.name for one in prepared],
-            task_manager=lm_eval.tasks.TaskManager(include_path=made, include_defaults=False),
-            use_cache=str(read_answers(folder, pathlib.Path(made), writes)),
-            limit=material.max_examples,
+            tasks=[task.name for task in prepared],
+            task_manager=lm_eval.tasks.TaskManager(include_path=temporary, include_defaults=False),
+            use_cache=str(answers_path(folder, pathlib.Path(temporary), writes)),
+            limit=ctx.max_examples,
             bootstrap_iters=0,
-            fewshot_random_seed=FEWSHOT_SEED + material.seed,
+            fewshot_random_seed=FEWSHOT_SEED + ctx.seed,
         )
-    samples = found["samples"]
-    return [r for one in prepared for r in sample_records(one.name, one.task, samples[one.name], model.measure)]
+    samples = results["samples"]
+    return [r for t in prepared for r in sample_records(t.name, t.task, samples[t.name], model.measure)]
 
 
 @contextlib.contextmanager
-def one_line(folder: pathlib.Path) -> Iterator[None]:
-    """Says what to do about answers on disk that are torn, or have no room."""
+def explain_sqlite_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Turn an error of the file of answers, which may be torn or have no room, into ValueError with the remedy."""
     try:
         yield
     except sqlite3.Error as error:
-        raise ValueError(
-            f"{folder / ANSWERS}: {error}; make room, or delete it and its questions are asked again"
-        ) from error
+        raise ValueError(f"{folder / ANSWERS}: {error}; make room, or delete it to run its requests again") from error
 
 
-def read_answers(folder: pathlib.Path, own: pathlib.Path, writes: bool) -> pathlib.Path:
-    """-> where lm_eval keeps answers. Hosts that do not write start from a copy, so that all ask for the same rest.
+def answers_path(folder: pathlib.Path, temporary: pathlib.Path, writes: bool) -> pathlib.Path:
+    """Return the path of the answers for lm_eval. Raises sqlite3.DatabaseError if they are torn.
 
-    The copy is made before the first answer, which needs all hosts, so that nothing is written meanwhile.
+    Hosts that do not write start from a copy, so that all run the same remaining requests. The copy is made before the
+    first new answer, which needs all hosts, so that nothing is written meanwhile.
     """
     if not writes:
         for path in folder.glob(f"{ANSWERS}*"):
-            shutil.copy(path, own)
-        folder = own
+            shutil.copy(path, temporary)
+        folder = temporary
     if (folder / ANSWERS).exists():
-        with contextlib.closing(sqlite3.connect(folder / ANSWERS)) as held:
-            (said,) = held.execute("PRAGMA quick_check(1)").fetchone()
-        if said != "ok":
-            raise sqlite3.DatabaseError(said)
+        with contextlib.closing(sqlite3.connect(folder / ANSWERS)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
     return folder / ANSWERS.removesuffix("_rank0.db")
 
 
-def installed() -> bool:
+def is_installed() -> bool:
+    """Whether lm_eval is installed."""
     return importlib.util.find_spec("lm_eval") is not None
 
 
-def harness() -> Any:
-    """-> the package lm_eval, told to stay offline."""
+def import_lm_eval() -> Any:
+    """Import lm_eval, set to work offline. Raises ValueError if it is missing or too old."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")
     try:

@@ -1,4 +1,4 @@
-"""What is kept of lm_eval's answers, one record an example, and the rows that are made of them."""
+"""Records of lm_eval's samples, one for each example, and the rows that are made of them."""
 
 import collections
 import json
@@ -11,11 +11,11 @@ from longjax.evals.harness.catalog import ShortTask
 from longjax.evals.requests import Record, finite_or_none
 from longjax.files import sha256_bytes
 
-Measure = Callable[[Any], tuple[int, int]]  # a request's arguments -> tokens of its prompt, tokens cut from it
+Measure = Callable[[Any], tuple[int, int]]  # a request's arguments -> tokens of its prompt, and those cut from it
 
 
 def sample_records(name: str, task: ShortTask, samples: Sequence[Record], measure: Measure) -> list[Record]:
-    """-> a record an example; lm_eval has one an example and filter."""
+    """Return a record for each example; lm_eval has a sample for each example and filter."""
     by_doc: dict[int, list[Record]] = collections.defaultdict(list)
     for sample in samples:
         by_doc[sample["doc_id"]].append(sample)
@@ -33,7 +33,7 @@ def _record(name: str, task: ShortTask, index: int, samples: Sequence[Record], m
         "n_prompt_tokens": size,
         "n_truncated": cut,
         "prompt_sha256": sha256_bytes(json.dumps(arguments)),
-        "said": [_plain(said[0]) for said in samples[0]["resps"]],
+        "said": [_plain(response[0]) for response in samples[0]["resps"]],
         "main": task.main,
         "metrics": {
             _key(metric, x["filter"]): finite_or_none(float(x[metric])) for x in samples for metric in x["metrics"]
@@ -41,32 +41,32 @@ def _record(name: str, task: ShortTask, index: int, samples: Sequence[Record], m
     }
 
 
-def _plain(said: Any) -> Any:
-    """-> a text, or the log-probability of a choice and whether greedy decoding would say it."""
-    return said if isinstance(said, str) else [finite_or_none(float(said[0])), bool(said[1])]
+def _plain(response: Any) -> Any:
+    """-> a text, or the log-likelihood of a choice and whether greedy decoding gives it."""
+    return response if isinstance(response, str) else [finite_or_none(float(response[0])), bool(response[1])]
 
 
-def _key(metric: str, which: str) -> str:
-    """lm_eval's own names, without the filter that does nothing."""
-    return metric if which == "none" else f"{metric},{which}"
+def _key(metric: str, filter_name: str) -> str:
+    """-> lm_eval's name of a metric, without the filter that does nothing."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
 
 
 def score(records: Sequence[Record]) -> list[Record]:
-    """-> a row a task and metric; MMLU also has one over all questions of all subjects."""
+    """Return a row for each task and metric; MMLU also has rows over the questions of all subjects."""
     tasks: dict[str, list[Record]] = collections.defaultdict(list)
     for record in records:
         for name in dict.fromkeys([record["group"], record["task"].removeprefix("short/")]):
             tasks[name].append(record)
-    return [row(name, metric, found) for name, found in tasks.items() for metric in metrics(found[0])]
+    return [metric_row(name, metric, group) for name, group in tasks.items() for metric in metric_names(group[0])]
 
 
-def metrics(record: Record) -> list[str]:
-    """-> the one that tables show, then the others."""
+def metric_names(record: Record) -> list[str]:
+    """Return the metric that tables show, then the others."""
     return [record["main"], *(metric for metric in record["metrics"] if metric != record["main"])]
 
 
-def row(name: str, metric: str, records: Sequence[Record]) -> Record:
-    """Examples whose metric is no number (a model that says NaN) count as failed, and in `nan`."""
+def metric_row(name: str, metric: str, records: Sequence[Record]) -> Record:
+    """Return the row of a metric; examples whose metric is not finite count as 0, and in `nan`."""
     values = [record["metrics"][metric] for record in records]
     x_I = np.array([0.0 if value is None else value for value in values])
     error = float(x_I.std(ddof=1) / np.sqrt(len(x_I))) if len(x_I) > 1 else None

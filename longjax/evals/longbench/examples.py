@@ -1,4 +1,4 @@
-"""Files in LongBench's schema."""
+"""Reads and checks files in LongBench's schema."""
 
 import json
 import pathlib
@@ -18,25 +18,38 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which are no text
 SOURCE = "huggingface.co/datasets/THUDM/LongBench (data.zip)"
 
 
-def examples(material: EvalContext, path: pathlib.Path, kind: str) -> tuple[list[Record], int]:
-    """-> at most material.most of them, and how many lines were left out."""
-    records, bad = material.read_jsonl(path, FIELDS)
+def examples(ctx: EvalContext, path: pathlib.Path, kind: str) -> tuple[list[Record], int]:
+    """Read the examples of a task.
+
+    Args:
+      ctx: limits their number, and tells whether bad lines are left out.
+      path: of the file.
+      kind: name of the task in TASKS.
+
+    Returns:
+      The examples, and the number of lines that were left out.
+
+    Raises:
+      ValueError: a line cannot be used, or none can.
+
+    """
+    records, bad = ctx.read_jsonl(path, FIELDS)
     good = []
     for record in records:
-        if said := fault(record, kind):
-            said = f"{path}, line {line_of(path, record)}: {said}"
-            if not material.skip_bad:
-                raise ValueError(f"{said} (--skip_bad leaves such lines out)")
-            logging.warning("%s; left out", said)
+        if reason := example_error(record, kind):
+            message = f"{path}, line {line_of(path, record)}: {reason}"
+            if not ctx.skip_bad:
+                raise ValueError(f"{message} (--skip_bad leaves such lines out)")
+            logging.warning("%s; left out", message)
         else:
             good.append(record)
     if not good:
         raise ValueError(f"{path}: no line can be used; it needs {SCHEMA}")
-    return good[: material.max_examples], bad + len(records) - len(good)
+    return good[: ctx.max_examples], bad + len(records) - len(good)
 
 
-def fault(record: Record, kind: str) -> str | None:
-    """-> why an example cannot be asked or scored."""
+def example_error(record: Record, kind: str) -> str | None:
+    """Return why an example cannot be used; None if it can."""
     for name in ("input", "context"):
         if not isinstance(record[name], str):
             return f"{name} must be a text, not {shorten(record[name])}"
@@ -46,11 +59,11 @@ def fault(record: Record, kind: str) -> str | None:
         return f"answers must be a list of texts, not {shorten(record['answers'])}"
     if not isinstance(record["length"], int) or isinstance(record["length"], bool):
         return f"length must be a number of words, not {shorten(record['length'])}"
-    return unscored(record, kind)
+    return scoring_error(record, kind)
 
 
-def unscored(record: Record, kind: str) -> str | None:
-    """-> why the task's metric cannot take an example."""
+def scoring_error(record: Record, kind: str) -> str | None:
+    """Return why the task's metric cannot score an example; None if it can."""
     metric = TASKS[kind].metric
     if metric is classification and not has_texts(record["all_classes"]):
         return f"all_classes must be a list of texts, not {shorten(record['all_classes'])}"
@@ -63,14 +76,17 @@ def unscored(record: Record, kind: str) -> str | None:
 
 
 def has_texts(x: object) -> bool:
+    """Whether a value is a list of at least one text."""
     return isinstance(x, list) and len(x) > 0 and all(isinstance(text, str) for text in x)
 
 
 def shorten(x: object) -> str:
+    """Return the beginning of a value's `repr`, for messages."""
     return repr(x)[:60]
 
 
 def line_of(path: pathlib.Path, record: Record) -> int:
+    """Return the number of the line in a .jsonl file that holds a record, which was read from it."""
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         try:
             if line.strip() and json.loads(line) == record:

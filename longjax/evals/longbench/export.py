@@ -1,4 +1,4 @@
-"""Records as LongBench's own scorer reads them: pred/<model>/<task>.jsonl."""
+"""Exports records for LongBench's own scorer, which reads pred/<model>/<task>.jsonl."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ from longjax.evals.requests import Record
 
 
 def export_longbench(records: Sequence[Record], path: pathlib.Path) -> None:
-    """Writes the predictions of one task; the file is there whole or not at all."""
+    """Write the predictions of one task, atomically."""
     lines = [
         {"pred": record["prediction"]} | {name: record[name] for name in ("answers", "all_classes", "length")}
         for record in records

@@ -1,13 +1,13 @@
-"""Our wording of LongBench's tasks. It asks for the same and is nobody else's text.
+"""Our own prompts for LongBench's tasks, with the benchmark's instructions in other words.
 
-Numbers with it are ours; those to be laid beside published ones need the benchmark's own (--prompts).
+Scores with them cannot be compared with published ones, which need the benchmark's own prompts (--prompts).
 """
 
 PASSAGES = (
     "Here are several passages. A question about them follows; what it asks may be spread over more than one.\n\n"
     "{context}\n\nUsing the passages above, answer in a few words. Say the answer alone.\n\nQuestion: {input}\nAnswer:"
 )
-WORDING = {
+PROMPTS = {
     "narrativeqa": "Here is a story: a book or the script of a film. A question about it follows.\n\n{context}\n\n"
     "The story ends here. Answer the question about it with a short phrase. Give no reasons.\n\n"
     "Question: {input}\n\nAnswer:",

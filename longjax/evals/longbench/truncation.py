@@ -1,25 +1,34 @@
-"""Prompts that are too long lose their middle, as in LongBench and the study's code."""
+"""Truncation of long prompts in their middle, as in LongBench and the study's code."""
 
 import numpy as np
 
 from longjax.evals.context import EvalContext
 
 
-def truncate_middle(material: EvalContext, prompt: str, most: int) -> tuple[np.ndarray, int]:
-    """-> ids_T, and how many of the prompt's were left out.
+def truncate_middle(ctx: EvalContext, prompt: str, max_length: int) -> tuple[np.ndarray, int]:
+    """Tokenize a prompt, and cut tokens out of its middle if it is too long.
 
-    Both halves are turned into text, and the text into ids again: the token that opens a text is dropped and set again,
-    blanks at the seam may be lost, and there may be a token or two more or fewer than `most`.
+    Both halves are decoded and the text is encoded again: the token that opens a text is dropped and set again,
+    blanks at the seam may be lost, and there may be a token or two more or fewer than `max_length`.
+
+    Args:
+      ctx: names the tokenizer.
+      prompt: the text.
+      max_length: in tokens.
+
+    Returns:
+      ids_T, and the number of tokens that were cut out.
+
     """
-    ids = material.ids(prompt)
-    if len(ids) <= most:
+    ids = ctx.ids(prompt)
+    if len(ids) <= max_length:
         return ids, 0
-    half = most // 2
-    text = "".join(decode_plain(material, part) for part in (ids[:half], ids[-half:]))
-    return material.ids(text), len(ids) - 2 * half
+    half = max_length // 2
+    text = "".join(decode_plain(ctx, part) for part in (ids[:half], ids[-half:]))
+    return ctx.ids(text), len(ids) - 2 * half
 
 
-def decode_plain(material: EvalContext, ids: np.ndarray) -> str:
-    """-> their text, without what opens and closes one."""
-    special = (material.tokenizer.bos_id, material.tokenizer.eos_id)
-    return material.tokenizer.decode(ids[~np.isin(ids, special)])
+def decode_plain(ctx: EvalContext, ids: np.ndarray) -> str:
+    """Return the text of ids, without the tokens that open and close a text."""
+    special = (ctx.tokenizer.bos_id, ctx.tokenizer.eos_id)
+    return ctx.tokenizer.decode(ids[~np.isin(ids, special)])

@@ -1,1 +1,1 @@
-"""Pure functions from what was said and what should have been said to a share in 0..1, as the benchmarks count it."""
+"""Metrics of the benchmarks: pure functions of a prediction and its references, with scores in 0..1."""

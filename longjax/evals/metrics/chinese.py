@@ -1,4 +1,4 @@
-"""Words of Chinese text. The package jieba finds them, as in LongBench; it is needed by nothing else."""
+"""Word segmentation of Chinese text by the optional package jieba, as in LongBench."""
 
 import functools
 import importlib.util
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 
 
 def segment(text: str) -> list[str]:
-    """-> words and what stands between them; raises ValueError without jieba."""
+    """Split text into words and what is between them. Raises ValueError without jieba."""
     return list(_cutter()(text))
 
 
 def can_segment() -> bool:
+    """Whether jieba is installed."""
     return importlib.util.find_spec("jieba") is not None
 
 
@@ -21,5 +22,5 @@ def _cutter() -> Callable[[str], Iterable[str]]:
         import jieba  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("the Chinese tasks of LongBench are scored with jieba: pip install 'longjax[zh]'") from error
-    jieba.setLogLevel(logging.WARNING)  # it tells of its cache
+    jieba.setLogLevel(logging.WARNING)  # it logs its cache
     return jieba.cut

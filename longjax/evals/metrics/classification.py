@@ -1,12 +1,13 @@
-"""LongBench's score of a class that is named (arXiv 2308.14508)."""
+"""LongBench's score of classification (arXiv:2308.14508)."""
 
 from collections.abc import Sequence
 
 
 def classification(prediction: str, reference: str, classes: Sequence[str]) -> float:
-    """-> 1 / (classes named) if the right one is among them, else 0; names within the right one's name do not count.
+    """Return 1 / (number of classes named) if the right one is among them, else 0.
 
-    The benchmark removes those from the list that it walks along, so that the one after each is left in.
+    Names that are part of the right one's name do not count. The benchmark removes those from the list that it
+    iterates over, so that the one after each is left in.
     """
     named = [name for name in classes if name in prediction]
     i = 0

@@ -7,36 +7,37 @@ follows by an addition whose carries do the maximum (Hyyro, "Bit-parallel LCS-le
 from collections.abc import Sequence
 
 
-def steps(x: Sequence[str], y: Sequence[str]) -> list[int]:
-    """-> where row i = 0, 1 .. len(x) of the table of x against y grows."""
-    whole, places = (1 << len(y)) - 1, {}
+def growth_bits(x: Sequence[str], y: Sequence[str]) -> list[int]:
+    """Return for each row i = 0 .. len(x) of the table of x against y the bits of the columns at which it grows."""
+    whole, bits = (1 << len(y)) - 1, {}
     for j, word in enumerate(y):
-        places[word] = places.get(word, 0) | 1 << j
+        bits[word] = bits.get(word, 0) | 1 << j
     flat, rows = whole, [0]
     for word in x:
-        match = flat & places.get(word, 0)
+        match = flat & bits.get(word, 0)
         flat = (flat + match | flat - match) & whole
         rows.append(whole ^ flat)
     return rows
 
 
 def length(x: Sequence[str], y: Sequence[str]) -> int:
-    return steps(x, y)[-1].bit_count()
+    """Return the length of the longest common subsequences."""
+    return growth_bits(x, y)[-1].bit_count()
 
 
 def words(x: Sequence[str], y: Sequence[str]) -> set[str]:
-    """-> of one longest common subsequence: that which a walk from the end finds which goes up only if it must.
+    """Return the words of the longest common subsequence that a walk from the end of the table finds.
 
-    At a mismatch it goes up iff T[i - 1, j] > T[i, j - 1], and that is where row i grows.
+    At a mismatch the walk goes up iff T[i - 1, j] > T[i, j - 1], that is iff row i grows there.
     """
-    rows, found = steps(x, y), set()
+    rows, common = growth_bits(x, y), set()
     i, j = len(x), len(y)
     while i and j:
         if x[i - 1] == y[j - 1]:
-            found.add(x[i - 1])
+            common.add(x[i - 1])
             i, j = i - 1, j - 1
         elif rows[i] >> (j - 1) & 1:
             i -= 1
         else:
             j -= 1
-    return found
+    return common

@@ -1,4 +1,4 @@
-"""Scores of a needle in a haystack: was it found, and how much of its wording was said."""
+"""Scores of a needle in a haystack: recall of its facts, and overlap with its words."""
 
 import re
 from collections.abc import Sequence
@@ -8,17 +8,18 @@ STUDY_WORDS = "eat a sandwich and sit in dolores park on a sunny day."  # of it,
 
 
 def recall(response: str, facts: Sequence[str]) -> float:
-    """-> the share of the facts that were said, word for word; case and punctuation do not count."""
-    said = _spaced(response)
-    return sum(_spaced(fact) in said for fact in facts) / len(facts)
+    """Return the share of the facts that the response holds word for word; case and punctuation do not count."""
+    words = _spaced(response)
+    return sum(_spaced(fact) in words for fact in facts) / len(facts)
 
 
-def word_overlap(response: str, wanted: str = STUDY_WORDS) -> float:
-    """-> what the study's heat maps show: of all wanted words, how many different ones were said.
+def word_overlap(response: str, reference: str = STUDY_WORDS) -> float:
+    """Return the score of the study's heat maps: different common words, divided by all words of the reference.
 
-    "a" is wanted twice and counted once, so that a perfect answer has 11/12; "day." must have its full stop.
+    "a" is in the study's reference twice and counted once, so that a perfect answer has 11/12; "day." must have its
+    full stop.
     """
-    words = wanted.lower().split()
+    words = reference.lower().split()
     return len(set(response.lower().split()) & set(words)) / len(words)
 
 

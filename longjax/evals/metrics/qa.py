@@ -1,4 +1,4 @@
-"""F1 of words, as SQuAD (arXiv 1606.05250) and LongBench (arXiv 2308.14508) count it."""
+"""F1 of words, as SQuAD (arXiv:1606.05250) and LongBench (arXiv:2308.14508) count it."""
 
 import re
 import string
@@ -17,30 +17,33 @@ CHINESE = PUNCTUATION | {chr(i) for first, last in CHINESE_RANGES for i in range
 
 
 def qa_f1(prediction: str, reference: str) -> float:
+    """Return F1 of the normalized words of English texts."""
     return f1(normalize(prediction).split(), normalize(reference).split())
 
 
 def qa_f1_zh(prediction: str, reference: str) -> float:
+    """Return F1 of the words of Chinese texts. Raises ValueError without jieba."""
     return f1_zh(segment(prediction), segment(reference))
 
 
 def f1_zh(prediction: Sequence[str], reference: Sequence[str]) -> float:
-    """-> F1 of words that are cut already."""
-    said, wanted = ([word for x in side if (word := normalize_zh(x))] for side in (prediction, reference))
-    return f1(said, wanted)
+    """Return F1 of Chinese words that are segmented already."""
+    predicted, expected = ([word for x in side if (word := normalize_zh(x))] for side in (prediction, reference))
+    return f1(predicted, expected)
 
 
 def f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
-    """-> harmonic mean of precision and recall; words count as often as they occur on both sides."""
+    """Return the harmonic mean of precision and recall; words count as often as they occur on both sides."""
     common = (Counter(prediction) & Counter(reference)).total()
     return 2 * common / (len(prediction) + len(reference)) if common else 0.0
 
 
 def normalize(text: str) -> str:
-    """-> lower case, no punctuation, no articles, single spaces."""
+    """Return text in lower case, without punctuation and articles, with single spaces."""
     bare = "".join(c for c in text.lower() if c not in PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def normalize_zh(word: str) -> str:
+    """Return a Chinese word in lower case, without punctuation and white space."""
     return "".join("".join(c for c in word.lower() if c not in CHINESE).split())

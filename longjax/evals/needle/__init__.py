@@ -1,4 +1,4 @@
-"""A needle in a haystack: a sentence, several, or a number, hidden at some depth of a long text."""
+"""A needle in a haystack: one sentence, several, or a number, hidden at some depth of a long text."""
 
 from longjax.evals.needle.scoring import export_needle, score
 from longjax.evals.needle.tasks import NeedleTest

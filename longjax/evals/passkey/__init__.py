@@ -1,4 +1,4 @@
-"""Pass keys in the variants of several papers, and in that of our own study."""
+"""Pass key retrieval in the variants of several papers, and in that of our own study."""
 
 from longjax.evals.passkey.grid import PasskeyGrid
 from longjax.evals.passkey.scoring import score

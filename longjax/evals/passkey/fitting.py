@@ -1,26 +1,29 @@
-"""The largest prompt that fits into so many tokens, found in few tries."""
+"""Search for the largest prompt that fits into a number of tokens, in few tries."""
 
 from collections.abc import Callable
 
 
-def largest_fitting(tokens: Callable[[int], int], room: int, step: int, probe: int, most: int) -> int:
-    """-> the largest multiple of `step`, at most `most`, whose tokens fit into `room`; -1: none does.
+def largest_fitting(tokens: Callable[[int], int], room: int, step: int, probe: int, max_size: int) -> int:
+    """Find the largest prompt size whose tokens fit.
 
     Args:
-      tokens: of a prompt of some size; they grow nearly evenly with it.
-      room: at most so many.
+      tokens: size -> number of tokens of a prompt of that size, which grows nearly evenly with it.
+      room: limit of the tokens.
       step: of sizes.
-      probe: a size that tells how fast tokens grow; a multiple of `step`.
-      most: the largest size there is.
+      probe: a size from which the growth of tokens is estimated; a multiple of `step`.
+      max_size: the largest size there is.
+
+    Returns:
+      The largest multiple of `step`, at most `max_size`, whose tokens fit into `room`; -1: none does.
 
     """
-    least, probe = tokens(0), min(probe, most)
-    if least > room:
+    fewest, probe = tokens(0), min(probe, max_size)
+    if fewest > room:
         return -1
-    rate = max(1, tokens(probe) - least) / max(1, probe)
-    size = min(int((room - least) / rate), most) // step * step
+    rate = max(1, tokens(probe) - fewest) / max(1, probe)
+    size = min(int((room - fewest) / rate), max_size) // step * step
     while tokens(size) > room:
         size -= step
-    while size + step <= most and tokens(size + step) <= room:
+    while size + step <= max_size and tokens(size + step) <= room:
         size += step
     return size

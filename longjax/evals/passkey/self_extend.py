@@ -1,6 +1,6 @@
 """Pass keys from files in Self-Extend's form: Jin et al. 2024, arXiv:2401.01325, example.py.
 
-A line is {"input": garbage with the key, "target": the key, "passkey_position": where it is}.
+A line is {"input": garbage with the key, "target": the key, "passkey_position": its position}.
 """
 
 from collections.abc import Iterator
@@ -14,27 +14,31 @@ HOLDS = "Self-Extend's pass keys, .jsonl files of {input, target, passkey_positi
 SOURCE = "the examples in Self-Extend's repository (passkey_examples.jsonl)"
 
 
-def tasks(material: EvalContext) -> Iterator[Task]:
-    """-> a task a file of passkey/."""
-    folder = material.find_file(["passkey"], HOLDS, SOURCE)
+def file_tasks(ctx: EvalContext) -> Iterator[Task]:
+    """Yield a task for each file of passkey/. Raises ValueError if there is none."""
+    folder = ctx.find_file(["passkey"], HOLDS, SOURCE)
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise ValueError(f"{folder} holds no .jsonl file: {HOLDS}. Get it from {SOURCE}")
     for path in paths:
-        lines, bad = material.read_jsonl(path, ["input", "target", "passkey_position"])
-        questions = [self_extend_request(material, line) for line in lines[: material.max_examples]]
-        length = len(questions[0].tokens_T) + questions[0].max_new_tokens
-        for asked in questions:
-            asked.metadata["length"] = length
+        lines, bad = ctx.read_jsonl(path, ["input", "target", "passkey_position"])
+        requests = [self_extend_request(ctx, line) for line in lines[: ctx.max_examples]]
+        length = len(requests[0].tokens_T) + requests[0].max_new_tokens
+        for request in requests:
+            request.metadata["length"] = length
         settings = {"data_sha256": sha256_file(path), "bad_lines": bad}
-        yield Task(f"passkey/self_extend/{path.stem}", questions, settings)
+        yield Task(f"passkey/self_extend/{path.stem}", requests, settings)
 
 
-def self_extend_request(material: EvalContext, line: Record) -> GenerationRequest:
-    """The question follows without a line's end, and ends in a blank; as many tokens as the key has characters."""
+def self_extend_request(ctx: EvalContext, line: Record) -> GenerationRequest:
+    """Return the request of one line.
+
+    The question follows the garbage without a line end, and ends in a blank; the answer has as many tokens as the key
+    has characters.
+    """
     text, key = str(line["input"]), str(line["target"]).strip()
-    about = {"variant": "self_extend", "cell": None, "key": key, "position": line["passkey_position"]}
+    metadata = {"variant": "self_extend", "cell": None, "key": key, "position": line["passkey_position"]}
     depth = text.find(key) / max(1, len(text))
     return GenerationRequest(
-        material.ids(f"{text}{QUESTION} "), {**about, "depth": depth, "rule": "number"}, max(1, len(key))
+        ctx.ids(f"{text}{QUESTION} "), {**metadata, "depth": depth, "rule": "number"}, max(1, len(key))
     )

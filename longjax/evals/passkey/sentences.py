@@ -11,12 +11,12 @@ TASK = (
 )
 GARBAGE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 QUESTION = "What is the pass key? The pass key is"
-STEP = 128  # the garbage grows by so many characters, where it is fitted, as in YaRN's search
-MOST = 10**9  # characters: it can be repeated for ever
+STEP = 128  # characters by which the garbage grows where it is fitted, as in YaRN's search
+MAX_SIZE = 10**9  # characters: the garbage can be repeated without end
 
 
 class PasskeySample(NamedTuple):
-    """A prompt, the key that it hides, and where: 0 at the beginning of the garbage, 1 at its end."""
+    """A prompt, its key, and the depth of the key: 0 at the beginning of the garbage, 1 at its end."""
 
     prompt: str
     key: str
@@ -24,7 +24,7 @@ class PasskeySample(NamedTuple):
 
 
 def hide_key(size: int, before: int, key: int) -> PasskeySample:
-    """-> a prompt with `size` characters of garbage, `before` of them before the key. Words are cut."""
+    """Return a prompt with `size` characters of garbage, `before` of them before the key. Words are cut."""
     garbage = " ".join([GARBAGE] * (size // len(GARBAGE) + 1))
     info = f"The pass key is {key}. Remember it. {key} is the pass key."
     prompt = "\n".join([TASK, garbage[:before], info, garbage[: size - before], QUESTION])

@@ -1,4 +1,4 @@
-"""Tasks of variants whose prompts can have any size, by length or as published."""
+"""Tasks of variants whose prompts can have any size, by length in tokens or as published."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,14 +12,14 @@ from longjax.evals.requests import Record, Request, Task
 
 
 class PasskeyVariant(Protocol):
-    """A prompt of any size, and how it is asked.
+    """A variant with prompts of any size.
 
     Attributes:
       name: in results.
-      sizes: published by its authors; empty: they measured in tokens.
-      samples: prompts of a size, by its authors.
-      step: sizes grow by it, where they are fitted.
-      most: the largest size.
+      sizes: that its authors publish; empty: they measure in tokens.
+      samples: number of prompts of a size, by its authors.
+      step: of sizes, where they are fitted.
+      max_size: the largest size.
 
     """
 
@@ -36,34 +36,40 @@ class PasskeyVariant(Protocol):
     def step(self) -> int: ...
 
     @property
-    def most(self) -> int: ...
+    def max_size(self) -> int: ...
 
-    def draw(self, seed: int, size: int) -> PasskeySample: ...
+    def draw(self, seed: int, size: int) -> PasskeySample:
+        """Return the prompt of a seed and size."""
+        ...
 
-    def question(self, material: EvalContext, sample: PasskeySample, about: Record) -> Request: ...
+    def request(self, ctx: EvalContext, sample: PasskeySample, metadata: Record) -> Request:
+        """Return the request of a prompt."""
+        ...
 
 
-def published_tasks(variant: PasskeyVariant, material: EvalContext, samples: int) -> list[Task]:
-    """-> a task a size that the authors print; its length is that of its first prompt."""
-    return [of_size(variant, material, samples, size, None) for size in variant.sizes]
+def published_tasks(variant: PasskeyVariant, ctx: EvalContext, samples: int) -> list[Task]:
+    """Return a task for each published size; its length is that of its first prompt."""
+    return [task_of_size(variant, ctx, samples, size, None) for size in variant.sizes]
 
 
-def fitted_tasks(variant: PasskeyVariant, material: EvalContext, samples: int) -> list[Task]:
-    """-> a task a length, whose prompts and answers fit into it."""
-    tasks = [task for length in material.lengths if (task := of_length(variant, material, samples, length))]
+def fitted_tasks(variant: PasskeyVariant, ctx: EvalContext, samples: int) -> list[Task]:
+    """Return a task for each length, whose prompts and answers fit into it. Raises ValueError if none fits."""
+    tasks = [task for length in ctx.lengths if (task := task_of_length(variant, ctx, samples, length))]
     if not tasks:
-        raise ValueError(f"--lengths={','.join(map(str, material.lengths))}: no pass key prompt is as short as that")
+        raise ValueError(f"--lengths={','.join(map(str, ctx.lengths))}: no pass key prompt is as short as that")
     return tasks
 
 
-def of_length(variant: PasskeyVariant, material: EvalContext, samples: int, length: int) -> Task | None:
-    def tokens(size: int) -> int:
-        return total(variant.question(material, variant.draw(material.seed, size), {}))
+def task_of_length(variant: PasskeyVariant, ctx: EvalContext, samples: int, length: int) -> Task | None:
+    """Return the task whose prompts and answers fill a length; None if the shortest prompt is longer."""
 
-    size = largest_fitting(tokens, length, variant.step, 100 * variant.step, variant.most)
+    def tokens(size: int) -> int:
+        return num_tokens(variant.request(ctx, variant.draw(ctx.seed, size), {}))
+
+    size = largest_fitting(tokens, length, variant.step, 100 * variant.step, variant.max_size)
     while size >= 0:
-        task = of_size(variant, material, samples, size, length)
-        if max(map(total, task.requests)) <= length:  # other draws may cut words otherwise
+        task = task_of_size(variant, ctx, samples, size, length)
+        if max(map(num_tokens, task.requests)) <= length:  # words of other draws may be cut at other characters
             return task
         size -= variant.step
     logging.warning(
@@ -72,21 +78,23 @@ def of_length(variant: PasskeyVariant, material: EvalContext, samples: int, leng
     return None
 
 
-def of_size(variant: PasskeyVariant, material: EvalContext, samples: int, size: int, length: int | None) -> Task:
-    draws = [variant.draw(material.seed + i, size) for i in range(samples)]
-    questions = [passkey_request(variant, material, draw) for draw in draws]
-    settings = {"seed": material.seed, "samples": samples, "size": size}
-    length, name = (length, f"{length}") if length else (total(questions[0]), f"{size}c")
-    for question in questions:
-        question.metadata["length"] = length
-    return Task(f"passkey/{variant.name}/{name}", questions, settings)
+def task_of_size(variant: PasskeyVariant, ctx: EvalContext, samples: int, size: int, length: int | None) -> Task:
+    """Return the task of prompts of one size; `length` None: it is called by its size."""
+    draws = [variant.draw(ctx.seed + i, size) for i in range(samples)]
+    requests = [passkey_request(variant, ctx, draw) for draw in draws]
+    settings = {"seed": ctx.seed, "samples": samples, "size": size}
+    length, name = (length, f"{length}") if length else (num_tokens(requests[0]), f"{size}c")
+    for request in requests:
+        request.metadata["length"] = length
+    return Task(f"passkey/{variant.name}/{name}", requests, settings)
 
 
-def passkey_request(variant: PasskeyVariant, material: EvalContext, sample: PasskeySample) -> Request:
-    about = {"variant": variant.name, "depth": sample.depth, "cell": None, "key": sample.key}
-    return variant.question(material, sample, about)
+def passkey_request(variant: PasskeyVariant, ctx: EvalContext, sample: PasskeySample) -> Request:
+    """Return the request of a prompt with its metadata."""
+    metadata = {"variant": variant.name, "depth": sample.depth, "cell": None, "key": sample.key}
+    return variant.request(ctx, sample, metadata)
 
 
-def total(question: Request) -> int:
-    """-> tokens of prompt and answer."""
-    return len(question.tokens_T) + question.max_new_tokens
+def num_tokens(request: Request) -> int:
+    """Return the number of tokens of prompt and answer."""
+    return len(request.tokens_T) + request.max_new_tokens

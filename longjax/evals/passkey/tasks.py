@@ -1,4 +1,4 @@
-"""Pass keys by variant and length."""
+"""Tasks of pass key retrieval, by variant and length."""
 
 import dataclasses
 import re
@@ -24,13 +24,17 @@ STUDY_SAMPLES = 20  # prompts a cell
 
 @dataclasses.dataclass(frozen=True)
 class PasskeyTest:
-    """A key hidden in a text, asked for at its end."""
+    """Retrieval of a key that is hidden in a text."""
 
-    passkey_variant: Name = "longlora"  # whose prompts and rules; longlora and study need no decoding
-    passkey_samples: int | None = None  # prompts a length, for study a length and depth; the variant's own number
-    passkey_lengths: Literal["fitted", "published"] = "fitted"  # --lengths, or what landmark and longlora print
-    passkey_depths: str = "0,0.25,0.5,0.75,1"  # study: where the key is, 0 first and 1 last
-    passkey_keys: int = 3  # yarn_hard: keys in a text
+    passkey_variant: Name = "longlora"  # authors of prompts and scoring rules; longlora and study need no decoding
+    passkey_samples: int | None = (
+        None  # prompts of a length, for study of a length and depth; the variant's number if unset
+    )
+    passkey_lengths: Literal["fitted", "published"] = (
+        "fitted"  # fitted: --lengths; published: the sizes that landmark and longlora print
+    )
+    passkey_depths: str = "0,0.25,0.5,0.75,1"  # study: depths of the key, 0 at the beginning and 1 at the end
+    passkey_keys: int = 3  # yarn_hard: number of keys in a text
 
     def __post_init__(self):
         for name, value in (("passkey_samples", self.passkey_samples), ("passkey_keys", self.passkey_keys)):
@@ -39,59 +43,62 @@ class PasskeyTest:
 
     @property
     def depths(self) -> list[float]:
+        """--passkey_depths as numbers. Raises ValueError unless they are between 0 and 1."""
         try:
-            found = [float(word) for word in self.passkey_depths.split(",")]
+            depths = [float(word) for word in self.passkey_depths.split(",")]
         except ValueError as error:
             raise ValueError(f"--passkey_depths={self.passkey_depths} must be numbers like 0,0.5,1") from error
-        if not all(0 <= depth <= 1 for depth in found):
+        if not all(0 <= depth <= 1 for depth in depths):
             raise ValueError(f"--passkey_depths={self.passkey_depths} must lie between 0 and 1")
-        return found
+        return depths
 
-    def tasks(self, material: EvalContext) -> list[Task]:
+    def tasks(self, ctx: EvalContext) -> list[Task]:
+        """Return a task for each length. Raises ValueError for settings and files that do not fit."""
         if self.passkey_lengths == "published" and self.passkey_variant not in ("landmark", "longlora"):
             raise ValueError(
-                f"--passkey_lengths=published: --passkey_variant={self.passkey_variant} has lengths in tokens, if any; "
-                "name them with --lengths"
+                f"--passkey_lengths=published: --passkey_variant={self.passkey_variant} has no published sizes; "
+                "set --lengths"
             )
         if self.passkey_variant in ("study", "yarn_hard"):
-            haystack = read_haystack(material)
-            return marked(self.in_haystack(material, haystack), haystack)
+            haystack = read_haystack(ctx)
+            return with_haystack(self.in_haystack(ctx, haystack), haystack)
         if self.passkey_variant == "self_extend":
-            return list(self_extend.tasks(material))
+            return list(self_extend.file_tasks(ctx))
         variants: dict[str, PasskeyVariant] = {"landmark": Landmark(), "longlora": LongLora(), "yarn": Yarn()}
         variant = variants[self.passkey_variant]
         make = published_tasks if self.passkey_lengths == "published" else fitted_tasks
-        return make(variant, material, self.samples(material, variant.samples))
+        return make(variant, ctx, self.samples(ctx, variant.samples))
 
-    def samples(self, material: EvalContext, usual: int, cells: int = 1) -> int:
-        """-> prompts a cell."""
-        wanted = self.passkey_samples or usual
-        return wanted if material.max_examples is None else max(1, min(wanted, material.max_examples // cells))
+    def samples(self, ctx: EvalContext, default: int, cells: int = 1) -> int:
+        """Return the number of prompts of a cell."""
+        samples = self.passkey_samples or default
+        return samples if ctx.max_examples is None else max(1, min(samples, ctx.max_examples // cells))
 
-    def in_haystack(self, material: EvalContext, haystack: Haystack) -> list[Task]:
+    def in_haystack(self, ctx: EvalContext, haystack: Haystack) -> list[Task]:
+        """Return the tasks of the variants whose keys are in real text."""
         if self.passkey_variant == "study":
-            return self.of_study(material, haystack)
-        text = haystack.repeated(material.tokenizer, max(material.lengths))
+            return self.study_tasks(ctx, haystack)
+        text = haystack.repeated(ctx.tokenizer, max(ctx.lengths))
         variant = YarnHard(re.findall(r"\S+\s*", text), self.passkey_keys)
-        return fitted_tasks(variant, material, self.samples(material, variant.samples))
+        return fitted_tasks(variant, ctx, self.samples(ctx, variant.samples))
 
-    def of_study(self, material: EvalContext, haystack: Haystack) -> list[Task]:
-        """-> the study's grid."""
-        tokenizer, depths = material.tokenizer, self.depths
-        samples = self.samples(material, STUDY_SAMPLES, len(depths))
-        source = haystack.tokens(tokenizer, max(material.lengths))
-        study = PasskeyGrid(source, PasskeyText.of(tokenizer), depths, samples, material.seed, tokenizer.bos_id)
-        lengths = [length for length in material.lengths if length >= study.least]
+    def study_tasks(self, ctx: EvalContext, haystack: Haystack) -> list[Task]:
+        """Return the tasks of our own study's grid. Raises ValueError if all lengths are too short."""
+        tokenizer, depths = ctx.tokenizer, self.depths
+        samples = self.samples(ctx, STUDY_SAMPLES, len(depths))
+        source = haystack.tokens(tokenizer, max(ctx.lengths))
+        grid = PasskeyGrid(source, PasskeyText.from_tokenizer(tokenizer), depths, samples, ctx.seed, tokenizer.bos_id)
+        lengths = [length for length in ctx.lengths if length >= grid.min_length]
         if not lengths:
-            raise ValueError(f"--lengths={','.join(map(str, material.lengths))}: a pass key needs {study.least} tokens")
-        if len(lengths) < len(material.lengths):
-            logging.warning("pass keys are left out at --lengths shorter than %d", study.least)
-        return [study.task(length) for length in lengths]
+            raise ValueError(f"--lengths={','.join(map(str, ctx.lengths))}: a pass key needs {grid.min_length} tokens")
+        if len(lengths) < len(ctx.lengths):
+            logging.warning("pass keys are left out at --lengths shorter than %d", grid.min_length)
+        return [grid.task(length) for length in lengths]
 
 
-def marked(tasks: list[Task], haystack: Haystack) -> list[Task]:
-    """-> the tasks, which say what text their keys are hidden in."""
+def with_haystack(tasks: list[Task], haystack: Haystack) -> list[Task]:
+    """Return the tasks after adding their haystack to settings and metadata."""
     for task in tasks:
-        for about in (task.settings, *(question.metadata for question in task.requests)):
-            about.update(haystack.about)
+        for record in (task.settings, *(request.metadata for request in task.requests)):
+            record.update(haystack.metadata)
     return tasks

@@ -1,4 +1,4 @@
-"""Perplexity by the protocols of the study and of others; loss by position."""
+"""Perplexity by the protocols of the study (arXiv:2409.12181) and of others, and loss by position."""
 
 from longjax.evals.perplexity.scoring import score
 from longjax.evals.perplexity.tasks import PerplexityTest

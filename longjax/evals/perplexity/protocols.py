@@ -1,15 +1,16 @@
-"""What each protocol scores: windows of a text, the tokens of each that count, and the weight of its mean loss.
+"""Protocols of perplexity: which windows of a text are read, which of their tokens count, and with which weight.
 
-Released evaluators differ in nothing else. Letters: T tokens of a window, S of them in the text.
+Released evaluators differ in nothing else. Letters: T tokens of a window, S tokens of its part of the text.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from longjax.evals.perplexity.text import EvalText
+from longjax.evals.requests import Record
 
 X = TypeVar("X")
 
@@ -18,14 +19,14 @@ class Window(NamedTuple):
     """Tokens that a model sees at once.
 
     Attributes:
-      text_S: context and what is scored; no copy, since windows of a long text overlap many times.
-      document: where it begins.
-      start: its first token in that document; in the whole text, for protocols that cross documents.
+      text_S: context and scored tokens; a view, since windows of a long text overlap many times.
+      document: index of the document in which the window starts.
+      start: position of its first token in that document; in the whole text, for protocols that cross documents.
       piece: windows of one piece share text; pieces are taken to be independent.
       weight: of the window's mean loss in the mean over all windows.
-      first: tokens before it are context only.
-      place: of its first token in the window it is a part of.
-      begin: id before the text; -1: none.
+      first_scored: index of the first scored token; those before it are context only.
+      offset: of its first token in the window that it was cut from.
+      bos_id: id put before the text; -1: none.
 
     """
 
@@ -34,24 +35,40 @@ class Window(NamedTuple):
     start: int
     piece: int
     weight: float = 1.0
-    first: int = 1
-    place: int = 0
-    begin: int = -1
+    first_scored: int = 1
+    offset: int = 0
+    bos_id: int = -1
 
     @property
     def size(self) -> int:
-        return len(self.text_S) + (self.begin >= 0)
+        """Number of tokens, the opening one included."""
+        return len(self.text_S) + (self.bos_id >= 0)
 
     @property
     def tokens_T(self) -> np.ndarray:
-        opening = np.array([self.begin], np.int32)
-        return self.text_S if self.begin < 0 else np.concatenate([opening, self.text_S])
+        """The tokens, int32, the opening one included."""
+        bos = np.array([self.bos_id], np.int32)
+        return self.text_S if self.bos_id < 0 else np.concatenate([bos, self.text_S])
 
 
 class Windows(Protocol):
-    """A protocol."""
+    """A protocol: cuts a text into windows of at most `length` tokens.
+
+    Attributes:
+      name: of the protocol in manifests, whose other settings are the fields.
+
+    """
+
+    name: ClassVar[str]
 
     def __call__(self, text: EvalText, length: int) -> Sequence[Window]: ...
+
+
+def protocol_settings(protocol: Any) -> Record:
+    """Return a protocol's name and fields, and those of a protocol within it, as manifests hold them."""
+    fields = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
+    inner = {name: protocol_settings(x) for name, x in fields.items() if dataclasses.is_dataclass(x)}
+    return {"protocol": protocol.name, **fields, **inner}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +80,17 @@ class Sliding:
 
     Attributes:
       stride: tokens between the starts of windows.
-      documents: the first so many; None: all.
+      max_documents: only this many documents from the beginning; None: all.
 
     """
 
+    name: ClassVar[str] = "sliding"
     stride: int = 256
-    documents: int | None = None
+    max_documents: int | None = None
 
     def __call__(self, text: EvalText, length: int) -> list[Window]:
-        kept = self.documents is not None and self.documents < len(text.starts)
-        ids = text.ids[: text.starts[self.documents]] if kept else text.ids
+        limited = self.max_documents is not None and self.max_documents < len(text.starts)
+        ids = text.ids[: text.starts[self.max_documents]] if limited else text.ids
         starts = range(0, len(ids) - length, self.stride)[:-1]
         return [Window(ids[i : i + length], d := text.document(i), i, d) for i in starts]
 
@@ -86,39 +104,45 @@ class Strided:
 
     Attributes:
       stride: tokens between the starts of windows; None: they do not overlap.
-      begin: id before every window; -1: none.
-      documents: the first so many; None: all.
+      bos_id: id before every window; -1: none.
+      max_documents: only this many documents from the beginning; None: all.
       truncate: only the first window of a document.
-      least: documents with fewer tokens are left out.
-      equal: windows weigh equally, else tokens do.
+      min_tokens: documents with fewer tokens are left out.
+      equal_weights: windows weigh equally, else tokens do.
 
     """
 
+    name: ClassVar[str] = "strided"
     stride: int | None = 256
-    begin: int = -1
-    documents: int | None = None
+    bos_id: int = -1
+    max_documents: int | None = None
     truncate: bool = False
-    least: int = 0
-    equal: bool = False
+    min_tokens: int = 0
+    equal_weights: bool = False
 
     def __call__(self, text: EvalText, length: int) -> list[Window]:
-        room = length - (self.begin >= 0)
-        found = []
-        for d, ids in text.documents(self.documents, self.least):
-            ids = ids[1:] if text.opened else ids
+        room = length - (self.bos_id >= 0)
+        windows = []
+        for d, ids in text.documents(self.max_documents, self.min_tokens):
+            ids = ids[1:] if text.has_bos else ids
             ids = ids[:room] if self.truncate else ids
-            found += [self.window(ids, d, *bounds) for bounds in spans(len(ids), room, self.stride or room)]
-        return [window for window in found if window.size > window.first]
+            windows += [self.window(ids, d, *bounds) for bounds in spans(len(ids), room, self.stride or room)]
+        return [window for window in windows if window.size > window.first_scored]
 
     def window(self, ids: np.ndarray, document: int, start: int, end: int, new: int) -> Window:
-        """-> the window whose last `new` tokens no window before has scored."""
-        window = Window(ids[start:end], document, start, document, begin=self.begin)
+        """Return the window of ids[start:end], whose last `new` tokens no window before has scored."""
+        window = Window(ids[start:end], document, start, document, bos_id=self.bos_id)
         first = max(1, window.size - new)
-        return window._replace(first=first, weight=1.0 if self.equal else float(window.size - first))
+        return window._replace(first_scored=first, weight=1.0 if self.equal_weights else float(window.size - first))
 
 
 def spans(count: int, room: int, stride: int) -> list[tuple[int, int, int]]:
-    """-> (start, end, tokens that the one before had not) of the windows of `count` tokens."""
+    """Cut `count` tokens into windows of `room` tokens.
+
+    Returns:
+      (start, end, number of tokens that the window before did not have) of each window.
+
+    """
     found, before = [], 0
     for start in range(0, count, stride):
         end = min(start + room, count)
@@ -133,16 +157,17 @@ def spans(count: int, room: int, stride: int) -> list[tuple[int, int, int]]:
 class Nested:
     """The same tokens at every length: windows of the longest, within documents, cut into shorter ones.
 
-    Lengths so differ in context and not in text; the windows of one longest are one piece. Ours.
+    Lengths thus differ in context and not in text; the windows cut from one longest window are one piece. Ours.
 
     Attributes:
       longest: of the lengths that are compared.
-      most: windows of the longest, spread over all of them; None: all.
+      max_windows: windows of the longest length, spread evenly over all of them; None: all.
 
     """
 
+    name: ClassVar[str] = "nested"
     longest: int
-    most: int | None = None
+    max_windows: int | None = None
 
     def __call__(self, text: EvalText, length: int) -> list[Window]:
         stretches = [
@@ -157,61 +182,57 @@ class Nested:
             )
         return [
             Window(ids[at : at + length], d, i + at, piece)
-            for piece, (d, i, ids) in enumerate(evenly_spaced(stretches, self.most))
+            for piece, (d, i, ids) in enumerate(evenly_spaced(stretches, self.max_windows))
             for at in range(0, self.longest - length + 1, length)
         ]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvenlySpaced:
-    """Some of another protocol's windows, evenly chosen.
+    """At most `max_windows` of another protocol's windows, evenly chosen."""
 
-    Attributes:
-      of: the other protocol.
-      most: windows.
-
-    """
-
+    name: ClassVar[str] = "evenly_spaced"
     of: Windows
-    most: int
+    max_windows: int
 
     def __call__(self, text: EvalText, length: int) -> Sequence[Window]:
-        return evenly_spaced(self.of(text, length), self.most)
+        return evenly_spaced(self.of(text, length), self.max_windows)
 
 
 @dataclasses.dataclass(frozen=True)
 class WithoutMemory:
-    """Another protocol's windows, all context lost every `size` tokens; parts weigh by their lengths.
+    """Another protocol's windows, with all context dropped every `reset_every` tokens; parts weigh by their lengths.
 
-    With 512 the study's evaluation of Landmark attention (eval_landmark.py), whose parts get no memory of those
-    before; with the length of training, how a base model sees long texts in figure 3 of arXiv:2409.12181.
+    With 512 the study's evaluation of Landmark attention (eval_landmark.py), which carries no cache from part to
+    part; with the length of training, how a base model sees long texts in figure 3 of arXiv:2409.12181.
 
     Attributes:
       of: the other protocol, which scores all tokens of its windows.
-      size: tokens of a part.
+      reset_every: tokens of a part.
 
     """
 
+    name: ClassVar[str] = "without_memory"
     of: Windows
-    size: int
+    reset_every: int
 
     def __call__(self, text: EvalText, length: int) -> list[Window]:
-        return [part for window in self.of(text, length) for part in parts(window, self.size)]
+        return [part for window in self.of(text, length) for part in independent_parts(window, self.reset_every)]
 
 
-def parts(window: Window, size: int) -> list[Window]:
-    """-> fresh windows of `size` tokens; the first token of each is predicted from nothing, so it is not scored."""
+def independent_parts(window: Window, size: int) -> list[Window]:
+    """Cut a window into windows of `size` tokens; the first token of each has no context, so it is not scored."""
     tokens_T, T = window.tokens_T, window.size
-    cuts = [(place, tokens_T[place : place + size]) for place in range(0, T, size)]
+    cuts = [(offset, tokens_T[offset : offset + size]) for offset in range(0, T, size)]
     return [
-        window._replace(text_S=part_S, begin=-1, place=place, weight=window.weight * len(part_S) / T)
-        for place, part_S in cuts
+        window._replace(text_S=part_S, bos_id=-1, offset=offset, weight=window.weight * len(part_S) / T)
+        for offset, part_S in cuts
         if len(part_S) > 1
     ]
 
 
-def evenly_spaced(every: Sequence[X], most: int | None) -> Sequence[X]:
-    """-> `most` of them, evenly chosen, the first and the last among them."""
-    if most is None or len(every) <= most:
-        return every
-    return [every[i] for i in np.unique(np.linspace(0, len(every) - 1, most).round().astype(int))]
+def evenly_spaced(items: Sequence[X], count: int | None) -> Sequence[X]:
+    """Choose `count` items evenly, the first and the last among them; None: all."""
+    if count is None or len(items) <= count:
+        return items
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]

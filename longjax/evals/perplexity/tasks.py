@@ -1,6 +1,6 @@
-"""Perplexity as questions: one a window, by the protocol of choice.
+"""Perplexity as log-likelihood requests, one a window of the chosen protocol.
 
-Letters: T tokens of a window, U of them scored.
+Letters: T tokens of a window, U scored ones among them.
 """
 
 import dataclasses
@@ -10,7 +10,16 @@ from typing import Literal
 import numpy as np
 
 from longjax.evals.context import EvalContext
-from longjax.evals.perplexity.protocols import EvenlySpaced, Nested, Sliding, Strided, Window, Windows, WithoutMemory
+from longjax.evals.perplexity.protocols import (
+    EvenlySpaced,
+    Nested,
+    Sliding,
+    Strided,
+    Window,
+    Windows,
+    WithoutMemory,
+    protocol_settings,
+)
 from longjax.evals.perplexity.text import EvalText, read_texts
 from longjax.evals.requests import LoglikelihoodRequest, LoglikelihoodResult, Record, Request, Task, finite_or_none
 
@@ -23,14 +32,14 @@ LANDMARK_PART = 512  # tokens of a forward pass in eval_landmark.py
 class PerplexityTest:
     """Perplexity by protocol, text and length."""
 
-    ppl_protocol: Name = "strided"  # what is scored with how much context; lceg is the study's
-    ppl_data: str = ""  # texts in perplexity/, separated by commas; all of them if empty
+    ppl_protocol: Name = "strided"  # which tokens are scored with how much context; lceg is the study's
+    ppl_data: str = ""  # texts in perplexity/, comma-separated names; all of them if empty
     ppl_stride: int = 256  # tokens between the starts of windows
-    num_windows: int | None = None  # at most so many windows of a text, spread evenly; all
-    ppl_documents: int | None = None  # the first so many documents; lceg: 10, else all
+    num_windows: int | None = None  # at most this many windows of a text, spread evenly; all if unset
+    ppl_documents: int | None = None  # only this many documents from the beginning; lceg: 10, else all if unset
     ppl_truncate: bool = False  # strided, yarn, nonoverlap: only the first window of a document
-    ppl_least: int | None = None  # strided, yarn, nonoverlap: leave out documents of fewer tokens
-    ppl_buckets: int = 32  # of positions in a window, for the loss by position
+    ppl_least: int | None = None  # strided, yarn, nonoverlap: documents with fewer tokens are left out
+    ppl_buckets: int = 32  # buckets of positions in a window, for the loss by position
 
     def __post_init__(self):
         numbers = {name: value for name, value in dataclasses.asdict(self).items() if type(value) is int}
@@ -38,46 +47,54 @@ class PerplexityTest:
             if value < 1:
                 raise ValueError(f"--{name}={value} must be at least 1")
 
-    def tasks(self, material: EvalContext) -> list[Task]:
-        tokenizer, found = material.tokenizer, read_texts(material, self.ppl_data)
-        parts = [
-            self.of(x, material.lengths, tokenizer.bos_id, material.trained_len, material.max_examples) for x in found
+    def tasks(self, ctx: EvalContext) -> list[Task]:
+        """Return a task for each text in perplexity/ and each length. Raises ValueError for files of the user."""
+        bos_id = ctx.tokenizer.bos_id
+        return [
+            task
+            for text in read_texts(ctx, self.ppl_data)
+            for task in self.tasks_of(text, ctx.lengths, bos_id, ctx.trained_len, ctx.max_examples)
         ]
-        return [task for part in parts for task in part]
 
-    def of(
-        self, text: EvalText, lengths: Sequence[int], begin: int = -1, trained_len: int = 4096, most: int | None = None
+    def tasks_of(
+        self,
+        text: EvalText,
+        lengths: Sequence[int],
+        bos_id: int = -1,
+        trained_len: int = 4096,
+        max_windows: int | None = None,
     ) -> list[Task]:
-        """-> a task a length.
+        """Return a task for each length.
 
         Args:
           text: what is scored.
           lengths: of windows, in tokens.
-          begin: the id that opens a text; -1: there is none.
-          trained_len: after so many tokens `chunked` starts anew.
-          most: windows; None: all.
+          bos_id: the id that opens a text; -1: there is none.
+          trained_len: after this many tokens `chunked` drops the context.
+          max_windows: of each length; None: all.
 
         """
-        limits = [limit for limit in (self.num_windows, most) if limit is not None]
-        rest = max(lengths), begin, trained_len, min(limits, default=None)
+        limits = [limit for limit in (self.num_windows, max_windows) if limit is not None]
+        rest = max(lengths), bos_id, trained_len, min(limits, default=None)
         return [self.task(text, length, max(lengths), self.windows(length, *rest)) for length in lengths]
 
-    def windows(self, length: int, longest: int, begin: int, trained_len: int, most: int | None) -> Windows:
-        """-> the protocol."""
-        documents, room = self.ppl_documents, length - (begin >= 0)
-        by_document = Strided(None, begin, documents, self.ppl_truncate, self.ppl_least or 0)
-        ten = some(Sliding(self.ppl_stride, documents or LCEG_DOCUMENTS), most)
+    def windows(self, length: int, longest: int, bos_id: int, trained_len: int, max_windows: int | None) -> Windows:
+        """Return the protocol that --ppl_protocol names."""
+        documents, room = self.ppl_documents, length - (bos_id >= 0)
+        by_document = Strided(None, bos_id, documents, self.ppl_truncate, self.ppl_least or 0)
+        ten = at_most(max_windows, Sliding(self.ppl_stride, documents or LCEG_DOCUMENTS))
         match self.ppl_protocol:
             case "strided":
-                return some(dataclasses.replace(by_document, stride=min(self.ppl_stride, room)), most)
+                return at_most(max_windows, dataclasses.replace(by_document, stride=min(self.ppl_stride, room)))
             case "yarn":
-                return some(dataclasses.replace(by_document, stride=self.ppl_stride, equal=True), most)
+                equal = dataclasses.replace(by_document, stride=self.ppl_stride, equal_weights=True)
+                return at_most(max_windows, equal)
             case "nonoverlap":
-                return some(by_document, most)
+                return at_most(max_windows, by_document)
             case "nested":
-                return Nested(longest, most)
+                return Nested(longest, max_windows)
             case "longlora":
-                return some(Sliding(self.ppl_stride, documents), most)
+                return at_most(max_windows, Sliding(self.ppl_stride, documents))
             case "lceg":
                 return ten
             case "landmark_lceg":
@@ -86,65 +103,67 @@ class PerplexityTest:
                 return WithoutMemory(ten, trained_len)
 
     def task(self, text: EvalText, length: int, longest: int, windows: Windows) -> Task:
+        """Return the task of one length. Raises ValueError if the text has no window of that length."""
         protocol = self.ppl_protocol
-        about = {"protocol": protocol, "data": text.name, "length": length}
-        questions = WindowRequests(windows(text, length), about)
-        if not questions:
+        metadata = {"protocol": protocol, "data": text.name, "length": length}
+        requests = WindowRequests(windows(text, length), metadata)
+        if not requests:
             raise ValueError(
                 f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
                 f"by --ppl_protocol={protocol}; use a longer text or shorter --lengths"
             )
-        settings = {**dataclasses.asdict(self), "windows": repr(windows), "data_sha256": text.sha256}
+        settings = {**dataclasses.asdict(self), "windows": protocol_settings(windows), "data_sha256": text.sha256}
         again = protocol == "nested" and length < longest  # the same tokens with less context before them
-        keep = LossRecord(length, 0 if again else self.ppl_buckets)
-        return Task(f"perplexity/{protocol}/{text.name}/{length}", questions, settings, keep)
+        to_record = LossRecord(length, 0 if again else self.ppl_buckets)
+        return Task(f"perplexity/{protocol}/{text.name}/{length}", requests, settings, to_record)
 
 
-def some(windows: Windows, most: int | None) -> Windows:
-    return windows if most is None else EvenlySpaced(windows, most)
+def at_most(max_windows: int | None, windows: Windows) -> Windows:
+    """Limit a protocol to evenly chosen windows; None: no limit."""
+    return windows if max_windows is None else EvenlySpaced(windows, max_windows)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WindowRequests(Sequence[Request]):
-    """One a window, made when it is asked: all together would be many times as large as the text."""
+    """One request a window, built on access: all together would be many times as large as the text."""
 
     windows: Sequence[Window]
-    about: Record
+    metadata: Record
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, number: int) -> LoglikelihoodRequest:  # pyright: ignore[reportIncompatibleMethodOverride]
-        window = self.windows[number]
-        about = {
-            **self.about, "document": window.document, "start": window.start, "piece": window.piece,
-            "place": window.place, "weight": window.weight,
+    def __getitem__(self, index: int) -> LoglikelihoodRequest:  # pyright: ignore[reportIncompatibleMethodOverride]
+        window = self.windows[index]
+        metadata = {
+            **self.metadata, "document": window.document, "start": window.start, "piece": window.piece,
+            "place": window.offset, "weight": window.weight,
         }  # fmt: skip
-        return LoglikelihoodRequest(window.tokens_T, about, window.first)
+        return LoglikelihoodRequest(window.tokens_T, metadata, window.first_scored)
 
 
 @dataclasses.dataclass(frozen=True)
 class LossRecord:
-    """What is recorded of a window: its loss, and that of each bucket of neighbouring positions.
+    """The record of a window: its loss, and that of each bucket of neighboring positions.
 
     Attributes:
-      length: of windows; places 1 ... length - 1 can be scored.
-      buckets: the places are split into; 0: losses by place are not kept.
+      length: of windows; positions 1 ... length - 1 can be scored.
+      buckets: number of buckets that positions are split into; 0: losses by position are not kept.
 
     """
 
     length: int
     buckets: int
 
-    def __call__(self, question: Request, answer: LoglikelihoodResult) -> Record:
-        assert isinstance(question, LoglikelihoodRequest)
-        nll_U = answer.nll_U.astype(np.float64)
-        record = {"nll": finite_or_none(float(nll_U.sum())), "n": len(nll_U), "hits": int(answer.is_greedy_U.sum())}
-        first = question.metadata["place"] + question.first
-        return record | self.by_place(nll_U, first) if self.buckets else record
+    def __call__(self, request: Request, response: LoglikelihoodResult) -> Record:
+        assert isinstance(request, LoglikelihoodRequest)
+        nll_U = response.nll_U.astype(np.float64)
+        record = {"nll": finite_or_none(float(nll_U.sum())), "n": len(nll_U), "hits": int(response.is_greedy_U.sum())}
+        first = request.metadata["place"] + request.first_scored
+        return record | self.by_position(nll_U, first) if self.buckets else record
 
-    def by_place(self, nll_U: np.ndarray, first: int) -> Record:
-        """-> mean loss of each bucket, None where nothing of it is scored, and how many tokens are."""
+    def by_position(self, nll_U: np.ndarray, first: int) -> Record:
+        """Return the mean loss of each bucket, None where none of its tokens is scored, and their number."""
         edges = self.edges()
         bucket_U = np.searchsorted(edges, np.arange(first, first + len(nll_U)), side="right") - 1
         count = np.bincount(bucket_U, minlength=len(edges))
@@ -153,6 +172,6 @@ class LossRecord:
         return {"bucket_nll": means, "bucket_n": count.tolist()}
 
     def edges(self) -> list[int]:
-        """-> the first place of each bucket."""
-        places = np.arange(1, self.length)
-        return [int(part[0]) for part in np.array_split(places, min(self.buckets, len(places)))]
+        """Return the first position of each bucket."""
+        positions = np.arange(1, self.length)
+        return [int(part[0]) for part in np.array_split(positions, min(self.buckets, len(positions)))]

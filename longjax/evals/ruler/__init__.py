@@ -1,6 +1,6 @@
 """RULER: thirteen synthetic tasks of any length (Hsieh et al. 2024, arXiv:2404.06654).
 
-versions.py says what the three versions of it differ in, sizing.py how samples become as long as they are.
+versions.py has the three versions of the benchmark, length_fitting.py fits samples to a length.
 """
 
 from longjax.evals.ruler.length_fitting import TooShortError

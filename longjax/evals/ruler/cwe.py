@@ -1,4 +1,4 @@
-"""Common words: ten words of a numbered list come up more often than all others (RULER, arXiv:2404.06654)."""
+"""Common words extraction: find the ten most frequent words of a numbered list (RULER, arXiv:2404.06654)."""
 
 import dataclasses
 import random
@@ -11,61 +11,66 @@ from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 COMMON = 10
 
 
-class Often(NamedTuple):
-    """How often a common word comes up, and how often another."""
+class WordCounts(NamedTuple):
+    """How often each common word occurs in a list, and how often each other word."""
 
     common: int
     other: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Common:
-    """Grows by distinct words.
+class CommonWords:
+    """The task; its size is the number of distinct words.
 
     Attributes:
       prompt: of the task.
       words: to draw from.
-      often: in the list.
-      shot_often, shot_size: in the example's list, and the distinct words of that.
+      counts: of words in the list.
+      shot_counts: of words in the example's list.
+      shot_size: number of distinct words in the example's list.
       order: of the list.
-      gap: before the example's answer.
+      gap: text before the example's answer.
 
     """
 
     prompt: RulerPrompt
     words: Sequence[str]
-    often: Often
-    shot_often: Often
+    counts: WordCounts
+    shot_counts: WordCounts
     shot_size: int
     order: Order
     gap: str = " "
-    least: int = COMMON + 1
-    samples: int = 10**9
+    min_size: int = COMMON + 1
+    num_samples: int = 10**9
 
     @property
-    def most(self) -> int:
+    def max_size(self) -> int:
+        """Number of words."""
         return len(self.words)
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
-        example, common = self.told(random.Random(f"{chance.seed}/{chance.task}/{chance.index}/example"), chance)
-        rng = chance.rng()
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        example, common = self.example(sample_seed)
+        rng = sample_seed.rng()
         words = rng.sample(self.words, len(self.words))[:n]  # a longer list has the words of a shorter one
-        question = self.question(chance, words, self.often)
+        question = self.question(sample_seed, words, self.counts)
         return RulerSample(
             f"{example}{self.prompt.answer_prefix}{self.gap}{numbered(common)}\n{question}",
             self.prompt.answer_prefix, words[:COMMON], {"distinct": n},
         )  # fmt: skip
 
-    def told(self, rng: random.Random, chance: SampleSeed) -> tuple[str, list[str]]:
-        """-> the example's question and its answer."""
+    def example(self, sample_seed: SampleSeed) -> tuple[str, list[str]]:
+        """Return the example's question and its answer."""
+        rng = random.Random(f"{sample_seed.seed}/{sample_seed.task}/{sample_seed.index}/example")
         words = rng.sample(self.words, self.shot_size)
-        return self.question(chance, words, self.shot_often), words[:COMMON]
+        return self.question(sample_seed, words, self.shot_counts), words[:COMMON]
 
-    def question(self, chance: SampleSeed, words: Sequence[str], often: Often) -> str:
-        listed = [*words[:COMMON]] * often.common + [*words[COMMON:]] * often.other
-        self.order(chance).shuffle(listed)
+    def question(self, sample_seed: SampleSeed, words: Sequence[str], counts: WordCounts) -> str:
+        """Return the prompt of a list, whose common words are the first of `words`."""
+        listed = [*words[:COMMON]] * counts.common + [*words[COMMON:]] * counts.other
+        self.order(sample_seed).shuffle(listed)
         return self.prompt.template.format(context=numbered(listed), query="")
 
 
 def numbered(words: Sequence[str]) -> str:
+    """Return words as a numbered list in one line."""
     return " ".join(f"{i}. {word}" for i, word in enumerate(words, 1))

@@ -1,4 +1,4 @@
-"""SQuAD 2.0 and HotpotQA as they are published, read into documents and questions."""
+"""Reads SQuAD 2.0 and HotpotQA, as they are published, into documents and questions."""
 
 import json
 import pathlib
@@ -10,54 +10,59 @@ from longjax.evals.ruler.qa import QaQuestion
 from longjax.files import sha256_bytes
 
 
-class Library(NamedTuple):
-    """Documents in the order of their texts, what is asked of them, and the hash of the file."""
+class QaDataset(NamedTuple):
+    """Documents in the order of their texts, the questions on them, and the SHA-256 of the file."""
 
     texts: list[str]
-    asked: list[QaQuestion]
+    questions: list[QaQuestion]
     sha256: str
 
 
-def read_library(path: pathlib.Path, reader: Callable[[Any], tuple[list[str], list[QaQuestion]]]) -> Library:
-    """Raises ValueError that names the file if it is torn or of another schema."""
+def read_dataset(path: pathlib.Path, reader: Callable[[Any], tuple[list[str], list[QaQuestion]]]) -> QaDataset:
+    """Read a file with one of the readers below. Raises ValueError if it is torn or of another schema."""
     data = path.read_bytes()
     try:
-        texts, asked = reader(json.loads(data))
+        texts, questions = reader(json.loads(data))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is torn or not as published ({why}): get it again") from error
-    if not asked:
+    if not questions:
         raise ValueError(f"{path} has no question that can be answered: get it again")
-    return Library(texts, asked, sha256_bytes(data))
+    return QaDataset(texts, questions, sha256_bytes(data))
 
 
 def squad(data: Any) -> tuple[list[str], list[QaQuestion]]:
-    """Questions that have an answer, in the order of the file; paragraphs of the same article come first."""
+    """Return texts and answerable questions of SQuAD 2.0; other paragraphs of an article are its first distractors."""
     articles = [article["paragraphs"] for article in data["data"]]
     texts = sorted({paragraph["context"] for article in articles for paragraph in article})
     number = {text: i for i, text in enumerate(texts)}
-    asked = []
+    questions = []
     for article in articles:
         for paragraph in article:
-            mine = number[paragraph["context"]]
-            near = list(dict.fromkeys(number[x["context"]] for x in article if number[x["context"]] != mine))
-            asked += [qa_question(x, mine, near) for x in paragraph["qas"] if not x.get("is_impossible", False)]
-    return texts, asked
+            document = number[paragraph["context"]]
+            near = list(dict.fromkeys(number[x["context"]] for x in article if number[x["context"]] != document))
+            questions += [
+                squad_question(x, document, near) for x in paragraph["qas"] if not x.get("is_impossible", False)
+            ]
+    return texts, questions
 
 
-def qa_question(x: Record, mine: int, near: list[int]) -> QaQuestion:
-    return QaQuestion(str(x["id"]), x["question"], [answer["text"] for answer in x["answers"]], [mine], [mine], near)
+def squad_question(x: Record, document: int, near: list[int]) -> QaQuestion:
+    """Return a question of SQuAD on one document."""
+    answers = [answer["text"] for answer in x["answers"]]
+    return QaQuestion(str(x["id"]), x["question"], answers, [document], [document], near)
 
 
 def hotpotqa(data: Any) -> tuple[list[str], list[QaQuestion]]:
-    """All questions with their ten paragraphs, of which those of the supporting facts are needed."""
-    held = [[(title, f"{title}\n{''.join(lines)}") for title, lines in x["context"]] for x in data]
-    texts = sorted({text for paragraphs in held for _, text in paragraphs})
+    """Return texts and questions of HotpotQA, with ten paragraphs each; those of the supporting facts are needed."""
+    contexts = [[(title, f"{title}\n{''.join(lines)}") for title, lines in x["context"]] for x in data]
+    texts = sorted({text for paragraphs in contexts for _, text in paragraphs})
     number = {text: i for i, text in enumerate(texts)}
-    asked = []
-    for x, paragraphs in zip(data, held, strict=True):
+    questions = []
+    for x, paragraphs in zip(data, contexts, strict=True):
         facts = {title for title, _ in x.get("supporting_facts", [])} or {title for title, _ in paragraphs}
-        own = list(dict.fromkeys(number[text] for _, text in paragraphs))
+        included = list(dict.fromkeys(number[text] for _, text in paragraphs))
         needed = list(dict.fromkeys(number[text] for title, text in paragraphs if title in facts))
-        asked.append(QaQuestion(str(x.get("_id", len(asked))), x["question"], [x["answer"]], needed or own, own, []))
-    return texts, asked
+        name = str(x.get("_id", len(questions)))
+        questions.append(QaQuestion(name, x["question"], [x["answer"]], needed or included, included, []))
+    return texts, questions

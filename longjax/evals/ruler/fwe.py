@@ -1,4 +1,4 @@
-"""Frequent words: coded words by Zipf's law; which three are most frequent? (RULER, arXiv:2404.06654)"""
+"""Frequent words extraction: the three most frequent of coded words by Zipf's law (RULER, arXiv:2404.06654)."""
 
 import dataclasses
 import math
@@ -13,34 +13,42 @@ DOTS = "..."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Coded:
-    """Grows by words of the text, about; `vocab`: how many different ones, the dots included."""
+class FrequentWords:
+    """The task; its size is about the number of words of the text.
+
+    Attributes:
+      prompt: of the task.
+      vocab: number of different words, the dots included.
+      order: of the text.
+
+    """
 
     prompt: RulerPrompt
     vocab: int
     order: Order
-    least: int = 80  # so that the first ranks have different counts
-    most: int = 10**9
-    samples: int = 10**9
+    min_size: int = 80  # so that the first ranks have different counts
+    max_size: int = 10**9
+    num_samples: int = 10**9
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
-        rng, names = chance.rng(), [DOTS]
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        rng, names = sample_seed.rng(), [DOTS]
         while len(names) < self.vocab:
             name = "".join(rng.choices(string.ascii_lowercase, k=LETTERS))
-            names += [name] if name not in names else []
-        words = [name for rank, name in enumerate(names, 1) for _ in range(count(n, rank))]
-        text = self.prompt.template.format(context=" ".join(shuffled(words, self.order(chance))), query="")
+            if name not in names:
+                names.append(name)
+        words = [name for rank, name in enumerate(names, 1) for _ in range(zipf_count(n, rank))]
+        text = self.prompt.template.format(context=" ".join(shuffled(words, self.order(sample_seed))), query="")
         return RulerSample(
             text, self.prompt.answer_prefix, names[1:4], {"distinct": len(set(words)), "words": len(words)}
         )
 
 
 def shuffled(words: list[str], rng: random.Random) -> list[str]:
-    """-> in random order; several times as fast as rng.shuffle, and words are many here."""
+    """Return words in random order; several times as fast as rng.shuffle, which matters for many words."""
     keys = [rng.random() for _ in words]
     return [words[i] for i in sorted(range(len(words)), key=keys.__getitem__)]
 
 
-def count(n: int, rank: int) -> int:
-    """-> of n words, those of this rank."""
+def zipf_count(n: int, rank: int) -> int:
+    """Return how many of n words have a rank, which counts from 1."""
     return int(n * float(rank) ** -2.0 / ZETA_2)

@@ -1,7 +1,7 @@
-"""What needles lie in: n words of essays, or n lines.
+"""Haystacks of RULER's needles: n words of essays, or n lines.
 
-A haystack is called with (rng, n, needles) and gives the text; needles keep their order in lines, which RULER turns
-round, and in essays.
+A haystack is called with (rng, n, needles) and returns the text. Needles keep their order in essays; in lines RULER
+reverses it.
 """
 
 import bisect
@@ -26,32 +26,35 @@ Hay = Callable[[random.Random, int, Sequence[str]], str]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Essays:
-    """Running text; of its first n words, from the beginning again where it has fewer."""
+    """A running text, which is repeated where more words are needed."""
 
     words: Sequence[str]
 
     @functools.cached_property
     def sentences(self) -> tuple[list[str], list[int]]:
-        """-> all sentences, and the number of words up to the end of each."""
+        """All sentences, and the number of words up to the end of each."""
         ends = [i + 1 for i, word in enumerate(self.words) if ENDS.search(word) and not TITLES.match(word)]
         ends = ends if ends and ends[-1] == len(self.words) else [*ends, len(self.words)]
         starts = [0, *ends[:-1]]
         return [" ".join(self.words[a:b]) for a, b in zip(starts, ends, strict=True)], ends
 
     def first(self, n: int) -> list[str]:
-        """-> the sentences of the first n words; the last may be cut."""
+        """Return the sentences of the first n words; the last may be cut."""
         sentences, ends = self.sentences
-        turns, rest = divmod(n, len(self.words))
+        repeats, rest = divmod(n, len(self.words))
         whole = bisect.bisect_right(ends, rest)
         done = ends[whole - 1] if whole else 0
-        return sentences * turns + sentences[:whole] + ([" ".join(self.words[done:rest])] if rest > done else [])
+        return sentences * repeats + sentences[:whole] + ([" ".join(self.words[done:rest])] if rest > done else [])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InEssays:
     """Needles between sentences, at depths of a grid of 40.
 
-    `join`: of pieces of text, some of which may be empty.
+    Attributes:
+      essays: the text.
+      join: joins pieces of text, some of which may be empty.
+
     """
 
     essays: Essays
@@ -60,36 +63,39 @@ class InEssays:
     def __call__(self, rng: random.Random, n: int, needles: Sequence[str]) -> str:
         sentences = self.essays.first(n)
         depths = sorted(rng.sample(DEPTHS, len(needles)))
-        places = [0, *(len(sentences) * depth // 100 for depth in depths), len(sentences)]
-        spans = [" ".join(sentences[a:b]) for a, b in itertools.pairwise(places)]
+        positions = [0, *(len(sentences) * depth // 100 for depth in depths), len(sentences)]
+        spans = [" ".join(sentences[a:b]) for a, b in itertools.pairwise(positions)]
         return self.join([piece for pair in zip(spans, [*needles, ""], strict=True) for piece in pair][:-1])
 
 
-def tidy(pieces: list[str]) -> str:
+def join_nonempty(pieces: list[str]) -> str:
+    """Join pieces that are not empty."""
     return " ".join(piece for piece in pieces if piece)
 
 
-def as_in_2024(pieces: list[str]) -> str:
-    """RULER joins nothings too, so that a needle at depth 0 has a space before it."""
+def join_all(pieces: list[str]) -> str:
+    """Join all pieces, as RULER does, so that a needle at depth 0 has a space before it."""
     return " ".join(pieces)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InLines:
-    """Needles between n lines; `line` makes one."""
+    """Needles between n lines, each of which is drawn by `line`."""
 
     line: Callable[[random.Random], str]
 
     def __call__(self, rng: random.Random, n: int, needles: Sequence[str]) -> str:
-        places = sorted(rng.sample(range(max(n, len(needles))), len(needles)), reverse=True)
+        positions = sorted(rng.sample(range(max(n, len(needles))), len(needles)), reverse=True)
         heads, lines = {needle.partition(IS)[0] for needle in needles}, []
         while len(lines) < n:
             line = self.line(rng)
-            lines += [line] if line.partition(IS)[0] not in heads else []  # no second value for a key
-        for place, needle in zip(places, needles, strict=True):
-            lines.insert(place, needle)
+            if line.partition(IS)[0] not in heads:  # no second value for a key
+                lines.append(line)
+        for position, needle in zip(positions, needles, strict=True):
+            lines.insert(position, needle)
         return "\n".join(lines)
 
 
 def noise(_: random.Random) -> str:
+    """Return the line of noise."""
     return NOISE

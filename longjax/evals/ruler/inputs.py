@@ -1,4 +1,4 @@
-"""What the tasks are made of: prompts, words, essays, documents. Each is read when a task first wants it."""
+"""Inputs of RULER's tasks: prompts, words, essays, documents. Each is read when a task first needs it."""
 
 import dataclasses
 import functools
@@ -10,9 +10,9 @@ from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
 from longjax.evals.prompts import RulerPrompt
 from longjax.evals.requests import Record
-from longjax.evals.ruler.documents import Library, hotpotqa, read_library, squad
+from longjax.evals.ruler.documents import QaDataset, hotpotqa, read_dataset, squad
 from longjax.evals.ruler.haystacks import Essays
-from longjax.evals.ruler.prompts import wording
+from longjax.evals.ruler.prompts import prompts_and_id
 from longjax.evals.ruler.token_counter import TokenCounter
 from longjax.files import sha256_file
 
@@ -25,46 +25,55 @@ SOURCES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RulerInputs:
-    material: EvalContext
+    """Inputs of RULER's tasks, of the user's files in `ctx.data_dir`/ruler or of our own."""
+
+    ctx: EvalContext
 
     @functools.cached_property
     def counter(self) -> TokenCounter:
-        return TokenCounter(self.material.tokenizer)
+        """Counter of the tokenizer's tokens."""
+        return TokenCounter(self.ctx.tokenizer)
 
     @functools.cached_property
     def named_prompts(self) -> tuple[dict[str, RulerPrompt], str]:
-        return wording(self.material.prompts)
+        """Prompts by base task, and their name in manifests."""
+        return prompts_and_id(self.ctx.prompts)
 
     @functools.cached_property
     def words(self) -> wordlists.Words:
-        return wordlists.read_words(self.material.data_dir / "ruler/words.json")
+        """Words of keys and lists."""
+        return wordlists.read_words(self.ctx.data_dir / "ruler/words.json")
 
     @functools.cached_property
     def haystack(self) -> tuple[Essays, Record]:
-        """-> essays, and what results say of them: RULER's own file, or else haystack/."""
-        path = self.material.data_dir / ESSAYS
+        """Essays and their metadata: RULER's own file, or else haystack/."""
+        path = self.ctx.data_dir / ESSAYS
         if not path.exists():
-            found = read_haystack(self.material)
-            return Essays(found.text.split()), {"haystack": found.id, "haystack_sha256": found.sha256}
+            haystack = read_haystack(self.ctx)
+            return Essays(haystack.text.split()), haystack.metadata
         try:
             text = json.loads(path.read_text("utf-8"))["text"].split()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f'{path} is torn, or not {{"text": ...}} as RULER has it: make it again') from error
         return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256_file(path)}
 
-    @functools.cache  # noqa: B019 (a kit lives as long as its run)
-    def library(self, task: str) -> Library:
+    @functools.cache  # noqa: B019 (inputs live as long as their run)
+    def qa_dataset(self, task: str) -> QaDataset:
+        """Return the documents and questions of qa_1 or qa_2. Raises ValueError without the user's file."""
         name, reader, source = SOURCES[task]
-        return read_library(self.material.find_file([name], "questions and documents, as published", source), reader)
+        return read_dataset(self.ctx.find_file([name], "questions and documents, as published", source), reader)
 
-    def listed(self, count: int) -> tuple[Sequence[str], str]:
-        """-> at least `count` words for lists, and what they are: beyond the words, RULER's file or made ones."""
-        held = self.words.all
-        if count <= len(held):
-            return held, self.words.name
-        path = self.material.data_dir / ENGLISH
+    def list_words(self, count: int) -> tuple[Sequence[str], str]:
+        """Return at least `count` words for lists, and their name in manifests.
+
+        Where `words` has too few, RULER's file adds words, or else made-up ones.
+        """
+        words = self.words.all
+        if count <= len(words):
+            return words, self.words.name
+        path = self.ctx.data_dir / ENGLISH
         if path.exists():
             more, name = wordlists.read_english(path), "english_words.json"
         else:
-            more, name = wordlists.made_words(count), "made"
-        return list(dict.fromkeys([*held, *more])), f"{self.words.name}+{name}"
+            more, name = wordlists.synthetic_words(count), "made"
+        return list(dict.fromkeys([*words, *more])), f"{self.words.name}+{name}"

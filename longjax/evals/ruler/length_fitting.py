@@ -1,39 +1,39 @@
-"""How large samples become: RULER's two ways, and ours, by which each is as long as it may be."""
+"""Fits samples to a length: RULER's two algorithms, and ours, by which each sample is as long as possible."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from longjax.evals.ruler.sample import Growing, RulerSample, SampleSeed
+from longjax.evals.ruler.sample import RulerSample, SampleMaker, SampleSeed
 from longjax.evals.ruler.token_counter import TokenCounter
 
-GUESSES = 8  # by interpolation; halving thereafter
+GUESSES = 8  # tries by interpolation; bisection thereafter
 
 
 class TooShortError(ValueError):
-    """A length in which a task cannot be asked."""
+    """A length is too short for a task."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Room:
-    """What a sample has to fit in.
+    """The tokens that a sample has to fit into.
 
     Attributes:
       counter: of tokens.
-      length: of prompt and answer together.
-      new: tokens of the answer.
-      begin: tokens that open a text, 0 or 1.
+      length: limit of the tokens of prompt and answer together.
+      max_new_tokens: tokens of the answer.
+      num_bos: number of tokens that open a text, 0 or 1.
 
     """
 
     counter: TokenCounter
     length: int
-    new: int
-    begin: int
+    max_new_tokens: int
+    num_bos: int
 
 
 class FittedSample(NamedTuple):
-    """A sample that fits, its size, and its tokens."""
+    """A sample that fits, its size in units of the task, and the number of its tokens."""
 
     size: int
     sample: RulerSample
@@ -44,50 +44,55 @@ Fits = Iterator[FittedSample | None]  # None: even the smallest is too long
 
 
 class Sizing(Protocol):
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits: ...
+    """An algorithm that chooses the size of samples."""
+
+    def __call__(self, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
+        """Yield the sample of each seed at the largest size that fits, or None."""
+        ...
 
 
-class Weighed:
-    """Tokens of one sample at any size; remembers what it has counted."""
+class SizedSample:
+    """Number of tokens of one sample by size; keeps the samples that it has made in `fits`."""
 
-    def __init__(self, grow: Growing, chance: SampleSeed, count: Callable[[str], int]):
-        self.grow, self.chance, self.count = grow, chance, count
+    def __init__(self, maker: SampleMaker, sample_seed: SampleSeed, count: Callable[[str], int]):
+        self.maker, self.sample_seed, self.count = maker, sample_seed, count
         self.fits: dict[int, FittedSample] = {}
 
     def __call__(self, n: int) -> int:
-        sample = self.grow(self.chance, n)
+        sample = self.maker(self.sample_seed, n)
         self.fits[n] = FittedSample(n, sample, self.count(sample.text))
         return self.fits[n].tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """The largest size that fits, searched for each sample on true counts; the token that opens a text has room.
+    """The largest size that fits, searched for each sample with exact counts, the token that opens a text included.
 
-    So a sample lacks less than one unit (a word; a line of noise, about 25 tokens; a line of two identifiers, up to
-    100): it fills 95% of its length wherever a unit is less than 5% of it.
+    So a sample is short of its length by less than one unit (a word; a line of noise, about 25 tokens; a line of two
+    identifiers, up to 100): it fills 95% of a length of which a unit is less than 5%.
     """
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
-        limit, counter, guess = room.length - room.new - room.begin, room.counter, room.length // 8
-        for chance in chances:
-            weigh = Weighed(grow, chance, counter.quick)
-            n = largest(weigh, limit, grow.least, grow.most, guess)
-            if not counter.sure and (n is None or weigh.fits[n].tokens != counter.whole(weigh.fits[n].sample.text)):
-                weigh = Weighed(grow, chance, counter.whole)
-                n = largest(weigh, limit, grow.least, grow.most, n or guess)
+    def __call__(self, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
+        limit, counter, guess = room.length - room.max_new_tokens - room.num_bos, room.counter, room.length // 8
+        for sample_seed in sample_seeds:
+            sized = SizedSample(maker, sample_seed, counter.quick)
+            n = largest(sized, limit, maker.min_size, maker.max_size, guess)
+            if not counter.is_exact and (n is None or sized.fits[n].tokens != counter.whole(sized.fits[n].sample.text)):
+                sized = SizedSample(maker, sample_seed, counter.whole)
+                n = largest(sized, limit, maker.min_size, maker.max_size, n or guess)
             guess = n or guess
-            yield None if n is None else weigh.fits[n]
+            yield None if n is None else sized.fits[n]
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """RULER of 2024: grows by steps until too long and goes one back, on one draw; others lose steps until they fit.
+    """RULER of 2024: one draw grows by steps until it is too long; the others shrink from there until they fit.
 
     Attributes:
-      start, step: of sizes.
-      reserve: tokens of the answer that sizing knows of; fwe's is 0, so that its samples are too long.
-      answers: sizing has room for them, once more.
+      start: smallest size that is tried.
+      step: of sizes.
+      reserve: tokens kept for the answer; 0 for fwe, whose samples are therefore too long.
+      answers: the first draw also has room for its reference answers.
 
     """
 
@@ -96,63 +101,73 @@ class Linear:
     reserve: int
     answers: bool = True
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
-        chances, n, limit = list(chances), max(self.start, grow.least), room.length - self.reserve
+    def __call__(self, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
+        sample_seeds, n, limit = list(sample_seeds), max(self.start, maker.min_size), room.length - self.reserve
 
         def fits(n: int) -> bool:
-            sample = grow(chances[0], n)
+            sample = maker(sample_seeds[0], n)
             return room.counter.exact(sample.text + " ".join(sample.outputs if self.answers else [])) < limit
 
-        while n <= grow.most and fits(n):
+        while n <= maker.max_size and fits(n):
             n += self.step
-        n = grow.most if n > grow.most else max(n - self.step, self.start, grow.least)
-        yield from fewer(n, self.step, limit, grow, room, chances)
+        n = maker.max_size if n > maker.max_size else max(n - self.step, self.start, maker.min_size)
+        yield from shrunk(n, self.step, limit, maker, room, sample_seeds)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bisect:
-    """RULER's main branch: the largest size that fits on one draw; others lose whole steps until they fit."""
+    """RULER's main branch: the largest size with which one draw fits; the others shrink by steps until they fit."""
 
     step: int
 
-    def __call__(self, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
-        chances, limit = list(chances), room.length - room.new
-        weigh = Weighed(grow, chances[0], room.counter.exact)
-        n = largest(weigh, limit, grow.least, grow.most, room.length // 8)
-        yield from fewer(n or grow.least, self.step, limit, grow, room, chances)
+    def __call__(self, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
+        sample_seeds, limit = list(sample_seeds), room.length - room.max_new_tokens
+        sized = SizedSample(maker, sample_seeds[0], room.counter.exact)
+        n = largest(sized, limit, maker.min_size, maker.max_size, room.length // 8)
+        yield from shrunk(n or maker.min_size, self.step, limit, maker, room, sample_seeds)
 
 
-def fewer(n: int, step: int, limit: int, grow: Growing, room: Room, chances: Iterable[SampleSeed]) -> Fits:
-    """-> samples of size n, or as many steps smaller as it takes. RULER's loop may never end."""
-    for chance in chances:
-        weigh = Weighed(grow, chance, room.counter.exact)
-        yield next((weigh.fits[m] for m in range(n, grow.least - 1, -step) if weigh(m) <= limit), None)
+def shrunk(n: int, step: int, limit: int, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
+    """Yield samples of size n, or as many steps smaller as are needed. RULER's loop may never end; this one does."""
+    for sample_seed in sample_seeds:
+        sized = SizedSample(maker, sample_seed, room.counter.exact)
+        yield next((sized.fits[m] for m in range(n, maker.min_size - 1, -step) if sized(m) <= limit), None)
 
 
-def largest(count: Callable[[int], int], limit: int, least: int, most: int, guess: int) -> int | None:
-    """-> an n of least .. most whose count is the limit, or else the largest whose count is below; None: there is none.
+def largest(count: Callable[[int], int], limit: int, min_size: int, max_size: int, guess: int) -> int | None:
+    """Find the size whose token count is the limit, or else the largest whose count is below it.
 
-    count grows with n, more or less: what comes out has been counted, and if it is below, so has n + 1.
+    Args:
+      count: size -> number of tokens, which grows with the size, more or less.
+      limit: of the tokens.
+      min_size: smallest size.
+      max_size: largest size.
+      guess: size that is tried first.
+
+    Returns:
+      The size, for which `count` has been called; if its count is below the limit, so it has for the next size. None:
+      the smallest size is too large.
+
     """
-    low, high, found = least - 1, most + 1, {}
-    for turn in range(high - low):
+    low, high, counts = min_size - 1, max_size + 1, {}
+    for trial in range(high - low):
         if high - low < 2:
             break
         n = min(max(guess, low + 1), high - 1)
-        found[n] = count(n)
-        if found[n] == limit:
+        counts[n] = count(n)
+        if counts[n] == limit:
             return n
-        low, high = (n, high) if found[n] <= limit else (low, n)
-        middle = (low + high) // 2 if high in found else 2 * n  # no sample is made that is far too long
-        guess = middle if turn >= GUESSES else interpolated(found, n, limit)
-    return low if low >= least else None
+        low, high = (n, high) if counts[n] <= limit else (low, n)
+        middle = (low + high) // 2 if high in counts else 2 * n  # no sample is made that is far too long
+        guess = middle if trial >= GUESSES else interpolated(counts, n, limit)
+    return low if low >= min_size else None
 
 
-def interpolated(found: dict[int, int], n: int, limit: int) -> int:
-    """-> where the limit would be reached if tokens grew evenly."""
-    mean = max(found[n], 1) / max(n, 1)
-    other = min((m for m in found if m != n), key=lambda m: abs(m - n), default=None)
-    slope = mean if other is None else (found[n] - found[other]) / (n - other)
+def interpolated(counts: dict[int, int], n: int, limit: int) -> int:
+    """Return the size at which the limit would be reached if tokens grew evenly."""
+    mean = max(counts[n], 1) / max(n, 1)
+    other = min((m for m in counts if m != n), key=lambda m: abs(m - n), default=None)
+    slope = mean if other is None else (counts[n] - counts[other]) / (n - other)
     slope = min(max(slope, mean / 2), 2 * mean)
-    step = (limit - found[n]) / slope
+    step = (limit - counts[n]) / slope
     return n + (max(1, int(step)) if step >= 0 else min(-1, int(step - 0.999)))

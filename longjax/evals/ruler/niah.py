@@ -1,6 +1,6 @@
-"""Needles: values of keys, hidden in a text (RULER, Hsieh et al. 2024, arXiv:2404.06654, section 3.1).
+"""Needles in a haystack: values of keys, hidden in a text (RULER, Hsieh et al. 2024, arXiv:2404.06654, section 3.1).
 
-Eight tasks differ in the hay, in what keys and values are, and in how many there are.
+Eight tasks differ in the haystack, in the kinds of keys and values, and in their numbers.
 """
 
 import dataclasses
@@ -20,27 +20,29 @@ Draw = Callable[[random.Random], str]
 
 
 class ValueKind(NamedTuple):
-    """What keys or values are: their name, one of them, and the regular expression of all."""
+    """A kind of keys or values: its name in prompts, a draw of one, and the regular expression of all."""
 
     name: str
     draw: Draw
-    like: str
+    pattern: str
 
 
 def random_number(rng: random.Random) -> str:
+    """Return a number of seven digits."""
     return str(rng.randint(10**6, 10**7 - 1))
 
 
-def identifier(rng: random.Random) -> str:
+def random_uuid(rng: random.Random) -> str:
+    """Return a UUID."""
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-NUMBERS, UUIDS = ValueKind("numbers", random_number, "[0-9]{7}"), ValueKind("uuids", identifier, UUID)
+NUMBERS, UUIDS = ValueKind("numbers", random_number, "[0-9]{7}"), ValueKind("uuids", random_uuid, UUID)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
-    """A word of two: an adjective and a noun."""
+class RandomPair:
+    """Draws a word of two: an adjective and a noun."""
 
     adjectives: Sequence[str]
     nouns: Sequence[str]
@@ -50,8 +52,8 @@ class Pairs:
 
 
 @dataclasses.dataclass(frozen=True)
-class OtherNeedle:
-    """A line of hay that looks like a needle."""
+class DistractorNeedle:
+    """Draws a line of the haystack that looks like a needle."""
 
     key: ValueKind
     value: ValueKind
@@ -62,14 +64,17 @@ class OtherNeedle:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeedlesInHay:
-    """Grows by units of the hay.
+    """The task; its size is that of the haystack.
 
     Attributes:
-      prompt: for several values; one() makes it one for a single value.
-      hay: what needles lie in.
-      key, value: what they are.
-      keys, values, queries: needles have so many keys, so many values each; so many keys are asked for.
+      prompt: for several values; `single_needle` changes it for one.
+      hay: the haystack.
+      key: kind of the keys.
+      value: kind of the values.
       order: of needles.
+      keys: number of keys.
+      values: number of values of each key.
+      queries: number of keys in the question.
 
     """
 
@@ -81,39 +86,39 @@ class NeedlesInHay:
     keys: int = 1
     values: int = 1
     queries: int = 1
-    least: int = 1
-    most: int = 10**9
-    samples: int = 10**9
+    min_size: int = 1
+    max_size: int = 10**9
+    num_samples: int = 10**9
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
-        rng = chance.rng()
-        held = self.drawn(rng)
-        asked = rng.sample(list(held), self.queries)
-        needles = [NEEDLE.format(kind=self.value.name, key=k, value=v) for k in held for v in held[k]]
-        self.order(chance).shuffle(needles)
-        outputs = [value for key in asked for value in held[key]]
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        rng = sample_seed.rng()
+        values = self.draw_values(rng)
+        queried = rng.sample(list(values), self.queries)
+        needles = [NEEDLE.format(kind=self.value.name, key=k, value=v) for k in values for v in values[k]]
+        self.order(sample_seed).shuffle(needles)
+        outputs = [value for key in queried for value in values[key]]
         prompt = single_needle(self.prompt) if len(outputs) == 1 else self.prompt
         kind = self.value.name.removesuffix("s") if len(outputs) == 1 else self.value.name
-        query = ", ".join(asked[:-1]) + ", and " + asked[-1] if len(asked) > 1 else asked[0]
+        query = ", ".join(queried[:-1]) + ", and " + queried[-1] if len(queried) > 1 else queried[0]
         context = self.hay(rng, n, needles)
-        asks = {"type_needle_v": kind, "query": query}
-        about = {"keys": asked, "depths": [round(context.find(x) / len(context), 4) for x in outputs]}
+        fields = {"type_needle_v": kind, "query": query}
+        metadata = {"keys": queried, "depths": [round(context.find(x) / len(context), 4) for x in outputs]}
         return RulerSample(
-            prompt.template.format(context=context, **asks), prompt.answer_prefix.format(**asks), outputs, about
+            prompt.template.format(context=context, **fields), prompt.answer_prefix.format(**fields), outputs, metadata
         )
 
-    def drawn(self, rng: random.Random) -> dict[str, list[str]]:
-        """-> values by key, all different."""
-        held = {}
-        while len(held) < max(self.keys, self.queries):
-            held.setdefault(self.key.draw(rng), [self.value.draw(rng) for _ in range(self.values)])
-        return held
+    def draw_values(self, rng: random.Random) -> dict[str, list[str]]:
+        """Draw the values of each key; keys are different."""
+        values = {}
+        while len(values) < max(self.keys, self.queries):
+            values.setdefault(self.key.draw(rng), [self.value.draw(rng) for _ in range(self.values)])
+        return values
 
 
 def single_needle(prompt: RulerPrompt) -> RulerPrompt:
-    """-> the prompt for a single value, by RULER's replacements of words."""
+    """Return the prompt for a single value, by RULER's replacements of words."""
     template, prefix = (
         text.replace("Some", "A").replace("are all", "is").replace("are", "is").replace("answers", "answer")
         for text in (prompt.template, prompt.answer_prefix)
     )
-    return RulerPrompt(template, prefix, prompt.new)
+    return RulerPrompt(template, prefix, prompt.max_new_tokens)

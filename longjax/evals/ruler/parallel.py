@@ -1,4 +1,4 @@
-"""Samples made on all cores: thousands of long ones take minutes on one."""
+"""Makes samples on all cores, since thousands of long ones take minutes on one."""
 
 import concurrent.futures
 import contextlib
@@ -13,36 +13,44 @@ from longjax.evals.ruler.length_fitting import TooShortError
 from longjax.pools import process_pool
 from longjax.progress import ThroughputProgress
 
-WORTH = 30_000_000  # tokens; less is made before processes have started
-Job = tuple[int, str]  # length and task
-Make = Callable[[str, int, RulerInputs], object]  # must be known by name in a new process
+MIN_TOKENS = 30_000_000  # fewer are made before processes have started
+Cell = tuple[int, str]  # length and task
+MakeSamples = Callable[[str, int, RulerInputs], object]  # must be picklable
 
 
-def on_all_cores(make: Make, material: EvalContext, jobs: Sequence[Job], samples: int) -> None:
-    """Calls make(task, length, kit) for every job, each in one of as many processes as there are cores.
+def make_on_all_cores(make: MakeSamples, ctx: EvalContext, cells: Sequence[Cell], samples: int) -> None:
+    """Call make(task, length, inputs) for every cell, in as many processes as there are cores.
 
-    What a length is too short for is left to the caller to find.
+    Does nothing if there is too little to do. TooShortError is ignored: the caller will meet it again.
+
+    Args:
+      make: makes the samples of a cell and writes them.
+      ctx: of the inputs.
+      cells: lengths and tasks.
+      samples: of each cell.
+
     """
-    total = samples * sum(length for length, _ in jobs)
-    if total < WORTH or (cores := os.cpu_count() or 1) < 2:
+    total = samples * sum(length for length, _ in cells)
+    if total < MIN_TOKENS or (cores := os.cpu_count() or 1) < 2:
         return
-    given = {name: value for name, value in vars(material).items() if name != "tokenizer"}
-    report, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
-    with process_pool(min(cores, len(jobs)), init_process, material.tokenizer.path, given) as pool:
-        running = {pool.submit(make_sample, make, *job): job for job in sorted(jobs, reverse=True)}  # the longest first
+    fields = {name: value for name, value in vars(ctx).items() if name != "tokenizer"}
+    progress, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
+    with process_pool(min(cores, len(cells)), init_process, ctx.tokenizer.path, fields) as pool:
+        running = {pool.submit(make_cell, make, *cell): cell for cell in sorted(cells, reverse=True)}  # longest first
         for future in concurrent.futures.as_completed(running):
             future.result()
             length, task = running[future]
             done += samples * length
-            report(done / total, f"{task} at {length}")
+            progress(done / total, f"{task} at {length}")
 
 
-def init_process(tokenizer: os.PathLike, given: dict[str, Any]) -> None:
-    """In a new process."""
-    global kit
-    kit = RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **given))
+def init_process(tokenizer: os.PathLike, fields: dict[str, Any]) -> None:
+    """Set the inputs of a new process; `fields` are EvalContext's."""
+    global inputs
+    inputs = RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **fields))
 
 
-def make_sample(make: Make, length: int, task: str) -> None:
+def make_cell(make: MakeSamples, length: int, task: str) -> None:
+    """Make the samples of a cell in a process, if its length is not too short."""
     with contextlib.suppress(TooShortError):
-        make(task, length, kit)
+        make(task, length, inputs)

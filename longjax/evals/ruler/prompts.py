@@ -1,4 +1,4 @@
-"""What is said around the samples: our words, or RULER's from a file of the user's."""
+"""The prompts of the tasks: ours, or RULER's from a file of the user's."""
 
 import pathlib
 
@@ -40,16 +40,17 @@ OWN = {
 }
 
 
-def wording(folder: pathlib.Path | None) -> tuple[dict[str, RulerPrompt], str]:
-    """-> prompts by base task, and what results call them."""
+def prompts_and_id(folder: pathlib.Path | None) -> tuple[dict[str, RulerPrompt], str]:
+    """Return prompts by base task, and their name in manifests; `folder` None: ours."""
     return (OWN, "own") if folder is None else (ruler_prompts(folder), sha256_file(folder / RULER))
 
 
 def corrected(prompt: RulerPrompt) -> RulerPrompt:
-    """-> as it is since RULER was corrected."""
+    """Return a prompt without the misspelling that RULER has corrected."""
     template, prefix = (x.replace("assgined", "assigned") for x in (prompt.template, prompt.answer_prefix))
-    return RulerPrompt(template, prefix, prompt.new)
+    return RulerPrompt(template, prefix, prompt.max_new_tokens)
 
 
 def unchanged(prompt: RulerPrompt) -> RulerPrompt:
+    """Return a prompt as it is."""
     return prompt

@@ -1,4 +1,4 @@
-"""Questions on documents, among others that do not help (RULER, arXiv:2404.06654): SQuAD 2.0 and HotpotQA."""
+"""Question answering with distracting documents (RULER, arXiv:2404.06654): SQuAD 2.0 and HotpotQA."""
 
 import dataclasses
 import functools
@@ -9,19 +9,19 @@ from typing import NamedTuple
 from longjax.evals.prompts import RulerPrompt
 from longjax.evals.ruler.sample import Order, RulerSample, SampleSeed
 
-TRIED = 4096  # distractors that a sample may have: more than 128K tokens hold
+MAX_DISTRACTORS = 4096  # of a sample; more than fit into 128K tokens
 
 
 class QaQuestion(NamedTuple):
-    """A question; documents are numbers.
+    """A question on documents, which are indices into the texts of the data set.
 
     Attributes:
-      id: of the data set.
-      question: as it is.
+      id: in the data set.
+      question: its text.
       answers: any of them is right.
       needed: documents that hold the answer.
-      own: those that RULER takes always: needed ones, and of HotpotQA the ten of the question.
-      near: distractors that come first: of the same article.
+      included: documents that RULER always includes: the needed ones, and for HotpotQA the ten of the question.
+      near: the first distractors: other paragraphs of the same article.
 
     """
 
@@ -29,83 +29,89 @@ class QaQuestion(NamedTuple):
     question: str
     answers: list[str]
     needed: list[int]
-    own: list[int]
+    included: list[int]
     near: list[int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Documents:
-    """Grows by documents, as RULER does. Sample i has question i."""
+    """The task as in RULER; its size is the number of documents. Sample i has question i."""
 
     prompt: RulerPrompt
     texts: Sequence[str]
-    asked: Sequence[QaQuestion]
+    questions: Sequence[QaQuestion]
     order: Order
-    least: int = 1
+    min_size: int = 1
 
     @property
-    def most(self) -> int:
+    def max_size(self) -> int:
+        """Number of documents."""
         return len(self.texts)
 
     @property
-    def samples(self) -> int:
-        return len(self.asked)
+    def num_samples(self) -> int:
+        """Number of questions."""
+        return len(self.questions)
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
-        rng, one = chance.rng(), self.asked[chance.index]
-        near = one.near if n - len(one.own) >= len(one.near) else rng.sample(one.near, max(0, n - len(one.own)))
-        chosen = [*one.own, *near]
-        held = set(chosen)
-        far = [i for i in range(len(self.texts)) if i not in held] if n > len(chosen) else []
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        rng, question = sample_seed.rng(), self.questions[sample_seed.index]
+        missing = max(0, n - len(question.included))
+        near = question.near if missing >= len(question.near) else rng.sample(question.near, missing)
+        chosen = [*question.included, *near]
+        used = set(chosen)
+        far = [i for i in range(len(self.texts)) if i not in used] if n > len(chosen) else []
         chosen += rng.sample(far, n - len(chosen)) if far else []
-        return written(self, chance, one, [self.texts[i] for i in chosen])
+        return qa_sample(self, sample_seed, question, [self.texts[i] for i in chosen])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RepeatedDocuments(Documents):
-    """As in main: where there are too few documents, they come again."""
+    """The task as in RULER's main branch, which repeats documents where there are too few."""
 
     @property
-    def most(self) -> int:
+    def max_size(self) -> int:
+        """No limit."""
         return 10**9
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
         count = len(self.texts)
         if n <= count:
-            return super().__call__(chance, n)
-        again = chance.rng().sample(range(count), n % count)
-        chosen = [*range(count)] * (n // count) + again
-        return written(self, chance, self.asked[chance.index], [self.texts[i] for i in chosen])
+            return super().__call__(sample_seed, n)
+        rest = sample_seed.rng().sample(range(count), n % count)
+        chosen = [*range(count)] * (n // count) + rest
+        return qa_sample(self, sample_seed, self.questions[sample_seed.index], [self.texts[i] for i in chosen])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WordsOfDocuments(Documents):
-    """Grows by words of distractors, the last of which is cut; documents that are not needed make way.
+    """The task in our version; its size is the number of words of distractors, the last of which is cut.
 
-    Those that are needed are there once; distractors come again where there are too few.
+    Needed documents are included once; distractors are repeated where there are too few.
     """
 
-    least: int = 0
+    min_size: int = 0
 
     @property
-    def most(self) -> int:
-        return 10**9 if len(self.texts) > max(len(one.needed) for one in self.asked) else 0
+    def max_size(self) -> int:
+        """No limit, unless there are no distractors."""
+        return 10**9 if len(self.texts) > max(len(question.needed) for question in self.questions) else 0
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample:
-        rng, one = chance.rng(), self.asked[chance.index]
-        needed = set(one.needed)
-        near = [i for i in dict.fromkeys([*one.own, *one.near]) if i not in needed]
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        rng, question = sample_seed.rng(), self.questions[sample_seed.index]
+        needed = set(question.needed)
+        near = [i for i in dict.fromkeys([*question.included, *question.near]) if i not in needed]
         rng.shuffle(near)
-        others = rng.sample(range(len(self.texts)), min(len(self.texts), TRIED))
+        others = rng.sample(range(len(self.texts)), min(len(self.texts), MAX_DISTRACTORS))
         more = [i for i in dict.fromkeys([*near, *others]) if i not in needed]
-        return written(self, chance, one, [self.texts[i] for i in one.needed] + self.cut(more, n))
+        return qa_sample(self, sample_seed, question, [self.texts[i] for i in question.needed] + self.cut(more, n))
 
     @functools.cached_property
     def sizes(self) -> list[int]:
+        """Number of words of each document."""
         return [text.count(" ") + 1 for text in self.texts]
 
     def cut(self, chosen: Sequence[int], n: int) -> list[str]:
-        """-> texts of n words together."""
+        """Return texts of n words together."""
         parts = []
         for i in itertools.cycle(chosen):
             if n <= 0:
@@ -116,11 +122,12 @@ class WordsOfDocuments(Documents):
         return parts
 
 
-def written(task: Documents, chance: SampleSeed, one: QaQuestion, texts: list[str]) -> RulerSample:
-    gold = {task.texts[i] for i in one.needed}
-    task.order(chance).shuffle(texts)
+def qa_sample(task: Documents, sample_seed: SampleSeed, question: QaQuestion, texts: list[str]) -> RulerSample:
+    """Return the sample of a question with these documents, which are put in order."""
+    gold = {task.texts[i] for i in question.needed}
+    task.order(sample_seed).shuffle(texts)
     context = "\n\n".join(f"Document {i}:\n{text}" for i, text in enumerate(texts, 1))
-    text = task.prompt.template.format(context=context, query=one.question)
+    text = task.prompt.template.format(context=context, query=question.question)
     depths = [round(i / len(texts), 4) for i, text in enumerate(texts) if text in gold]
-    about = {"question_id": one.id, "documents": len(texts), "depths": depths}
-    return RulerSample(text, task.prompt.answer_prefix.format(query=one.question), one.answers, about)
+    metadata = {"question_id": question.id, "documents": len(texts), "depths": depths}
+    return RulerSample(text, task.prompt.answer_prefix.format(query=question.question), question.answers, metadata)

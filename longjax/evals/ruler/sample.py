@@ -1,4 +1,4 @@
-"""A sample that grows: what one draw of a task says at any size."""
+"""Samples of any size: what the random draws of a task depend on, and what it makes of them."""
 
 import dataclasses
 import random
@@ -10,21 +10,22 @@ from longjax.evals.requests import Record
 
 @dataclasses.dataclass(frozen=True)
 class SampleSeed:
-    """All that a sample's randomness comes from. It knows no length: a sample is the same one at every length."""
+    """The seed of a sample's random draws. It has no length: a sample has the same draws at every length."""
 
     seed: int
     task: str
     index: int
 
     def rng(self) -> random.Random:
+        """Return a generator for the sample's draws."""
         return random.Random(f"{self.seed}/{self.task}/{self.index}")
 
-    def own(self) -> random.Random:
-        """Puts things in an order of this sample's."""
+    def own_order(self) -> random.Random:
+        """Return a generator for an order of this sample alone."""
         return random.Random(f"{self.seed}/{self.task}/{self.index}/order")
 
-    def shared(self) -> random.Random:
-        """Puts things in an order that all samples of a size share, as RULER's do."""
+    def shared_order(self) -> random.Random:
+        """Return a generator for an order that all samples of a size share, as in RULER."""
         return random.Random(self.seed)
 
 
@@ -32,34 +33,46 @@ Order = Callable[[SampleSeed], random.Random]
 
 
 class RulerSample(NamedTuple):
-    """A question, how its answer begins, and what the answer must hold."""
+    """A sample of a task.
+
+    Attributes:
+      input: context and question.
+      answer_prefix: text with which the answer begins; part of the prompt.
+      outputs: strings that the answer must hold.
+      metadata: of the sample, for its record.
+
+    """
 
     input: str
     answer_prefix: str
     outputs: list[str]
-    about: Record
+    metadata: Record
 
     @property
     def text(self) -> str:
+        """The prompt."""
         return self.input + self.answer_prefix
 
 
-class Growing(Protocol):
-    """A task at one length: samples of any size, in units of its own (words, lines, documents).
+class SampleMaker(Protocol):
+    """A task at one length, which makes samples of any size, in units of its own: words, lines or documents.
 
     Attributes:
-      least, most: sizes that it can have.
-      samples: that it has, at most.
+      min_size: smallest size.
+      max_size: largest size.
+      num_samples: number of different samples.
 
     """
 
     @property
-    def least(self) -> int: ...
+    def min_size(self) -> int: ...
 
     @property
-    def most(self) -> int: ...
+    def max_size(self) -> int: ...
 
     @property
-    def samples(self) -> int: ...
+    def num_samples(self) -> int: ...
 
-    def __call__(self, chance: SampleSeed, n: int) -> RulerSample: ...
+    def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
+        """Return the sample of a seed at size n."""
+        ...

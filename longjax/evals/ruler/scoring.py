@@ -1,4 +1,4 @@
-"""RULER's scores of what was said, with what tells a bad model from a bad run; and its own form of predictions."""
+"""RULER's scores, with numbers that tell a bad model from a bad run; and the export of predictions."""
 
 import json
 import pathlib
@@ -15,35 +15,37 @@ METRICS = {"all": ruler.string_match_all, "part": ruler.string_match_part}
 
 
 def score(records: Sequence[Record]) -> list[Record]:
-    """-> one row: the mean share of references that were said, or whether any was (qa).
+    """Return one row: the mean share of the references that predictions hold, or whether they hold any (qa).
 
-    Beside it: predictions that are empty; how full the context is; and precision, the share of right ones among all
-    that look like an answer, which RULER's recall does not see.
+    Also the number of empty predictions (`nulls`), the mean share of the length that is filled, and precision: the
+    share of right ones among all strings that look like an answer, which RULER's recall does not count.
     """
     if not records:
         return []
-    said = [ruler.cleaned(record["prediction"]) for record in records]
-    value_I = np.array([METRICS[r["metric"]](text, r["references"]) for r, text in zip(records, said, strict=True)])
-    right = [x for r, text in zip(records, said, strict=True) if (x := precision(r, text)) is not None]
+    predictions = [ruler.cleaned(record["prediction"]) for record in records]
+    value_I = np.array(
+        [METRICS[r["metric"]](text, r["references"]) for r, text in zip(records, predictions, strict=True)]
+    )
+    precisions = [x for r, text in zip(records, predictions, strict=True) if (x := precision(r, text)) is not None]
     error = float(value_I.std(ddof=1) / np.sqrt(len(value_I))) if len(value_I) > 1 else None
     return [
         {
             "benchmark": "ruler", "task": records[0]["ruler_task"], "length": records[0]["length"],
             "value": float(value_I.mean()), "stderr": error, "n": len(value_I),
-            "nulls": sum(not text for text in said), "fill": float(np.mean([r["fill"] for r in records])),
-            "precision": float(np.mean(right)) if right else None,
+            "nulls": sum(not text for text in predictions), "fill": float(np.mean([r["fill"] for r in records])),
+            "precision": float(np.mean(precisions)) if precisions else None,
         }
     ]  # fmt: skip
 
 
 def precision(record: Record, text: str) -> float | None:
-    """-> of the answers in the text, the share that is right; None: there are none, or nothing tells them."""
-    found = {x.lower() for x in re.findall(record["like"], text, re.IGNORECASE)} if record["like"] else set()
-    return len(found & {x.lower() for x in record["references"]}) / len(found) if found else None
+    """Return the right share of the answers in a text; None: it has none, or they cannot be recognized."""
+    answers = {x.lower() for x in re.findall(record["like"], text, re.IGNORECASE)} if record["like"] else set()
+    return len(answers & {x.lower() for x in record["references"]}) / len(answers) if answers else None
 
 
 def export_ruler(records: Sequence[Record], path: pathlib.Path) -> None:
-    """Writes predictions as RULER's eval/evaluate.py reads them."""
+    """Write the predictions of one task for RULER's eval/evaluate.py."""
     rows = [
         {
             "index": r["id"], "pred": r["prediction"], "input": "", "outputs": r["references"],

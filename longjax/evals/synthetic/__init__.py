@@ -1,1 +1,1 @@
-"""Self-made evaluation data, one small file a benchmark. Each says which files it makes of a world."""
+"""Synthetic evaluation data: a module for each benchmark, whose `files` makes its files in the benchmark's schema."""

@@ -1,6 +1,8 @@
-"""Text that needles are hidden in, and documents whose perplexity is measured."""
+"""Text in which needles are hidden, and documents for perplexity."""
 
 import json
+import random
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -9,39 +11,41 @@ from longjax.evals.synthetic.settings import Files, SyntheticConfig, to_jsonl
 
 ESSAYS = 8
 DOCUMENTS = 12  # one more than the study's protocol reads
-LONGER = 5  # than other texts: windows lie within documents
+LENGTH_RATIO = 5  # of these documents to other texts, since windows lie within documents
 
 
-def files(world: SyntheticConfig) -> Files:
+def files(config: SyntheticConfig) -> Files:
+    """Yield haystack/*.txt, perplexity/prose.jsonl and, with a tokenizer, perplexity/prose_tokens.bin."""
     for i in range(ESSAYS):
-        rng = world.rng("haystack", i)
-        yield f"haystack/essay_{i}.txt", _essay(rng, world.haystack // ESSAYS).encode()
-    texts = [prose.prose_text(rng, LONGER * world.words) for rng in documents(world)]
+        rng = config.rng("haystack", i)
+        yield f"haystack/essay_{i}.txt", _essay(rng, config.haystack // ESSAYS).encode()
+    texts = [prose.prose_text(rng, LENGTH_RATIO * config.words) for rng in document_rngs(config)]
     yield "perplexity/prose.jsonl", to_jsonl({"text": text, "id": i} for i, text in enumerate(texts))
-    if world.tokenizer is not None:
-        yield from _tokens(world, texts)
+    if config.tokenizer is not None:
+        yield from _tokens(config, texts)
 
 
-def documents(world: SyntheticConfig):
-    return (world.rng("perplexity", i) for i in range(max(DOCUMENTS, world.examples)))
+def document_rngs(config: SyntheticConfig) -> Iterator[random.Random]:
+    """Yield a generator for each document."""
+    return (config.rng("perplexity", i) for i in range(max(DOCUMENTS, config.examples)))
 
 
-def _essay(rng, characters: int) -> str:
-    made, count = [], 0
+def _essay(rng: random.Random, characters: int) -> str:
+    sentences, count = [], 0
     while count < characters:
-        made.append(prose.filler_sentence(rng))
-        count += len(made[-1]) + 1
-    return prose.paragraphs(made) + "\n"
+        sentences.append(prose.filler_sentence(rng))
+        count += len(sentences[-1]) + 1
+    return prose.paragraphs(sentences) + "\n"
 
 
-def _tokens(world: SyntheticConfig, texts: list[str]) -> Files:
-    """Flat tokens, each document opened by the tokenizer's first token."""
-    tokenizer = world.tokenizer
+def _tokens(config: SyntheticConfig, texts: list[str]) -> Files:
+    """-> flat tokens, in which each document begins with BOS."""
+    tokenizer = config.tokenizer
     assert tokenizer is not None
     if tokenizer.bos_id < 0:
-        raise ValueError(f"--tokenizer={tokenizer.path} has no token that opens a text, with which documents start")
+        raise ValueError(f"--tokenizer={tokenizer.path} has no token that opens a text, with which documents begin")
     kind = np.uint16 if tokenizer.vocab <= 1 << 16 else np.uint32
     ids = np.concatenate([x for text in texts for x in ([tokenizer.bos_id], tokenizer.encode(text))])
     yield "perplexity/prose_tokens.bin", ids.astype(kind).tobytes()
-    about = {"dtype": np.dtype(kind).name, "tokenizer_sha256": tokenizer.sha256, "documents": len(texts)}
-    yield "perplexity/prose_tokens.json", (json.dumps(about) + "\n").encode()
+    metadata = {"dtype": np.dtype(kind).name, "tokenizer_sha256": tokenizer.sha256, "documents": len(texts)}
+    yield "perplexity/prose_tokens.json", (json.dumps(metadata) + "\n").encode()

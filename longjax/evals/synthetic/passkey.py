@@ -10,10 +10,11 @@ TASK = sentences.TASK.replace("memorize them", "memorize it")  # as Self-Extend 
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 
 
-def files(world: SyntheticConfig) -> Files:
+def files(config: SyntheticConfig) -> Files:
+    """Yield passkey/self_extend.jsonl."""
     rows = []
-    for rng in world.each("passkey"):
-        key, count = str(rng.randint(10_000, 99_999)), max(2, world.words // len(sentences.GARBAGE.split()))
+    for rng in config.each("passkey"):
+        key, count = str(rng.randint(10_000, 99_999)), max(2, config.words // len(sentences.GARBAGE.split()))
         garbage = [sentences.GARBAGE] * count
         garbage.insert(rng.randint(0, count), KEY.format(key=key))
         text = "\n".join([TASK, *garbage]) + "\n"

@@ -1,4 +1,4 @@
-"""What all self-made files share: seed and size; and how rows become files."""
+"""Seed and size of synthetic data, and the conversion of rows to files."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ Files = Iterator[tuple[str, bytes]]  # name below the folder, content
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SyntheticConfig:
-    """How much is made, and of what.
+    """Seed and size of synthetic data.
 
     Attributes:
-      seed: of all that is drawn.
-      words: of a document or context, about.
-      examples: of a task.
-      haystack: characters of the text that needles are hidden in.
-      tokenizer: for what is stored as tokens; None: nothing is.
+      seed: of all random draws.
+      words: approximate number of words of a document or context.
+      examples: number of examples of a task.
+      haystack: number of characters of the text in which needles are hidden.
+      tokenizer: for files of tokens; None: there are none.
 
     """
 
@@ -31,18 +31,19 @@ class SyntheticConfig:
     tokenizer: Tokenizer | None = None
 
     def rng(self, *name: Any) -> random.Random:
-        """-> of one file or example alone, so that no file depends on another."""
+        """Return the generator of one file or example, so that no file depends on another."""
         return random.Random(f"{self.seed}/{'/'.join(map(str, name))}")
 
     def each(self, *name: Any, more: int = 0) -> Iterator[random.Random]:
-        """-> a generator an example."""
+        """Yield a generator for each example."""
         return (self.rng(*name, i) for i in range(self.examples + more))
 
 
 def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """-> an object a line, as the benchmarks write them: other scripts as they are."""
+    """Return rows as JSON lines in UTF-8, without escapes, as the benchmarks write them."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def document(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Return a value as indented JSON in UTF-8."""
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()

@@ -15,26 +15,28 @@ SUBJECTS = ("anatomy", "marketing", "philosophy", "sociology")  # one of each of
 SHOTS = {"arc_challenge": 25, "hellaswag": 10, "winogrande": 5, "gsm8k": 5}
 
 
-def files(world: SyntheticConfig) -> Files:
+def files(config: SyntheticConfig) -> Files:
+    """Yield the two files of each task; TruthfulQA has one."""
     for task, count in SHOTS.items():
         make = MAKERS[task]
-        yield f"short/{task}.jsonl", to_jsonl(make(rng) for rng in world.each("short", task))
-        shown = (world.rng("short", task, "shown", i) for i in range(count + 1))
+        yield f"short/{task}.jsonl", to_jsonl(make(rng) for rng in config.each("short", task))
+        shown = (config.rng("short", task, "shown", i) for i in range(count + 1))
         yield f"short/{task}_fewshot.jsonl", to_jsonl(map(make, shown))
-    yield "short/mmlu.jsonl", to_jsonl(subject(rng, name) for name in SUBJECTS for rng in world.each("mmlu", name))
-    shown = [(name, world.rng("mmlu", name, "shown", i)) for name in SUBJECTS for i in range(5)]
-    yield "short/mmlu_fewshot.jsonl", to_jsonl(subject(rng, name) for name, rng in shown)
-    yield "short/truthfulqa.jsonl", to_jsonl(truthful(rng) for rng in world.each("short", "truthfulqa"))
+    yield "short/mmlu.jsonl", to_jsonl(mmlu_row(rng, name) for name in SUBJECTS for rng in config.each("mmlu", name))
+    shown = [(name, config.rng("mmlu", name, "shown", i)) for name in SUBJECTS for i in range(5)]
+    yield "short/mmlu_fewshot.jsonl", to_jsonl(mmlu_row(rng, name) for name, rng in shown)
+    yield "short/truthfulqa.jsonl", to_jsonl(truthfulqa_row(rng) for rng in config.each("short", "truthfulqa"))
 
 
 def _choices(rng: random.Random) -> tuple[str, list[str], int]:
-    """-> a question that names its answer, four choices, which of them is right."""
+    """-> a question that holds its answer, four choices, and the index of the right one."""
     facts = prose.facts(rng, 4)
     right = rng.randrange(4)
-    return f"{facts[right].said} Who owns the {facts[right].thing}?", [fact.who for fact in facts], right
+    return f"{facts[right].statement} Who owns the {facts[right].thing}?", [fact.who for fact in facts], right
 
 
-def arc(rng: random.Random) -> Row:
+def arc_row(rng: random.Random) -> Row:
+    """Return a question of ARC."""
     question, choices, right = _choices(rng)
     name = f"made-{rng.getrandbits(32):08x}"
     return {
@@ -45,13 +47,14 @@ def arc(rng: random.Random) -> Row:
     }
 
 
-def subject(rng: random.Random, name: str) -> Row:
+def mmlu_row(rng: random.Random, name: str) -> Row:
+    """Return a question of a subject of MMLU."""
     question, choices, right = _choices(rng)
     return {"question": question, "subject": name, "choices": choices, "answer": right}
 
 
-def ending(rng: random.Random) -> Row:
-    """The right one speaks of the same thing as the beginning."""
+def hellaswag_row(rng: random.Random) -> Row:
+    """Return a beginning of HellaSwag, whose right ending has the same thing."""
     thing, *others = rng.sample(prose.THINGS, 4)
     endings = [f"puts the {x} on the table and sits down." for x in [thing, *others]]
     rng.shuffle(endings)
@@ -64,34 +67,35 @@ def ending(rng: random.Random) -> Row:
     }  # fmt: skip
 
 
-def schema(rng: random.Random) -> Row:
-    """Winograd's: which of two is meant."""
-    one, other = rng.sample(prose.FIRST, 2)
+def winogrande_row(rng: random.Random) -> Row:
+    """Return a sentence of WinoGrande with a gap for one of two people."""
+    giver, receiver = rng.sample(prose.FIRST, 2)
     thing = rng.choice(prose.THINGS)
-    options, answer = ([one, other], "2") if rng.randrange(2) else ([other, one], "1")
-    text = f"{one} gave the {thing} to {other}, so now _ has the {thing}."
+    options, answer = ([giver, receiver], "2") if rng.randrange(2) else ([receiver, giver], "1")
+    text = f"{giver} gave the {thing} to {receiver}, so now _ has the {thing}."
     return {"sentence": text, "option1": options[0], "option2": options[1], "answer": answer}
 
 
-def sum_of(rng: random.Random) -> Row:
+def gsm8k_row(rng: random.Random) -> Row:
+    """Return a word problem of GSM8K: a sum."""
     who, thing = rng.choice(prose.FIRST), rng.choice(prose.THINGS)
     a, b = rng.randint(2, 40), rng.randint(2, 40)
     question = f"{who} has {a} {thing}s and buys {b} more. How many {thing}s does {who} have now?"
     return {"question": question, "answer": f"{who} has {a} + {b} = <<{a}+{b}={a + b}>>{a + b} {thing}s.\n#### {a + b}"}
 
 
-def truthful(rng: random.Random) -> Row:
-    """The choices of mc1 begin with the right one; of mc2 several are right."""
+def truthfulqa_row(rng: random.Random) -> Row:
+    """Return a question of TruthfulQA; the choices of mc1 begin with the right one, and of mc2 several are right."""
     fact, *others = prose.facts(rng, 4)
     right = [f"{fact.who} does.", f"It is owned by {fact.who}."]
     wrong = [f"{other.who} does." for other in others]
     return {
-        "question": f"{fact.said} Who owns the {fact.thing}?",
+        "question": f"{fact.statement} Who owns the {fact.thing}?",
         "mc1_targets": {"choices": [right[0], *wrong], "labels": [1, 0, 0, 0]},
         "mc2_targets": {"choices": [*right, *wrong], "labels": [1, 1, 0, 0, 0]},
     }
 
 
 MAKERS: dict[str, Callable[[random.Random], Row]] = {
-    "arc_challenge": arc, "hellaswag": ending, "winogrande": schema, "gsm8k": sum_of,
+    "arc_challenge": arc_row, "hellaswag": hellaswag_row, "winogrande": winogrande_row, "gsm8k": gsm8k_row,
 }  # fmt: skip

@@ -1,6 +1,6 @@
-"""A directory of self-made data for all evaluators, written in full or not at all.
+"""Writes a directory of synthetic data for all evaluators, in full or not at all.
 
-Everything in it is made of a small grammar. The files have the benchmarks' schemas and none of their content.
+All text in it is made by a small grammar. The files have the benchmarks' schemas and none of their content.
 """
 
 import contextlib
@@ -31,44 +31,58 @@ def synthetic_config(
     tokenizer: Tokenizer | None = None,
     seed: int = 0,
 ) -> SyntheticConfig:
-    of_size = SIZES[size]
-    return SyntheticConfig(seed, words or of_size[0], examples or of_size[1], of_size[2], tokenizer)
+    """Return the configuration of a size of SIZES, of which words and examples can be changed."""
+    default_words, default_examples, haystack = SIZES[size]
+    return SyntheticConfig(seed, words or default_words, examples or default_examples, haystack, tokenizer)
 
 
-def write_folder(out: pathlib.Path, made: SyntheticConfig) -> list[str]:
-    """-> the names of the files, which are all written or none. Raises ValueError for a folder of somebody else."""
-    old = mine(out)
-    content = dict(pair for benchmark in BENCHMARKS for pair in benchmark.files(made))
+def write_folder(out: pathlib.Path, config: SyntheticConfig) -> list[str]:
+    """Write all files, or none, and remove those that an earlier call has written.
+
+    Args:
+      out: new or empty folder, or one that this function has written.
+      config: seed and size.
+
+    Returns:
+      The names of the files.
+
+    Raises:
+      ValueError: the folder holds other files, or cannot be written.
+
+    """
+    old = written_files(out)
+    content = dict(pair for benchmark in BENCHMARKS for pair in benchmark.files(config))
     if not (out / MANIFEST).exists():  # so that the folder is known even if this is killed
-        files.write_atomically(out / MANIFEST, folder_manifest(made, {}))
+        files.write_atomically(out / MANIFEST, folder_manifest(config, {}))
     with files.atomic_files(out) as create:
         for name, data in content.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             create(name).write(data)
-        create(MANIFEST).write(folder_manifest(made, content))
+        create(MANIFEST).write(folder_manifest(config, content))
     for name in old - content.keys():
         (out / name).unlink(missing_ok=True)
     return [*content]
 
 
-def mine(out: pathlib.Path) -> set[str]:
-    """-> the files that this tool has written there before."""
+def written_files(out: pathlib.Path) -> set[str]:
+    """Return the names of the files that `write_folder` has written there. Raises ValueError for other files."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return set()
     for name in (MANIFEST, f"{MANIFEST}.new"):  # the second is left by a kill just before the end
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads((out / name).read_text("utf-8"))
-            if said["made_by"] == MADE_BY:
-                return set(said["files"])
-    raise ValueError(f"--out={out} holds files of something else: name a new folder")
+            manifest = json.loads((out / name).read_text("utf-8"))
+            if manifest["made_by"] == MADE_BY:
+                return set(manifest["files"])
+    raise ValueError(f"--out={out} holds other files: name a new folder")
 
 
-def folder_manifest(made: SyntheticConfig, content: dict[str, bytes]) -> bytes:
-    about = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.name != "tokenizer"}
-    said = {
+def folder_manifest(config: SyntheticConfig, content: dict[str, bytes]) -> bytes:
+    """Return manifest.json: settings, and the SHA-256 of each file."""
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "tokenizer"}
+    manifest = {
         "made_by": MADE_BY,
         "note": "made by a grammar: these are not the benchmarks, and scores on them are not theirs",
-        "settings": about | {"tokenizer_sha256": made.tokenizer and made.tokenizer.sha256},
+        "settings": settings | {"tokenizer_sha256": config.tokenizer and config.tokenizer.sha256},
         "files": {name: sha256_bytes(data) for name, data in sorted(content.items())},
     }
-    return (json.dumps(said, indent=1) + "\n").encode()
+    return (json.dumps(manifest, indent=1) + "\n").encode()

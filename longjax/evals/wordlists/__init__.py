@@ -1,4 +1,4 @@
-"""Common English words, to make keys and lists of: ours, or the user's in data_dir/ruler/words.json."""
+"""Common English words for keys and lists: ours, or the user's in data_dir/ruler/words.json."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ ONSETS, VOWELS, CODAS = "bcdfghklmnprstvw", "aeiou", "nrlsmt"
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """By part of speech, in alphabetic order; `name`: own, or the hash of the user's file."""
+    """Words by part of speech, in alphabetic order; `name`: own, or the hash of the user's file."""
 
     nouns: tuple[str, ...]
     adjectives: tuple[str, ...]
@@ -25,17 +25,18 @@ class Words:
 
     @functools.cached_property
     def all(self) -> tuple[str, ...]:
+        """All words, in alphabetic order."""
         return tuple(sorted({*self.nouns, *self.adjectives, *self.verbs}))
 
 
 def read_words(path: pathlib.Path) -> Words:
-    """-> the words of the user's file if there is one, else ours."""
+    """Return the words of the user's file if there is one, else ours. Raises ValueError if it is torn or too short."""
     if not path.exists():
         return Words(*(tuple((HERE / f"{kind}.txt").read_text("utf-8").split()) for kind in KINDS), name="own")
     data = path.read_bytes()
     try:
-        held = json.loads(data)
-        lists = [tuple(sorted(set(map(str, held[kind])))) for kind in KINDS]
+        content = json.loads(data)
+        lists = [tuple(sorted(set(map(str, content[kind])))) for kind in KINDS]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is torn, or not an object of lists {', '.join(KINDS)}: make it again") from error
     if min(map(len, lists)) < 1 or len(set().union(*lists)) < 40:
@@ -44,19 +45,24 @@ def read_words(path: pathlib.Path) -> Words:
 
 
 def read_english(path: pathlib.Path) -> list[str]:
-    """-> more words: a JSON list, or an object whose values they are, as RULER's english_words.json."""
+    """Return the words of a JSON list, or of an object's values, as in RULER's english_words.json.
+
+    Raises:
+      ValueError: the file is torn, or of another schema.
+
+    """
     try:
-        held = json.loads(path.read_text("utf-8"))
-        found = held if isinstance(held, list) else held.values()
-        return sorted({word for word in found if isinstance(word, str)})
+        content = json.loads(path.read_text("utf-8"))
+        words = content if isinstance(content, list) else content.values()
+        return sorted({word for word in words if isinstance(word, str)})
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is torn, or not a JSON list or object of words: get it again") from error
 
 
-def made_words(count: int) -> list[str]:
-    """-> so many words that look like words, always the same."""
+def synthetic_words(count: int) -> list[str]:
+    """Return `count` words of random syllables, always the same. Raises ValueError if there are not as many."""
     syllables = [onset + vowel for onset, vowel in itertools.product(ONSETS, VOWELS)]
-    every = [a + b + coda for a, b, coda in itertools.product(syllables, syllables, CODAS)]
-    if count > len(every):
-        raise ValueError(f"lists of more than {len(every)} words cannot be made: give ruler/english_words.json")
-    return random.Random(0).sample(every, count)
+    words = [a + b + coda for a, b, coda in itertools.product(syllables, syllables, CODAS)]
+    if count > len(words):
+        raise ValueError(f"lists of more than {len(words)} words cannot be made: give ruler/english_words.json")
+    return random.Random(0).sample(words, count)
