@@ -250,5 +250,5 @@ def test_the_study_that_is_kept_makes_its_page(tmp_path):
         packed.extractall(tmp_path, [m for m in packed if methods.search(m.name)], filter="data")
     study_page.write_study_page(tmp_path / "h200_100m", tmp_path / "page")
     text = (tmp_path / "page" / study_page.PAGE).read_text()
-    assert "questions as the tests ask them (35 %)" in text
+    assert "examples of the tests' tasks (35 %)" in text
     assert "200 updates of 4 rows" in text
