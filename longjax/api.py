@@ -231,7 +231,7 @@ def load(
     Raises:
       ValueError: a file is missing or damaged, the model is not supported, or it was trained for another method.
 
-    Example:
+    Examples:
       >>> import longjax
       >>> from longjax.methods import yarn
       >>> lm = longjax.load("/models/Llama-2-7b-hf", method=yarn(factor=8.0))

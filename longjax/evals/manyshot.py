@@ -45,9 +45,7 @@ SOURCE = "cogcomp.seas.upenn.edu/Data/QA/QC (train_5500.label, TREC_10.label)"
 class ManyShot:
     """Many-shot classification with several numbers of examples."""
 
-    manyshot_shots: str = (
-        "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # numbers of examples before a question, comma-separated
-    )
+    manyshot_shots: str = "1,5,10,25,50,75,100,200,300,400,500,625,750,875,1000"  # comma-separated numbers of examples
     manyshot_per_item: bool = False  # draw other examples for each question; not for the study's own files
 
     def tasks(self, ctx: EvalContext) -> list[Task]:

@@ -22,9 +22,7 @@ class LongBench:
     """Tasks of LongBench, and how long their prompts may be."""
 
     longbench_tasks: str = "paper"  # paper (the study's 16), all (21), e (LongBench-E's 13), or names: qasper,lcc_e
-    longbench_max_length: int | None = (
-        None  # tokens of a prompt, whose middle is cut; the longest of --lengths if unset
-    )
+    longbench_max_length: int | None = None  # tokens of a prompt, cut in its middle; longest of --lengths if unset
 
     def tasks(self, ctx: EvalContext) -> list[Task]:
         """Return a task for each name. Raises ValueError for unknown names and for files of the user."""

@@ -24,15 +24,11 @@ STUDY_LENGTHS = np.linspace(1000, 128_000, 40).round().astype(int).tolist()
 class NeedleTest:
     """A needle in a haystack."""
 
-    needle_kind: Literal["sentence", "number"] = (
-        "sentence"  # sentence: answered freely; number: scored without decoding, so it is cheap
-    )
+    needle_kind: Literal["sentence", "number"] = "sentence"  # answered freely, or scored without decoding (cheap)
     needle_count: int = 1  # needles of a prompt; sentence: the question is about all; number: about the first
     needle_depths: int = 10  # number of depths, from 0 to 100 percent
     needle_spacing: Literal["linear", "sigmoid"] = "linear"  # of depths; sigmoid: more of them near both ends
-    needle_lengths: Literal["given", "study"] = (
-        "given"  # given: --lengths; study: its 40 lengths up to the longest of --lengths
-    )
+    needle_lengths: Literal["given", "study"] = "given"  # --lengths, or the study's 40 up to the longest of --lengths
     needle_bos: Literal["clean", "lceg"] = "clean"  # lceg: an opening token before the needle, as in the study's code
     needle_buffer: int = 200  # tokens of a length that are left for prompt, question and answer
 

@@ -27,12 +27,8 @@ class PasskeyTest:
     """Retrieval of a key that is hidden in a text."""
 
     passkey_variant: Name = "longlora"  # authors of prompts and scoring rules; longlora and study need no decoding
-    passkey_samples: int | None = (
-        None  # prompts of a length, for study of a length and depth; the variant's number if unset
-    )
-    passkey_lengths: Literal["fitted", "published"] = (
-        "fitted"  # fitted: --lengths; published: the sizes that landmark and longlora print
-    )
+    passkey_samples: int | None = None  # prompts of a length, for study also of a depth; the variant's number if unset
+    passkey_lengths: Literal["fitted", "published"] = "fitted"  # --lengths, or the sizes of landmark and longlora
     passkey_depths: str = "0,0.25,0.5,0.75,1"  # study: depths of the key, 0 at the beginning and 1 at the end
     passkey_keys: int = 3  # yarn_hard: number of keys in a text
 

@@ -26,9 +26,7 @@ FILL = 0.95  # share of a length; samples that fill less are counted in the log
 class Ruler:
     """RULER by version, task and length."""
 
-    ruler_version: Literal["exact", "main", "2024"] = (
-        "exact"  # 2024: as in the study; main: RULER's main branch; exact: ours
-    )
+    ruler_version: Literal["exact", "main", "2024"] = "exact"  # ours; RULER's main branch; as in the study
     ruler_tasks: str = "all"  # all 13, or comma-separated names
     ruler_samples: int = 500  # samples of a task and length
     ruler_cache: str | None = None  # folder for the samples; ruler_cache in --data_dir if unset
