@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import types
@@ -125,6 +126,17 @@ METHOD_PAGES_INDEX = (ROOT / "docs" / "methods" / "index.md").read_text()
 
 def test_nothing_else_is_in_the_table_of_methods():
     assert re.findall(r"^\| \[(\w+)\]", METHOD_PAGES_INDEX, re.MULTILINE) == list(METHODS)
+
+
+def test_the_figure_of_distances_shows_what_its_caption_says():
+    """All methods but the base stay within the trained distances; nobody sees the future."""
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_methods.py"))
+    for method_name, method in drawing["DISTANCES"].items():
+        distance_TS = drawing["distance"](method, drawing["SMALL"], drawing["LENGTH"])
+        seen_TS = ~np.isnan(distance_TS)
+        assert np.array_equal(np.diagonal(seen_TS), np.ones(drawing["LENGTH"], bool)), method_name
+        assert not np.triu(seen_TS, 1).any(), method_name
+        assert (np.nanmax(distance_TS) <= drawing["SMALL"].trained_len) == (method_name != "base"), method_name
 
 
 SMALLER = {  # sizes of the tutorial when it is tested
