@@ -30,6 +30,7 @@ def atomic_files(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
     created: dict[pathlib.Path, BinaryIO] = {}
 
     def create(name: str) -> BinaryIO:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         created[folder / name] = (folder / f"{name}.new").open("wb")
         return created[folder / name]
 

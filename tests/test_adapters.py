@@ -170,13 +170,66 @@ def test_a_base_without_prefix_is_changed_all_the_same(tmp_path):
         np.testing.assert_array_equal(got.read(name.removeprefix("model.")), want.read(name))
 
 
-def test_a_tied_embedding_is_replaced_only_where_it_stays_tied(tmp_path):
+OTHER = RNG.standard_normal((97, 64), np.float32)
+WHOLE_EMBED, WHOLE_HEAD = {f"base_model.model.{EMBED}.weight": OTHER}, {"base_model.model.lm_head.weight": -OTHER}
+LORA_EMBED, LORA_HEAD = factors(EMBED, 64, 97, embedding="embedding_"), factors("lm_head", 97, 64)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["no head", "the same head"])
+@pytest.mark.parametrize(
+    ("held", "embed", "head"),
+    [
+        (WHOLE_EMBED | WHOLE_HEAD, lambda x: OTHER, lambda x: -OTHER),
+        (WHOLE_EMBED, lambda x: OTHER, lambda x: x),  # PEFT trains a copy, and the head stays as it was
+        (WHOLE_HEAD, lambda x: x, lambda x: -OTHER),
+        (LORA_EMBED, lambda x: x + 2 * np.matmul(*list(LORA_EMBED.values())[::-1]).T, lambda x: x),
+        (LORA_HEAD, lambda x: x, lambda x: x + 2 * np.matmul(*list(LORA_HEAD.values())[::-1])),
+    ],
+    ids=["both", "embedding", "head", "LoRA of the embedding", "LoRA of the head"],
+)
+def test_a_tied_embedding_and_its_head_are_two_tensors_once_one_is_trained(tmp_path, held, embed, head, stored):
+    tied = base()
+    tied["lm_head.weight"] = tied[f"{EMBED}.weight"]
+    before = tied[f"{EMBED}.weight"]
+    given = tied if stored else InMemory({name: x for name, x in tied.items() if name != "lm_head.weight"})
+    merged = MergedAdapter(given, write(tmp_path, held), tied=True)
+    assert merged.unties
+    assert merged.shapes() == tied.shapes()
+    np.testing.assert_allclose(merged.read(f"{EMBED}.weight"), embed(before), atol=1e-5)
+    np.testing.assert_allclose(merged.read("lm_head.weight"), head(before), atol=1e-5)
+
+
+def test_a_tied_base_stays_tied_where_neither_is_trained(tmp_path):
     tied = InMemory({name: x for name, x in base().items() if name != "lm_head.weight"})
-    held = {f"base_model.model.{EMBED}.weight": np.ones((97, 64), np.float32)}
-    with pytest.raises(ValueError, match="unties the embedding"):
-        MergedAdapter(tied, write(tmp_path, held))
-    both = MergedAdapter(
-        tied, write(tmp_path, held | {"base_model.model.lm_head.weight": np.ones((97, 64), np.float32)})
-    )
-    assert both.shapes() == tied.shapes()
-    assert (both.read(f"{EMBED}.weight") == 1).all()
+    merged = MergedAdapter(tied, write(tmp_path, factors(Q, 64, 64)), tied=True)
+    assert not merged.unties
+    assert merged.shapes() == tied.shapes()
+
+
+Q0, Q1 = factors("model.layers.0.self_attn.q_proj", 64, 64), factors(Q, 64, 64)
+NO_VALUES = {name: np.zeros(0, np.float32) for name in Q1}
+
+
+@pytest.mark.parametrize(
+    ("held", "config", "match"),
+    [
+        ({}, {}, "holds no values of any tensor"),
+        (NO_VALUES, {}, "holds no values of base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"),
+        (Q1, {"target_modules": ["q_proj"]}, "it trains: model.layers.0.self_attn.q_proj.weight"),
+        (Q1, {"target_modules": r".*\.q_proj"}, "it trains: model.layers.0.self_attn.q_proj.weight"),
+        (Q0 | Q1, {"target_modules": ["q_proj", "o_proj"]}, "it trains: model.layers.0.self_attn.o_proj.weight, "),
+        (Q0 | Q1, {"modules_to_save": ["lm_head"]}, "it trains: lm_head.weight"),
+    ],
+    ids=["empty", "ZeRO-3", "a layer", "by a pattern", "a module", "a whole module"],
+)
+def test_an_adapter_that_lacks_something_is_refused(tmp_path, held, config, match):
+    with pytest.raises(ValueError, match=match):
+        MergedAdapter(base(), write(tmp_path, held, **config))
+    MergedAdapter(base(), write(tmp_path, Q0 | Q1, target_modules=["q_proj"]))
+    MergedAdapter(base(), write(tmp_path, Q1, target_modules=["q_proj"], layers_to_transform=[1]))
+
+
+def test_an_adapter_beside_its_base_is_the_adapter(tmp_path):
+    folder = write(tmp_path, Q1)
+    safetensors.write_safetensors(folder / "model.safetensors", base())
+    assert MergedAdapter(base(), folder).factors.keys() == {f"{Q}.weight"}

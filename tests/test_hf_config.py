@@ -15,6 +15,7 @@ SIZES = {
     "vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96,
 }  # fmt: skip
 MPT = {"model_type": "mpt", "vocab_size": 97, "d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}
+LLAMA = SIZES | {"model_type": "llama"}
 MISTRAL = SIZES | {"model_type": "mistral"}
 QWEN2 = SIZES | {"model_type": "qwen2", "num_key_value_heads": 4}
 
@@ -106,7 +107,9 @@ ALIBI = method_of(MPT)
 
 
 def test_a_position_method_keeps_the_base_s_window():
-    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(16))
+    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(
+        methods.pi(4.0), attention=SlidingWindowAttention(16)
+    )
 
 
 def test_an_attention_method_keeps_the_base_s_positions():
@@ -136,3 +139,42 @@ def test_only_methods_without_rotation_go_with_alibi(name):
     else:
         with pytest.raises(ValueError, match="--method rescales rotation"):
             on_base(method, ALIBI)
+
+
+LINEAR = {"type": "linear", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rms_norm_eps": "1e-05"}, "rms_norm_eps='1e-05' must be a positive number"),
+        ({"num_hidden_layers": "3"}, "num_hidden_layers='3' must be an integer"),
+        ({"hidden_size": 0}, "hidden_size=0 must be an integer of at least 1"),
+        ({"head_dim": 64.5}, "head_dim=64.5 must be an integer"),
+        ({"vocab_size": [3]}, "vocab_size=.* must be an integer"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings='false' must be true or false"),
+        ({"model_type": ["llama"]}, "unknown model_type"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config changes the model"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported for llama"),
+        ({"rope_scaling": [8]}, "rope_scaling=.* must be an object"),
+        ({"rope_scaling": "linear"}, "rope_scaling='linear' must be an object"),
+        ({"rope_scaling": LINEAR | {"factor": "4.0"}}, "factor='4.0' of rope_scaling must be a finite number"),
+        ({"rope_scaling": LINEAR | {"factor": float("nan")}}, "factor='nan' of rope_scaling"),
+        ({"rope_scaling": LINEAR | {"factor": None}}, "rope type 'linear' needs 'factor'"),
+    ],
+)
+def test_values_of_other_types_are_refused(change, match):
+    with pytest.raises(ValueError, match=match):
+        method_of(LLAMA | change)
+    assert method_of(LLAMA | {"rope_scaling": LINEAR}) == methods.pi(4.0)
+
+
+def test_whole_numbers_are_integers():
+    cfg = model_of(LLAMA | {"max_position_embeddings": 64.0})
+    assert (cfg.trained_len, type(cfg.trained_len)) == (64, int)
+
+
+@pytest.mark.parametrize(("kind", "length"), [("linear", 64), ("dynamic", 64), ("yarn", 32), ("longrope", 32)])
+def test_the_original_length_counts_where_it_is_scaled_from(kind, length):
+    rope = {"rope_type": kind, "factor": 2.0, "original_max_position_embeddings": 32}
+    assert model_of(LLAMA | {"max_position_embeddings": 64, "rope_scaling": rope}).trained_len == length

@@ -10,6 +10,7 @@ from longjax.checkpoints.families import weight_table
 from longjax.checkpoints.param_mapping import (
     TableTensors,
     check_names,
+    check_tied_head,
     fit_vocab,
     from_hf,
     hf_shape,
@@ -131,3 +132,42 @@ def test_width_and_biases_of_mpt_are_those_of_its_tensors():
         shapes = InMemory(to_hf(params_of(cfg), cfg)).shapes()
         assert fit_vocab(dataclasses.replace(biased, ffn=24), shapes) == cfg
         assert fit_vocab(dataclasses.replace(biased, biases=()), shapes) == cfg
+
+
+def test_a_tied_head_must_be_the_embedding():
+    cfg = MODELS["tied"]
+    state = InMemory(to_hf(params_of(cfg), cfg))
+    check_tied_head(state, cfg)
+    embed = state["model.embed_tokens.weight"]
+    check_tied_head(InMemory(state | {"lm_head.weight": embed.copy()}), cfg)
+    for head in (-embed, embed[:-1]):
+        with pytest.raises(ValueError, match=r"lm_head\.weight is another: set tie_word_embeddings"):
+            check_tied_head(InMemory(state | {"lm_head.weight": head}), cfg)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "_forward_module.", "base_model.model.", "module._orig_mod."]
+)
+def test_prefixes_of_wrappers_are_no_names(prefix):
+    state = to_hf(params_of(TINY), TINY)
+    wrapped = InMemory({prefix + name: x for name, x in state.items()})
+    check_names(wrapped.shapes(), TINY)
+    for name, x in state.items():
+        np.testing.assert_array_equal(TableTensors(wrapped, TINY).read(name), x)
+    with pytest.raises(ValueError, match="which are the same"):
+        check_names(InMemory(state | wrapped).shapes(), TINY)
+
+
+def test_a_message_has_ten_names_and_ends():
+    with pytest.raises(ValueError, match=r"and \d+ more") as error:
+        check_names({"x.weight": (1,)}, TINY)
+    assert len(str(error.value)) < 1000
+    with pytest.raises(ValueError, match="num_hidden_layers=1000000000000"):
+        check_names({"x.weight": (1,)}, dataclasses.replace(TINY, layers=10**12))
+
+
+def test_integers_are_no_weights():
+    state = InMemory(to_hf(params_of(TINY), TINY))
+    state["model.norm.weight"] = np.ones(64, np.int8)
+    with pytest.raises(ValueError, match=r"model\.norm\.weight is of type int8"):
+        TableTensors(state, TINY).read("model.norm.weight")

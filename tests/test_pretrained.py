@@ -306,3 +306,46 @@ def test_only_a_llama_needs_no_source(tmp_path):
         pretrained.write_checkpoint(tmp_path, tensors, cfg, Method(), None, {})
     with pytest.raises(ValueError, match="--dtype=int8 is not known"):
         pretrained.write_checkpoint(tmp_path, tensors, cfg, Method(), None, {}, ExportOptions("int8"))
+
+
+def test_nothing_of_an_earlier_export_or_of_code_stays(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(LLAMA, source)
+    config = json.loads((source / "config.json").read_text())
+    length = float(config["max_position_embeddings"])
+    (source / "config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoConfig": "my.Config"}, "max_position_embeddings": length})
+    )
+    (source / "tokenizer_config.json").write_text('{"model_max_length": 8}')
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "tool_use.jinja").write_text("x")
+    (source / "LICENSE").write_text("terms")
+    given = pretrained.open_checkpoint(source)
+    tensors = ModelTensors(given.tensors, given.cfg)
+    for name in ("longjax.json", "longjax.safetensors"):
+        out.mkdir(exist_ok=True)
+        (out / name).write_text("{}")
+    pretrained.write_checkpoint(out, tensors, given.cfg, METHODS["pi"](factor=2.0), given, {})
+    assert not (out / "longjax.json").exists()
+    assert not (out / "longjax.safetensors").exists()
+    written = json.loads((out / "config.json").read_text())
+    assert "auto_map" not in written
+    assert type(written["max_position_embeddings"]) is int
+    assert json.loads((out / "tokenizer_config.json").read_text())["model_max_length"] == 2 * length
+    assert (out / "additional_chat_templates" / "tool_use.jinja").read_text() == "x"
+    assert (out / "LICENSE").read_text() == "terms"
+
+
+@pytest.mark.parametrize("name", ["consolidated.safetensors", "value_head.safetensors", "adapter_model.safetensors"])
+def test_files_that_are_not_the_model_s_do_not_count(name, tmp_path):
+    torch = peer("torch")
+    given = opened("llama")
+    shutil.copy(given.folder / "config.json", tmp_path)
+    want = {tensor: given.tensors.read(tensor) for tensor in given.tensors.shapes()}
+    torch.save(
+        {tensor: torch.tensor(x.astype(np.float32)) for tensor, x in want.items()}, tmp_path / "pytorch_model.bin"
+    )
+    safetensors.write_safetensors(tmp_path / name, {"other.weight": np.zeros(2, np.float32)})
+    got = pretrained.open_checkpoint(tmp_path).tensors
+    for tensor, x in want.items():
+        np.testing.assert_array_equal(got.read(tensor), x.astype(np.float32))

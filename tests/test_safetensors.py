@@ -129,3 +129,32 @@ def test_a_full_disk_leaves_the_older_file(folder):
         safetensors.write_safetensors(folder / "model.safetensors", {"x": np.zeros(3, np.float32)})
     assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == old
+
+
+def test_one_file_comes_before_an_index(folder):
+    whole = SafetensorsFolder(folder).shapes()
+    safetensors.write_safetensors(folder / "older.safetensors", {"x": np.ones(2, np.float32)})
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "older.safetensors"}}))
+    assert SafetensorsFolder(folder).shapes() == whole
+
+
+@pytest.mark.parametrize("file", ["../secret", "/etc/passwd", "a/b", "..", ".", "", "a\0b", 5, None, ["a"]])
+def test_an_index_names_files_beside_it_alone(tmp_path, file):
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"x": file}}))
+    with pytest.raises(ValueError, match="which should hold x, is no file beside it"):
+        SafetensorsFolder(tmp_path)
+
+
+def test_deep_json_and_pipes_are_one_line(tmp_path):
+    deep = "[" * 100_000
+    (tmp_path / INDEX).write_text(deep)
+    with pytest.raises(ValueError, match=r"index\.json is damaged"):
+        SafetensorsFolder(tmp_path)
+    whole = tmp_path / "model.safetensors"
+    whole.write_bytes(len(deep).to_bytes(8, "little") + deep.encode())
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        SafetensorsFolder(tmp_path)
+    whole.unlink()
+    os.mkfifo(whole)
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        SafetensorsFolder(tmp_path)

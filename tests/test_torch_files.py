@@ -86,3 +86,32 @@ def test_without_torch_it_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"bin needs torch to be read: pip install torch"):
         TorchFolder(folder)
+
+
+def test_parameters_and_wrapped_tensors_are_read(tmp_path):
+    torch.save(
+        {"state_dict": {name: torch.nn.Parameter(x) for name, x in HELD.items()}}, tmp_path / "pytorch_model.bin"
+    )
+    same(TorchFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "match"),
+    [
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "a is of type float8_e4m3fn: convert the weights"),
+        ({"a": torch.ones(2).to(torch.complex64)}, "a is of type complex64"),
+        ({"a": torch.ones(2).to_sparse()}, "a is sparse or expanded"),
+        ({"a": torch.zeros(1).expand(10**11)}, "a is sparse or expanded"),
+        ({1: torch.ones(2)}, "does not hold tensors by name"),
+    ],
+    ids=["float8", "complex", "sparse", "expanded", "numbers for names"],
+)
+def test_what_is_no_dense_tensor_of_floats_is_named(tmp_path, tensors, match):
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=match):
+        TorchFolder(tmp_path)
+
+
+def test_one_file_comes_before_an_index(folder):
+    torch.save({"a": HELD["c"]}, folder / "pytorch_model.bin")
+    assert TorchFolder(folder).shapes() == {"a": (2,)}

@@ -5,72 +5,75 @@ PEFT's directory is adapter_config.json and adapter_model.safetensors (or .bin);
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from longjax.checkpoints.adapter_files import (
+    CONFIG,
+    PREFIX,
+    Factors,
+    adapter_factors,
+    is_no_replacement,
+    open_adapter,
+    read_config,
+    saved_name,
+    targets,
+)  # fmt: skip
 from longjax.checkpoints.families import ignored
-from longjax.checkpoints.safetensors import SafetensorsFolder
+from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.tensor_source import Tensors
-from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
+from longjax.checkpoints.torch_files import TorchFile
 
-CONFIG, TRAINED = "adapter_config.json", "trainable_params.bin"
-PREFIX = "base_model.model."
-FACTOR = re.compile(r"(.*)\.lora_(embedding_)?([AB])(\.default)?(\.weight)?")
-SAVED = re.compile(r"(.*?)(\.modules_to_save|\.base_layer)?(\.default)?(\.weight|\.bias)")
+TRAINED = "trainable_params.bin"
 EMBEDS, HEAD = ("embed_tokens.weight", "wte.weight"), "lm_head.weight"
 VOCAB = (*EMBEDS, HEAD, "lm_head.bias")  # tensors with a row a token
 T = TypeVar("T")
-PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base's weights as well
-UNSUPPORTED = (
-    "use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora", "use_bdlora", "kasa_config",
-    "alora_invocation_tokens", "trainable_token_indices",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Factors:
-    """The factors of one weight: W + scale * B A.
+class SeparateHead:
+    """A base whose head is a tensor of its own, although it is tied to the embedding: a `Tensors`."""
 
-    Attributes:
-      a, b: names of the tensors A and B.
-      scale: of the product.
-      transposed: whether the weight is an embedding, whose product is transposed.
+    base: Tensors
 
-    """
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = self.base.shapes()
+        return {HEAD: shapes[embedding_name(shapes)]} | shapes
 
-    a: str
-    b: str
-    scale: float
-    transposed: bool
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        shapes = self.base.shapes()
+        return self.base.read(embedding_name(shapes) if name == HEAD and HEAD not in shapes else name, rows)
 
 
 class MergedAdapter:
     """A base with an adapter merged in float32: a `Tensors` of the base's types, or of `dtype`.
 
+    An adapter of the embedding or the head of a `tied` base makes two tensors of them (`unties`), as PEFT does.
+
     Raises ValueError naming what is missing or not supported.
     """
 
-    def __init__(self, base: Tensors, folder: str | os.PathLike, dtype: np.dtype | None = None):
+    def __init__(self, base: Tensors, folder: str | os.PathLike, dtype: np.dtype | None = None, tied: bool = False):
         folder = pathlib.Path(folder)
-        self.base, self.dtype = base, dtype
-        self.adapter = open_adapter(folder)
+        self.adapter, self.dtype = open_adapter(folder), dtype
         config = read_config(folder / CONFIG)
+        self.unties = tied and changes_vocabulary(self.adapter.shapes())
+        self.base = base = SeparateHead(base) if self.unties else base
         self.factors = self._by_base_name(adapter_factors(self.adapter.shapes(), config, folder))
         self.replaced = self._by_base_name(
             {saved_name(name): (self.adapter, name) for name in self.adapter.shapes() if not is_no_replacement(name)}
         )
         self.new_rows: dict[str, int] = {}
-        self._drop_tied_head(folder)
         if (folder / TRAINED).exists():
             self._replace_trained(TorchFile(folder / TRAINED))
         missing = (self.factors.keys() | self.replaced.keys()) - base.shapes().keys()
         if missing:
-            raise ValueError(f"{folder} changes tensors that the base does not have: {', '.join(sorted(missing))}")
+            raise ValueError(f"{folder} changes tensors that the base does not have: {first_names(missing)}")
+        self._check_complete(folder, config)
         self._check_shapes(folder)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -111,13 +114,14 @@ class MergedAdapter:
         short = {name: name.partition(".")[2] for name in changes}
         return {short[n] if n not in names and short[n] in names else n: change for n, change in changes.items()}
 
-    def _drop_tied_head(self, folder: pathlib.Path) -> None:
-        """Drops the head that PEFT saves with a replaced embedding where the base's head is tied to it."""
-        saved = [name for name, (_, stored) in self.replaced.items() if ".base_layer." not in stored]
-        if HEAD not in self.base.shapes() and any(name.endswith(EMBEDS) for name in saved):
-            if HEAD not in self.replaced:
-                raise ValueError(f"{folder} unties the embedding, which it replaces, from the head: merge it with PEFT")
-            del self.replaced[HEAD]
+    def _check_complete(self, folder: pathlib.Path, config: dict[str, Any]) -> None:
+        """Raises ValueError if the adapter lacks a weight that its configuration trains."""
+        weights = [name for name in self.base.shapes() if name.endswith(".weight")]
+        lacking = [name for name in weights if name not in self.factors and targets(config, name)]
+        saved = tuple(f".{module}.weight" for module in config.get("modules_to_save") or ())
+        lacking += [name for name in weights if f".{name}".endswith(saved) and name not in self.replaced]
+        if lacking:
+            raise ValueError(f"{folder} lacks what {CONFIG} says it trains: {first_names(lacking)}; save it again")
 
     def _replace_trained(self, trained: Tensors) -> None:
         """Replaces what LongLoRA trained whole.
@@ -141,74 +145,19 @@ class MergedAdapter:
                 raise ValueError(f"{folder}: the adapter of {name} is of shape {shape}, not {self.base.shapes()[name]}")
 
 
-def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Reads adapter_config.json. Raises ValueError if it is damaged, or of an adapter that cannot be merged."""
-    try:
-        config = dict(json.loads(path.read_text()))
-    except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {COPY_AGAIN}") from error
-    if config.get("peft_type", "LORA") != "LORA" or config.get("bias", "none") != "none":
-        raise ValueError(f"{path}: only peft_type LORA with bias none can be merged")
-    for key in UNSUPPORTED:
-        if config.get(key):
-            raise ValueError(f"{path}: {key}={config[key]!r} is not supported; merge the adapter with PEFT")
-    if config.get("init_lora_weights", True) not in PLAIN_INITS:
-        raise ValueError(f"{path}: init_lora_weights={config['init_lora_weights']!r} changes the base; merge with PEFT")
-    return config
+def embedding_name(names: Iterable[str]) -> str:
+    """Returns the name of the embedding. Raises ValueError if there is none."""
+    embedding = next((name for name in names if name.endswith(EMBEDS)), None)
+    if embedding is None:
+        raise ValueError(f"the checkpoint has no embedding: no tensor {' or '.join(EMBEDS)}")
+    return embedding
 
 
-def open_adapter(folder: pathlib.Path) -> Tensors:
-    """Opens the tensors of an adapter. Raises ValueError if they are missing or damaged."""
-    if (folder / "adapter_model.safetensors").exists():
-        return SafetensorsFolder(folder)
-    return TorchFile(folder / "adapter_model.bin")
-
-
-def adapter_factors(
-    shapes: dict[str, tuple[int, ...]], config: dict[str, Any], folder: pathlib.Path
-) -> dict[str, Factors]:
-    """Returns the factors by the name of the weight that they change. Raises ValueError naming one that is missing."""
-    pairs: dict[str, dict[str, str]] = {}
-    embeddings: set[str] = set()
-    for name in shapes:
-        match = FACTOR.fullmatch(name)
-        if match:
-            module, embedding, which = match[1].removeprefix(PREFIX), match[2], match[3]
-            pairs.setdefault(module, {})[which] = name
-            embeddings |= {module} if embedding else set()
-        elif "lora_" in name:
-            raise ValueError(f"{folder}: {name} is not supported (DoRA, perhaps); merge the adapter with PEFT")
-    try:
-        return {
-            f"{module}.weight": Factors(
-                pair["A"], pair["B"], lora_scale(module, shapes[pair["A"]][0], config), module in embeddings
-            )
-            for module, pair in pairs.items()
-        }
-    except KeyError as missing:
-        raise ValueError(f"{folder}: the adapter lacks {missing}: {COPY_AGAIN}") from missing
-
-
-def lora_scale(module: str, rank: int, config: dict[str, Any]) -> float:
-    """Returns alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732).
-
-    `alpha_pattern` has alphas by regular expressions of the ends of modules' names.
-    """
-    patterns = config.get("alpha_pattern") or {}
-    alphas = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    return next(alphas, config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
-
-
-def is_no_replacement(name: str) -> bool:
-    """Returns whether an adapter's tensor replaces none of the base: a factor, a buffer, a copy of the base's own."""
-    return bool(FACTOR.fullmatch(name)) or ".original_module." in name or ignored(name)
-
-
-def saved_name(name: str) -> str:
-    """Returns the base's name: lm_head.weight for base_model.model.lm_head.modules_to_save.default.weight."""
-    bare = name.removeprefix(PREFIX)
-    match = SAVED.fullmatch(bare)
-    return match[1] + match[4] if match else bare
+def changes_vocabulary(names: Iterable[str]) -> bool:
+    """Returns whether an adapter has tensors of the embedding or the head."""
+    return any(
+        f"{module}." in f"{saved_name(name)}." for name in names for module in ("embed_tokens", "wte", "lm_head")
+    )
 
 
 def append_mean_rows(x: np.ndarray, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from longjax.checkpoints.config_values import checked_config
 from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
 from longjax.config import ModelConfig
 from longjax.methods.alibi import AlibiRope, mpt_alibi, no_rope
@@ -133,9 +134,11 @@ MPT_KEYS = {
 def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
     """Returns the family, and the configuration by LLaMA's keys with all defaults filled in."""
     kind = config.get("model_type", "llama")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: unknown model_type {kind!r}: supported are {', '.join(FAMILIES)}")
-    family = FAMILIES[kind]
+    family, config = FAMILIES[kind], checked_config(config)
+    if kind != "phi" and (config.get("partial_rotary_factor") or 1) != 1:
+        raise ValueError(f"config.json: partial_rotary_factor is not supported for {kind}: transformers ignores it")
     whole = family.defaults | {MPT_KEYS.get(key, key): value for key, value in config.items()}
     if "expansion_ratio" in family.defaults:
         whole["intermediate_size"] = int(whole["expansion_ratio"] * whole["hidden_size"])

@@ -7,6 +7,7 @@ transformers 4, which up to 4.44 reads no more than `type` and `factor`.
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from longjax.checkpoints.config_values import checked_config
 from longjax.checkpoints.rope_from_hf import rope_parameters
 from longjax.checkpoints.rope_to_hf import ExportTarget, plain_to_hf, rope_to_hf
 from longjax.config import ModelConfig
@@ -48,7 +49,8 @@ def export_config(
       ValueError: the style cannot express the method, or the model is no LLaMA and has no source.
 
     """
-    config, notes = dict(source.config if source else llama_config(target.cfg)), []
+    config, notes = checked_config(source.config if source else llama_config(target.cfg)), []
+    config.pop("auto_map", None)  # names code of the source, which is not copied
     config |= {"vocab_size": target.cfg.vocab, "dtype": dtype, "torch_dtype": dtype}
     config |= attention_config(config, target.cfg, method, source, notes)
     if target.cfg.rotary_dim:

@@ -16,14 +16,20 @@ import numpy as np
 
 from longjax import files
 from longjax.checkpoints import safetensors
+from longjax.checkpoints.config_values import is_number
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.progress import ProgressFn
 
 MAX_FILE_BYTES = 5_000_000_000  # as transformers
+PROVENANCE_FILE = "longjax.json"  # beside a model that stock transformers cannot run
+METHOD_PARAMS_FILE = "longjax.safetensors"  # parameters that only the method has
+TEMPLATES = "additional_chat_templates/*.jinja"
 TEXT_FILES = (
     "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json",
+    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json", "LICENSE",
+    "LICENSE.txt", "LICENSE.md", "NOTICE", "USE_POLICY.md",
 )  # fmt: skip
+OWN_FILES = (PROVENANCE_FILE, METHOD_PARAMS_FILE)
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
@@ -120,7 +126,8 @@ def write_hf_folder(
             create(name).write(content)
     if jax.process_index() == 0:
         for path in folder.iterdir():  # of an earlier export into this folder, or a killed one
-            if WEIGHTS.fullmatch(path.name.removesuffix(".new")) and path.name not in (written | others):
+            of_export = WEIGHTS.fullmatch(path.name.removesuffix(".new")) or path.name in OWN_FILES
+            if of_export and path.name not in (written | others):
                 path.unlink()
 
 
@@ -147,5 +154,19 @@ def json_bytes(content: Any) -> bytes:
 
 
 def text_files(folder: pathlib.Path) -> dict[str, bytes]:
-    """Reads the files of a directory for text and generation (tokenizer, chat template ...)."""
-    return {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).exists()}
+    """Reads the files of a directory for text and generation (tokenizer, chat templates ...), and its license."""
+    paths = [folder / name for name in TEXT_FILES] + sorted(folder.glob(TEMPLATES))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
+
+
+def with_longer_texts(extra: Mapping[str, bytes], length: int) -> dict[str, bytes]:
+    """Returns files of a checkpoint whose tokenizer cuts no text that is at most `length` tokens long."""
+    name = "tokenizer_config.json"
+    try:
+        config = json.loads(extra.get(name, b"null"))
+    except (RecursionError, ValueError):
+        return dict(extra)
+    limit = config.get("model_max_length") if isinstance(config, dict) else None
+    if not is_number(limit) or limit >= length:
+        return dict(extra)
+    return {**extra, name: json_bytes(config | {"model_max_length": length})}

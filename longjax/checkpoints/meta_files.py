@@ -3,7 +3,6 @@
 Shards are joined, names become Hugging Face's, and the rows of q and k take its order.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from longjax.checkpoints.json_files import first_names, read_object
 from longjax.checkpoints.param_mapping import meta_to_hf
 from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
 
@@ -21,6 +21,10 @@ LAYER = {
     "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }  # fmt: skip
 COLUMNS = ("o_proj.weight", "down_proj.weight")  # split over their inputs; the others over their outputs
+PARAMS = {  # keys of params.json that are read, or do not change the model
+    "dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "rope_theta", "use_scaled_rope", "vocab_size", "head_dim",
+    "multiple_of", "ffn_dim_multiplier", "hidden_dim", "max_seq_len", "max_batch_size",
+}  # fmt: skip
 LLAMA_32 = {(2048, 16), (3072, 28)}  # (dim, layers) of Llama 3.2, whose RoPE factor is 32; no file has it
 EMBED, HEAD, FFN = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.gate_proj.weight"
 
@@ -106,12 +110,18 @@ class MetaFolder:
 
 def read_params(path: pathlib.Path) -> dict[str, Any]:
     """Reads params.json. Raises ValueError if it is missing or damaged."""
+    content = read_object(path, COPY_AGAIN)
     try:
-        params = json.loads(path.read_text())
-        params = params.get("model", params)
-        return params | {name: int(params[name]) for name in ("dim", "n_layers", "n_heads")}
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        params = content.get("model", content)
+        params = params | {name: int(params[name]) for name in ("dim", "n_layers", "n_heads")}
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is missing or damaged: {COPY_AGAIN}") from error
+    unread = [key for key in params.keys() - PARAMS if params[key] not in (None, False)]
+    if params.get("head_dim") not in (None, params["dim"] // params["n_heads"]):
+        unread.append("head_dim")
+    if unread:
+        raise ValueError(f"{path}: {first_names(unread)} not supported: take the release in Hugging Face's format")
+    return params
 
 
 def hf_name(name: str) -> str:

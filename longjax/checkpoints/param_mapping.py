@@ -4,15 +4,21 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from longjax.checkpoints.families import HEAD, MPT, MPT_BIASES, WeightEntry, ignored, weight_table
+from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.config import ModelConfig
 from longjax.model.llama import global_shapes, layer_shapes
+
+MAX_LAYERS = 1000  # of any model that is known, and more
+BLOCK_ROWS = 4096  # rows of a matrix that are compared at once
+FOREIGN_PREFIXES = re.compile(r"((module|_orig_mod|_forward_module|base_model\.model)\.)*")  # of wrappers in PyTorch
 
 
 class TensorMember(NamedTuple):
@@ -43,12 +49,18 @@ def hf_shape(members: list[TensorMember], cfg: ModelConfig) -> tuple[int, ...]:
 def stored_names(names: Iterable[str], cfg: ModelConfig) -> dict[str, str]:
     """Returns {name in the family's table: name in the checkpoint}, without buffers.
 
-    Base models are saved without the prefix of the table ("model.").
+    Base models are saved without the prefix of the table ("model."), wrapped ones with that of the wrapper.
     """
     prefix = weight_table(cfg)["embed_VD"].hf_name.split(".")[0] + "."
-    weights = [name for name in names if not ignored(name)]
-    prefixed = any(name.startswith(prefix) for name in weights)
-    return {name if prefixed or name.startswith(HEAD) else prefix + name: name for name in weights}
+    weights = {name: FOREIGN_PREFIXES.sub("", name, count=1) for name in names if not ignored(name)}
+    prefixed = any(bare.startswith(prefix) for bare in weights.values())
+    stored: dict[str, str] = {}
+    for name, bare in weights.items():
+        table_name = bare if prefixed or bare.startswith(HEAD) else prefix + bare
+        if table_name in stored:
+            raise ValueError(f"the checkpoint has {stored[table_name]} and {name}, which are the same: remove one")
+        stored[table_name] = name
+    return stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +75,10 @@ class TableTensors:
         return {name: tuple(shapes[stored]) for name, stored in stored_names(shapes, self.cfg).items()}
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        return self.inner.read(stored_names(self.inner.shapes(), self.cfg)[name], rows)
+        x = self.inner.read(stored_names(self.inner.shapes(), self.cfg)[name], rows)
+        if x.dtype.kind in "biuc":
+            raise ValueError(f"tensor {name} is of type {x.dtype}: a quantized model must be converted to floats first")
+        return x
 
 
 def fit_vocab(cfg: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
@@ -83,7 +98,9 @@ def fit_vocab(cfg: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelC
 
 
 def check_names(shapes: Mapping[str, tuple[int, ...]], cfg: ModelConfig) -> None:
-    """Raises one ValueError that lists all unknown and missing tensors, and those of another shape than the model's."""
+    """Raises one ValueError that lists unknown and missing tensors, and those of another shape than the model's."""
+    if cfg.layers > max(len(shapes), MAX_LAYERS):  # before the names of all layers are made
+        raise ValueError(f"config.json has num_hidden_layers={cfg.layers}, but the checkpoint {len(shapes)} tensors")
     have = {name: tuple(shapes[stored]) for name, stored in stored_names(shapes, cfg).items()}
     want = {hf_name: hf_shape(members, cfg) for hf_name, members in tensor_members(cfg).items()}
     if cfg.tied:
@@ -93,7 +110,22 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], cfg: ModelConfig) -> None
     both = want.keys() & have.keys()
     faults += [f"tensor {n} has shape {have[n]}, not {want[n]}" for n in both if have[n] != want[n]]
     if faults:
-        raise ValueError("the checkpoint does not fit its configuration: " + "; ".join(sorted(faults)))
+        raise ValueError("the checkpoint does not fit its configuration: " + first_names(faults, separator="; "))
+
+
+def check_tied_head(tensors: Tensors, cfg: ModelConfig) -> None:
+    """Raises ValueError if a tied model is stored with a head that is not its embedding, and so would not be used."""
+    named = TableTensors(tensors, cfg)
+    shapes, head, embed = named.shapes(), HEAD + "weight", weight_table(cfg)["embed_VD"].hf_name
+    if not cfg.tied or head not in shapes:
+        return
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, shapes[embed][0], BLOCK_ROWS)]
+    same = (np.array_equal(named.read(head, rows), named.read(embed, rows)) for rows in blocks)
+    if shapes[head] != shapes[embed] or not all(same):
+        raise ValueError(
+            f"config.json ties the head to the embedding, but {head} is another: set tie_word_embeddings to false if "
+            "the model has a head of its own, or remove the tensor"
+        )
 
 
 def axis_sizes(cfg: ModelConfig) -> dict[str, int]:

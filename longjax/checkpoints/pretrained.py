@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -14,10 +13,12 @@ import numpy as np
 from absl import logging
 from flax import traverse_util
 
-from longjax.checkpoints import hf_writer, orbax_params, param_mapping, safetensors
+from longjax.checkpoints import hf_writer, orbax_params, param_mapping, safetensors, torch_files
 from longjax.checkpoints.adapters import MergedAdapter
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.config_to_hf import SourceConfig, Style, export_config
+from longjax.checkpoints.hf_writer import METHOD_PARAMS_FILE, PROVENANCE_FILE
+from longjax.checkpoints.json_files import read_object
 from longjax.checkpoints.loader import OnHost
 from longjax.checkpoints.loader import load as load
 from longjax.checkpoints.meta_files import MetaFolder
@@ -32,8 +33,6 @@ from longjax.methods.method import Method, unchanged_weights
 from longjax.progress import ProgressFn, no_progress
 
 DTYPES = {"bfloat16": np.dtype(jnp.bfloat16), "float32": np.dtype("f4"), "float16": np.dtype("f2"), "source": None}
-PROVENANCE_FILE = "longjax.json"  # beside a model that stock transformers cannot run
-METHOD_PARAMS_FILE = "longjax.safetensors"  # parameters that only the method has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,21 +57,13 @@ class Checkpoint:
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Reads config.json of a checkpoint. Raises ValueError if it is missing or damaged."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        advice = "name a folder of Hugging Face, Meta or longjax-convert"
-        raise ValueError(f"{path} is missing or damaged: {advice}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object")
-    return config
+    return read_object(folder / "config.json", "name a folder of Hugging Face, Meta or longjax-convert")
 
 
 def open_checkpoint(
     folder: str | os.PathLike, adapter: str | os.PathLike | None = None, dtype: str = "bfloat16"
 ) -> Checkpoint:
-    """Opens a checkpoint, and reads no tensor yet.
+    """Opens a checkpoint, and reads no tensor yet, but for the second copy of a tied embedding.
 
     Args:
       folder: of Hugging Face (*.safetensors or *.bin), of Meta (*.pth), or orbax parameters of `write_orbax`.
@@ -80,14 +71,20 @@ def open_checkpoint(
       dtype: of activations: bfloat16 or float32.
 
     Raises:
-      ValueError: a file is missing, damaged, or describes a model that is not supported.
+      ValueError: a file is missing, damaged, describes a model that is not supported, or has other tensors than it.
 
     """
     folder = pathlib.Path(folder)
     tensors, config = open_tensors(folder)
-    merged = MergedAdapter(tensors, adapter, np.dtype(np.float32)) if adapter else tensors
-    cfg = dataclasses.replace(param_mapping.fit_vocab(model_of(config), merged.shapes()), dtype=dtype)
-    return Checkpoint(folder, cfg, method_of(config), merged, config)
+    if adapter:
+        param_mapping.check_tied_head(tensors, model_of(config))
+        tensors = MergedAdapter(tensors, adapter, np.dtype(np.float32), model_of(config).tied)
+        config = config | ({"tie_word_embeddings": False} if tensors.unties else {})
+    cfg = dataclasses.replace(param_mapping.fit_vocab(model_of(config), tensors.shapes()), dtype=dtype)
+    method = method_of(config)
+    param_mapping.check_names(tensors.shapes(), cfg)
+    param_mapping.check_tied_head(tensors, cfg)
+    return Checkpoint(folder, cfg, method, tensors, config)
 
 
 def open_tensors(folder: pathlib.Path) -> tuple[Tensors, dict[str, Any]]:
@@ -99,9 +96,10 @@ def open_tensors(folder: pathlib.Path) -> tuple[Tensors, dict[str, Any]]:
         meta = MetaFolder(folder)
         return meta, meta.config()
     config = read_config(folder)
-    if any(folder.glob("*.safetensors*")) or not any(folder.glob("*.bin*")):
-        return safetensors.SafetensorsFolder(folder), config
-    return TorchFolder(folder), config
+    standard = any((folder / name).exists() for name in (safetensors.WHOLE, safetensors.INDEX))
+    if not standard and any((folder / name).exists() for name in (torch_files.WHOLE, torch_files.INDEX)):
+        return TorchFolder(folder), config
+    return safetensors.SafetensorsFolder(folder), config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +201,7 @@ def write_checkpoint(
     target = ExportTarget(cfg, options.length, method_params)
     config, notes = export_config(target, method, source_config, options.style, dtype)
     extra = hf_writer.text_files(source.folder) if source else {}
+    extra = hf_writer.with_longer_texts(extra, config.get("max_position_embeddings", 0))
     if notes:
         provenance = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
         extra[PROVENANCE_FILE] = hf_writer.json_bytes(provenance)
@@ -224,10 +223,7 @@ def method_params_of(params: Mapping[str, Any]) -> dict[str, Any]:
 def read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     """Returns longjax.json, which `write_checkpoint` writes where stock transformers cannot run the method; else {}."""
     path = folder / PROVENANCE_FILE
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    return read_object(path, "copy the checkpoint again") if path.exists() else {}
 
 
 def load_method_params(folder: pathlib.Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ of transformers 5. Where both are there, `rope_scaling` wins, as in transformers
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from longjax.checkpoints.config_values import checked_rope
 from longjax.methods.clex import clex
 from longjax.methods.llama3 import llama3
 from longjax.methods.longrope import longrope
@@ -17,15 +18,16 @@ from longjax.methods.yarn import dynamic_yarn, yarn
 
 Config = Mapping[str, Any]
 SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
+SCALED_FROM_ORIGINAL = ("yarn", "dynamic-yarn", "longrope", "llama3")  # the others are scaled from the maximal length
 PHI_PARTIAL = 0.5  # transformers' default where the configuration has no partial_rotary_factor
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
     """Returns the settings in transformers 5's dialect, with `rope_type` and `rope_theta` always there."""
-    rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    scaling, older = checked_rope(config, "rope_scaling"), checked_rope(config, "rope_parameters")
+    rope = scaling or older.copy()
     kind = rope.get("rope_type", rope.get("type"))
     rope["rope_type"] = SYNONYMS.get(kind, kind)
-    older = config.get("rope_parameters") or {}
     theta = rope.get("rope_theta", config.get("rope_theta", older.get("rope_theta")))
     rope["rope_theta"] = 10_000.0 if theta is None else float(theta)
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
@@ -38,8 +40,10 @@ def rope_parameters(config: Config) -> dict[str, Any]:
 
 def trained_len(config: Config) -> int:
     """Returns the base's context C: the original length where the configuration has it, else the maximal one."""
-    trained = config.get("original_max_position_embeddings")  # Phi-3 keeps it here, and it wins
-    original = trained or rope_parameters(config).get("original_max_position_embeddings")
+    rope, key = rope_parameters(config), "original_max_position_embeddings"
+    original = None
+    if rope["rope_type"] in SCALED_FROM_ORIGINAL:
+        original = config.get(key) or rope.get(key)  # Phi-3 keeps it outside, and it wins
     return int(original or config.get("max_position_embeddings", 2048))
 
 
@@ -93,7 +97,7 @@ ROPES: dict[str, Callable[[Config, Config], Method]] = {
 
 def rope_of(config: Config) -> Method:
     """Returns the method of the configuration's RoPE settings. Raises ValueError for an unknown or incomplete type."""
-    rope = rope_parameters(config)
+    rope = {key: value for key, value in rope_parameters(config).items() if value is not None}
     kind = rope["rope_type"]
     if kind not in ROPES:
         raise ValueError(f"config.json: unknown rope type {kind!r}: supported are {', '.join(ROPES)}")

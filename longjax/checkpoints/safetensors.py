@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import files
+from longjax.checkpoints.json_files import first_names, read_weight_map
 
 DTYPES = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(jnp.bfloat16),
@@ -22,7 +23,8 @@ DTYPES = {
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-INDEX = "model.safetensors.index.json"
+FLOATS = ("BF16", "F16", "F32")  # what weights are converted to, where their type is not supported
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ def pread(path: pathlib.Path, at: int, count: int) -> np.ndarray:
 
 def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
     """Returns the tensors of a file, unread. Raises ValueError if it is damaged or of another format."""
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{path} is missing; copy or download it again")
     size = path.stat().st_size
     try:
@@ -76,37 +78,41 @@ def read_header(path: pathlib.Path) -> dict[str, StoredTensor]:
             raise ValueError(f"a header of {start - 8} bytes in a file of {size}")
         entries = json.loads(pread(path, 8, start - 8).tobytes())
         entries.pop("__metadata__", None)
-        return _stored_tensors(path, start, size, entries)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        foreign = {str(entry["dtype"]) for entry in entries.values()} - DTYPES.keys()
+        stored = {} if foreign else _stored_tensors(path, start, size, entries)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}; copy or download it again") from error
+    if foreign:
+        raise ValueError(
+            f"{path} has tensors of type {first_names(foreign)}: convert them to {', '.join(FLOATS)} first"
+        )
+    return stored
 
 
 def _stored_tensors(path: pathlib.Path, start: int, size: int, entries: dict[str, Any]) -> dict[str, StoredTensor]:
     """Checks the entries of a header against the file's size; its data begins at byte `start`."""
-    stored, end = {}, start
+    stored, spans = {}, []
     for name, entry in entries.items():
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{name} is of type {entry['dtype']}, which is not supported")
         begin, stop = (start + offset for offset in entry["data_offsets"])
         dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"{name} has the shape {list(shape)}")
         if stop - begin != math.prod(shape) * dtype.itemsize or begin < start:
             raise ValueError(f"{name} of shape {list(shape)} and type {entry['dtype']} in {stop - begin} bytes")
-        stored[name], end = StoredTensor(path, begin, dtype, shape), max(end, stop)
-    if end != size:
-        raise ValueError(f"{size} bytes, where its header has {end}")
+        stored[name] = StoredTensor(path, begin, dtype, shape)
+        spans.append((begin, stop))
+    ends = [start, *(stop for _, stop in sorted(spans))]
+    for (begin, _), end in zip([*sorted(spans), (size, size)], ends, strict=True):
+        if begin != end:
+            raise ValueError(f"data at byte {begin}, where its header has {end}")
     return stored
 
 
-class SafetensorsFolder:
-    """The tensors of a Hugging Face directory, in one file or several: a `Tensors`.
+class SafetensorsFiles:
+    """The tensors of files: a `Tensors`. Raises ValueError naming a file that is damaged or missing."""
 
-    Raises ValueError naming the file that is damaged or missing, or that lacks a tensor of the index.
-    """
-
-    def __init__(self, folder: str | os.PathLike):
-        folder = pathlib.Path(folder)
-        index = folder / INDEX
-        self.stored = open_indexed(index) if index.exists() else open_all(folder)
+    def __init__(self, paths: list[pathlib.Path]):
+        self.stored = open_all(paths)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: x.shape for name, x in self.stored.items()}
@@ -115,12 +121,25 @@ class SafetensorsFolder:
         return self.stored[name].read(rows)
 
 
+class SafetensorsFolder(SafetensorsFiles):
+    """The tensors of a Hugging Face directory, in one file or several: a `Tensors`.
+
+    As in transformers, model.safetensors comes before an index, which may be of an older save.
+
+    Raises ValueError naming the file that is damaged or missing, or that lacks a tensor of the index.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        whole, index = pathlib.Path(folder) / WHOLE, pathlib.Path(folder) / INDEX
+        if index.exists() and not whole.exists():
+            self.stored = open_indexed(index)
+        else:
+            self.stored = open_all([whole] if whole.exists() else shards(pathlib.Path(folder)))
+
+
 def open_indexed(index: pathlib.Path) -> dict[str, StoredTensor]:
     """Returns the tensors of an index, unread. Raises ValueError if it is damaged, or a file lacks one of them."""
-    try:
-        weight_map = dict(json.loads(index.read_text())["weight_map"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{index} is damaged: copy or download it again") from error
+    weight_map = read_weight_map(index)
     stored = {file: read_header(index.parent / file) for file in sorted(set(weight_map.values()))}
     for name, file in weight_map.items():
         if name not in stored[file]:
@@ -128,15 +147,16 @@ def open_indexed(index: pathlib.Path) -> dict[str, StoredTensor]:
     return {name: stored[file][name] for name, file in weight_map.items()}
 
 
-def open_all(folder: pathlib.Path) -> dict[str, StoredTensor]:
-    """Returns the tensors of all files of a folder without index, unread, or of model.safetensors alone.
-
-    Raises ValueError if there is no file, or two hold a tensor of the same name.
-    """
-    whole = folder / "model.safetensors"
-    paths = [whole] if whole.exists() else sorted(folder.glob("*.safetensors"))
+def shards(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of a folder that has no index. Raises ValueError if there is none."""
+    paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise ValueError(f"{folder} has no *.safetensors file")
+    return paths
+
+
+def open_all(paths: list[pathlib.Path]) -> dict[str, StoredTensor]:
+    """Returns the tensors of files, unread. Raises ValueError if two hold a tensor of the same name."""
     stored: dict[str, StoredTensor] = {}
     for path in paths:
         for name, x in read_header(path).items():

@@ -5,7 +5,6 @@ that what was read does not stay there.
 """
 
 import importlib.util
-import json
 import os
 import pathlib
 import pickle
@@ -14,8 +13,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-INDEX = "pytorch_model.bin.index.json"
+from longjax.checkpoints.json_files import read_weight_map
+
+WHOLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 COPY_AGAIN = "copy or download it again"
+WRAPPERS = ("state_dict", "module", "model")  # what PyTorch Lightning, DeepSpeed and others put the tensors into
+NUMPY_TYPES = ("bfloat16", "float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 
 class TorchFile:
@@ -41,8 +44,9 @@ class TorchFolder:
 
     def __init__(self, folder: str | os.PathLike):
         folder = pathlib.Path(folder)
-        index = folder / INDEX
-        weight_map = read_index(index) if index.exists() else dict.fromkeys([folder / "pytorch_model.bin"], None)
+        whole, index = folder / WHOLE, folder / INDEX
+        indexed = index.exists() and not whole.exists()  # else it may be of an older save
+        weight_map = read_index(index) if indexed else dict.fromkeys([whole], None)
         self.files = {
             name: file for path, names in weight_map.items() for name, file in tensors_in(path, names).items()
         }
@@ -56,12 +60,8 @@ class TorchFolder:
 
 def read_index(index: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     """Returns the names of the tensors in each file of the index. Raises ValueError if it is damaged."""
-    try:
-        weight_map = dict(json.loads(index.read_text())["weight_map"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{index} is damaged: {COPY_AGAIN}") from error
     files: dict[pathlib.Path, list[str]] = {}
-    for name, file in weight_map.items():
+    for name, file in read_weight_map(index).items():
         files.setdefault(index.parent / file, []).append(name)
     return files
 
@@ -81,7 +81,7 @@ def map_file(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path} needs torch to be read: pip install torch, or take a *.safetensors checkpoint")
     import torch  # pyright: ignore[reportMissingImports]
 
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{path} is missing: {COPY_AGAIN}")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -89,9 +89,24 @@ def map_file(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged, or holds more than tensors: {COPY_AGAIN}") from error
     except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no torch file (of torch >= 1.6): {COPY_AGAIN}") from error
-    if not isinstance(tensors, dict) or not all(torch.is_tensor(x) for x in tensors.values()):
+    if isinstance(tensors, dict):  # a training framework's checkpoint
+        tensors = next((tensors[key] for key in WRAPPERS if isinstance(tensors.get(key), dict)), tensors)
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(x) for name, x in tensors.items()
+    ):
         raise ValueError(f"{path} does not hold tensors by name, but a {type(tensors).__name__}")
-    return tensors
+    for name, x in tensors.items():
+        check_dense(path, name, x)
+    return {name: x.detach() for name, x in tensors.items()}
+
+
+def check_dense(path: pathlib.Path, name: str, x: Any) -> None:
+    """Raises ValueError if a tensor is of a type that NumPy lacks, or has more elements than its file stores."""
+    dtype = str(x.dtype).removeprefix("torch.")
+    if dtype not in NUMPY_TYPES:
+        raise ValueError(f"{path}: {name} is of type {dtype}: convert the weights to bfloat16 first")
+    if str(x.layout) != "torch.strided" or x.numel() * x.itemsize > x.untyped_storage().nbytes():
+        raise ValueError(f"{path}: {name} is sparse or expanded: save it as a dense, contiguous tensor")
 
 
 def to_numpy(x: Any) -> np.ndarray:
