@@ -152,6 +152,16 @@ def test_tables_are_applied_at_their_place(monkeypatch):
     assert made_by_0_1.study_settings({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
 
 
+def test_the_base_that_ships_is_in_the_package_now():
+    def settings(folder):
+        return {"base_dir": folder, "preset": {"base_dir": folder}}
+
+    new = settings("/x/longjax/bases/mini")
+    assert made_by_0_1.study(settings("/x/bases/mini")) == made_by_0_1.study(new) == new
+    assert made_by_0_1.study(settings("/models/bases/mini-2")) == settings("/models/bases/mini-2")
+    assert made_by_0_1.study({"base_dir": None}) == {"base_dir": None}
+
+
 def test_names_of_classes_and_their_fields(monkeypatch):
     monkeypatch.setitem(made_by_0_1.NAMES, "Turning", "YarnRope")
     monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "all_trainable")
