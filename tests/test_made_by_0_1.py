@@ -157,9 +157,9 @@ def test_the_base_that_ships_is_in_the_package_now():
         return {"base_dir": folder, "preset": {"base_dir": folder}}
 
     new = settings("/x/longjax/bases/mini")
-    assert made_by_0_1.study(settings("/x/bases/mini")) == made_by_0_1.study(new) == new
-    assert made_by_0_1.study(settings("/models/bases/mini-2")) == settings("/models/bases/mini-2")
-    assert made_by_0_1.study({"base_dir": None}) == {"base_dir": None}
+    assert made_by_0_1.study_settings(settings("/x/bases/mini")) == made_by_0_1.study_settings(new) == new
+    assert made_by_0_1.study_settings(settings("/models/bases/mini-2")) == settings("/models/bases/mini-2")
+    assert made_by_0_1.study_settings({"base_dir": None}) == {"base_dir": None}
 
 
 def test_names_of_classes_and_their_fields(monkeypatch):
