@@ -107,9 +107,8 @@ ALIBI = method_of(MPT)
 
 
 def test_a_position_method_keeps_the_base_s_window():
-    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(
-        methods.pi(4.0), attention=SlidingWindowAttention(16)
-    )
+    windowed = dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(16))
+    assert on_base(methods.pi(4.0), WINDOWED) == windowed
 
 
 def test_an_attention_method_keeps_the_base_s_positions():
@@ -156,6 +155,7 @@ LINEAR = {"type": "linear", "factor": 4.0}
         ({"model_type": ["llama"]}, "unknown model_type"),
         ({"quantization_config": {"bits": 4}}, "quantization_config changes the model"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported for llama"),
+        ({"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 1e6}}, "rope_scaling hides rope_theta"),
         ({"rope_scaling": [8]}, "rope_scaling=.* must be an object"),
         ({"rope_scaling": "linear"}, "rope_scaling='linear' must be an object"),
         ({"rope_scaling": LINEAR | {"factor": "4.0"}}, "factor='4.0' of rope_scaling must be a finite number"),

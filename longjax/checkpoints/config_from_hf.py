@@ -137,7 +137,7 @@ def family_of(config: Config) -> tuple[Family, dict[str, Any]]:
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: unknown model_type {kind!r}: supported are {', '.join(FAMILIES)}")
     family, config = FAMILIES[kind], checked_config(config)
-    if kind != "phi" and (config.get("partial_rotary_factor") or 1) != 1:
+    if kind != "phi" and rope_parameters(config).get("partial_rotary_factor", 1) != 1:
         raise ValueError(f"config.json: partial_rotary_factor is not supported for {kind}: transformers ignores it")
     whole = family.defaults | {MPT_KEYS.get(key, key): value for key, value in config.items()}
     if "expansion_ratio" in family.defaults:

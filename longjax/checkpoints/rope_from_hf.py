@@ -19,6 +19,7 @@ from longjax.methods.yarn import dynamic_yarn, yarn
 Config = Mapping[str, Any]
 SYNONYMS = {"su": "longrope", "dynamic_yarn": "dynamic-yarn", None: "default"}
 SCALED_FROM_ORIGINAL = ("yarn", "dynamic-yarn", "longrope", "llama3")  # the others are scaled from the maximal length
+DEFAULT_THETA = 10_000.0
 PHI_PARTIAL = 0.5  # transformers' default where the configuration has no partial_rotary_factor
 
 
@@ -28,8 +29,10 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     rope = scaling or older.copy()
     kind = rope.get("rope_type", rope.get("type"))
     rope["rope_type"] = SYNONYMS.get(kind, kind)
-    theta = rope.get("rope_theta", config.get("rope_theta", older.get("rope_theta")))
-    rope["rope_theta"] = 10_000.0 if theta is None else float(theta)
+    theta = rope.get("rope_theta", config.get("rope_theta"))
+    if theta is None and older.get("rope_theta") not in (None, DEFAULT_THETA):
+        raise ValueError("config.json: rope_scaling hides rope_theta of rope_parameters: write it into rope_scaling")
+    rope["rope_theta"] = DEFAULT_THETA if theta is None else float(theta)
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if partial is None and config.get("model_type") == "phi":
         partial = PHI_PARTIAL
