@@ -156,6 +156,14 @@ LINEAR = {"type": "linear", "factor": 4.0}
         ({"quantization_config": {"bits": 4}}, "quantization_config changes the model"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported for llama"),
         ({"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 1e6}}, "rope_scaling hides rope_theta"),
+        ({"max_position_embeddings": None}, "max_position_embeddings=None must be an integer"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3 does not divide 4 heads"),
+        ({"model_type": "mpt", "attn_config": 5}, "attn_config=5 must be an object"),
+        (
+            {"rope_scaling": {"type": "longrope", "short_factor": 1.0}},
+            "short_factor='1.0' .* must be a list of numbers",
+        ),
+        ({"rope_scaling": LINEAR | {"rope_theta": [8]}}, r"rope_theta='\[8\]' of rope_scaling"),
         ({"rope_scaling": [8]}, "rope_scaling=.* must be an object"),
         ({"rope_scaling": "linear"}, "rope_scaling='linear' must be an object"),
         ({"rope_scaling": LINEAR | {"factor": "4.0"}}, "factor='4.0' of rope_scaling must be a finite number"),
@@ -165,7 +173,7 @@ LINEAR = {"type": "linear", "factor": 4.0}
 )
 def test_values_of_other_types_are_refused(change, match):
     with pytest.raises(ValueError, match=match):
-        method_of(LLAMA | change)
+        (model_of(LLAMA | change), method_of(LLAMA | change))
     assert method_of(LLAMA | {"rope_scaling": LINEAR}) == methods.pi(4.0)
 
 

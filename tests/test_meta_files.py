@@ -109,3 +109,10 @@ def test_a_file_too_many_is_noticed(tmp_path, state):
     (tmp_path / "consolidated.01.pth").write_bytes((tmp_path / "consolidated.00.pth").read_bytes())
     with pytest.raises(ValueError, match=r"has 2 consolidated\.\*\.pth files, but the model is in 1"):
         MetaFolder(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"sliding_window": 4096}, {"moe": {"num_experts": 8}}, {"head_dim": 5}])
+def test_settings_that_are_not_read_are_refused_by_name(tmp_path, state, change):
+    folder = write(tmp_path, state, 1, params=PARAMS | change)
+    with pytest.raises(ValueError, match=rf"params\.json: {next(iter(change))} not supported"):
+        MetaFolder(folder)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from longjax.checkpoints.config_values import checked_config
+from longjax.checkpoints.config_values import checked_attention, checked_config
 from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
 from longjax.config import ModelConfig
 from longjax.methods.alibi import AlibiRope, mpt_alibi, no_rope
@@ -54,7 +54,7 @@ def _phi(config: Config) -> dict[str, Any]:
 
 def _mpt(config: Config) -> dict[str, Any]:
     """Width and biases may differ in the checkpoint: see `param_mapping.fit_vocab`."""
-    attention = config["attn_config"]
+    attention = checked_attention(config)
     check_supported(attention, "alibi", True)
     check_supported(attention, "attn_type", "multihead_attention")
     check_supported(attention, "qk_ln", False, None)
@@ -160,6 +160,10 @@ def model_of(config: Config) -> ModelConfig:
 def _model_of(family: Family, config: Config) -> ModelConfig:
     rope, heads = rope_parameters(config), config["num_attention_heads"]
     check_supported(config, "hidden_act", *ACTS)
+    if heads % (config.get("num_key_value_heads") or heads):
+        raise ValueError(
+            f"config.json: num_key_value_heads={config['num_key_value_heads']} does not divide {heads} heads"
+        )
     shared = {
         "vocab": config["vocab_size"],
         "dim": config["hidden_size"],
@@ -185,7 +189,7 @@ def method_of(config: Config) -> Method:
     """
     family, whole = family_of(config)
     if "attn_config" in whole:
-        attention = whole["attn_config"]
+        attention = checked_attention(whole)
         bias_max = float(attention.get("alibi_bias_max", 8))
         if bias_max != 8:
             logging.warning("alibi_bias_max=%g is honored here; transformers 5.23 ignores it", bias_max)
