@@ -165,7 +165,7 @@ class OrbaxFolder:
         try:
             meta = json.loads((folder / META).read_text())
             cfg = ModelConfig(**meta["model"] | {"biases": tuple(meta["model"]["biases"])})
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{folder / META} is missing or damaged: convert the checkpoint again") from error
         if meta.get("layout") != LAYOUT or not (folder / "params").exists():
             raise ValueError(f"{folder} holds no orbax parameters of one array a layer: convert the checkpoint again")
