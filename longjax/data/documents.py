@@ -131,6 +131,8 @@ def _input_files(spec: str, label: str, root: pathlib.Path) -> list[InputFile]:
         paths = readers.dataset_files(root) or sorted(p for p in _walk(root) if readers.is_readable(p))
     if not paths:
         raise ValueError(f"--input={spec}: {root} holds no {' '.join(readers.SUFFIXES)} files")
+    if special := [p for p in paths if p.exists() and not p.is_file()]:
+        raise ValueError(f"--input={spec}: {special[0]} is not an ordinary file: remove it")
     folder = root.parent if root.is_file() else root
     try:
         return [InputFile(p, f"{label}/{p.relative_to(folder).as_posix()}", label, p.stat().st_size) for p in paths]

@@ -62,7 +62,7 @@ def line_records(path: pathlib.Path) -> Records:
                     yield _parsed(line), min(1.0, raw.tell() / size)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is torn or damaged ({error}): fetch it again") from error
-    except ValueError as error:  # of json.load
+    except (ValueError, RecursionError) as error:  # of json.load
         raise ValueError(f"{path} is neither JSON lines nor a JSON list: {error}") from error
 
 
@@ -77,7 +77,7 @@ def _decompressed(raw: Any, path: pathlib.Path) -> io.BufferedReader:
 def _parsed(line: bytes) -> Record | None:
     try:
         return _record(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -135,9 +135,13 @@ def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
     if not (folder / "state.json").is_file():
         return None
     try:
-        return [folder / x["filename"] for x in json.loads((folder / "state.json").read_text())["_data_files"]]
-    except (ValueError, KeyError) as error:
+        names = [x["filename"] for x in json.loads((folder / "state.json").read_text("utf-8"))["_data_files"]]
+        outside = [name for name in names if pathlib.PurePath(name).name != name]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'state.json'} is damaged: save the dataset again") from error
+    if outside:
+        raise ValueError(f"{folder / 'state.json'} names {outside[0]}, which is not a file of this folder")
+    return [folder / name for name in names]
 
 
 def _first_line(error: Exception) -> str:
