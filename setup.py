@@ -1,3 +1,5 @@
+"""What is installed: the package, its data, its commands and its extras."""
+
 import pathlib
 import re
 

@@ -56,6 +56,7 @@ def distance(method: Method, cfg: ModelConfig, length: int) -> np.ndarray:
 
 
 def draw_distances() -> None:
+    """Draws the distance at which each query sees each key, a panel a method."""
     figure, axes = plt.subplots(2, 5, figsize=(11, 4.8), layout="constrained")
     colors, image = plt.get_cmap("viridis").with_extremes(over="#d55e00"), None
     for axis, (name, method) in zip(axes.flat, DISTANCES.items(), strict=True):
@@ -71,6 +72,7 @@ def draw_distances() -> None:
 
 
 def draw_frequencies() -> None:
+    """Draws by how much each method stretches the wavelength of each pair."""
     cfg = LLAMA2_7B
     base_R = inv_freq(methods.base(), cfg, 8 * cfg.trained_len)
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")

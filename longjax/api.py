@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from longjax import sharding
-from longjax.checkpoints.extension import extended_model, extended_params, extension_method
+from longjax.checkpoints.extension import dtype_name, extended_model, extended_params, extension_method
 from longjax.checkpoints.pretrained import Checkpoint, ExportOptions, export, open_checkpoint
 from longjax.data import RowBatch
 from longjax.data.tokenizer import Tokenizer
@@ -239,9 +239,8 @@ def load(
     """
     if not (method is None or isinstance(method, Method)):
         raise ValueError(f"method={method!r} is no method: call one of longjax.methods, as in method=yarn(factor=8.0)")
-    if (name := jnp.dtype(dtype).name) not in ("bfloat16", "float32"):
-        raise ValueError(f"dtype={name} is not supported for activations: choose bfloat16 or float32")
+    name, param_name = dtype_name(dtype), dtype_name(dtype if param_dtype is None else param_dtype)
     checkpoint = open_checkpoint(folder, adapter, name)
     model = extended_model(checkpoint, extension_method(checkpoint, method), mesh)
-    params = extended_params(checkpoint, model, mesh, name if param_dtype is None else param_dtype, seed)
+    params = extended_params(checkpoint, model, mesh, param_name, seed)
     return LanguageModel(model, params, checkpoint, mesh)

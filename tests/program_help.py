@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 
-import longjax.cli.evaluate  # noqa: F401  what nearly all of them import
+import longjax.cli.evaluate
 import longjax.cli.study  # noqa: F401
 
 

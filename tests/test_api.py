@@ -250,7 +250,7 @@ def test_orbax_directories_are_loaded(load, tmp_path):
 
 
 def test_parameters_may_be_wider_than_activations():
-    lm = longjax.load(BASE, param_dtype="float32")
+    lm = longjax.load(BASE, param_dtype=jax.numpy.float32)
     assert lm.params["embed_VD"].dtype == np.float32
     assert lm.model.cfg.dtype == "bfloat16"
     assert longjax.load(BASE).params["embed_VD"].dtype == jax.numpy.bfloat16
@@ -300,7 +300,8 @@ def test_on_a_mesh(load, name, tmp_path):
         (lambda lm: lm.save_pretrained("out", dtype="int8"), "dtype=int8 is not known: choose bfloat16, float32"),
         (lambda lm: longjax.load("/nowhere"), r"/nowhere/config\.json is missing or damaged: name a folder"),
         (lambda lm: longjax.load(BASE, yarn), "is no method: call one of longjax.methods"),
-        (lambda lm: longjax.load(BASE, dtype="float16"), "dtype=float16 is not supported for activations"),
+        (lambda lm: longjax.load(BASE, dtype="float16"), "dtype=float16 is not supported: choose bfloat16 or float32"),
+        (lambda lm: longjax.load(BASE, param_dtype="int8"), "dtype=int8 is not supported: choose bfloat16 or float32"),
         (lambda lm: longjax.load(BASE, adapter="/nowhere"), "/nowhere/adapter_model.bin"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_case_that_hangs_keeps_its_rows(tmp_path, monkeypatch):
     assert not (tmp_path / "alive").exists()  # what it had started is gone, too
 
 
-def test_a_case_that_crashes_says_so(tmp_path, monkeypatch):
+def test_a_case_that_crashes_has_its_exit_code(tmp_path, monkeypatch):
     shell("""echo 'ROW {"a": 1}'; printf 'ROW {"b'; exit 3""", tmp_path, monkeypatch)
     rows = beside.run(beside.Case("x", {}, 99), 30)
     assert [row.get("a") for row in rows] == [1, None]

@@ -116,7 +116,7 @@ def test_other_prompts_are_refused():
         compare_runs(a, b)
 
 
-def test_nothing_in_common_is_said():
+def test_nothing_in_common_is_an_error():
     with pytest.raises(ValueError, match="no example has a number in both"):
         compare_runs(tasks(**{QA: answers(QA, 1)}), tasks(**{LCC: answers(LCC, 1)}))
 
@@ -135,7 +135,7 @@ def test_perplexity_is_drawn_by_piece_and_nan_is_unmatched():
     assert one.result.b / one.result.a == pytest.approx(np.exp(-0.1))
 
 
-def test_the_table_says_the_numbers():
+def test_the_table_holds_the_numbers():
     found = compare_runs(tasks(**{QA: answers(QA, 10)}), tasks(**{QA: answers(QA, 30)}))
     head, row = comparison_table(found)
     assert dict(zip(head, row, strict=True)) | {"95 % interval": ""} == {

@@ -217,3 +217,15 @@ def test_both_kinds_of_tokenizers(make, tmp_path):
             (tmp_path / path).write_text(content)
         with pytest.raises(ValueError, match=path):
             Tokenizer(tmp_path / path if content else folder)
+
+
+def test_truncation_and_padding_of_a_saved_tokenizer_do_not_count(make):
+    path = make(["<s>", "</s>"])
+    text = "Who are you? " * 20
+    whole = Tokenizer(path).encode(text).tolist()
+    saved = T.Tokenizer.from_file(str(path))
+    saved.enable_truncation(8)
+    saved.enable_padding(length=500)
+    saved.save(str(path))
+    assert Tokenizer(path).encode(text).tolist() == whole
+    assert 8 < len(whole) < 500

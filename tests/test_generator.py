@@ -76,7 +76,7 @@ def greedy(method, tokens, new, size=128):
     for _ in range(new):
         longer = np.array([row])
         if method.insert_tokens:
-            longer = method.insert_tokens(np.array([[*row, 0]]), CFG.vocab - 1)[0][:, :-1]  # with what comes before the next
+            longer = method.insert_tokens(np.array([[*row, 0]]), CFG.vocab - 1)[0][:, :-1]
         padded = np.zeros((1, size), np.int32)
         padded[0, : longer.shape[1]] = longer
         x_V = np.asarray(forward(padded), np.float64)[longer.shape[1] - 1]

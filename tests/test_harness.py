@@ -158,7 +158,8 @@ def known(q):
     before, said = TOKENIZER.decode(q.tokens_T[: q.first_scored]), TOKENIZER.decode(q.tokens_T[q.first_scored :])
     word = said.split()[2] if "puts the" in said else said.strip().rstrip(".").removesuffix(" does")
     good = word in before[-250:]
-    return LoglikelihoodResult(np.full(len(q.tokens_T) - q.first_scored, 0.1 if good else 3.0, np.float32), np.full(1, good))
+    nll_U = np.full(len(q.tokens_T) - q.first_scored, 0.1 if good else 3.0, np.float32)
+    return LoglikelihoodResult(nll_U, np.full(1, good))
 
 
 def added(q):
@@ -354,7 +355,8 @@ def test_rolling_scores_every_token_once():
             self.args = args
 
     def by_id(questions):
-        return [LoglikelihoodResult(q.tokens_T[q.first_scored :].astype(np.float32), np.ones(1, bool)) for q in questions]
+        scored = [q.tokens_T[q.first_scored :].astype(np.float32) for q in questions]
+        return [LoglikelihoodResult(nll_U, np.ones(1, bool)) for nll_U in scored]
 
     texts = ["one two three four five six seven eight", "nine", "ten eleven twelve"]
     sums = [-float(TOKENIZER.encode(text).sum()) for text in texts]

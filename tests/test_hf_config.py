@@ -106,7 +106,8 @@ ALIBI = method_of(MPT)
 
 
 def test_a_position_method_keeps_the_base_s_window():
-    assert on_base(methods.pi(4.0), WINDOWED) == dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(16))
+    windowed = dataclasses.replace(methods.pi(4.0), attention=SlidingWindowAttention(16))
+    assert on_base(methods.pi(4.0), WINDOWED) == windowed
 
 
 def test_an_attention_method_keeps_the_base_s_positions():

@@ -152,6 +152,18 @@ def test_tables_are_applied_at_their_place(monkeypatch):
     assert made_by_0_1.study_settings({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
 
 
+def test_the_base_that_ships_is_in_the_package_now(tmp_path):
+    def settings(folder):
+        return {"base_dir": str(folder), "preset": {"base_dir": str(folder)}}
+
+    new = settings(tmp_path / "longjax/bases/mini")
+    assert made_by_0_1.study_settings(settings(tmp_path / "bases/mini")) == new
+    (tmp_path / "longjax/bases/mini").mkdir(parents=True)
+    assert made_by_0_1.study_settings(new) == new
+    assert made_by_0_1.study_settings(settings("/models/other")) == settings("/models/other")
+    assert made_by_0_1.study_settings({"base_dir": None}) == {"base_dir": None}
+
+
 def test_names_of_classes_and_their_fields(monkeypatch):
     monkeypatch.setitem(made_by_0_1.NAMES, "Turning", "YarnRope")
     monkeypatch.setitem(made_by_0_1.NAMES, "all_of_it", "all_trainable")

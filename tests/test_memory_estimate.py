@@ -147,9 +147,7 @@ def test_table():
     assert "estimate                     25.00" in said
     assert "compiled                     26.00" in said
     assert said.endswith("30.00  fits, as would 2.0 times the micro-batch")
-    assert memory_estimate.memory_table(found, limit=22 * GiB).endswith(
-        "does not fit, 0.4 times the micro-batch would"
-    )
+    assert memory_estimate.memory_table(found, limit=22 * GiB).endswith("does not fit, 0.4 times the micro-batch would")
     assert "does not fit with any micro-batch" in memory_estimate.memory_table(found, limit=20 * GiB)
     assert len(memory_estimate.memory_table(found).splitlines()) == 9
     assert memory_estimate.limit_bytes(jax.devices()[0]) is None

@@ -165,9 +165,7 @@ def test_answer_is_what_the_heat_map_wants():
 
 
 def test_several_needles_are_all_asked_for(ctx):
-    (task,) = NeedleTest(needle_count=3, needle_depths=4).tasks(
-        EvalContext(ctx.data_dir, ctx.tokenizer, (1000,))
-    )
+    (task,) = NeedleTest(needle_count=3, needle_depths=4).tasks(EvalContext(ctx.data_dir, ctx.tokenizer, (1000,)))
     for q in task.requests:
         text = text_of(q, ctx)
         places = [text.index(s.strip()) for s in best_things(3).sentences]

@@ -45,10 +45,8 @@ def by_place(questions):
 
 def by_token(questions):
     """A loss that depends on the token alone."""
-    return [
-        LoglikelihoodResult(np.sin(q.tokens_T[q.first_scored :]).astype(np.float32) + 1, q.tokens_T[q.first_scored :] > 0)
-        for q in questions
-    ]
+    scored = [q.tokens_T[q.first_scored :] for q in questions]
+    return [LoglikelihoodResult(np.sin(ids_U).astype(np.float32) + 1, ids_U > 0) for ids_U in scored]
 
 
 def rows(task, ask):

@@ -14,8 +14,8 @@ LLAMA = HERE / "golden" / "convert" / "llama_bf16_sharded" / "hf"
 WORKER = """
 import sys, jax
 from longjax import sharding
-from longjax.hf import pretrained
-from longjax.hf.pretrained import How
+from longjax.checkpoints import pretrained
+from longjax.checkpoints.pretrained import ExportOptions
 
 port, process, folder, out = sys.argv[1:]
 jax.distributed.initialize(f"localhost:{port}", 2, int(process))
@@ -30,7 +30,7 @@ class Counted:
         return x
 
 params = pretrained.load(Counted(), given.cfg, sharding.make_mesh(fsdp=2, seq=2, model=2))
-pretrained.export(out, params, given.cfg, given.method, given, How("source"))
+pretrained.export(out, params, given.cfg, given.method, given, ExportOptions("source"))
 for kind in ("o_proj", "q_proj"):
     name = f"model.layers.0.self_attn.{kind}.weight"
     print(kind, read[name] / given.tensors.shapes()[name][0])

@@ -43,10 +43,10 @@ def test_a_training_loss_is_read_without_the_hardness_of_rows(found):
     assert [x.value for x in recovery.last_quarter(found, "ntk_32k")] == pytest.approx([0.0, 0.0], abs=1e-12)
 
 
-def test_sentences_say_what_the_numbers_are(found):
-    said = recovery.recovery_finding(found)
-    assert said.startswith("After an extension of 1.2 M tokens (the paper's: 1 B) 1 of 3 trained methods have not rec")
-    assert f"longlora ({found.value(measures.ppl(256), 'longlora'):.1f})" in said
+def test_sentences_hold_the_numbers(found):
+    text = recovery.recovery_finding(found)
+    assert text.startswith("After an extension of 1.2 M tokens (the paper's: 1 B) 1 of 3 trained methods have not rec")
+    assert f"longlora ({found.value(measures.ppl(256), 'longlora'):.1f})" in text
     assert recovery.left_out(found, ["pi", "longlora"]) == (" Left out: longlora (not recovered at 1.2 M tokens).")
     assert recovery.left_out(found, ["pi"]) == ""
     norms = {who.label: numbers[-1].value for who, numbers in recovery.recovery_table(found).lines}

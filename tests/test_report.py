@@ -50,9 +50,9 @@ def window(name, i, length, loss):
     return example(name, i, **about, **by_place, nll=None if loss is None else 100 * loss, wall_ms=250.0)
 
 
-def prompt(name, i, length, depth, said):
+def prompt(name, i, length, depth, retrieved):
     about = {"variant": "study", "length": length, "depth": depth, "cell": depth}
-    return example(name, i, **about, hits=5 * said, n=5, wall_ms=50.0)
+    return example(name, i, **about, hits=5 * retrieved, n=5, wall_ms=50.0)
 
 
 def rows(*runs):
@@ -104,7 +104,7 @@ def folder(tmp_path):
 # The table.
 
 
-def test_the_table_says_what_the_rows_say():
+def test_the_table_holds_the_rows():
     head, *body = cells(NANS, BASE, BAD, GOOD)
     assert head == ["method", "kind", *(f"PPL {n}" for n in LENGTHS), *(f"key% {n}" for n in LENGTHS), "seconds"]
     assert [row[0] for row in body] == ["base", "good", "nans", "bad"]  # by kind
@@ -163,34 +163,34 @@ def test_averaged_weights_are_preferred_and_compared():
 # Findings.
 
 
-def test_success_and_failure_are_both_said():
-    said = "\n".join(findings(study(BASE, GOOD, BREAKS, BAD)))
-    assert "The base model, trained at 128, has perplexity 6.05 at 128 and 54.6 at 1024 (9.03 times)." in said
-    assert "At 1024, 2 of 3 methods have a lower perplexity than the base (54.60); the lowest: good 4.95" in said
-    assert "Not significantly better than the base at 1024: bad." in said
-    assert "2 of 3 methods have a lower perplexity at 1024 than the base at 128 (6.05), by up to 18% (good)" in said
-    assert "The price at 128, where the base was trained: good +2%, bad +11%." in said
-    assert "At 2048, within 5% of their perplexity at 1024: good." in said
-    assert "At 2048, perplexity is above 1.5 times that at 1024: breaks x2.72." in said
-    assert "The base retrieves 90% of the pass keys at 128 and 0% at 1024." in said
-    assert "Pass keys at 1024, at least half retrieved: good 80%; below 10%: bad." in said
-    assert "Pass keys at 2048, at least half retrieved: good 60%; below 10%: breaks, bad." in said
+def test_success_and_failure_are_both_reported():
+    text = "\n".join(findings(study(BASE, GOOD, BREAKS, BAD)))
+    assert "The base model, trained at 128, has perplexity 6.05 at 128 and 54.6 at 1024 (9.03 times)." in text
+    assert "At 1024, 2 of 3 methods have a lower perplexity than the base (54.60); the lowest: good 4.95" in text
+    assert "Not significantly better than the base at 1024: bad." in text
+    assert "2 of 3 methods have a lower perplexity at 1024 than the base at 128 (6.05), by up to 18% (good)" in text
+    assert "The price at 128, where the base was trained: good +2%, bad +11%." in text
+    assert "At 2048, within 5% of their perplexity at 1024: good." in text
+    assert "At 2048, perplexity is above 1.5 times that at 1024: breaks x2.72." in text
+    assert "The base retrieves 90% of the pass keys at 128 and 0% at 1024." in text
+    assert "Pass keys at 1024, at least half retrieved: good 80%; below 10%: bad." in text
+    assert "Pass keys at 2048, at least half retrieved: good 60%; below 10%: breaks, bad." in text
 
 
-def test_nothing_is_said_that_does_not_hold():
-    said = "\n".join(findings(study(run_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
-    assert "no method has a significantly lower perplexity than the base." in said
-    assert "No method at 1024 has a significantly lower perplexity than the base at its own 128." in said
-    assert "hardly recalls at its own length" in said
-    assert "at least half retrieved: no method; below 10%: bad." in said
-    assert "within 5%" not in said
+def test_no_finding_is_false():
+    text = "\n".join(findings(study(run_of("base", "base", (1.8, 4.0, 5.0), (0.2, 0, 0)), BAD)))
+    assert "no method has a significantly lower perplexity than the base." in text
+    assert "No method at 1024 has a significantly lower perplexity than the base at its own 128." in text
+    assert "hardly recalls at its own length" in text
+    assert "at least half retrieved: no method; below 10%: bad." in text
+    assert "within 5%" not in text
     assert "nothing can be compared" in findings(study(GOOD))[0]
     assert "nothing can be compared" in findings(study(BASE))[0]
 
 
-def test_losses_that_are_not_finite_are_said():
-    said = findings(study(BASE, GOOD, NANS))
-    assert [s for s in said if s.startswith("No finite")] == [
+def test_losses_that_are_not_finite_are_reported():
+    text = findings(study(BASE, GOOD, NANS))
+    assert [s for s in text if s.startswith("No finite")] == [
         f"No finite loss in 2 windows of {n}: nans." for n in LENGTHS
     ]
 
@@ -211,8 +211,8 @@ def test_differences_are_paired_on_the_same_text():
 def test_agreement_has_the_sign_of_the_claim():
     """Four methods whose perplexity falls as their keys rise: +1."""
     ordered = [run_of(f"m{i}", "exact frozen", (2, 2 - 0.1 * i, 2), (1, 0.2 * i, 0)) for i in range(4)]
-    said = [s for s in findings(study(BASE, *ordered)) if "rank correlation" in s]
-    assert "+1.00 over 4 methods" in said[0]
+    text = [s for s in findings(study(BASE, *ordered)) if "rank correlation" in s]
+    assert "+1.00 over 4 methods" in text[0]
     assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [1.5, 0.0, 1.5, 3.0]
 
 

@@ -60,7 +60,7 @@ def test_ruler_is_the_mean_of_13_tasks():
     assert found.n == 130
 
 
-def test_missing_tasks_are_said():
+def test_missing_tasks_are_marked():
     all_of = evaluations(ruler()[:-1])
     assert numbers(table_1(all_of), "pi")["RULER"].mark == "of 12"
     tasks = by_file(all_of)["ruler_2024_32768"]
@@ -172,14 +172,14 @@ def test_keys_without_a_depth_have_a_table_and_no_map():
     assert list(figures.passkey_figures(all_of)) == []
 
 
-def test_scores_that_say_nothing_are_not_taken():
+def test_scores_without_values_have_no_table():
     some, none = row("ruler", "vt", 0.5, version="2024", precision=None), ruler(precision=None)
     assert "ruler_2024_precision" not in by_file(evaluations(none))
     table = by_file(evaluations([some | {"precision": 0.25}, *none[:3]]))["ruler_2024_precision"]
     assert table.text()[1][2] == "25.0 (of 1)"
 
 
-def test_labels_say_no_more_than_they_must():
+def test_labels_are_as_short_as_they_can_be():
     rows = [row("ruler", "vt", 0.5, version="2024", method=m, run=r) for m, r in
             (("yarn", "y"), ("pi", "one"), ("pi", "two"))]  # fmt: skip
     rows.append(row("ruler", "vt", 0.5, version="2024", method="yarn", run="y") | {"weights": "raw"})
@@ -295,7 +295,7 @@ def test_fewer_examples_are_a_difference_unless_losses_were_nan():
     assert found == {}
 
 
-def test_other_tokenizers_and_types_are_said():
+def test_other_tokenizers_and_types_are_reported():
     more = [r | {"tokenizer_sha256": "cd" * 32, "dtype": "float32"} for r in ruler(method="yarn", run="yarn")]
     same = [
         r | {"tokenizer_sha256": "ab" * 32, "dtype": "float32"} for m in ("pi", "clex") for r in ruler(method=m, run=m)
@@ -306,7 +306,7 @@ def test_other_tokenizers_and_types_are_said():
     ]
 
 
-def test_protocols_of_some_are_said():
+def test_protocols_of_some_are_reported():
     lines = comparable.partial_suites(evaluations(ruler() + ruler(version="main", method="yarn", run="yarn")))
     assert lines == [
         "Not all by one protocol, so in tables of their own: ruler, version 2024: pi; ruler, version main: yarn."

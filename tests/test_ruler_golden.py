@@ -137,5 +137,6 @@ def test_other_constants_are_noticed(monkeypatch, module, name, value):
 
 
 def test_order_of_samples():
-    assert sample.SampleSeed(0, "vt", 1).shared_order().random() == sample.SampleSeed(0, "cwe", 2).shared_order().random()
+    first, second = sample.SampleSeed(0, "vt", 1), sample.SampleSeed(0, "cwe", 2)
+    assert first.shared_order().random() == second.shared_order().random()
     assert sample.SampleSeed(0, "vt", 1).own_order().random() != sample.SampleSeed(0, "vt", 2).own_order().random()

@@ -207,7 +207,11 @@ def test_prompts_of_the_users(folder, tmp_path):
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     entries = {
-        name: {"template": "MINE " + x.template, "answer_prefix": x.answer_prefix, "tokens_to_generate": x.max_new_tokens - 1}
+        name: {
+            "template": "MINE " + x.template,
+            "answer_prefix": x.answer_prefix,
+            "tokens_to_generate": x.max_new_tokens - 1,
+        }
         for name, x in OWN.items()
     }
     (prompts / "ruler.json").write_text(json.dumps({"base_tasks": entries}))

@@ -118,12 +118,12 @@ def test_weights_are_averaged_ones_unless_named(found):
     assert math.isnan(found.value(measures.ruler(EXTENDED), "pi", "raw"))  # few tests
 
 
-def test_a_missing_seed_is_said():
+def test_a_missing_seed_is_marked():
     assert number_over_seeds([Number(0.5, 0.1, 10)], 2) == Number(0.5, 0.1, 10, mark="1 of 2 seeds")
     assert number_over_seeds([], 2) is None
 
 
-def test_what_was_asked_of_nobody_is_no_number(found):
+def test_what_was_not_run_has_no_number(found):
     assert found.number(measures.ruler(512), "pi") is None
     assert found.versus(measures.ruler(512), "pi", "yarn") is None
     assert found.versus(measures.ruler(EXTENDED), "pi", "leaky_rerope") is None
@@ -163,7 +163,7 @@ def test_leaders_are_bold(found):
         assert set(bold) == set(main_table.leaders(found, measure)), measure.name
 
 
-def test_seeds_that_say_the_same_agree(found):
+def test_equal_seeds_agree(found):
     same = twins(found)
     assert main_table.between_seeds(same, measures.ppl(EXTENDED)).value == pytest.approx(1.0)
     assert main_table.between_seeds(found, measures.ppl(EXTENDED)).value < 1.0
@@ -183,7 +183,7 @@ def changed(found, worse):
     return dataclasses.replace(found, rows={key: [row(r) for r in rows] for key, rows in found.rows.items()})
 
 
-def test_who_holds_beyond_is_what_the_ratios_say(found):
+def test_who_holds_beyond_follows_from_the_ratios(found):
     assert [arm for arm in ("pi", "ntk_32k", "clex") if beyond.holds(beyond.ppl_ratio(found, arm))] == [
         "ntk_32k",
         "clex",

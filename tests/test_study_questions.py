@@ -87,7 +87,7 @@ def test_a_section_has_its_tables_figures_and_findings(sections, part):
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("names", [("base",), ("landmark", "pi"), ("self_extend", "self_extend_w256_g8", "ntk_32k")])
-def test_what_was_not_run_is_said(part, names, tmp_path):
+def test_what_was_not_run_is_listed(part, names, tmp_path):
     """One seed, few arms, perplexity at two lengths: still a page."""
     run = made_study.write_study(tmp_path / "run", names, seeds=(1,), windows=2, samples=1, lengths=(256, 2048))
     section = part.section(study_trials.read_trials(run, made_study.TRAINED, END), tmp_path)
@@ -194,9 +194,9 @@ def test_cells_within_the_context_beside_the_others():
     m, grid = ppl(16384), {Cell(512, 8): "a", Cell(512, 16): "b", Cell(1024, 16): "c"}
     fake = Fake({(m.name, "a"): 12.0, (m.name, "b"): 9.0, (m.name, "c"): 9.005}, list("abc"))
     assert self_extend_grid.best_cell(fake, grid, m) == f"Best by {m.name}: window 512 group 16 (9.00)."
-    said = self_extend_grid.within_context(fake, grid, [m])
-    assert said.startswith("Any window and group will do whose largest position stays within 2048: such cells have ")
-    assert said.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")
+    text = self_extend_grid.within_context(fake, grid, [m])
+    assert text.startswith("Any window and group will do whose largest position stays within 2048: such cells have ")
+    assert text.endswith(f"{m.name} 9.00 to 9.01, the 1 others 12.00 to 12.00.")
     worse = Fake(fake.values | {(m.name, "c"): 9.5}, list("abc"))  # a cell inside that is 6 % off
     assert self_extend_grid.within_context(worse, grid, [m]).startswith(
         "By whether the largest position stays within 2048: "
@@ -215,7 +215,7 @@ def test_the_main_arm_is_a_cell_of_the_grid(trials):
     ]  # fmt: skip
 
 
-def test_nobody_on_a_front_is_beaten():
+def test_no_point_on_a_front_is_beaten():
     rng = np.random.default_rng(0)
     found = [(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.integers(0, 6, (30, 2)))]
     for m, sign in ((ppl(8), 1), (ruler(8), -1)):

@@ -37,7 +37,7 @@ PRESETS["tiny"] = dataclasses.replace(
 )
 
 if __name__ == "__main__":
-    from longjax.cli.main import experiment
+    from longjax.cli.train import experiment
     from longjax.methods import METHODS
 
     name = sys.argv.pop(1)

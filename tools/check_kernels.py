@@ -149,6 +149,7 @@ def allowed(case: Case) -> tuple[float, ...]:
 
 
 def main(argv: list[str]) -> None:
+    """Prints a line for each case; exits with 1 if one is wrong."""
     print(f"{jax.devices()[0].device_kind}, {default_backend()}")
     print(f"relative errors, at most {ALLOWED}; {ALLOWED_TWICE_ROUNDED:.1e} of what is rounded twice")
     print(f"{'':<44}   values      dq       dk       dv")

@@ -31,7 +31,7 @@ from longjax.cli.main import start
 from longjax.evals.records import RECORDS, read_records
 from longjax.training import metrics_writer
 
-TRAIN = f"{sys.executable} -m experiments.pi --preset=quick --steps=24 --save_every=2 --length=256 --lengths=128"
+TRAIN = f"{sys.executable} -m experiments.pi --preset=quick --steps=24 --save_every=2 --length=256 --lengths=256"
 START_TIMEOUT = 600.0  # seconds from a start to its kill, or to its end
 CLOCKS = ("second", "_per_s", "mfu", "data_wait", "memory", "wall_ms")  # in names of numbers that depend on the clock
 

@@ -159,6 +159,7 @@ def plan_row(plan: AotPlan) -> str:
     hbm = f"{plan.hbm['peak'] / GIB:.1f} of {plan.hbm['limit'] / GIB:.1f}"
     cells = [
         plan.what, plan.topology, f"{setting['model']}, {setting['method']}",
-        f"{setting['rows']} x {setting['length']}", setting["mesh"], setting["remat"], hbm, *numbers, "fits" if plan.fits else "does not fit",
+        f"{setting['rows']} x {setting['length']}", setting["mesh"], setting["remat"], hbm, *numbers,
+        "fits" if plan.fits else "does not fit",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |\n"

@@ -112,3 +112,11 @@ def new_method_params(method: Method, cfg: ModelConfig, seed: int) -> dict[str, 
 def lacks_inserted_token(checkpoint: Checkpoint, method: Method) -> bool:
     """Returns whether the method inserts tokens that the checkpoint has no embedding of."""
     return method.insert_tokens is not None and not pretrained.read_provenance(checkpoint.folder)
+
+
+def dtype_name(dtype: Any) -> str:
+    """Returns the name of a type that models compute in. Raises ValueError for others."""
+    for name in ("bfloat16", "float32"):
+        if jnp.dtype(name) == dtype:
+            return name
+    raise ValueError(f"dtype={dtype} is not supported: choose bfloat16 or float32")

@@ -1,7 +1,6 @@
 """Opens checkpoints of any format, and writes them as Hugging Face directories."""
 
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -207,7 +206,7 @@ def write_checkpoint(
         provenance = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}
         extra[PROVENANCE_FILE] = hf_writer.json_bytes(provenance)
     if method_params:
-        extra[METHOD_PARAMS_FILE] = safetensors_bytes(flatten(method_params))
+        extra[METHOD_PARAMS_FILE] = safetensors.to_bytes(flatten(method_params))
     hf_writer.write_hf_folder(pathlib.Path(folder), tensors, config, extra, options.max_file_bytes, report)
     for note in notes:
         logging.warning("%s: stock transformers %s", folder, note)
@@ -240,12 +239,3 @@ def load_method_params(folder: pathlib.Path) -> dict[str, Any]:
 def flatten(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the arrays of a tree by path, names joined by "/"."""
     return {"/".join(str(key.key) for key in path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the content of a small safetensors file."""
-    file = io.BytesIO()
-    safetensors.write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
-    for x in tensors.values():
-        safetensors.write_data(file, x)
-    return file.getvalue()

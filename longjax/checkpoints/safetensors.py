@@ -4,6 +4,7 @@ The format: 8 bytes with the header's length, a JSON header of {name: {dtype, sh
 """
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -177,3 +178,12 @@ def write_safetensors(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]
         write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
         for x in tensors.values():
             write_data(file, x)
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the content of a small file of arrays by name."""
+    file = io.BytesIO()
+    write_header(file, {name: (x.dtype, x.shape) for name, x in tensors.items()})
+    for x in tensors.values():
+        write_data(file, x)
+    return file.getvalue()

@@ -6,24 +6,17 @@ import pathlib
 import jax
 import numpy as np
 
-from longjax.attention.core import TokenPositions
-from longjax.checkpoints import pretrained
+from longjax.api import LanguageModel
+from longjax.checkpoints.extension import extended_model, extended_params
 from longjax.checkpoints.pretrained import Checkpoint
-from longjax.model.llama import Llama, logits
 
 
 def longjax_logits(checkpoint: Checkpoint, tokens_BT: np.ndarray) -> np.ndarray:
     """Returns logits_BTV of longjax. The checkpoint must be opened in float32."""
-    model, (B, T) = Llama(checkpoint.cfg, checkpoint.method), tokens_BT.shape
-    params = pretrained.load(checkpoint.tensors, checkpoint.cfg)
-
-    @jax.jit
-    def run(params, tokens_BT):
-        hidden_BTD, _ = model.apply({"params": params}, tokens_BT, TokenPositions.whole(B, T), T)
-        return logits(params, hidden_BTD)
-
+    model = extended_model(checkpoint, checkpoint.method)
+    lm = LanguageModel(model, extended_params(checkpoint, model, dtype=np.float32), checkpoint)
     with jax.default_matmul_precision("highest"):
-        return np.asarray(run(params, tokens_BT.astype(np.int32)))
+        return lm.logits(tokens_BT)
 
 
 def transformers_logits(folder: pathlib.Path, tokens_BT: np.ndarray) -> np.ndarray | None:

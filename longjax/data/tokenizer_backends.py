@@ -80,6 +80,8 @@ class HuggingFaceBackend:
             self.tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json, or is torn: copy it again") from error
+        self.tokenizer.no_truncation()  # what the last caller of the library saved is no part of the tokenizer
+        self.tokenizer.no_padding()
         self.vocab = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
         names = _special_tokens(path.parent / "tokenizer_config.json")
         self.bos_id = self._first([names.get("bos_token"), *BOS_NAMES])

@@ -192,7 +192,8 @@ def scatters(points: Points, length: int | None) -> Any:
     for ax in axes.flat[len(points) :]:
         ax.axis("off")
     handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.945), "ncols": len(handles), "fontsize": 8}
+    top = 0.88 + 0.5 / figure.get_figheight()  # above titles of two lines
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, top), "ncols": len(handles), "fontsize": 8}
     figure.legend(list(handles.values()), list(handles), **place)
     return figure
 
