@@ -67,6 +67,66 @@ def test_an_empty_selection_is_refused(least, tmp_path):
     assert np.all(np.isin(data.select(store, data.Rule()).docs, np.arange(len(store.docs))))
 
 
+def test_an_edited_file_is_another_input(tmp_path):
+    """Of the same size, after a finished store and after an interrupted one."""
+    (tmp_path / "x.jsonl").write_text('{"text": "AAAA"}\n')
+    tokenized(tmp_path / "store", tmp_path / "x.jsonl")
+    begun = {"layout": json.loads((tmp_path / "store" / "manifest.json").read_text()), "shards": []}
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "ledger.json").write_text(json.dumps(begun))
+    (tmp_path / "x.jsonl").write_text('{"text": "BBBB"}\n')
+    with pytest.raises(ValueError, match="a finished store of other inputs or settings"):
+        tokenized(tmp_path / "store", tmp_path / "x.jsonl")
+    with pytest.raises(ValueError, match="was begun with other inputs: delete it"):
+        tokenized(tmp_path / "begun", tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('\ufeff{"text": "a"}\n{"text": "b"}\n', ["a", "b"]),
+        ('\ufeff[{"text": "a"}, {"text": "b"}]', ["a", "b"]),
+        ('\n\n [\n{"text": "a"},\n{"text": "b"}\n]\n', ["a", "b"]),
+        ('{\n "text": "a",\n "meta": {}\n}\n', ["a"]),
+        ('\ufeff{\n "text": "a"\n}', ["a"]),
+        ('{"te\n{"text": "b"}\n', [None, "b"]),
+        ("", []),
+    ],
+)
+def test_json_is_read_with_a_byte_order_mark_and_over_several_lines(content, texts, tmp_path):
+    (tmp_path / "x.json").write_text(content, "utf-8")
+    assert [record and record["text"] for record, _ in readers.iter_records(tmp_path / "x.json")] == texts
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    (tmp_path / "x.txt").write_text("words", "utf-8-sig")
+    assert list(readers.iter_records(tmp_path / "x.txt")) == [({"text": "words"}, 1.0)]
+
+
+@pytest.mark.parametrize("line", ['{"te', '{"text": "\\ud83d"}', '{"text": null}', '{"txt": "x"}', "[1]"])
+def test_a_bad_document_is_refused_without_skip_bad(line, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "good"}\n' + line + "\n")
+    with pytest.raises(ValueError, match=r"^label/x\.jsonl:1 is not [^\n]*--skip_bad"):
+        tokenized(tmp_path / "strict", tmp_path / "x.jsonl")
+    (tmp_path / "config.json").write_text('{\n "vocab": 9\n}')  # without the field in its first record
+    store = tokenized(tmp_path / "store", tmp_path / "x.jsonl", tmp_path / "config.json", skip_bad=True)
+    assert len(store.docs) == 1
+    assert sum(count for count, _ in store.manifest["skipped"].values()) == 2
+
+
+def test_what_is_not_read_below_a_folder_is_named(tmp_path):
+    for name in ("other", "in"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").write_text("words")
+    assert len(documents.find_inputs([f"a:{tmp_path}/in"])) == 1
+    (tmp_path / "in" / ".hidden").write_text("x")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "in" / "y.csv").write_text("x")
+    with pytest.raises(ValueError, match=r"holds 2 links .*, the first .*linked: .*--skip_bad"):
+        documents.find_inputs([f"a:{tmp_path}/in"])
+    assert [file.name for file in documents.find_inputs([f"a:{tmp_path}/in"], skip_bad=True)] == ["a/x.txt"]
+
+
 COMMAND = "import sys; from longjax.cli import prepare_data; prepare_data.main(argv=['x', {words}])"
 
 

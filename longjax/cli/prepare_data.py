@@ -58,6 +58,7 @@ class PrepareDataOptions:
     text_field: str = "text"  # tokenize: field of a record that holds the text
     source_field: str | None = None  # tokenize: field of a record that holds its source; None: the label of --input
     template: Literal["llama2", "llama3", "chatml"] | None = None  # tokenize: chat template; records are conversations
+    skip_bad: bool = False  # tokenize: leave out files and documents that cannot be used, instead of refusing them
     held_out: float = 0.02  # tokenize: share of documents for validation and test, from 0 to 1
     shard_tokens: int = SHARD_TOKENS  # tokenize: most tokens of a file
     workers: int | None = None  # tokenize: number of processes; None: one a core
@@ -116,20 +117,23 @@ def tokenize(options: PrepareDataOptions) -> None:
     """Documents to a token store."""
     if not options.input:
         raise ValueError("--input is missing: name documents as label:path, like books:/data/books")
-    tokenizer, inputs = Tokenizer(options.needed("tokenizer")), documents.find_inputs(options.input)
+    tokenizer = Tokenizer(options.needed("tokenizer"))
     if options.template:
         sft.TEMPLATES[options.template].check(tokenizer, f"--template={options.template}")
         encoder = sft.Chat(options.template)
     else:
         encode.check_bos_eos(tokenizer, options.add_bos, options.add_eos)
         encoder = encode.TextEncoder(options.add_bos, options.add_eos)
-    progress = MultiProgress({"tokenize": 1.0})
+    inputs, progress = documents.find_inputs(options.input, options.skip_bad), MultiProgress({"tokenize": 1.0})
     store = data.tokenize(
         pathlib.Path(options.needed("store")), inputs,
         documents.Fields(options.text_field, options.source_field, bool(options.template)), tokenizer, encoder,
         options.held_out, options.shard_tokens, options.workers or encode.available_cores(),
-        lambda fraction, doing: progress.update("tokenize", fraction, doing),
+        lambda fraction, doing: progress.update("tokenize", fraction, doing), options.skip_bad,
     )  # fmt: skip
+    for spec in options.input:
+        if unread := documents.unread_files(pathlib.Path(spec.partition(":")[2])):
+            print(f"skipped: {len(unread):,} files or links of --input={spec}, the first {unread[0]}")
     for reason, (count, first) in store.manifest["skipped"].items():
         print(f"skipped: {count:,} documents that are {reason}, the first {first}")
     print("\n".join(statistics.summarize(store, np.arange(len(store.docs)))))
