@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -52,6 +53,16 @@ def atomic_files(folder: pathlib.Path) -> Iterator[Callable[[str], BinaryIO]]:
             with contextlib.suppress(OSError):  # closing writes what is buffered, for which a full disk has no room
                 file.close()
             path.with_name(path.name + ".new").unlink(missing_ok=True)
+
+
+def check_writable(folder: pathlib.Path) -> None:
+    """Makes a folder and a file in it, which it deletes. Raises ValueError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror or error}; choose another folder") from error
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:

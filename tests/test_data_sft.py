@@ -115,7 +115,7 @@ def test_only_answers_are_learned_and_no_conversation_is_cut(tmp_path):
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(x) + "\n" for x in records))
     store = data.tokenize(
         tmp_path / "store", documents.find_inputs([f"chat:{tmp_path}/chat.jsonl"]), Fields(chat=True), tokenizer,
-        Chat("llama2"), held_out=0.0, shard=500,
+        Chat("llama2"), held_out=0.0, shard=500, skip_bad=True,
     )  # fmt: skip
     assert {why: n for why, (n, _) in store.manifest["skipped"].items()} == {
         "without messages, or prompt and completion": 1, "without an answer": 1

@@ -27,6 +27,7 @@ from longjax.data.plan_files import save_plan
 from longjax.data.store_ledger import Layout, Ledger
 from longjax.data.store_writer import EncodedDocument, write_shards
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import sha256_file
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL = ROOT / "tests" / "base" / "tokenizer.model"
@@ -159,7 +160,7 @@ def test_readers_say_how_far_they_are(kind, tmp_path):
 def test_tokens_are_taken_as_they_are(tmp_path):
     rows = [{"input_ids": list(range(5, 25))}, {"input_ids": [7, 8]}, {"input_ids": [511, 512]}, {"input_ids": []}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
-    store = tokenized(tmp_path / "store", tmp_path / "x.parquet")
+    store = tokenized(tmp_path / "store", tmp_path / "x.parquet", skip_bad=True)
     assert ids(store) == [list(range(5, 25)), [7, 8]]
     assert store.manifest["skipped"] == {
         "with ids beyond the tokenizer's 512": [1, "label/x.parquet:2"], "empty": [1, "label/x.parquet:3"]
@@ -179,14 +180,14 @@ def test_what_cannot_be_used_is_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00words")
     (tmp_path / "c.txt").write_text("good")
-    store = tokenized(tmp_path / "store", tmp_path)
+    store = tokenized(tmp_path / "store", tmp_path, skip_bad=True)
     assert [TOKENIZER.decode(x[:-1]) for x in ids(store)] == ["good"] * 3
     assert {why: count for why, (count, _) in store.manifest["skipped"].items()} == {
         "not text": 7, "empty": 1, "not Unicode": 1
     }  # fmt: skip
     assert store.manifest["skipped"]["not text"][1] == "label/a.jsonl:1"
     with pytest.raises(ValueError, match=r"hold no document \(1 not text, the first label/b.txt\)"):
-        tokenized(tmp_path / "none", tmp_path / "b.txt")
+        tokenized(tmp_path / "none", tmp_path / "b.txt", skip_bad=True)
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst", "parquet", "dataset", "list"])
@@ -268,7 +269,11 @@ def test_an_interrupted_store_is_finished_to_the_byte(tmp_path, monkeypatch):
 def interrupted(folder, source, shards):
     """-> a folder with some finished shards."""
     inputs = documents.find_inputs([f"label:{source}"])
-    settings = {"sizes": [x.size for x in inputs], "fields": vars(Fields()), "encoder": ["Text", vars(TextEncoder())]}
+    settings = {
+        "inputs": [sha256_file(x.path) for x in inputs],
+        "fields": vars(Fields()),
+        "encoder": ["Text", vars(TextEncoder())],
+    }
     layout = Layout(tuple(x.name for x in inputs), TOKENIZER.sha256, 512, False, 300, 0.1, settings)
     items = (
         EncodedDocument(n, "label", i, 0, np.array(x), len(t))
@@ -315,7 +320,9 @@ def test_a_finished_store_is_not_made_again(tmp_path, monkeypatch):
     first = tokenized(tmp_path / "store", source)
     monkeypatch.setattr(TextEncoder, "__call__", None)
     assert tokenized(tmp_path / "store", source).sha256 == first.sha256
-    with pytest.raises(ValueError, match="holds a finished store: choose another folder, or delete it"):
+    with pytest.raises(
+        ValueError, match="holds a finished store of other inputs or settings: choose another folder, or delete it"
+    ):
         tokenized(tmp_path / "store", source, held_out=0.5)
 
 
@@ -323,12 +330,12 @@ def test_a_store_is_gone_on_with_only_as_it_was_begun(tmp_path):
     (tmp_path / "in").mkdir()
     source = make_txt(tmp_path / "in")
     interrupted(tmp_path / "broken", source, 2)
-    with pytest.raises(ValueError, match="was begun with other settings: delete it, or run as before"):
+    with pytest.raises(ValueError, match="was begun with other encoder: delete it, or run as before"):
         tokenized(tmp_path / "broken", source, shard=300, encoder=TextEncoder(add_bos=True))
     with pytest.raises(ValueError, match="was begun with other shard:"):
         tokenized(tmp_path / "broken", source, shard=301)
     (tmp_path / "in" / "999.txt").write_text("more")
-    with pytest.raises(ValueError, match="was begun with other files, settings:"):
+    with pytest.raises(ValueError, match="was begun with other files, inputs:"):
         tokenized(tmp_path / "broken", source, shard=300)
     (tmp_path / "broken" / "ledger.json").write_text("{")
     with pytest.raises(ValueError, match=r"ledger\.json is missing or damaged: delete"):

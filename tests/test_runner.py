@@ -68,6 +68,29 @@ def test_an_interrupted_run_ends_with_the_same_records(prepared, tmp_path):
     assert len(records(straight, "pi")) > 4
 
 
+def test_what_fails_at_the_end_is_found_before_the_first_step(prepared, tmp_path):
+    space, pi = copied(prepared, tmp_path / "run"), method_arm(PRESET, "pi", METHODS["pi"](2.0))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"file cannot be written"):
+        runner.run_arm(space, pi, no_progress, runner.RunConfig(export_dir=str(tmp_path / "file")))
+    short = dataclasses.replace(space, preset=dataclasses.replace(PRESET, lengths=(16,), tests=QUICK.tests))
+    with pytest.raises(ValueError, match=r"--lengths=16: none has room"):
+        runner.run_arm(short, dataclasses.replace(pi, tests=("needle_number",)), no_progress)
+    assert not (space.folder / "methods").exists()
+
+
+def test_the_seconds_of_a_training_are_no_part_of_the_identity_of_its_records(prepared, tmp_path):
+    params, arm = runner.base_params(prepared, no_progress), method_arm(PRESET, "base")
+    space, weights = copied(prepared, tmp_path / "run"), "raw"
+    (space.method_folder("base") / "evals" / weights).mkdir(parents=True)
+    runner.evaluate_arm(space, arm, params, (), weights, no_progress)
+    (space.method_folder("base") / "metrics.jsonl").write_text('{"step": 0, "seconds": 5.0}\n')  # trained once more
+    runner.evaluate_arm(space, arm, params, (), weights, no_progress)
+    other = dataclasses.replace(arm, method=METHODS["yarn"](2.0))
+    with pytest.raises(ValueError, match=r"run\.json differs in .*kind"):
+        runner.evaluate_arm(space, other, params, (), weights, no_progress)
+
+
 def test_the_base_is_what_it_should_be(prepared):
     base = runner.base_params(prepared, no_progress)
     arm = method_arm(PRESET, "base")

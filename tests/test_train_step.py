@@ -249,6 +249,7 @@ def test_another_run_begins_with_weights_and_moments(tmp_path):
     assert (int(warm.step), int(adam.count), int(schedule_state.count)) == (0, 3, 0)
     with pytest.raises(ValueError, match="has no checkpoints"):
         init_from_checkpoint(tmp_path / "nowhere", fresh(), init_opt_state=False)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_step_that_is_no_number_changes_nothing():

@@ -1,6 +1,8 @@
 """What all commands share: parsing the command line, help, and one line for a user's mistake."""
 
+import contextlib
 import logging as python_logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -12,6 +14,7 @@ from longjax.training.trainer import PreemptedError
 
 HELP = {"-h", "--help", "--helpshort", "--helpfull"}
 REQUEUE = 75  # exit code of a preempted run that has saved its state (EX_TEMPFAIL): schedulers may start it again
+BROKEN_PIPE = 141  # exit code of a program that the reader of its output has left, as of those that SIGPIPE kills
 
 
 def start(
@@ -27,15 +30,23 @@ def start(
 
     """
     argv = renamed_flags.replace(sys.argv if argv is None else argv, values)
-    if HELP & {*argv}:
-        print((doc or sys.modules["__main__"].__doc__ or "").strip(), values.main_module_help(), sep="\n\n")
-        return
     try:
+        if HELP & {*argv}:
+            text = doc or sys.modules["__main__"].__doc__ or ""
+            print(text.strip(), values.main_module_help(), sep="\n\n", flush=True)
+            return
         stray = values(argv)[1:]
         if stray:
             raise ValueError(f"unknown argument {stray[0]}: flags begin with --")
         set_up_logging(values)
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+        sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        discard_stdout()
+        fail(f"{error.filename or 'the output'}: {error.strerror or error}; check the path, its permissions and space")
     except (ValueError, flags.Error) as error:
         fail(str(error))
     except PreemptedError as preempted:
@@ -44,6 +55,12 @@ def start(
     except KeyboardInterrupt:
         print("\ninterrupted; the same command resumes it", file=sys.stderr)
         sys.exit(130)
+
+
+def discard_stdout() -> None:
+    """Sends what stdout still buffers to the null device, so that the interpreter does not fail on it at its end."""
+    with contextlib.suppress(OSError):  # stdout of a test has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def set_up_logging(values: flags.FlagValues) -> None:

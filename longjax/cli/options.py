@@ -14,6 +14,7 @@ from longjax.attention.backends import Backend, backend_by_name
 from longjax.cli import flags
 from longjax.cli.names import integers, preset_by_name
 from longjax.methods import Method, ds_bf16, identified, with_lora
+from longjax.ranges import POSITIVE, check_range
 from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import StudyConfig
 from longjax.study.runner import RunConfig
@@ -45,6 +46,10 @@ class ExperimentOptions:
     remat: Remat | None = None  # what the backward pass recomputes, from everything (full) to nothing (none)
     attention: Backend | None = None  # attention back end; None: the fastest kernels of this machine
     dtype: Literal["bfloat16", "float32"] | None = None  # of activations; None: the preset's
+
+    def __post_init__(self):
+        check_range(self, ("length", "base_steps", "base_batch_size", "lora_rank"), 1, 2**31)
+        check_range(self, ("lora_alpha",), POSITIVE)
 
     def workspace(self, recipe: Recipe) -> Workspace:
         """Returns the run's workspace, with the preset as the flags change it."""
@@ -113,6 +118,10 @@ class MeshOptions:
     coordinator: str | None = None  # host:port of the first process, where there is no automatic discovery
     processes: int | None = None  # number of processes
     process: int | None = None  # index of this process, from 0
+
+    def __post_init__(self):
+        check_range(self, ("mesh_data", "mesh_fsdp", "mesh_seq", "mesh_model", "processes"), 1, 2**31)
+        check_range(self, ("process",), 0, 2**31)
 
     def start(self) -> None:
         """Sets XLA's flags and connects the hosts. Call it before anything else of JAX is used."""

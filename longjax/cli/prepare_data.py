@@ -27,6 +27,7 @@ never cuts a conversation. --shares=store keeps the shares that the sources have
 """
 
 import dataclasses
+import math
 import pathlib
 import sys
 from collections.abc import Callable
@@ -42,6 +43,7 @@ from longjax.data import documents, encode, selection, sft, statistics
 from longjax.data.store_ledger import SHARD_TOKENS
 from longjax.data.tokenizer import Tokenizer
 from longjax.progress import MultiProgress
+from longjax.ranges import check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,7 @@ class PrepareDataOptions:
     text_field: str = "text"  # tokenize: field of a record that holds the text
     source_field: str | None = None  # tokenize: field of a record that holds its source; None: the label of --input
     template: Literal["llama2", "llama3", "chatml"] | None = None  # tokenize: chat template; records are conversations
+    skip_bad: bool = False  # tokenize: leave out files and documents that cannot be used, instead of refusing them
     held_out: float = 0.02  # tokenize: share of documents for validation and test, from 0 to 1
     shard_tokens: int = SHARD_TOKENS  # tokenize: most tokens of a file
     workers: int | None = None  # tokenize: number of processes; None: one a core
@@ -82,10 +85,10 @@ class PrepareDataOptions:
     block: int = 100  # mix: rows in which the shares are met exactly
 
     def __post_init__(self):
-        for name in ("shard_tokens", "workers", "length", "block"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name}={value} must be at least 1")
+        check_range(self, ("shard_tokens", "workers", "length", "block"), 1, 2**31)
+        check_range(self, ("tokens",), 1, 2**53)
+        check_range(self, ("boost_to", "short", "min_length"), 0)
+        check_range(self, ("seed",), 0, 2**63)
         if not 0 <= self.held_out <= 1:
             raise ValueError(f"--held_out={self.held_out} must be between 0 and 1")
 
@@ -114,20 +117,23 @@ def tokenize(options: PrepareDataOptions) -> None:
     """Documents to a token store."""
     if not options.input:
         raise ValueError("--input is missing: name documents as label:path, like books:/data/books")
-    tokenizer, inputs = Tokenizer(options.needed("tokenizer")), documents.find_inputs(options.input)
+    tokenizer = Tokenizer(options.needed("tokenizer"))
     if options.template:
         sft.TEMPLATES[options.template].check(tokenizer, f"--template={options.template}")
         encoder = sft.Chat(options.template)
     else:
         encode.check_bos_eos(tokenizer, options.add_bos, options.add_eos)
         encoder = encode.TextEncoder(options.add_bos, options.add_eos)
-    progress = MultiProgress({"tokenize": 1.0})
+    inputs, progress = documents.find_inputs(options.input, options.skip_bad), MultiProgress({"tokenize": 1.0})
     store = data.tokenize(
         pathlib.Path(options.needed("store")), inputs,
         documents.Fields(options.text_field, options.source_field, bool(options.template)), tokenizer, encoder,
         options.held_out, options.shard_tokens, options.workers or encode.available_cores(),
-        lambda fraction, doing: progress.update("tokenize", fraction, doing),
+        lambda fraction, doing: progress.update("tokenize", fraction, doing), options.skip_bad,
     )  # fmt: skip
+    for spec in options.input:
+        if unread := documents.unread_files(pathlib.Path(spec.partition(":")[2])):
+            print(f"skipped: {len(unread):,} files or links of --input={spec}, the first {unread[0]}")
     for reason, (count, first) in store.manifest["skipped"].items():
         print(f"skipped: {count:,} documents that are {reason}, the first {first}")
     print("\n".join(statistics.summarize(store, np.arange(len(store.docs)))))
@@ -158,7 +164,10 @@ def source_shares(options: PrepareDataOptions, store: data.TokenStore) -> dict[s
     elif options.shares in selection.SHARES:
         shares = selection.SHARES[options.shares]
     else:
-        shares = dict(name_and_number(part, "=", "shares") for part in options.shares.split(","))
+        named = [name_and_number(part, "=", "shares") for part in options.shares.split(",")]
+        shares = dict(named)
+        if len(shares) < len(named):
+            raise ValueError(f"--shares={options.shares} names a source twice")
     return selection.boost_shares(shares, split_names(options.boost), options.boost_to) if options.boost else shares
 
 
@@ -169,11 +178,14 @@ def split_names(text: str) -> list[str]:
 
 def name_and_number(text: str, between: str, flag: str) -> tuple[str, float]:
     """Returns ("code", 0.2) for "code=0.2"."""
-    name, _, number = text.rpartition(between)
+    name, _, digits = text.rpartition(between)
     try:
-        return name, float(number)
+        number = float(digits)
     except ValueError as error:
         raise ValueError(f"--{flag}: {text!r} must be name{between}number") from error
+    if not name or not 0 <= number < math.inf:
+        raise ValueError(f"--{flag}: {text!r} must be a name and a finite number that is not negative")
+    return name, number
 
 
 def pack(options: PrepareDataOptions) -> None:
@@ -204,6 +216,8 @@ def mix(options: PrepareDataOptions) -> None:
 def stages(options: PrepareDataOptions) -> None:
     """Several plans to one that has their first rows, one after the other."""
     folders, rows = zip(*plan_parts(options), strict=True)
+    if fraction := [n for n in rows if n < 1 or n != int(n)]:
+        raise ValueError(f"--part=plan:{fraction[0]:g}: a stage has a whole number of rows, at least 1")
     curriculum = data.save_curriculum(options.needed("plan"), folders, [int(n) for n in rows])
     print(f"{sum(curriculum.rows):,} rows in {len(folders)} stages")
 
@@ -212,7 +226,11 @@ def plan_parts(options: PrepareDataOptions) -> list[tuple[str, float]]:
     """Returns the plans of --part, each with its share or number of rows."""
     if not options.part:
         raise ValueError("--part is missing: name plans, like --part=/data/long:0.6 --part=/data/short:0.4")
-    return [name_and_number(part, ":", "part") for part in options.part]
+    parts = [name_and_number(part, ":", "part") for part in options.part]
+    written = pathlib.Path(options.needed("plan")).resolve()
+    if written in [pathlib.Path(folder).resolve() for folder, _ in parts]:
+        raise ValueError(f"--plan={options.plan} is one of its own --part: choose another folder")
+    return parts
 
 
 def verify(options: PrepareDataOptions) -> None:

@@ -98,17 +98,18 @@ def nested_field(record: Any, field: str) -> Any:
     return record
 
 
-def find_inputs(specs: Sequence[str]) -> list[InputFile]:
+def find_inputs(specs: Sequence[str], skip_bad: bool = False) -> list[InputFile]:
     """Lists the files of inputs.
 
     Args:
       specs: the values of --input, label:path.
+      skip_bad: whether a folder may hold links to folders and files of other formats, which are not read.
 
     Returns:
       The files, in the order of the inputs and then of their paths.
 
     Raises:
-      ValueError: an input has no label, does not exist, or holds no readable file.
+      ValueError: an input has no label, does not exist, or holds no readable file; or a file that is not read.
 
     """
     inputs = []
@@ -117,7 +118,19 @@ def find_inputs(specs: Sequence[str]) -> list[InputFile]:
         if not colon or not label or not path:
             raise ValueError(f"--input={spec} must be label:path, like books:/data/books")
         inputs += _input_files(spec, label, pathlib.Path(path))
+        if not skip_bad and (unread := unread_files(pathlib.Path(path))):
+            raise ValueError(
+                f"--input={spec} holds {len(unread)} links to folders or files of no known format, the first "
+                f"{unread[0]}: name the files to read, or pass --skip_bad"
+            )
     return inputs
+
+
+def unread_files(root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what `find_inputs` does not read below a folder, without hidden files; of a saved dataset, nothing."""
+    if not root.is_dir() or readers.dataset_files(root):
+        return []
+    return sorted(p for p in _walk(root) if not readers.is_readable(p) and not p.name.startswith("."))
 
 
 def _input_files(spec: str, label: str, root: pathlib.Path) -> list[InputFile]:
@@ -131,6 +144,8 @@ def _input_files(spec: str, label: str, root: pathlib.Path) -> list[InputFile]:
         paths = readers.dataset_files(root) or sorted(p for p in _walk(root) if readers.is_readable(p))
     if not paths:
         raise ValueError(f"--input={spec}: {root} holds no {' '.join(readers.SUFFIXES)} files")
+    if special := [p for p in paths if p.exists() and not p.is_file()]:
+        raise ValueError(f"--input={spec}: {special[0]} is not an ordinary file: remove it")
     folder = root.parent if root.is_file() else root
     try:
         return [InputFile(p, f"{label}/{p.relative_to(folder).as_posix()}", label, p.stat().st_size) for p in paths]
@@ -141,11 +156,12 @@ def _input_files(spec: str, label: str, root: pathlib.Path) -> list[InputFile]:
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (pathlib.Path(folder, name) for name in names)
+        links = [name for name in folders if pathlib.Path(folder, name).is_symlink()]  # os.walk does not follow them
+        yield from (pathlib.Path(folder, name) for name in names + links)
 
 
 def read_documents(
-    inputs: Sequence[InputFile], fields: Fields, start: tuple[int, int] = (0, 0)
+    inputs: Sequence[InputFile], fields: Fields, start: tuple[int, int] = (0, 0), skip_bad: bool = False
 ) -> Iterator[RawDocument]:
     """Yields the documents of all inputs.
 
@@ -153,6 +169,7 @@ def read_documents(
       inputs: the files.
       fields: where in a record the document is.
       start: number of the file and of the document in it to begin with.
+      skip_bad: whether a first record without the fields is a document without content, as later ones are.
 
     Raises:
       ValueError: a file is damaged, or its first record lacks a field.
@@ -162,7 +179,7 @@ def read_documents(
     for number, file in enumerate(inputs):
         if number >= start[0]:
             first = start[1] if number == start[0] else 0
-            for row, (source, content, share) in enumerate(_contents(file, fields)):
+            for row, (source, content, share) in enumerate(_contents(file, fields, skip_bad)):
                 if row >= first:
                     name = file.name if file.path.name.endswith(readers.TEXT) else f"{file.name}:{row}"
                     done = (bytes_before + share * file.size) / total
@@ -170,14 +187,14 @@ def read_documents(
         bytes_before += file.size
 
 
-def _contents(file: InputFile, fields: Fields) -> Iterator[tuple[str, Any, float]]:
+def _contents(file: InputFile, fields: Fields, skip_bad: bool) -> Iterator[tuple[str, Any, float]]:
     """Yields (source, content, share of the file). A missing field is a user's mistake only in the first record."""
     unusable = [(file.label, None)]
     for row, (record, share) in enumerate(readers.iter_records(file.path)):
         try:
             contents = unusable if record is None else list(fields(record, f"{file.path}, record 0", file.label))
         except ValueError:
-            if row == 0:
+            if row == 0 and not skip_bad:
                 raise
             contents = unusable
         for source, content in contents:

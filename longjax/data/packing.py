@@ -187,9 +187,11 @@ def pack(
       seed: key of the order of rows.
 
     Raises:
-      ValueError: not a single row is filled.
+      ValueError: the selection is of another store, or not a single row is filled.
 
     """
+    if selection.metadata.get("store", store.sha256) != store.sha256:
+        raise ValueError(f"{selection.name} was chosen from another store than what {store.folder} holds: select again")
     docs = selection.docs[store.docs["length"][selection.docs] > 0]
     size_I = store.docs["length"][docs].astype(np.int64)
     packed = algorithm(size_I, length) if len(docs) else None

@@ -4,8 +4,10 @@ A reader yields (record, share of the file that is read). A damaged file raises 
 record of an intact file is None. Parquet, arrow and zst files need pyarrow, which comes with the package datasets.
 """
 
+import codecs
 import gzip
 import io
+import itertools
 import json
 import pathlib
 import zlib
@@ -43,27 +45,37 @@ def iter_records(path: pathlib.Path) -> Records:
 def text_records(path: pathlib.Path) -> Records:
     """Yields the file as one document."""
     try:
-        yield {"text": path.read_text("utf-8")}, 1.0
+        yield {"text": path.read_text("utf-8-sig")}, 1.0
     except UnicodeDecodeError:
         yield None, 1.0
 
 
 def line_records(path: pathlib.Path) -> Records:
-    """Yields a record per line; or the members of a list, if the file is one."""
+    """Yields a record per line; or the members of the list, or the object, that the whole file is."""
     size = max(1, path.stat().st_size)
     try:
         with path.open("rb") as raw, _decompressed(raw, path) as file:
-            head = file.peek(1)[:1]
-            if head == b"[":
-                yield from ((_record(x), 1.0) for x in json.load(file))
+            lines = (line for line in file if line.strip())
+            first = next(lines, b"")
+            if first.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                yield from ((_record(x), 1.0) for x in json.loads(first + file.read()))
                 return
-            for line in file:
-                if line.strip():
-                    yield _parsed(line), min(1.0, raw.tell() / size)
+            for line in _whole_or_lines(first, lines):
+                yield _parsed(line), min(1.0, raw.tell() / size)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is torn or damaged ({error}): fetch it again") from error
-    except ValueError as error:  # of json.load
+    except (ValueError, RecursionError) as error:  # of json.loads
         raise ValueError(f"{path} is neither JSON lines nor a JSON list: {error}") from error
+
+
+def _whole_or_lines(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yields the file as one piece if it is an object over several lines, else line by line."""
+    if not first or _parsed(first) is not None:
+        yield from itertools.chain([first] if first else [], lines)
+        return
+    rest = [first, *lines]
+    whole = b"".join(rest)
+    yield from rest if _parsed(whole) is None else [whole]
 
 
 def _decompressed(raw: Any, path: pathlib.Path) -> io.BufferedReader:
@@ -77,7 +89,7 @@ def _decompressed(raw: Any, path: pathlib.Path) -> io.BufferedReader:
 def _parsed(line: bytes) -> Record | None:
     try:
         return _record(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -135,9 +147,13 @@ def dataset_files(folder: pathlib.Path) -> list[pathlib.Path] | None:
     if not (folder / "state.json").is_file():
         return None
     try:
-        return [folder / x["filename"] for x in json.loads((folder / "state.json").read_text())["_data_files"]]
-    except (ValueError, KeyError) as error:
+        names = [x["filename"] for x in json.loads((folder / "state.json").read_text("utf-8"))["_data_files"]]
+        outside = [name for name in names if pathlib.PurePath(name).name != name]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'state.json'} is damaged: save the dataset again") from error
+    if outside:
+        raise ValueError(f"{folder / 'state.json'} names {outside[0]}, which is not a file of this folder")
+    return [folder / name for name in names]
 
 
 def _first_line(error: Exception) -> str:

@@ -97,8 +97,8 @@ class Rule:
             raise ValueError(f"--keep={self.keep} is a share: it must lie between 0 and 1")
         if self.tokens is not None and self.tokens < 1:
             raise ValueError(f"--tokens={self.tokens} must be positive")
-        if self.shares and (min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0):
-            raise ValueError(f"--shares={dict(self.shares)} must not be negative, and not all zero")
+        if self.shares and not (min(self.shares.values()) >= 0 and 0 < sum(self.shares.values()) < np.inf):
+            raise ValueError(f"--shares={dict(self.shares)} must be finite, not negative, and not all zero")
         if self.shares and self.tokens is None:
             raise ValueError("--shares needs --tokens: shares of how many tokens?")
 
@@ -156,6 +156,8 @@ def select(store: TokenStore, rule: Rule) -> Selection:
         chosen, repeated = fits, {}
     else:
         chosen, repeated = _fill(store, docs, size, fits, rule)
+    if not len(chosen):
+        raise ValueError("no document is selected: lower --min_length, or raise --keep or --tokens")
     settings = dataclasses.asdict(rule) | {"shares": dict(rule.shares) if rule.shares else None}
     order = docs[chosen % len(docs)]
     return Selection(order, {"store": store.sha256, "rule": settings, "repeated": repeated})

@@ -74,10 +74,12 @@ class Ledger:
         self.path, self.layout, settings = folder / "ledger.json", layout, layout.as_json
         self.shards: list[dict[str, Any]] = []
         if (folder / "manifest.json").exists():
-            raise ValueError(f"{folder} holds a finished store: choose another folder, or delete it")
+            raise ValueError(
+                f"{folder} holds a finished store of other inputs or settings: choose another folder, or delete it"
+            )
         if self.path.exists():
             old = read_json(self.path, f"delete {folder} and start again")
-            if differ := [key for key in settings if old["layout"].get(key) != settings[key]]:
+            if differ := _different(old["layout"], settings):
                 raise ValueError(f"{folder} was begun with other {', '.join(differ)}: delete it, or run as before")
             self.shards = old["shards"]
         for k, shard in enumerate(self.shards):
@@ -96,6 +98,12 @@ class Ledger:
         self.shards.append(shard)
         content = {"layout": self.layout.as_json, "shards": self.shards}
         files.write_atomically(self.path, json.dumps(content, indent=1).encode())
+
+
+def _different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """-> names of the fields that differ; of the field `settings`, those in it."""
+    flat_old, flat_new = ({**x, **x.get("settings", {}), "settings": None} for x in (old, new))
+    return [key for key in flat_new if flat_old.get(key) != flat_new[key]]
 
 
 def _is_complete(path: pathlib.Path, size: int) -> bool:

@@ -16,12 +16,14 @@ from longjax.data.store import TokenStore, open_store, read_json
 from longjax.data.store_ledger import SHARD_TOKENS, Layout, Ledger
 from longjax.data.store_writer import EncodedDocument, write_shards
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import sha256_file
 from longjax.progress import ProgressFn, no_progress
 
 
 def tokenize(
     folder: pathlib.Path, inputs: Sequence[InputFile], fields: Fields, tokenizer: Tokenizer, encoder: Encoder,
     held_out: float = 0.1, shard: int = SHARD_TOKENS, workers: int = 1, report: ProgressFn = no_progress,
+    skip_bad: bool = False,
 ) -> TokenStore:  # fmt: skip
     """Tokenizes files into the store in `folder`; continues an interrupted store, and keeps a finished one.
 
@@ -37,13 +39,15 @@ def tokenize(
       shard: maximum number of tokens per file.
       workers: number of processes.
       report: progress callback.
+      skip_bad: whether documents that cannot be used are left out and counted, as empty ones always are.
 
     Raises:
-      ValueError: an input is damaged or holds no document, or the folder holds a store with other settings.
+      ValueError: an input is damaged, a document cannot be used, the inputs hold none, or the folder holds a store
+        of other inputs or settings.
 
     """
     settings = {
-        "sizes": [x.size for x in inputs], "fields": dataclasses.asdict(fields),
+        "inputs": [sha256_file(x.path) for x in inputs], "fields": dataclasses.asdict(fields),
         "encoder": [encoder.kind, vars(encoder)],
     }  # fmt: skip
     names = tuple(x.name for x in inputs)
@@ -52,10 +56,19 @@ def tokenize(
     if (folder / "manifest.json").exists() and layout.matches(read_json(folder / "manifest.json", f"delete {folder}")):
         return open_store(folder)
     ledger = Ledger(folder, layout)
-    raw = read_documents(inputs, fields, ledger.next)
+    raw = read_documents(inputs, fields, ledger.next, skip_bad)
     encoded = encode_documents(raw, EncodeJob(str(tokenizer.path), encoder), workers)
+    encoded = encoded if skip_bad else map(_checked, encoded)
     before = sum(shard["tokens"] for shard in ledger.shards)
     return write_shards(folder, ledger, _with_progress(encoded, report, before))
+
+
+def _checked(encoded: tuple[EncodedDocument, float]) -> tuple[EncodedDocument, float]:
+    """-> the document. Raises ValueError if it is left out, other than for being empty."""
+    document, _ = encoded
+    if document.skipped not in ("", "empty"):
+        raise ValueError(f"{document.name} is {document.skipped}: mend it, or pass --skip_bad to leave such out")
+    return encoded
 
 
 def _with_progress(

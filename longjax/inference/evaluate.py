@@ -1,13 +1,12 @@
 """Evaluates a model on planned tasks, and writes the records to disk."""
 
-import functools
 import pathlib
 
 from longjax import made_by_0_1
 from longjax.evals.batching import BatchPlan
 from longjax.evals.evaluator import evaluate_task
 from longjax.evals.records import RUN, write_or_check
-from longjax.evals.requests import Task
+from longjax.evals.requests import Record, Task
 from longjax.inference.engine import InferenceEngine
 from longjax.progress import ProgressFn
 from longjax.sharding.distributed import barrier
@@ -26,7 +25,11 @@ def seal_run(engine: InferenceEngine, folder: pathlib.Path, writes: bool) -> Non
     Raises ValueError if there is one of another model. Only the process with `writes` writes.
     """
     identity = engine.metadata.get("identity")
-    older = functools.partial(made_by_0_1.method_file, method=engine.model.method, identity=identity)
+    clock = {name: engine.metadata[name] for name in ("train_seconds",) if name in engine.metadata}
+
+    def older(saved: Record) -> Record:  # a training that was resumed took other seconds, for the same weights
+        return made_by_0_1.method_file(saved, method=engine.model.method, identity=identity) | clock
+
     write_or_check(folder / RUN, engine.metadata, writes, older)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from longjax import sharding
+from longjax import files, sharding
 from longjax.attention.backends import default_backend
 from longjax.attention.core import TokenPositions
 from longjax.checkpoints import pretrained
@@ -82,6 +82,7 @@ def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunC
     checkpoint = workspace.base_checkpoint()
     if checkpoint:
         arm = on_base_checkpoint(arm, checkpoint.method)
+    check_before_training(workspace, arm, run_config)
     share, state = 0.65 if arm.trained else 0.0, None
     params = base_params(workspace, sub_progress(report, 0.0, 0.0, "base "), run_config)
     if arm.trained:
@@ -90,15 +91,23 @@ def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunC
     params = state.params(averaged) if state else params
     last = 0.9 if state and averaged and arm.raw_weight_tests else 1.0
     weights, progress = "ema" if averaged else "raw", sub_progress(report, share, last)
-    evaluate_arm(workspace, arm, params, arm.tests, weights, progress, run_config)
     if run_config.export_dir:
         cfg, options = workspace.preset.model, pretrained.ExportOptions(length=workspace.preset.extended)
         cfg = with_inserted_token(cfg, arm.method)
         pretrained.export(run_config.export_dir, params, cfg, arm.method, checkpoint, options)
+    evaluate_arm(workspace, arm, params, arm.tests, weights, progress, run_config)
     if state and last < 1:
         progress = sub_progress(report, last, 1.0, "last weights: ")
         evaluate_arm(workspace, arm, state.params(), arm.raw_weight_tests, "raw", progress, run_config)
     report(1.0, "done")
+
+
+def check_before_training(workspace: Workspace, arm: Arm, run_config: RunConfig) -> None:
+    """Raises ValueError, before the first step, for tests that cannot be made and an --export_dir that cannot be."""
+    tests = arm.tests + arm.raw_weight_tests if arm.trained else arm.tests
+    plan_tests(workspace, dict.fromkeys(tests), workspace.preset.lengths)
+    if run_config.export_dir:
+        files.check_writable(pathlib.Path(run_config.export_dir))
 
 
 def on_base_checkpoint(arm: Arm, base: Method) -> Arm:

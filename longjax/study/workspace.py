@@ -71,7 +71,7 @@ class Workspace:
 
         Raises ValueError for a user's mistake with the text, the base or the plan.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.check_writable(self.folder)
         if self.plan_dir:
             self.copy_tokenizer()
             data.check_vocab(self.plan().store, self.preset.model.vocab, f"--plan_dir={self.plan_dir}")

@@ -192,9 +192,12 @@ def init_from_checkpoint(folder: pathlib.Path, state: TrainState, init_opt_state
       ValueError: that run has no checkpoint, or trained other parameters.
 
     """
+    missing = ValueError(f"--init_from={folder} has no checkpoints: it must be RUN_DIR/methods/NAME")
+    if not (folder / "checkpoints").is_dir():  # the manager would make it
+        raise missing
     with ocp.CheckpointManager((folder / "checkpoints").absolute()) as manager:
         if (step := manager.latest_step()) is None:
-            raise ValueError(f"--init_from={folder} has no checkpoints: it must be RUN_DIR/methods/NAME")
+            raise missing
         like = {"params": state.trained} | ({"opt": items(state)["opt"]} if init_opt_state else {})
         restored = {
             name: ocp.args.StandardRestore(jax.tree.map(shape_dtype_struct, tree)) for name, tree in like.items()

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from longjax.ranges import BELOW_ONE, POSITIVE, check_range
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -32,3 +34,11 @@ class Recipe:
     state_dtype: Literal["float32", "bfloat16"] = "float32"  # type of trained weights and moments
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"  # type of weights that are not trained
     seed: int = 0  # of the order of data, of new weights and of random factors (CLEX)
+
+    def __post_init__(self):
+        check_range(self, ("steps", "batch_size", "micro_batch_size"), 1, 2**31)
+        check_range(self, ("learning_rate", "eps", "max_grad_norm"), POSITIVE)
+        check_range(self, ("warmup", "weight_decay", "frequency_rate", "spike_sigmas"), 0)
+        check_range(self, ("b1", "b2", "ema_decay"), 0, BELOW_ONE)
+        check_range(self, ("min_lr_ratio",), 0, 1.0000001)
+        check_range(self, ("seed",), 0, 2**63)

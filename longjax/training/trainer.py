@@ -15,6 +15,7 @@ from longjax import files, made_by_0_1, sharding
 from longjax.data import DataSource
 from longjax.model.llama import Llama
 from longjax.progress import ProgressFn
+from longjax.ranges import check_range
 from longjax.sharding.out_of_memory import explain_oom
 from longjax.training import memory_estimate
 from longjax.training.batch import as_batch, prefetch
@@ -43,6 +44,10 @@ class LoopConfig:
     tensorboard: bool = False  # also write metrics for TensorBoard, into the run's folder
     wandb: str | None = None  # project of Weights & Biases to log to; None: none
     profile: str | None = None  # steps to trace with jax.profiler, as 10:15 (first and last); None: none
+
+    def __post_init__(self):
+        check_range(self, ("save_every", "max_to_keep", "keep_period"), 1)
+        check_range(self, ("eval_every", "max_skipped_steps"), 0)
 
 
 class PreemptedError(Exception):
