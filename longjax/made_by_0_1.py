@@ -112,6 +112,11 @@ def method_file(content: Mapping[str, Any], method: Any, identity: Any) -> dict[
     """
     known = dict(content)
     if "described" in known:
+        if "checkpoint_sha256" in known:
+            raise ValueError(
+                "this evaluation was made by longjax 0.1, whose checkpoint_sha256 saw samples of the weights only: "
+                "evaluate into another --out_dir, where every weight counts"
+            )
         known["identity"] = known.pop("described")
         key = "identity"
     else:

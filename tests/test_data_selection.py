@@ -138,7 +138,7 @@ def test_user_mistakes_are_named():
         ),
         "keep": (lambda: Rule(keep=2.0), "--keep=2.0 is a share"),
         "tokens": (lambda: Rule(tokens=0), "--tokens=0 must be positive"),
-        "negative": (lambda: Rule(tokens=9, shares={"web": -1.0}), "must not be negative"),
+        "negative": (lambda: Rule(tokens=9, shares={"web": -1.0}), "must be finite, not negative, and not all zero"),
         "alone": (lambda: Rule(shares=SHARES), "--shares needs --tokens"),
     }.values():
         with pytest.raises(ValueError, match=words):

@@ -236,10 +236,12 @@ def test_a_checkpoint_of_another_method_is_refused(place, capsys):
     assert "was trained with another method" in capsys.readouterr().err
 
 
-def test_an_export_and_its_evaluation_open(place, capsys):
+def test_an_export_opens_and_its_evaluation_is_not_mixed_with_ours(place, capsys):
     experiment("self_extend")  # text to tokens, from which the examination is made
     before = times(place / "evaluations")
-    evaluate("--method_config=window=16 group=4")
+    with pytest.raises(SystemExit):
+        evaluate("--method_config=window=16 group=4")
+    assert "made by longjax 0.1, whose checkpoint_sha256 saw samples" in capsys.readouterr().err
     assert times(place / "evaluations") == before
     evaluate("--method_config=window=16 group=4", "--out_dir=again")
     report.write_report(place / "again")
