@@ -75,7 +75,8 @@ def described(case: Case) -> tuple[ModelConfig, Method]:
         context = case.get("original_max_position_embeddings") or context
         return config(case, context, head_dim, rotary_dim), OLD[case["family"]](case)
     rope = case["rope_parameters"]
-    whole = {"rope_parameters": rope, "max_position_embeddings": case["max_position_embeddings"]}
+    kind = "phi" if "partial_rotary_factor" in rope else "llama"
+    whole = {"model_type": kind, "rope_parameters": rope, "max_position_embeddings": case["max_position_embeddings"]}
     cfg = ModelConfig(
         head_width=head_dim, rotary_fraction=rope.get("partial_rotary_factor", 1.0),
         rope_base=rope_parameters(whole)["rope_theta"], trained_len=trained_len(whole),
@@ -223,9 +224,10 @@ def learning_rates(case: Case) -> Iterator[Check]:
 def configurations(path: Path) -> Iterator[tuple[str, Check]]:
     """Yield (name of the row, check) of configurations as transformers 5 reads and saves them."""
     for row in json.loads(path.read_text())["rows"]:
-        config_in, read, saved = row["config_in"], row["rope_parameters"], row["saved_rope_keys"]
+        read = row["rope_parameters"]
         kind = {"model_type": "phi"} if "partial_rotary_factor" in read else {}
-        ours = rope_parameters(config_in | kind)
+        config_in, saved = row["config_in"] | kind, row["saved_rope_keys"] | kind
+        ours = rope_parameters(config_in)
         yield row["name"], Check("rope_parameters", ours == read, True, 0)
         same = (method_of(config_in), trained_len(config_in)) == (method_of(saved), trained_len(saved))
         yield row["name"], Check("saved_rope_keys", same, True, 0)
