@@ -98,6 +98,13 @@ def test_json_is_read_with_a_byte_order_mark_and_over_several_lines(content, tex
     assert [record and record["text"] for record, _ in readers.iter_records(tmp_path / "x.json")] == texts
 
 
+def test_a_long_file_with_a_torn_first_line_is_not_held_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_OBJECT", 20)
+    (tmp_path / "x.jsonl").write_text('{"te\n' + '{"text": "b"}\n' * 9)
+    found = readers.iter_records(tmp_path / "x.jsonl")
+    assert [record for record, _ in found] == [None, *[{"text": "b"}] * 9]
+
+
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
     (tmp_path / "x.txt").write_text("words", "utf-8-sig")
     assert list(readers.iter_records(tmp_path / "x.txt")) == [({"text": "words"}, 1.0)]

@@ -22,6 +22,7 @@ Records = Iterator[tuple[Record | None, float]]
 TEXT = (".md", ".py", ".rst", ".txt")
 LINES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 SUFFIXES = (*TEXT, *LINES, ".parquet", ".arrow")
+MAX_OBJECT = 2**28  # bytes of a file that may be a single object over several lines; longer ones are read line by line
 
 
 def is_readable(path: pathlib.Path) -> bool:
@@ -73,9 +74,13 @@ def _whole_or_lines(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
     if not first or _parsed(first) is not None:
         yield from itertools.chain([first] if first else [], lines)
         return
-    rest = [first, *lines]
-    whole = b"".join(rest)
-    yield from rest if _parsed(whole) is None else [whole]
+    head, size = [first], len(first)
+    while size <= MAX_OBJECT and (line := next(lines, b"")):
+        head.append(line)
+        size += len(line)
+    whole = b"".join(head)
+    yield from head if size > MAX_OBJECT or _parsed(whole) is None else [whole]
+    yield from lines
 
 
 def _decompressed(raw: Any, path: pathlib.Path) -> io.BufferedReader:
