@@ -1,8 +1,8 @@
 """Checkpoints of the training state, by orbax. A save is complete or absent; frozen weights are not saved.
 
-A checkpoint has several items, so that an evaluation reads only the weights or their average: `params`, `ema`, `opt`
-(optimizer state, step, skip-step state), and as JSON `meta` (model, method, recipe, versions) and `data` (hash of the
-rows, and how many were read: the one integer by which data resume).
+A checkpoint has several items, so that an evaluation reads only the weights or their average: `params`,
+`missing_bits` (with a bfloat16 state), `ema`, `opt` (optimizer state, step, skip-step state), and as JSON `meta`
+(model, method, recipe, versions) and `data` (hash of the rows, and how many were read, by which data resume).
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 import orbax.checkpoint as ocp
 
+from longjax.training.optimizer import Flat
 from longjax.training.skip_step import SkipStepState
 from longjax.training.train_step import TrainState
 
@@ -136,16 +136,17 @@ class TrainCheckpointer:
 
     def read(self, template: TrainState, step: int) -> TrainState:
         """Returns the state of one checkpoint. Raises CorruptCheckpointError if it cannot be read."""
-        like = {name: jax.tree.map(shape_dtype_struct, tree) for name, tree in items(template).items() if tree}
+        like = {name: tree for name, tree in items(template).items() if tree}
+        if not (self.folder / str(step) / "missing_bits").exists():  # a bfloat16 state of 0.1
+            like.pop("missing_bits", None)
         try:
-            saved = self.manager.restore(
-                step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
-            )
+            saved = self.manager.restore(step, args=restore_args(like))
         except Exception as error:  # the storage library raises anything on a corrupt file
             raise CorruptCheckpointError(first_line(error)) from error
         opt = saved["opt"]
         return template.replace(
             trained=saved["params"],
+            missing_bits=saved["missing_bits"] if "missing_bits" in like else no_bits(template),
             ema=saved["ema"] if "ema" in like else {},
             step=opt["step"],
             opt_state=opt["opt"],
@@ -180,46 +181,6 @@ class TrainCheckpointer:
             self.manager.close()
 
 
-def init_from_checkpoint(folder: pathlib.Path, state: TrainState, init_opt_state: bool) -> TrainState:
-    """Returns a state before its first step with the last weights of another training run.
-
-    Args:
-      folder: of the other run: RUN_DIR/methods/NAME.
-      state: before its first step.
-      init_opt_state: take the optimizer state from there, too; the learning-rate schedule starts anew.
-
-    Raises:
-      ValueError: that run has no checkpoint, or trained other parameters.
-
-    """
-    missing = ValueError(f"--init_from={folder} has no checkpoints: it must be RUN_DIR/methods/NAME")
-    if not (folder / "checkpoints").is_dir():  # the manager would make it
-        raise missing
-    with ocp.CheckpointManager((folder / "checkpoints").absolute()) as manager:
-        if (step := manager.latest_step()) is None:
-            raise missing
-        like = {"params": state.trained} | ({"opt": items(state)["opt"]} if init_opt_state else {})
-        restored = {
-            name: ocp.args.StandardRestore(jax.tree.map(shape_dtype_struct, tree)) for name, tree in like.items()
-        }
-        try:
-            saved = manager.restore(step, args=ocp.args.Composite(**restored))
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"--init_from={folder}/checkpoints/{step} holds other parameters: {error}") from error
-    ema = jax.tree.map(jnp.copy, saved["params"]) if state.ema else {}
-    opt_state = reset_schedule(saved["opt"]["opt"], state.opt_state) if init_opt_state else state.opt_state
-    return state.replace(trained=saved["params"], ema=ema, opt_state=opt_state)
-
-
-def reset_schedule(old: Any, new: Any) -> Any:
-    """Returns the old optimizer state with the schedule's step count of the new one."""
-
-    def is_schedule(x):
-        return isinstance(x, optax.ScaleByScheduleState)
-
-    return jax.tree.map(lambda a, b: b if is_schedule(a) else a, old, new, is_leaf=is_schedule)
-
-
 class CorruptCheckpointError(Exception):
     """A checkpoint cannot be read, as after a kill or on a full disk."""
 
@@ -235,9 +196,21 @@ def items(state: TrainState) -> dict[str, Any]:
     }
     return {
         "params": state.trained,
+        "missing_bits": state.missing_bits,
         "ema": state.ema,
         "opt": {"opt": state.opt_state, "step": state.step, "guard": guard},
     }
+
+
+def no_bits(state: TrainState) -> Flat:
+    """Returns the missing bits of weights that are no more precise than bfloat16."""
+    return jax.tree.map(jnp.zeros_like, state.missing_bits)
+
+
+def restore_args(like: dict[str, Any]) -> ocp.args.Composite:
+    """Returns the request for items of the shapes, types and layout of these arrays."""
+    trees = {name: jax.tree.map(shape_dtype_struct, tree) for name, tree in like.items()}
+    return ocp.args.Composite(**{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
 
 
 def shape_dtype_struct(x: jax.Array) -> jax.ShapeDtypeStruct:

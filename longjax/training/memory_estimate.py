@@ -24,9 +24,9 @@ def _words(text: str) -> frozenset[str]:
 
 # Primitives that fuse into their consumers, unless these are a matrix product, a loop, or another program.
 ELEMENTWISE = _words(
-    "abs add add_any and broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp exp2 floor ge gt "
-    "integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not or pad pow reduce_precision rem rev "
-    "round rsqrt select_n sign sin slice sqrt square sub tanh transpose"
+    "abs add add_any and bitcast_convert_type broadcast_in_dim ceil clamp convert_element_type copy cos div eq erf exp "
+    "exp2 floor ge gt integer_pow iota is_finite le log log1p logistic lt max min mul ne neg not or pad pow "
+    "reduce_precision rem rev round rsqrt select_n shift_right_logical sign sin slice sqrt square sub tanh transpose"
 )
 REDUCTIONS = _words("reduce_sum reduce_max reduce_min reduce_or reduce_and argmax argmin")
 VIEWS = _words("reshape squeeze expand_dims stop_gradient optimization_barrier")
@@ -83,7 +83,7 @@ def estimate(step: Traced, state: TrainState, batch: Any) -> MemoryEstimate:
     trained = frozenset((x.shape, x.dtype) for x in jax.tree.leaves(state.trained))
     peak = peak_bytes(step.jaxpr.jaxpr, trained, "saved")
     weights, moments, average = (
-        bytes_per_device(x) for x in ((state.trained, state.frozen), state.opt_state, state.ema)
+        bytes_per_device(x) for x in ((state.trained, state.missing_bits, state.frozen), state.opt_state, state.ema)
     )
     temporary = (peak["gradients"], peak["saved"], peak["working"])
     return MemoryEstimate(weights, moments, average, bytes_per_device(batch), *temporary)

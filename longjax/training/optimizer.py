@@ -15,7 +15,7 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     Learned frequencies are clipped separately: their gradient grows with positions, so that with a joint norm the model
     would hardly be trained (we measured 1e5 against 1 at 16K tokens).
     """
-    mu_dtype = "bfloat16" if recipe.state_dtype == "bfloat16" else recipe.mu_dtype
+    mu_dtype = None if recipe.state_dtype == "bfloat16" else recipe.mu_dtype  # None: that of what it is given
     adamw = optax.adamw(
         learning_rate_schedule(recipe),
         b1=recipe.b1,

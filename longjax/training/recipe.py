@@ -31,7 +31,7 @@ class Recipe:
     joint_clip: bool = False  # clip learned frequencies together with all other gradients, as published scripts do
     ema_decay: float = 0.99  # decay of the average of the weights; 0: no average
     spike_sigmas: float = 0.0  # skip updates this many deviations above the recent mean; 0: only non-finite ones
-    state_dtype: Literal["float32", "bfloat16"] = "float32"  # type of trained weights and moments
+    state_dtype: Literal["float32", "bfloat16"] = "float32"  # type of moments; bfloat16 also splits weights in halves
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"  # type of weights that are not trained
     seed: int = 0  # of the order of data, of new weights and of random factors (CLEX)
 

@@ -13,6 +13,7 @@ from longjax.model.llama import Llama, token_losses
 from longjax.training.optimizer import Flat, grad_norms, learning_rate_schedule, optimizer
 from longjax.training.position_loss import bucket_edges, bucket_sums
 from longjax.training.recipe import Recipe
+from longjax.training.rounding import join_float32, round_stochastically, split_float32
 from longjax.training.skip_step import SkipStepState
 
 
@@ -22,6 +23,7 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: steps done, skipped ones included.
       trained: trained parameters by path; only these have moments and an average.
+      missing_bits: of each trained parameter, what its bfloat16 lacks of float32; empty if `trained` is in float32.
       frozen: all other parameters by path.
       ema: average of the trained parameters, in float32; empty if the recipe has none.
       opt_state: of `optimizer`.
@@ -31,6 +33,7 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array
     trained: Flat
+    missing_bits: Flat
     frozen: Flat
     ema: Flat
     opt_state: optax.OptState
@@ -41,17 +44,33 @@ class TrainState(struct.PyTreeNode):
         trained = self.ema if average and self.ema else self.trained
         return traverse_util.unflatten_dict(trained | self.frozen, sep="/")
 
+    def master_weights(self) -> Flat:
+        """Returns the trained parameters in float32, as updates add up in them."""
+        if not self.missing_bits:
+            return as_float32(self.trained)
+        return {path: join_float32(x, self.missing_bits[path]) for path, x in self.trained.items()}
+
 
 @partial(jax.jit, static_argnums=(0, 1))
 def init_train_state(model: Llama, recipe: Recipe, params: dict[str, Any]) -> TrainState:
     """Returns the state before the first step. Raises ValueError if the method trains no parameter."""
     flat: Flat = dict(traverse_util.flatten_dict(params, sep="/"))  # pyright: ignore[reportAssignmentType]
-    trained = {path: x.astype(recipe.state_dtype) for path, x in flat.items() if model.method.trainable(path)}
-    if not trained:
+    master = {path: x.astype(jnp.float32) for path, x in flat.items() if model.method.trainable(path)}
+    if not master:
         raise ValueError("the method trains no parameter: evaluate it without training")
-    frozen = {path: x.astype(recipe.frozen_dtype) for path, x in flat.items() if path not in trained}
-    ema = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trained) if recipe.ema_decay else {}
-    return TrainState(jnp.int32(0), trained, frozen, ema, optimizer(recipe).init(trained), SkipStepState.new())
+    frozen = {path: x.astype(recipe.frozen_dtype) for path, x in flat.items() if path not in master}
+    trained, missing_bits = stored_weights(recipe, master)
+    ema = jax.tree.map(jnp.array, master) if recipe.ema_decay else {}
+    opt_state = optimizer(recipe).init(trained)
+    return TrainState(jnp.int32(0), trained, missing_bits, frozen, ema, opt_state, SkipStepState.new())
+
+
+def stored_weights(recipe: Recipe, master: Flat) -> tuple[Flat, Flat]:
+    """Returns float32 weights as a state keeps them: `trained` and `missing_bits`; together they are exact."""
+    if recipe.state_dtype == "float32":
+        return master, {}
+    halves = {path: split_float32(x) for path, x in master.items()}
+    return {path: x for path, (x, _) in halves.items()}, {path: x for path, (_, x) in halves.items()}
 
 
 class LossSums(struct.PyTreeNode):
@@ -134,9 +153,9 @@ def train_step(
     loss, grads = sums.loss / weight, jax.tree.map(lambda g: g / weight, as_float32(grads))
     norm, full_norm = grad_norms(recipe, grads)
     applied = state.skip_step.should_apply(loss, norm, recipe.spike_sigmas) & jnp.isfinite(full_norm)
-    after = apply_update(recipe, state, grads)
-    before = (state.trained, state.opt_state, state.ema)
-    trained, opt_state, ema = jax.tree.map(partial(jnp.where, applied), after, before)
+    updated = apply_update(recipe, state, grads)
+    before = (state.trained, state.missing_bits, state.opt_state, state.ema)
+    trained, missing_bits, opt_state, ema = jax.tree.map(partial(jnp.where, applied), updated, before)
     skips = state.skip_step.after(applied, state.step, loss, norm)
     metrics = {
         "loss": loss, "weight": weight, "grad_norm": full_norm,
@@ -144,18 +163,30 @@ def train_step(
         "learning_rate": learning_rate_schedule(recipe)(state.step - state.skip_step.skipped),
         "loss_P": sums.loss_P, "weight_P": sums.weight_P,
     }  # fmt: skip
-    return state.replace(step=state.step + 1, trained=trained, ema=ema, opt_state=opt_state, skip_step=skips), metrics
+    after = TrainState(state.step + 1, trained, missing_bits, state.frozen, ema, opt_state, skips)
+    return after, metrics
 
 
-def apply_update(recipe: Recipe, state: TrainState, grads: Flat) -> tuple[Any, optax.OptState, Any]:
-    """Returns weights, optimizer state and average after an update, which is computed in float32."""
-    trained, opt_state, grads = as_float32((state.trained, state.opt_state, grads))
+def apply_update(recipe: Recipe, state: TrainState, grads: Flat) -> tuple[Flat, Flat, optax.OptState, Any]:
+    """Returns trained weights, missing bits, optimizer state and average after an update, computed in float32."""
+    master, opt_state, grads = state.master_weights(), as_float32(state.opt_state), as_float32(grads)
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its int32 step count
-        updates, opt_state = optimizer(recipe).update(grads, opt_state, trained)
-    trained = optax.apply_updates(trained, updates)
-    ema = optax.incremental_update(trained, state.ema, 1 - recipe.ema_decay) if state.ema else {}
-    stored = jax.tree.map(lambda x, old: x.astype(old.dtype), (trained, opt_state), (state.trained, state.opt_state))
-    return *stored, ema
+        updates, opt_state = optimizer(recipe).update(grads, opt_state, master)
+    after: Any = optax.apply_updates(master, updates)
+    ema = optax.incremental_update(after, state.ema, 1 - recipe.ema_decay) if state.ema else {}
+    trained, missing_bits = stored_weights(recipe, after)
+    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    return trained, missing_bits, round_like(opt_state, state.opt_state, key), ema
+
+
+def round_like(tree: Any, like: Any, key: jax.Array) -> Any:
+    """Returns the tree with its float32 arrays rounded at random to bfloat16 where those of `like` are in bfloat16."""
+    leaves, structure = jax.tree.flatten(tree)
+    types = [x.dtype for x in jax.tree.leaves(like)]
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten(
+        x if x.dtype == dtype else round_stochastically(x, k) for x, dtype, k in zip(leaves, types, keys, strict=True)
+    )
 
 
 def as_float32(tree: Any) -> Any:

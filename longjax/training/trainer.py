@@ -19,8 +19,9 @@ from longjax.ranges import check_range
 from longjax.sharding.out_of_memory import explain_oom
 from longjax.training import memory_estimate
 from longjax.training.batch import as_batch, prefetch
-from longjax.training.checkpoint import RunMetadata, TrainCheckpointer, init_from_checkpoint
+from longjax.training.checkpoint import RunMetadata, TrainCheckpointer
 from longjax.training.flops import peak_flops, train_flops
+from longjax.training.init_from import init_from_checkpoint
 from longjax.training.metrics_writer import MetricsWriter
 from longjax.training.profiler import StepProfiler
 from longjax.training.recipe import Recipe
