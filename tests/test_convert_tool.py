@@ -55,14 +55,25 @@ def test_a_method_with_its_parameters(tmp_path, capsys, monkeypatch):
         "--dtype=float32", "--verify",
     )  # fmt: skip
     said = capsys.readouterr().out
-    assert "differ from transformers' by 0.0e+00" in said
+    for flag in ("from", "out"):
+        assert f"logits of --{flag}: those of 2 x 64 tokens differ from transformers' by 0.0e+00" in said
     assert pretrained.open_checkpoint(tmp_path).method.rope == METHODS["yarn"](4.0, 16.0).rope
 
 
 def test_other_logits_are_noticed(tmp_path, capsys, monkeypatch):
     zeros = lambda folder, tokens_BT: np.zeros((*tokens_BT.shape, 1), np.float32)  # noqa: E731
     monkeypatch.setattr(stock_logits, "transformers_logits", zeros)
-    assert "transformers computes other logits" in refused(capsys, f"--from={LLAMA}", f"--out={tmp_path}", "--verify")
+    said = refused(capsys, f"--from={LLAMA}", f"--out={tmp_path}", "--verify")
+    assert f"--from={LLAMA}: transformers computes other logits" in said
+
+
+def test_a_source_that_transformers_cannot_load_is_told(tmp_path, capsys, monkeypatch):
+    def load(folder, tokens_BT):
+        raise KeyError("llama-of-tomorrow")
+
+    monkeypatch.setattr(stock_logits, "transformers_logits", load)
+    convert(f"--from={LLAMA}", f"--out={tmp_path}", "--verify")
+    assert "transformers cannot load it ('llama-of-tomorrow')" in capsys.readouterr().out
 
 
 def test_other_bits_are_noticed(tmp_path, capsys):

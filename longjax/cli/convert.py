@@ -48,7 +48,7 @@ class ConvertOptions:
     dtype: Literal["bfloat16", "float32", "float16", "source"] | None = None  # None: bfloat16 for hf, source for orbax
     hf_config_style: Literal["both", "4.36"] = "both"  # 4.36: config.json for transformers up to 4.44 only
     file_bytes: int = hf_writer.MAX_FILE_BYTES  # largest size of one file with weights
-    verify: bool = False  # read all tensors again, and compare logits with transformers' if it and torch are installed
+    verify: bool = False  # read all again; compare logits of --from and --out with transformers', if it is installed
 
     def __post_init__(self):
         if self.length is not None and self.length < 1:
@@ -91,8 +91,10 @@ def convert(options: ConvertOptions) -> None:
     written = pretrained.open_checkpoint(options.out, dtype="float32")
     compare_tensors(tensors, written.tensors, options.out, ThroughputProgress("verify", megabytes, "MB"))
     print(f"all {len(tensors.shapes())} tensors of {options.out} are bit-identical to what was written")
+    if (source.folder / "config.json").exists() and not options.adapter:
+        compare_logits(source, "from")
     if options.to == "hf" and not notes:
-        compare_logits(written)
+        compare_logits(written, "out")
 
 
 def write_as(options: ConvertOptions, source: Checkpoint, report: ProgressFn) -> list[str]:
@@ -142,18 +144,26 @@ def as_bytes(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(-1).view(np.uint8)
 
 
-def compare_logits(written: Checkpoint) -> None:
-    """Raises ValueError if longjax and transformers compute different logits from the directory."""
-    tokens_BT = np.random.default_rng(0).integers(0, written.cfg.vocab, (2, 64))
-    want = stock_logits.transformers_logits(written.folder, tokens_BT)
-    if want is None:
-        print("logits are not compared: torch and transformers are not installed")
+def compare_logits(checkpoint: Checkpoint, flag: str) -> None:
+    """Raises ValueError if longjax and transformers compute different logits from the directory of a flag."""
+    tokens_BT = np.random.default_rng(0).integers(0, checkpoint.cfg.vocab, (2, 64))
+    try:
+        want = stock_logits.transformers_logits(checkpoint.folder, tokens_BT)
+    except Exception as error:  # the peer's own, of any type: a release that does not know the model, a missing package
+        reason, *_ = str(error).splitlines() or [repr(error)]
+        print(f"logits of --{flag} are not compared: transformers cannot load it ({reason})")
         return
-    got = stock_logits.longjax_logits(written, tokens_BT)
+    if want is None:
+        print(f"logits of --{flag} are not compared: torch and transformers are not installed")
+        return
+    got = stock_logits.longjax_logits(checkpoint, tokens_BT)
     worst, largest = float(np.abs(got - want).max()), float(np.abs(want).max())
-    print(f"logits of 2 x 64 tokens differ from transformers' by {worst:.1e} at most; the largest is {largest:.1f}")
+    print(
+        f"logits of --{flag}: those of 2 x 64 tokens differ from transformers' by {worst:.1e} at most; "
+        f"the largest is {largest:.1f}"
+    )
     if not worst <= LOGITS_RTOL * max(largest, 1.0):
-        raise ValueError(f"--out={written.folder}: transformers computes other logits, by {worst:.1e}")
+        raise ValueError(f"--{flag}={checkpoint.folder}: transformers computes other logits, by {worst:.1e}")
 
 
 def written_bytes(tensors: hf_writer.Cast) -> int:
