@@ -11,14 +11,15 @@ COMMANDS = ("convert", "evaluate", "plan", "prepare-data", "report", "study", "t
 
 EXTRAS = {
     "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "setuptools>=77", "jieba"],
-    "parity": ["torch==2.13.0", "transformers>=5"],  # live comparison with Hugging Face's models, in tests only
+    "parity": ["torch==2.13.0", "transformers>=5", "accelerate"],  # live comparison with Hugging Face, in tests
     "harness": ["lm_eval>=0.4.12"],  # short tasks
     "zh": ["jieba"],  # words of Chinese answers
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1"],
+    "gguf": ["gguf>=0.17"],  # files of llama.cpp
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],  # also for longjax-plan, which compiles for TPUs without having one
 }
-EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "docs", "tpu") for package in EXTRAS[extra]]
+EXTRAS["dev"] = [package for extra in ("test", "parity", "harness", "docs", "gguf", "tpu") for package in EXTRAS[extra]]
 
 setup(
     name="longjax",

@@ -53,6 +53,10 @@ class Checkpoint:
     tensors: Tensors
     config: dict[str, Any]
 
+    def text_files(self) -> dict[str, bytes]:
+        """Returns the files for text and generation (tokenizer, chat templates ...), and the license."""
+        return hf_writer.text_files(self.folder)
+
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Reads config.json of a checkpoint. Raises ValueError if it is missing or damaged."""
@@ -74,6 +78,8 @@ def open_checkpoint(
 
     """
     folder = pathlib.Path(folder)
+    if folder.suffix == ".gguf":
+        raise ValueError(f"{folder} must be converted first: longjax-convert --from={folder} --to=hf --out=...")
     tensors, config = open_tensors(folder)
     if adapter:
         param_mapping.check_tied_head(tensors, model_of(config))
@@ -199,7 +205,7 @@ def write_checkpoint(
     source_config = SourceConfig(source.config, source.method) if source else None
     target = ExportTarget(cfg, options.length, method_params)
     config, notes = export_config(target, method, source_config, options.style, dtype)
-    extra = hf_writer.text_files(source.folder) if source else {}
+    extra = source.text_files() if source else {}
     extra = hf_writer.with_longer_texts(extra, config.get("max_position_embeddings", 0))
     if notes:
         provenance = {"method": method_identity(method), "model": dataclasses.asdict(cfg), "stock": notes}

@@ -7,7 +7,10 @@ r"""Converts a checkpoint to another format, with a method's positions in its co
   longjax-convert --from=/models/Llama-2-7b-hf --adapter=/models/Llama-2-7b-longlora-32k \
       --to=hf --out=/models/Llama-2-7b-longlora --method=pi --method_config="factor=8"
 
---from is a directory of Hugging Face (*.safetensors or *.bin), of Meta (*.pth), or one that --to=orbax has written.
+  longjax-convert --from=/models/SmolLM2-135M-Instruct.Q4_1.gguf --to=hf --out=/models/SmolLM2-135M-Instruct
+
+--from is a directory of Hugging Face (*.safetensors or *.bin), of Meta (*.pth), one that --to=orbax has written, or a
+GGUF file of llama.cpp (llama, qwen2): its quantized weights and its tokenizer become those of a Hugging Face directory.
 One tensor at a time is in memory. Training and evaluation read all of these formats without conversion.
 """
 
@@ -19,7 +22,7 @@ import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
-from longjax.checkpoints import hf_writer, orbax_params, pretrained
+from longjax.checkpoints import gguf_files, hf_writer, orbax_params, pretrained
 from longjax.checkpoints.config_from_hf import on_base
 from longjax.checkpoints.pretrained import DTYPES, Checkpoint, ExportOptions, ModelTensors
 from longjax.checkpoints.tensor_source import Tensors
@@ -37,7 +40,7 @@ LOGITS_RTOL = 1e-4  # of the largest logit: float32 sums in another order
 class ConvertOptions:
     """What to convert, to what."""
 
-    from_: str = ""  # directory of the checkpoint to read
+    from_: str = ""  # directory of the checkpoint to read, or a *.gguf file
     to: Literal["hf", "orbax"] = "hf"  # format to write
     out: str = ""  # directory to write
     adapter: str | None = None  # directory with PEFT adapters or LongLoRA's release, merged into the weights of --from
@@ -61,8 +64,11 @@ class ConvertOptions:
         for flag, folder in (("from", self.from_), ("out", self.out)):
             if not folder:
                 raise ValueError(f"--{flag} is needed: a directory")
-        if not pathlib.Path(self.from_).is_dir():
-            raise ValueError(f"--from={self.from_} is not a directory")
+        gguf = self.from_.endswith(".gguf")
+        if not (pathlib.Path(self.from_).is_file() if gguf else pathlib.Path(self.from_).is_dir()):
+            raise ValueError(f"--from={self.from_} is not a {'file' if gguf else 'directory'}")
+        if gguf and self.adapter:
+            raise ValueError("--adapter: convert the GGUF file first, and then what was written with --adapter")
         if pathlib.Path(self.from_).resolve() == pathlib.Path(self.out).resolve():
             raise ValueError(f"--out={self.out} is --from itself: choose another directory")
         if self.adapter and not self.merge_lora:
@@ -82,7 +88,7 @@ def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | Non
 def convert(options: ConvertOptions) -> None:
     """Reads, writes and, with --verify, compares."""
     options.check_paths()
-    source = pretrained.open_checkpoint(options.from_, options.adapter, "float32")
+    source = open_source(options)
     tensors = hf_writer.Cast(ModelTensors(source.tensors, source.cfg), DTYPES[options.written_dtype()])
     megabytes = written_bytes(tensors) / 1e6
     notes = write_as(options, source, ThroughputProgress("write", megabytes, "MB"))
@@ -91,10 +97,17 @@ def convert(options: ConvertOptions) -> None:
     written = pretrained.open_checkpoint(options.out, dtype="float32")
     compare_tensors(tensors, written.tensors, options.out, ThroughputProgress("verify", megabytes, "MB"))
     print(f"all {len(tensors.shapes())} tensors of {options.out} are bit-identical to what was written")
-    if (source.folder / "config.json").exists() and not options.adapter:
+    if (source.folder.is_file() or (source.folder / "config.json").exists()) and not options.adapter:
         compare_logits(source, "from")
     if options.to == "hf" and not notes:
         compare_logits(written, "out")
+
+
+def open_source(options: ConvertOptions) -> Checkpoint:
+    """Returns the checkpoint of --from, with --adapter merged."""
+    if options.from_.endswith(".gguf"):
+        return gguf_files.open_gguf(pathlib.Path(options.from_), "float32")
+    return pretrained.open_checkpoint(options.from_, options.adapter, "float32")
 
 
 def write_as(options: ConvertOptions, source: Checkpoint, report: ProgressFn) -> list[str]:
@@ -110,7 +123,7 @@ def write_as(options: ConvertOptions, source: Checkpoint, report: ProgressFn) ->
     if options.method:
         raise ValueError(f"--method={options.method} is for --to=hf: orbax parameters keep the configuration of --from")
     cast = hf_writer.Cast(tensors, DTYPES[dtype])
-    copied = hf_writer.text_files(source.folder)
+    copied = source.text_files()
     orbax_params.write_orbax(pathlib.Path(options.out), cast, source.cfg, source.config, copied, report)
     return []
 

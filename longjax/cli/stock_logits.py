@@ -1,4 +1,4 @@
-"""Logits that a Hugging Face directory gives in longjax and in stock transformers."""
+"""Logits that a Hugging Face directory, or a GGUF file, gives in longjax and in stock transformers."""
 
 import importlib.util
 import pathlib
@@ -26,8 +26,10 @@ def transformers_logits(folder: pathlib.Path, tokens_BT: np.ndarray) -> np.ndarr
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
+    directory, file = (folder.parent, folder.name) if folder.suffix == ".gguf" else (folder, None)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        directory, gguf_file=file, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
     with torch.no_grad():
         return model.eval()(torch.tensor(tokens_BT.astype(np.int64))).logits.numpy()
