@@ -72,6 +72,9 @@ PROTOCOLS = {
     "Forgetful": "without_memory",
 }  # fmt: skip
 
+NEW_OF_VARIANTS = {"length": None, "on": None}  # fields of further arms that 0.1 did not have
+NEW_OF_PRESETS = {"further": False}
+
 
 def rename_fields(value: Any, part: str | None) -> Any:
     """Returns settings under today's names; those that have them already stay as they are."""
@@ -88,7 +91,10 @@ def study_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = dict(settings)
     if isinstance(known.get("preset"), dict):
         preset = {name: x for name, x in known["preset"].items() if name != "softmax"}
-        known["preset"] = preset | base_folder(preset)
+        variants = {name: NEW_OF_VARIANTS | x for name, x in preset.get("variants", {}).items()}
+        known["preset"] = (
+            NEW_OF_PRESETS | preset | base_folder(preset) | ({"variants": variants} if "variants" in preset else {})
+        )
     return rename_fields(known | base_folder(known), "Study")
 
 

@@ -10,6 +10,7 @@ from longjax.cli import names, train
 from longjax.cli.study import StudyOptions
 from longjax.config import TINY
 from longjax.methods import METHODS
+from longjax.study.controlled_presets import MINI
 
 
 def fails(capsys, main, *arguments):
@@ -100,8 +101,9 @@ def test_what_cannot_be_split_over_the_mesh():
 
 
 def test_the_study_knows_its_methods():
-    with pytest.raises(ValueError, match=r"--methods=yarnn: yarnn is unknown: did you mean yarn\?"):
-        StudyOptions("yarnn").method_names(())
+    with pytest.raises(ValueError, match=r"--arms=yarnn: yarnn is unknown: did you mean yarn\?"):
+        StudyOptions("yarnn").arms_of(MINI)
+    assert [arm.name for arm in StudyOptions("yarn,base").arms_of(MINI)] == ["yarn", "base"]
 
 
 def test_suggestions_or_the_whole_list():

@@ -13,6 +13,7 @@ from longjax.cli import convert, flags, names, options, plan, prepare_data, rena
 from longjax.cli.eval_options import EvalOptions
 from longjax.evals.benchmarks import BENCHMARKS
 from longjax.methods import METHODS
+from longjax.study.derived import Goal
 from longjax.training.recipe import Recipe
 
 
@@ -54,7 +55,11 @@ def test_a_typo_gets_a_suggestion():
 
 MADE = {
     "an experiment": (options.define,),
-    "study": (options.define, lambda values: flags.define(study.StudyOptions, values)),
+    "study": (
+        options.define,
+        lambda values: flags.define(study.StudyOptions, values),
+        lambda values: flags.define(Goal, values),
+    ),
     "evaluate": tuple(
         lambda values, make=make: flags.define(make, values)
         for make in (EvalOptions, options.MeshOptions, *(b.settings for b in BENCHMARKS.values()))

@@ -96,7 +96,7 @@ def times(folder):
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*.jsonl"))}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES["methods"])
 def test_methods(name):
     for settings, said in NAMES["methods"][name]:
         method = METHODS[name](**made_by_0_1.rename_fields(settings, name))
@@ -146,7 +146,8 @@ def test_tables_are_applied_at_their_place(monkeypatch):
     }  # fmt: skip
     new = {
         "extend": {"batch": 2}, "stages": [{"end": 1.0}], "examples": [0, 1], "tests": {"most": {"limit": 3}},
-        "variants": {"rows": {"recipe": {"batch": 3}}}, "base": None,
+        "variants": {"rows": {"recipe": {"batch": 3}, **made_by_0_1.NEW_OF_VARIANTS}}, "base": None,
+        **made_by_0_1.NEW_OF_PRESETS,
     }  # fmt: skip
     assert made_by_0_1.study_settings({"preset": old, "seed": 0}) == {"preset": new, "seed": 0}
     assert made_by_0_1.study_settings({"preset": new, "seed": 0}) == {"preset": new, "seed": 0}
@@ -154,7 +155,7 @@ def test_tables_are_applied_at_their_place(monkeypatch):
 
 def test_the_base_that_ships_is_in_the_package_now(tmp_path):
     def settings(folder):
-        return {"base_dir": str(folder), "preset": {"base_dir": str(folder)}}
+        return {"base_dir": str(folder), "preset": {"base_dir": str(folder), **made_by_0_1.NEW_OF_PRESETS}}
 
     new = settings(tmp_path / "longjax/bases/mini")
     assert made_by_0_1.study_settings(settings(tmp_path / "bases/mini")) == new

@@ -77,7 +77,7 @@ def test_the_study_runs(installed, tmp_path):
     """With the base that the wheel holds, and nothing of the repository."""
     where = "import longjax, pathlib; print(pathlib.Path(longjax.__file__).parents[1])"
     assert run(sys.executable, "-c", where, cwd=tmp_path, PYTHONPATH=str(installed)).strip() == str(installed)
-    flags = ("--preset=quick", "--methods=base", "--lengths=256", "--workers=1", "--run_dir=run")
+    flags = ("--preset=quick", "--arms=base", "--lengths=256", "--workers=1", "--run_dir=run")
     said = run(installed / "bin" / "longjax-study", *flags, cwd=tmp_path, PYTHONPATH=str(installed))
     assert "base" in said
     assert (tmp_path / "run" / "report.md").exists()

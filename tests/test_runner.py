@@ -16,6 +16,7 @@ from longjax.study.arms import method_arm
 from longjax.study.config import DataStage
 from longjax.study.paper_presets import perplexity_and_passkey
 from longjax.study.presets import QUICK
+from longjax.study.settings_file import write_or_check_settings
 from longjax.study.workspace import open_workspace
 from longjax.training.recipe import Recipe
 
@@ -101,17 +102,17 @@ def test_the_base_is_what_it_should_be(prepared):
     assert ppl[128] < 16  # uniform is 512
     assert ppl[256] > 1.2 * ppl[128]  # it has not learned to go beyond its context
     assert np.mean(keys) > 0.9
-    prepared.write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
+    write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
     assert "base" in report.write_report(prepared.folder)
     assert (prepared.folder / "perplexity.png").stat().st_size > 10_000
 
 
 def test_two_studies_never_share_a_folder(prepared):
-    prepared.write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
+    write_or_check_settings(prepared.folder / "settings.json", prepared.settings())
     extend = dataclasses.replace(PRESET.extend, seed=1)
     other = dataclasses.replace(prepared, preset=dataclasses.replace(prepared.preset, extend=extend))
     with pytest.raises(ValueError, match="was written with other settings"):
-        other.write_or_check_settings(other.folder / "settings.json", other.settings())
+        write_or_check_settings(other.folder / "settings.json", other.settings())
 
 
 def test_kinds():

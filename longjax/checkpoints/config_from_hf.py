@@ -13,6 +13,7 @@ from longjax.checkpoints.config_values import checked_attention, checked_config
 from longjax.checkpoints.rope_from_hf import rope_of, rope_parameters, trained_len
 from longjax.config import ModelConfig
 from longjax.methods.alibi import AlibiRope, mpt_alibi, no_rope
+from longjax.methods.further import FurtherRope
 from longjax.methods.identity import method_identity, with_identity
 from longjax.methods.method import Method, full_attention, plain_rope
 from longjax.methods.sliding_window import sliding_window
@@ -207,12 +208,15 @@ def on_base(method: Method, base: Method) -> Method:
 
     What the method leaves as it is stays the checkpoint's: PI on Mistral keeps the sliding window, LM-Infinite on
     MPT keeps ALiBi. What it changes replaces the checkpoint's: PI on Llama 3.1 has PI's frequencies and not
-    llama3's, StreamingLLM on Mistral its own window and sinks. Raises ValueError for RoPE methods on ALiBi.
+    llama3's, StreamingLLM on Mistral its own window and sinks; but on a base of `further`, both are applied. Raises
+    ValueError for RoPE methods on ALiBi.
     """
     rotates = not (method.rope in (plain_rope, no_rope) or isinstance(method.rope, AlibiRope))
     if isinstance(base.rope, AlibiRope) and rotates:
         raise ValueError("--method rescales rotation, but this checkpoint has none: it was trained with ALiBi (MPT)")
     rope = base.rope if method.rope is plain_rope else method.rope
+    if isinstance(base.rope, FurtherRope):
+        rope = dataclasses.replace(base.rope, method=method.rope)
     attention = base.attention if method.attention is full_attention else method.attention
     if (rope, attention) == (method.rope, method.attention):
         return method

@@ -1,5 +1,6 @@
 """A checkpoint with a context-extension method: the method on its base, the model, and the parameters of both."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,9 @@ from longjax.checkpoints.loader import Mesh
 from longjax.checkpoints.pretrained import Checkpoint
 from longjax.checkpoints.resize_vocab import resize_vocab
 from longjax.config import ModelConfig
+from longjax.methods.further import further
 from longjax.methods.identity import identity_as_call, method_identity
-from longjax.methods.method import Method, with_inserted_token
+from longjax.methods.method import Method, plain_rope, with_inserted_token
 from longjax.model.llama import Llama
 from longjax.model.placement import SingleDevice
 from longjax.progress import ProgressFn, no_progress
@@ -44,6 +46,23 @@ def extension_method(checkpoint: Checkpoint, method: Method | None) -> Method:
             f"{identity_as_call(trained)}; now it is {identity_as_call(identity)}"
         )
     return method
+
+
+def from_all_it_reads(cfg: ModelConfig, method: Method, config: Mapping[str, Any]) -> tuple[ModelConfig, Method]:
+    """Returns model and method of a base so that methods extend it from all tokens that it reads now.
+
+    They differ where the configuration scales RoPE already (Llama 3.1: 8,192 tokens, extended to 131,072).
+
+    Args:
+      cfg: of the base.
+      method: what its configuration asks for.
+      config: its config.json.
+
+    """
+    reach = config.get("max_position_embeddings")
+    if method.rope is plain_rope or not (isinstance(reach, int) and reach > cfg.trained_len):
+        return cfg, method
+    return dataclasses.replace(cfg, trained_len=reach), further(method, cfg.trained_len)
 
 
 def extended_model(checkpoint: Checkpoint, method: Method, mesh: Mesh = None) -> Llama:

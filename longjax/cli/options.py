@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -51,11 +52,12 @@ class ExperimentOptions:
         check_range(self, ("length", "base_steps", "base_batch_size", "lora_rank"), 1, 2**31)
         check_range(self, ("lora_alpha",), POSITIVE)
 
-    def workspace(self, recipe: Recipe) -> Workspace:
-        """Returns the run's workspace, with the preset as the flags change it."""
-        preset = self.changed(preset_by_name(self.preset), recipe)
+    def workspace(self, preset: StudyConfig, recipe: Recipe) -> Workspace:
+        """Returns the run's workspace, with the preset as the flags change it; a derived one has no weights yet."""
+        preset = self.changed(preset, recipe)
         base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
-        return open_workspace(self.run_dir, preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
+        make = Workspace if preset.further else open_workspace
+        return make(pathlib.Path(self.run_dir), preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
 
     def changed(self, preset: StudyConfig, recipe: Recipe) -> StudyConfig:
         """Returns the preset as the flags change it."""
@@ -160,8 +162,22 @@ class Options(NamedTuple):
     run: RunConfig
 
 
-def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Options]:
-    """Defines the flags that all experiments share; the function that it returns reads them after parsing."""
+def named_preset(chosen: ExperimentOptions) -> StudyConfig:
+    """Returns the preset of --preset."""
+    return preset_by_name(chosen.preset)
+
+
+def define(
+    values: absl_flags.FlagValues = absl_flags.FLAGS,
+    preset_of: Callable[[ExperimentOptions], StudyConfig] = named_preset,
+) -> Callable[[], Options]:
+    """Defines the flags that all experiments share; the function that it returns reads them after parsing.
+
+    Args:
+      values: where they are defined.
+      preset_of: what the flags start from.
+
+    """
     experiment, recipe = flags.define(ExperimentOptions, values), flags.define(Recipe, values)
     loop, init_export = flags.define(LoopConfig, values), flags.define(InitAndExportOptions, values)
     mesh = flags.define(MeshOptions, values)
@@ -172,6 +188,7 @@ def define(values: absl_flags.FlagValues = absl_flags.FLAGS) -> Callable[[], Opt
         run = RunConfig(
             mesh().mesh(), loop(), ends.init_from, ends.init_opt_state, ends.weights == "ema", ends.export_dir
         )
-        return Options(chosen, chosen.workspace(recipe(vars(preset_by_name(chosen.preset).extend))), run)
+        preset = preset_of(chosen)
+        return Options(chosen, chosen.workspace(preset, recipe(vars(preset.extend))), run)
 
     return from_flags

@@ -14,7 +14,7 @@ RENAMED = {
     "most_skipped": "max_skipped_steps", "probe_every": "eval_every", "keep": "max_to_keep",
     "keep_every": "keep_period", "moments": "init_opt_state",
     # an experiment, an evaluation, a method
-    "base_rows": "base_batch_size", "growth": "rope_length", "piece": "row_length",
+    "base_rows": "base_batch_size", "growth": "rope_length", "piece": "row_length", "methods": "arms",
 }  # fmt: skip
 
 

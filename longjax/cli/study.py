@@ -1,57 +1,88 @@
-"""Runs the controlled study: every method on one base, with one recipe and one set of tests; then writes the report.
+r"""Runs the controlled study: every method on one base, with one recipe and one set of tests; then writes the report.
 
   longjax-study --preset=mini --run_dir=runs/demo                               under ten minutes on two cores
   longjax-study --preset=h200_100m --text_dir=/data/texts --run_dir=runs/study  half an hour on two H200
+  longjax-study --base_dir=/models/SmolLM2-135M --extended=32768 --tokens=13e6 --text_dir=/data/texts \
+      --run_dir=runs/smollm2 --dry_run                                          any model: all else is derived
   longjax-study --preset=paper --base_dir=/models/Llama-2-7b-hf --text_dir=/data/texts --run_dir=runs/paper
 
-Each GPU runs several methods at a time. The same command resumes an interrupted study.
+Each GPU runs several methods at a time. The same command resumes an interrupted study. --arms runs a part of it, and
+--merge=FOLDER,FOLDER brings the parts that several machines have run into --run_dir.
 """
 
 import dataclasses
+import functools
 
 import jax
 from absl import flags as absl_flags
 
 from longjax import report
 from longjax.cli import flags, options
+from longjax.cli.derived_study import derived_study, fitting_study
 from longjax.cli.main import start
 from longjax.cli.names import did_you_mean
-from longjax.cli.options import Options
+from longjax.cli.options import ExperimentOptions, Options, named_preset
 from longjax.cli.train import prepare_workspace, seal_method
 from longjax.methods import METHODS
 from longjax.progress import MultiProgress
 from longjax.report.study.page import PAGE, write_study_page
-from longjax.study.arms import method_arm, variant_arms
+from longjax.study.arms import Arm, method_arm, variant_arm
+from longjax.study.config import StudyConfig
+from longjax.study.derived import Goal
+from longjax.study.devices import probe_devices
+from longjax.study.merge import merge_runs
 from longjax.study.runner import RunConfig
 from longjax.study.workers import ArmJob, PretrainJob, WorkerPool
-from longjax.study.workspace import Workspace
+from longjax.study.workspace import Workspace, with_base_model
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyOptions:
     """Options of a study beside those of an experiment."""
 
-    methods: str = "all"  # methods to compare, joined by commas; all: the preset's
-    variants: bool = True  # run the preset's further arms too, each of which answers one question
+    arms: str = "all"  # methods and further arms to run, joined by commas; all: the preset's
+    variants: bool = True  # run the preset's further arms too, each of which answers one question; with --arms=all
     seeds: int | None = None  # number of the preset's seeds to run, from the first; None: all
     workers: int | None = None  # processes that run methods side by side, in all or on each GPU; None: the preset's
+    merge: str | None = None  # folders of the same study, joined by commas, whose arms are copied into --run_dir first
+    dry_run: bool = False  # print the plan and stop
 
-    def method_names(self, preset_methods: tuple[str, ...]) -> tuple[str, ...]:
-        """Returns the names of --methods; `preset_methods` if it is "all"."""
-        names = preset_methods if self.methods == "all" else tuple(self.methods.split(","))
-        for name in names:
-            if name not in METHODS:
-                raise ValueError(f"--methods={self.methods}: {name} is unknown{did_you_mean(name, METHODS)}")
-        return names
+    def arms_of(self, preset: StudyConfig) -> list[Arm]:
+        """Returns the arms of --arms. Raises ValueError for an unknown one."""
+        names = (*preset.methods, *(preset.variants if self.variants else ()))
+        chosen = names if self.arms == "all" else tuple(self.arms.split(","))
+        for name in chosen:
+            if name not in METHODS and name not in preset.variants:
+                known = {*METHODS, *preset.variants}
+                raise ValueError(f"--arms={self.arms}: {name} is unknown{did_you_mean(name, known)}")
+        return [
+            variant_arm(preset, name, preset.variants[name]) if name in preset.variants else method_arm(preset, name)
+            for name in chosen
+        ]
 
 
 def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | None = None) -> None:
     """The command longjax-study."""
-    parse_options, study_options = options.define(values), flags.define(StudyOptions, values)
+    study_options, goal = flags.define(StudyOptions, values), flags.define(Goal, values)
+    device = functools.cache(probe_devices)
+
+    def preset_of(chosen: ExperimentOptions) -> StudyConfig:
+        if not goal().extended:
+            return named_preset(chosen)
+        return derived_study(chosen, goal(), device(), study_options().arms_of)
+
+    parse_options = options.define(values, preset_of)
 
     def run() -> None:
         jax.config.update("jax_platforms", "cpu")  # of this process; the workers have the devices
-        run_study(parse_options(), study_options())
+        given = parse_options()
+        if goal().extended:
+            preset = given.workspace.preset
+            preset, plan = fitting_study(preset, study_options().arms_of(preset), device())
+            print(plan, flush=True)
+            given = given._replace(workspace=dataclasses.replace(given.workspace, preset=preset))
+        if not study_options().dry_run:
+            run_study(given._replace(workspace=with_base_model(given.workspace)), study_options())
 
     start(run, values, argv, __doc__)
 
@@ -62,21 +93,23 @@ def run_study(given: Options, chosen: StudyOptions) -> None:
     if run_config.mesh or run_config.export_dir or run_config.init_from:
         raise ValueError("a study runs its methods on one device each: drop --mesh_*, --export_dir and --init_from")
     studies = seed_workspaces(workspace, chosen.seeds)
-    arms = arm_jobs(studies, run_config, chosen)
+    jobs = arm_jobs(studies, run_config, chosen)
     print("tokenizing text, writing tasks ...", flush=True)
     for study in studies:
         prepare_workspace(study)
-    for job in arms:
+    merge_runs(workspace, chosen.merge.split(",") if chosen.merge else [])
+    for job in jobs:
         seal_method(job.workspace, job.arm.name, job.arm.train_method or job.arm.method)
     print(f"{workspace.store().manifest['tokens']:,} tokens in {workspace.folder}", flush=True)
     workspace.tasks(workspace.preset.tests, workspace.preset.lengths)  # so that the workers find the tasks on disk
     bases = [] if workspace.base_dir else [PretrainJob(study, run_config) for study in studies]
-    progress = MultiProgress({job.name: job.cost for job in (*bases, *arms)})
+    progress = MultiProgress({job.name: job.cost for job in (*bases, *jobs)})
     workers = WorkerPool(
         chosen.workers or workspace.preset.workers, (workspace.folder / "compiled").absolute(), progress
     )
     workers.run(bases, alone=True)
-    workers.run(arms)
+    workers.run([job for job in jobs if job.arm.on is None])
+    workers.run([job for job in jobs if job.arm.on])  # whose weights the others have trained
     write_study(workspace, len(studies))
 
 
@@ -89,14 +122,9 @@ def seed_workspaces(workspace: Workspace, seeds: int | None) -> list[Workspace]:
 
 def arm_jobs(studies: list[Workspace], run_config: RunConfig, chosen: StudyOptions) -> list[ArmJob]:
     """Returns all arms: methods before variants, then by seed, and trained ones before frozen ones."""
-    preset = studies[0].preset
-    names = chosen.method_names(preset.methods)
-    jobs = [ArmJob(study, method_arm(study.preset, name), run_config) for study in studies for name in names]
-    jobs.sort(key=lambda job: (job.workspace.seed, not job.arm.trained))
-    if chosen.variants:
-        others = [ArmJob(study, arm, run_config) for study in studies for arm in variant_arms(study.preset)]
-        jobs += sorted(others, key=lambda job: (job.workspace.seed, not job.arm.trained))
-    return jobs
+    jobs = [ArmJob(study, arm, run_config) for study in studies for arm in chosen.arms_of(study.preset)]
+    variants = studies[0].preset.variants
+    return sorted(jobs, key=lambda job: (job.arm.name in variants, job.workspace.seed, not job.arm.trained))
 
 
 def write_study(workspace: Workspace, seeds: int) -> None:

@@ -24,6 +24,7 @@ from longjax.progress import LineProgress, no_progress
 from longjax.sharding import distributed
 from longjax.study import runner
 from longjax.study.arms import method_arm
+from longjax.study.settings_file import write_or_check_settings
 from longjax.study.workspace import Workspace
 
 
@@ -71,7 +72,7 @@ def prepare_workspace(workspace: Workspace) -> None:
     """Writes tokens and settings, on the first process. Raises ValueError if the folder holds another study."""
     if jax.process_index() == 0:
         workspace.prepare()
-        workspace.write_or_check_settings(
+        write_or_check_settings(
             workspace.seed_folder / "settings.json", workspace.settings(), made_by_0_1.study_settings
         )
     distributed.barrier("workspace prepared")
@@ -82,4 +83,4 @@ def seal_method(workspace: Workspace, name: str, method: Method) -> None:
     if jax.process_index() == 0:
         identity = method_identity(method)
         older = functools.partial(made_by_0_1.method_file, method=method, identity=identity)
-        workspace.write_or_check_settings(workspace.method_folder(name) / "method.json", {"method": identity}, older)
+        write_or_check_settings(workspace.method_folder(name) / "method.json", {"method": identity}, older)

@@ -17,7 +17,7 @@ from longjax.methods.lm_infinite_topk import lm_infinite_topk
 from longjax.methods.longlora import longlora, longlora_sft
 from longjax.methods.longrope import longrope
 from longjax.methods.lora import with_lora
-from longjax.methods.method import Method, base, compose
+from longjax.methods.method import Method, base, compose, continued
 from longjax.methods.ntk import ntk_32k, ntk_64k, ntk_64k_code, ntk_frozen, ntk_static
 from longjax.methods.pi import pi
 from longjax.methods.rerope import leaky_rerope, rerope
@@ -32,6 +32,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     f.__name__: f
     for f in (
         base,
+        continued,
         pi,
         ntk_static,
         ntk_frozen,
@@ -71,6 +72,7 @@ __all__ = [
     "clex",
     "clex_rk4_peer",
     "compose",
+    "continued",
     "dca",
     "ds_bf16",
     "dynamic_yarn",

@@ -153,6 +153,12 @@ def base() -> Method:
 
 
 @identified
+def continued() -> Method:
+    """The base model trained on, with no change of positions or attention: the control of trained methods."""
+    return Method()
+
+
+@identified
 def compose(position: Method, attention: Method) -> Method:
     """Combines the frequencies of one method with everything else of another: YaRN with Self-Extend, PI with S2-Attn.
 

@@ -18,6 +18,8 @@ class Arm:
       tests: names of its tests.
       raw_weight_tests: names of the tests of the last weights, where `tests` are of averaged ones.
       train_method: the method in training; None: `method`.
+      length: tokens of its training rows; None: the study's extended length.
+      on: the trained arm whose weights a frozen method is evaluated on; None: the base's.
 
     """
 
@@ -27,6 +29,8 @@ class Arm:
     tests: tuple[str, ...]
     raw_weight_tests: tuple[str, ...] = ()
     train_method: Method | None = None
+    length: int | None = None
+    on: "Arm | None" = None
 
     @property
     def trained(self) -> bool:
@@ -55,7 +59,8 @@ def variant_arm(preset: StudyConfig, name: str, variant: Variant) -> Arm:
     train_method = ds_bf16(method) if variant.tables == "ds_bf16" else None
     recipe = dataclasses.replace(preset.extend, **variant.recipe)
     tests = preset.raw_weight_tests if variant.tests is None else variant.tests
-    return Arm(name, method, recipe, tests, train_method=train_method)
+    on = variant_arm(preset, variant.on, preset.variants[variant.on]) if variant.on else None
+    return Arm(name, method, recipe, tests, train_method=train_method, length=variant.length, on=on)
 
 
 def variant_arms(preset: StudyConfig) -> list[Arm]:

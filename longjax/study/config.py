@@ -64,6 +64,8 @@ class Variant:
       recipe: fields of the recipe for extensions that replace the preset's.
       tables: positions in training; "ds_bf16": rounded as DeepSpeed does. Evaluations always have exact ones.
       tests: names of its tests; None: the preset's `raw_weight_tests`.
+      length: tokens of its training rows; None: the preset's `extended`.
+      on: name of a trained arm whose weights it is evaluated on; None: the base's, or its own.
 
     """
 
@@ -72,6 +74,8 @@ class Variant:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tables: Literal["float32", "ds_bf16"] = "float32"
     tests: tuple[str, ...] | None = None
+    length: int | None = None
+    on: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +105,7 @@ class StudyConfig:
       remat: what the backward pass recomputes, a key of `longjax.training.remat.REMAT`.
       base_dir: a base that ships with the package; None: there is none.
       workers: processes that run methods side by side, in all or on each GPU.
+      further: a base whose RoPE is scaled already is extended from all tokens that it reads now.
 
     """
 
@@ -126,3 +131,4 @@ class StudyConfig:
     remat: Remat = "full"
     base_dir: str | None = None
     workers: int = 1
+    further: bool = False

@@ -85,11 +85,11 @@ def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunC
     check_before_training(workspace, arm, run_config)
     share, state = 0.65 if arm.trained else 0.0, None
     params = base_params(workspace, sub_progress(report, 0.0, 0.0, "base "), run_config)
-    if arm.trained:
-        state = extend(workspace, arm, params, sub_progress(report, 0.0, share), run_config)
+    if arm.trained or arm.on:
+        state = extend(workspace, arm.on or arm, params, sub_progress(report, 0.0, share), run_config)
     averaged = bool(state and state.ema and run_config.average)
     params = state.params(averaged) if state else params
-    last = 0.9 if state and averaged and arm.raw_weight_tests else 1.0
+    last = 0.9 if averaged and arm.raw_weight_tests else 1.0
     weights, progress = "ema" if averaged else "raw", sub_progress(report, share, last)
     if run_config.export_dir:
         cfg, options = workspace.preset.model, pretrained.ExportOptions(length=workspace.preset.extended)
@@ -113,7 +113,8 @@ def check_before_training(workspace: Workspace, arm: Arm, run_config: RunConfig)
 def on_base_checkpoint(arm: Arm, base: Method) -> Arm:
     """Returns the arm with its methods on top of what the base checkpoint has, such as Mistral's window."""
     train_method = arm.train_method and on_base(arm.train_method, base)
-    return dataclasses.replace(arm, method=on_base(arm.method, base), train_method=train_method)
+    on = arm.on and on_base_checkpoint(arm.on, base)
+    return dataclasses.replace(arm, method=on_base(arm.method, base), train_method=train_method, on=on)
 
 
 def base_params(workspace: Workspace, report: ProgressFn, run_config: RunConfig = SINGLE_DEVICE) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def extend(
     preset, recipe, method = workspace.preset, arm.recipe, arm.train_method or arm.method
     cfg = with_inserted_token(preset.model, method)
     params = extend_params(base, method, cfg, recipe.seed)
-    rows = workspace.extend_rows(recipe)
+    rows = workspace.extend_rows(recipe, arm.length)
     with run_config.scope(cfg, recipe.batch_size, rows.length):
         run = training_run(cfg, method, preset, recipe, rows, workspace.method_folder(arm.name), run_config)
         run = dataclasses.replace(run, init_from=run_config.init_from, init_opt_state=run_config.init_opt_state)

@@ -1,14 +1,14 @@
 """The folder of a study: tokenizer, token store, task files, and a folder per method. Existing files are kept."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from longjax import data, files
 from longjax.checkpoints import pretrained
+from longjax.checkpoints.extension import from_all_it_reads
 from longjax.data import corpus, tokenizer
 from longjax.data.passkey_text import SENTENCES, PasskeyText
 from longjax.data.recall_rows import RecallMixture, TaskExampleSource
@@ -64,7 +64,13 @@ class Workspace:
 
     def base_checkpoint(self) -> pretrained.Checkpoint | None:
         """Opens the checkpoint of the base, without reading its weights; None if the base is pretrained here."""
-        return pretrained.open_checkpoint(self.base_dir, self.adapter) if self.base_dir else None
+        if not self.base_dir:
+            return None
+        checkpoint = pretrained.open_checkpoint(self.base_dir, self.adapter)
+        if not self.preset.further:
+            return checkpoint
+        cfg, method = from_all_it_reads(checkpoint.cfg, checkpoint.method, checkpoint.config)
+        return dataclasses.replace(checkpoint, cfg=cfg, method=method)
 
     def prepare(self) -> None:
         """Writes the tokenizer, the token store and the task examples, unless they exist.
@@ -143,11 +149,12 @@ class Workspace:
         assert self.preset.base
         return self.rows(self.preset.model.trained_len, self.preset.base, self.preset.base_stages, "base")
 
-    def extend_rows(self, recipe: Recipe | None = None) -> data.DataSource:
+    def extend_rows(self, recipe: Recipe | None = None, length: int | None = None) -> data.DataSource:
         """Returns the rows of extensions, which are the same for every method.
 
         Args:
           recipe: of the training; None: the preset's.
+          length: tokens of a row; None: the preset's extended length.
 
         Raises:
           ValueError: the rows of --plan_dir have another length.
@@ -155,11 +162,11 @@ class Workspace:
         """
         if not self.plan_dir:
             stages = self.preset.extend_stages
-            return self.rows(self.preset.extended, recipe or self.preset.extend, stages, "extension")
+            return self.rows(length or self.preset.extended, recipe or self.preset.extend, stages, "extension")
         plan = self.plan()
-        if plan.length != self.preset.extended:
+        if plan.length != (length or self.preset.extended):
             raise ValueError(
-                f"--plan_dir={self.plan_dir} has rows of {plan.length} tokens, not --length={self.preset.extended}"
+                f"--plan_dir={self.plan_dir} has rows of {plan.length} tokens, not {length or self.preset.extended}"
             )
         return plan
 
@@ -203,41 +210,22 @@ class Workspace:
             "sha256": hashes | {"extension rows": self.extend_rows().sha256},
         }
 
-    def write_or_check_settings(
-        self, path: pathlib.Path, settings: dict[str, Any], older: Callable[[dict[str, Any]], dict[str, Any]] = dict
-    ) -> None:
-        """Writes settings, or compares them with those of the run that is resumed.
-
-        Args:
-          path: the file.
-          settings: of this run.
-          older: translates the content of a file of an older release.
-
-        Raises:
-          ValueError: they differ. So results of two studies never mix.
-
-        """
-        content = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-        if not path.exists():
-            files.write_atomically(path, content.encode())
-        elif (old := older(json.loads(path.read_text()))) != (new := json.loads(content)):
-            differ = [key for key in new if old.get(key) != new[key]] or [*old]
-            raise ValueError(
-                f"--run_dir={self.folder}: {path.name} was written with other settings ({', '.join(differ)}); "
-                "choose another folder, or delete this one"
-            )
-
 
 def open_workspace(
-    run_dir: str, preset: StudyConfig, text_dir: str | None = None, base_dir: str | None = None,
+    run_dir: str | pathlib.Path, preset: StudyConfig, text_dir: str | None = None, base_dir: str | None = None,
     adapter: str | None = None, plan_dir: str | None = None,
 ) -> Workspace:  # fmt: skip
     """Returns the workspace in `run_dir`; with `base_dir`, the preset's model is replaced by that checkpoint's.
 
     The arguments are the fields of `Workspace`. Raises ValueError if the checkpoint cannot be opened.
     """
-    workspace = Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, adapter, plan_dir)
+    return with_base_model(Workspace(pathlib.Path(run_dir), preset, text_dir, base_dir, adapter, plan_dir))
+
+
+def with_base_model(workspace: Workspace) -> Workspace:
+    """Returns the workspace with the model of its checkpoint, if it has one. Raises ValueError if it is damaged."""
     if not (checkpoint := workspace.base_checkpoint()):
         return workspace
+    preset = workspace.preset
     model = dataclasses.replace(checkpoint.cfg, dtype=preset.model.dtype)
     return dataclasses.replace(workspace, preset=dataclasses.replace(preset, model=model, base=None))
