@@ -29,10 +29,12 @@ class NoTokenizer:
     """Decodes nothing: the text is not needed, and no token ends an answer early."""
 
     vocab: int
-    eos_id: int = -1
+    eos_ids: tuple[int, ...] = ()
 
     def decode(self, ids: Any) -> str:
         return ""
+
+    decode_text = decode
 
 
 def random_weights(cfg: ModelConfig) -> Any:

@@ -15,7 +15,7 @@ VERBS = ["crosses", "guards", "repairs", "follows", "measures", "opens", "counts
 class ByteEngine(WordEngine):
     """Every byte is a token, and a text has one that opens it."""
 
-    vocab, bos_id = 257, 256
+    vocab, opening = 257, (256,)
 
     def encode(self, texts):
         return [list(text.encode()) for text in texts]
@@ -30,7 +30,7 @@ class PairEngine(WordEngine):
 
 class Made(Tokenizer):
     def __init__(self, engine):
-        self.path, self.backend = Path("made"), engine
+        self.path, self.backend, self.opening = Path("made"), engine, ""
         self.__dict__["sha256"] = type(engine).__name__.ljust(64, "0")
 
 

@@ -103,7 +103,7 @@ def test_a_template_needs_its_tokens(make, tmp_path):
         ValueError, match=r"--template=llama3 needs the tokens <\|begin_of_text\|> <\|start_header_id\|>"
     ):
         TEMPLATES["llama3"].check(tokenizer, "--template=llama3")
-    with pytest.raises(ValueError, match="--template=llama2 needs tokens that open and close a document"):
+    with pytest.raises(ValueError, match="--template=llama2 needs the tokens <s> </s>, which"):
         TEMPLATES["llama2"].check(tokenizer, "--template=llama2")
 
 
@@ -203,7 +203,7 @@ def test_keys_need_digits(make):
 
 def test_both_kinds_of_tokenizers(make, tmp_path):
     tokenizer = Tokenizer(make(["<s>", "</s>", "<|eot_id|>"]))
-    assert (tokenizer.bos_id, tokenizer.eos_id) == (0, 1)
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (-1, 1)  # it opens no text, and names no end: the usual one is taken
     assert tokenizer.vocab == len(tokenizer.backend.tokenizer.get_vocab()) > 256
     assert tokenizer.decode(tokenizer.encode("Who are caf\u00e9 \u4e2d?\n\n")) == "Who are caf\u00e9 \u4e2d?\n\n"
     folder = tokenizer.path.parent

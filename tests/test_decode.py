@@ -84,7 +84,7 @@ def compiled_decode(method, layers, size):
     cache = jax.eval_shape(lambda: model.init_cache(1, size, size))
     none, ids = jnp.zeros(1, jnp.int32), jnp.zeros((1, size), jnp.int32)
     rows = DecodeState(cache, ids, none, none, none, jnp.zeros(1))
-    rules = StopRules(jnp.int32(0), jnp.int32(0), none[None], none, none)
+    rules = StopRules(none, jnp.int32(0), none[None], none, none)
     traced = decode.trace(model, size, p, rope, rows, rules, jnp.int32(size))
     return traced.lower().compile(), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
 

@@ -31,10 +31,14 @@ class Letters:
 
     vocab: int = 95
     bos_id: int = 1
-    eos_id: int = 2
+    eos_ids: tuple[int, ...] = (2,)
+    special: tuple[int, ...] = ()  # written as <i>
 
     def decode(self, ids):
-        return "".join(chr(32 + int(i)) for i in ids)
+        return "".join(f"<{int(i)}>" if i in self.special else chr(32 + int(i)) for i in ids)
+
+    def decode_text(self, ids):
+        return self.decode([i for i in ids if i not in self.special])
 
 
 @functools.cache
@@ -89,7 +93,7 @@ def greedy(method, tokens, new, size=128):
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_an_answer_is_the_likeliest_token_again_and_again(name):
     """Rows of several lengths in one call, one of them alone in another."""
-    subject = examinee(SMALL[name], eos_id=-1)
+    subject = examinee(SMALL[name], eos_ids=())
     asked = [
         GenerationRequest(prompt(i, length), {}, new) for i, (length, new) in enumerate(((50, 6), (37, 9), (41, 3)))
     ]
@@ -107,12 +111,12 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
     method = SMALL["ntk_frozen"]  # frequencies by each row's own length
     asked = [GenerationRequest(prompt(i, 70 + 9 * i), {}, 5) for i in range(4)]
     likely = [LoglikelihoodRequest(prompt(i, 70 + 9 * i), {}, 20) for i in range(4)]
-    many, one = examinee(method, batch_tokens=1024, eos_id=-1), examinee(method, batch_tokens=1, eos_id=-1)
+    many, one = examinee(method, batch_tokens=1024, eos_ids=()), examinee(method, batch_tokens=1, eos_ids=())
     assert [b.shape.rows for b in many.plan(asked).batches] == [4]
     assert [b.shape.rows for b in one.plan(asked).batches] == [1] * 4
     monkeypatch.setattr("longjax.inference.decode.PREFILL_CHUNK", 32)
     monkeypatch.setattr("longjax.evals.batching.bucket", lambda size: 512)
-    other = examinee(method, eos_id=-1)
+    other = examinee(method, eos_ids=())
     assert {b.shape.size for b in other.plan(asked).batches} == {512}
     for subject in (one, other):
         for want, got in zip(many(asked), subject(asked), strict=True):
@@ -124,7 +128,7 @@ def test_no_batch_no_bucket_and_no_chunk_changes_an_answer(monkeypatch):
 
 
 def test_answers_end_where_they_should():
-    subject = examinee(SMALL["base"], eos_id=-1)
+    subject = examinee(SMALL["base"], eos_ids=())
     free = subject([GenerationRequest(prompt(0, 40), {}, 40)])[0]
     third = free.ids[2]
     where = free.ids.index(third)
@@ -132,12 +136,18 @@ def test_answers_end_where_they_should():
         [GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,)), GenerationRequest(prompt(1, 33), {}, 40)]
     )[0]
     assert (ended.ids, ended.finish_reason) == (free.ids[:where], "stop")
-    eos = examinee(SMALL["base"], eos_id=third)([GenerationRequest(prompt(0, 40), {}, 40)])[0]
+    eos = examinee(SMALL["base"], eos_ids=(1000, third))([GenerationRequest(prompt(0, 40), {}, 40)])[0]
     assert (eos.ids, eos.finish_reason) == (free.ids[:where], "eos")
     later = subject([GenerationRequest(prompt(0, 40), {}, 40, stop_ids=(third,), min_new_tokens=where + 1)])[0]
     assert len(later.ids) > where
     assert later.ids[:where] == free.ids[:where]
     assert third not in later.ids[: where + 1]
+    marked = examinee(SMALL["base"], eos_ids=(), special=(third,))
+    whole = marked([GenerationRequest(prompt(0, 40), {}, 40)])[0]
+    assert whole.text == free.text.replace(chr(32 + third), "")  # what is scored
+    assert whole.raw_text == free.text.replace(chr(32 + third), f"<{third}>")
+    until = marked([GenerationRequest(prompt(0, 40), {}, 40, stop_texts=(f"<{third}>",))])[0]
+    assert (until.text, until.raw_text, until.finish_reason) == (free.text[:where], free.text[:where], "stop")
     text = free.text[34:36]
     cut = subject([GenerationRequest(prompt(0, 40), {}, 40, stop_texts=(text, "no such text"))])[0]
     assert (cut.text, cut.finish_reason) == (free.text[: free.text.find(text)], "stop")
@@ -163,13 +173,13 @@ def test_a_sticky_state_keeps_the_frequencies_of_the_longest_text_so_far():
 
 
 def test_words_that_the_tokenizer_lacks_are_never_said():
-    narrow = examinee(SMALL["base"], eos_id=-1, vocab=12)([GenerationRequest(prompt(0, 40), {}, 30)])[0]
+    narrow = examinee(SMALL["base"], eos_ids=(), vocab=12)([GenerationRequest(prompt(0, 40), {}, 30)])[0]
     assert max(narrow.ids) < 12
 
 
 def test_a_plan_tells_how_many_programs_are_compiled():
     """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
-    subject = examinee(SMALL["ntk_frozen"], batch_tokens=256, eos_id=-1)
+    subject = examinee(SMALL["ntk_frozen"], batch_tokens=256, eos_ids=())
     asked = [LoglikelihoodRequest(prompt(i % 8, 65 + i), {}) for i in range(12)] + [
         LoglikelihoodRequest(prompt(0, 150), {})
     ]
@@ -189,7 +199,7 @@ def test_on_a_mesh(name, seq):
     method, sizes = SMALL[name], {"data": 2, "seq": seq, "model": 2, "fsdp": 2 // seq}
     asked = [GenerationRequest(prompt(i, 50 + 7 * i), {}, 5) for i in range(3)]
     likely = [LoglikelihoodRequest(prompt(i, 50 + 7 * i), {}, 20) for i in range(3)]
-    alone, spread = examinee(method, eos_id=-1), examinee(method, sharding.make_mesh(**sizes), eos_id=-1)
+    alone, spread = examinee(method, eos_ids=()), examinee(method, sharding.make_mesh(**sizes), eos_ids=())
     for want, got in zip(alone(asked), spread(asked), strict=True):
         assert got.ids == want.ids
         np.testing.assert_allclose(got.logprob, want.logprob, atol=1e-4)
@@ -199,7 +209,7 @@ def test_on_a_mesh(name, seq):
 
 def test_array_names_tell_the_truth():
     with checked("/longjax/") as seen:
-        examinee(SMALL["landmark"], eos_id=-1)(
+        examinee(SMALL["landmark"], eos_ids=())(
             [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(prompt(1, 20), {})]
         )
     assert len(seen) > 100

@@ -53,6 +53,6 @@ def program_inputs(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) 
         layout = jax.NamedSharding(mesh, jax.P(sharding.BATCH, *[None] * len(more)))
         return jax.ShapeDtypeStruct((rows, *more), jnp.int32, sharding=layout)
 
-    eos_id, vocab_size = (jax.ShapeDtypeStruct((), jnp.int32) for _ in range(2))
-    rules: Any = decode.StopRules(*(eos_id, vocab_size, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
+    eos_ids_E, vocab_size = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1,), ()))
+    rules: Any = decode.StopRules(*(eos_ids_E, vocab_size, ids(1), ids(), ids()))  # pyright: ignore[reportArgumentType]
     return model, (params, rope, cache, ids(size), ids(), rules)

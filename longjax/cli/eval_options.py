@@ -32,6 +32,7 @@ class EvalOptions:
     data_dir: str = "data/eval"  # directory with the benchmarks' files; tools.make_eval_data writes small ones
     out_dir: str = "runs/eval"  # directory of runs; records and scores go to a directory of the run's name in it
     lengths: str = "4096"  # lengths of prompts with their answers, in tokens, joined by commas
+    opening: str = ""  # token that opens every prompt; "": what the tokenizer itself adds; none: no token
     position_tables: Literal["float32", "ds_bf16"] = "float32"  # ds_bf16: rounded to bfloat16 as DeepSpeed rounds them
     rope_length: Literal["stateless", "sticky", "sticky_with_reset"] = "stateless"  # sticky: of the longest row so far
     seed: int = 0  # seed of all random choices
@@ -72,10 +73,14 @@ class EvalOptions:
             method = in_weights(method)
         return ds_bf16(method) if self.position_tables == "ds_bf16" else method
 
+    def tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
+        """Opens the checkpoint's tokenizer."""
+        return Tokenizer(checkpoint.folder, opening=self.opening)
+
     def context(self, checkpoint: Checkpoint) -> EvalContext:
         """Returns what the benchmarks make their requests from."""
         return EvalContext(
-            pathlib.Path(self.data_dir), Tokenizer(checkpoint.folder), integers(self.lengths, "lengths"), self.seed,
+            pathlib.Path(self.data_dir), self.tokenizer(checkpoint), integers(self.lengths, "lengths"), self.seed,
             self.num_samples, pathlib.Path(self.prompts) if self.prompts else None, self.skip_bad,
             checkpoint.cfg.trained_len,
         )  # fmt: skip

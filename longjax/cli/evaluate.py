@@ -104,12 +104,13 @@ def engine_without_params(
     options: EvalOptions, checkpoint: Checkpoint, mesh: jax.sharding.Mesh | None
 ) -> InferenceEngine:
     """Returns the checkpoint with its method, without parameters: enough to plan."""
-    method, tokenizer = options.method_on(checkpoint), Tokenizer(checkpoint.folder)
+    method, tokenizer = options.method_on(checkpoint), options.tokenizer(checkpoint)
     metadata = {
         "method": options.run_name(checkpoint), "weights": "given", "kind": category(method),
         "checkpoint": checkpoint.folder.name,
         "checkpoint_sha256": checkpoint_fingerprint(checkpoint.folder, options.adapter),
         "identity": method_identity(method), "tokenizer_sha256": tokenizer.sha256, "dtype": options.dtype,
+        "opening": opening_text(tokenizer),
         "growth": options.rope_length, "trained_len": checkpoint.cfg.trained_len,
         "model": f"{checkpoint.cfg.layers} layers of {checkpoint.cfg.dim}",
     }  # fmt: skip
@@ -117,6 +118,11 @@ def engine_without_params(
         extended_model(checkpoint, method, mesh), {}, tokenizer, metadata, mesh, options.batch_tokens,
         options.max_length, LENGTH_POLICIES[options.rope_length],
     )  # fmt: skip
+
+
+def opening_text(tokenizer: Tokenizer) -> str:
+    """Returns the token that opens every prompt, as text; "": none."""
+    return tokenizer.decode([tokenizer.bos_id]) or f"id {tokenizer.bos_id}" if tokenizer.bos_id >= 0 else ""
 
 
 def with_params(

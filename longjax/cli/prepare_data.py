@@ -52,6 +52,7 @@ class PrepareDataOptions:
 
     input: tuple[str, ...] = ()  # tokenize: documents as label:path
     tokenizer: str = ""  # tokenize: a sentencepiece .model, a tokenizer.json, or the directory of either
+    opening: str = ""  # tokenize: token of --add_bos and of templates; "": what the tokenizer itself puts before a text
     store: str = ""  # tokenize: directory of the token store to write; select, verify: to read
     add_bos: bool = False  # tokenize: begin each document with the BOS token
     add_eos: bool = True  # tokenize: end each document with the EOS token
@@ -117,7 +118,7 @@ def tokenize(options: PrepareDataOptions) -> None:
     """Documents to a token store."""
     if not options.input:
         raise ValueError("--input is missing: name documents as label:path, like books:/data/books")
-    tokenizer = Tokenizer(options.needed("tokenizer"))
+    tokenizer = Tokenizer(options.needed("tokenizer"), opening=options.opening)
     if options.template:
         sft.TEMPLATES[options.template].check(tokenizer, f"--template={options.template}")
         encoder = sft.Chat(options.template)

@@ -61,11 +61,13 @@ class TextEncoder:
 
 def check_bos_eos(tokenizer: Tokenizer, add_bos: bool, add_eos: bool) -> None:
     """Raises ValueError if the tokenizer does not name a token that shall open or close documents."""
-    for flag, wanted, i in (("--add_bos", add_bos, tokenizer.bos_id), ("--add_eos", add_eos, tokenizer.eos_id)):
+    for flag, wanted, i, name_it in (
+        ("--add_bos", add_bos, tokenizer.bos_id, "name one by --opening"),
+        ("--add_eos", add_eos, tokenizer.eos_id, "put tokenizer_config.json beside it"),
+    ):
         if wanted and i < 0:
             raise ValueError(
-                f"{flag}: {tokenizer.path} does not name that token; put tokenizer_config.json beside it, "
-                f"or pass {flag.replace('--', '--no')}"
+                f"{flag}: {tokenizer.path} has no such token; {name_it}, or pass {flag.replace('--', '--no')}"
             )
 
 
@@ -87,16 +89,18 @@ class EncodeJob:
       tokenizer: path of the tokenizer, which every process opens once.
       encoder: applied to each content.
       threads: of the tokenizer.
+      opening: see `Tokenizer`.
 
     """
 
     tokenizer: str
     encoder: Encoder
     threads: int = 1
+    opening: str = ""
 
     def __call__(self, contents: list[Any]) -> list[Encoded]:
         """Returns ids, mask, and the reason why a document is left out, of each content."""
-        tokenizer = _open_tokenizer(self.tokenizer, self.threads)
+        tokenizer = _open_tokenizer(self.tokenizer, self.threads, self.opening)
         return [self._encode(tokenizer, content) for content in contents]
 
     def _encode(self, tokenizer: Tokenizer, content: Any) -> Encoded:
@@ -112,8 +116,8 @@ class EncodeJob:
 
 
 @functools.lru_cache(1)
-def _open_tokenizer(path: str, threads: int) -> Tokenizer:
-    return Tokenizer(path, threads)
+def _open_tokenizer(path: str, threads: int, opening: str) -> Tokenizer:
+    return Tokenizer(path, threads, opening)
 
 
 def encode_documents(

@@ -1,7 +1,7 @@
 """Conversations for supervised fine-tuning: token ids, and loss masks that select the assistant's answers.
 
-A template turns messages into turns. A turn is the text before an answer, and the answer; the tokens that open and
-close a document may enclose it. Letters: I ids of a turn.
+A template turns messages into turns. A turn is the text before an answer, and the answer, with the template's control
+tokens as marks; whatever messages say is text. Letters: I ids of a turn.
 """
 
 import dataclasses
@@ -10,26 +10,25 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from longjax.data.tokenizer import Tokenizer
+from longjax.data.tokenizer import Mark, Tokenizer
 
 ROLES = ("system", "user", "assistant")
+START_HEADER, END_HEADER, EOT = Mark("<|start_header_id|>"), Mark("<|end_header_id|>"), Mark("<|eot_id|>")
+BEGIN, BOS, EOS = Mark("<|begin_of_text|>"), Mark("<s>"), Mark("</s>")
+IM_START, IM_END = Mark("<|im_start|>"), Mark("<|im_end|>")
 
 
 class Turn(NamedTuple):
-    """One answer of the assistant and the text before it.
+    """One answer of the assistant and the text before it, as parts: texts, and marks that are control tokens.
 
     Attributes:
-      before: text without loss, since the previous answer.
-      answer: text with loss.
-      opens: whether the token that opens a document stands before the turn.
-      closes: whether the token that closes a document follows the answer; it has loss, too.
+      before: parts without loss, since the previous answer.
+      answer: parts with loss.
 
     """
 
-    before: str
-    answer: str
-    opens: bool = False
-    closes: bool = False
+    before: tuple[str, ...]
+    answer: tuple[str, ...]
 
 
 class Message(NamedTuple):
@@ -50,16 +49,12 @@ class Template:
     """
 
     turns: Callable[[list[Message]], list[Turn]]
-    special_tokens: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...]
 
     def check(self, tokenizer: Tokenizer, flag: str) -> None:
         """Raises ValueError, which names `flag`, if the tokenizer lacks a token of the template."""
         if missing := [piece for piece in self.special_tokens if tokenizer.backend.find(piece) is None]:
             raise ValueError(f"{flag} needs the tokens {' '.join(missing)}, which {tokenizer.path} does not have")
-        if not self.special_tokens and min(tokenizer.bos_id, tokenizer.eos_id) < 0:
-            raise ValueError(
-                f"{flag} needs tokens that open and close a document, which {tokenizer.path} does not name"
-            )
 
 
 def llama2_turns(messages: list[Message]) -> list[Turn]:
@@ -72,38 +67,38 @@ def llama2_turns(messages: list[Message]) -> list[Turn]:
             questions.append(content)
         else:
             question = system + "\n\n".join(questions)
-            turns.append(Turn(f"[INST] {question} [/INST]", f" {content}", opens=True, closes=True))
+            turns.append(Turn((BOS, f"[INST] {question} [/INST]"), (f" {content}", EOS)))
             system, questions = "", []
     return turns
 
 
 def llama3_turns(messages: list[Message]) -> list[Turn]:
     """LLaMA-3's format: <|start_header_id|>role<|end_header_id|> text <|eot_id|>, after the document's first token."""
-    turns = _delimited(messages, "<|start_header_id|>{}<|end_header_id|>\n\n", "<|eot_id|>", "")
-    return [turn._replace(opens=i == 0) for i, turn in enumerate(turns)]
+    first, *others = _delimited(messages, (START_HEADER, "{}", END_HEADER, "\n\n"), EOT, "") or [Turn((), ())]
+    return [first._replace(before=(BEGIN, *first.before)), *others]
 
 
 def chatml_turns(messages: list[Message]) -> list[Turn]:
     """ChatML: <|im_start|>role text <|im_end|>"""
-    return _delimited(messages, "<|im_start|>{}\n", "<|im_end|>", "\n")
+    return _delimited(messages, (IM_START, "{}\n"), IM_END, "\n")
 
 
-def _delimited(messages: list[Message], head: str, end: str, after: str) -> list[Turn]:
-    turns, before = [], ""
+def _delimited(messages: list[Message], head: tuple[str, ...], end: Mark, after: str) -> list[Turn]:
+    turns, before = [], ()
     for role, content in messages:
-        before += head.format(role)
+        before += tuple(part if isinstance(part, Mark) else part.format(role) for part in head)
         if role == "assistant":
-            turns.append(Turn(before, content + end))
-            before = after
+            turns.append(Turn(before, (content, end)))
+            before = (after,)
         else:
-            before += content + end + after
+            before += (content, end, after)
     return turns
 
 
 TEMPLATES = {
-    "llama2": Template(llama2_turns),
-    "llama3": Template(llama3_turns, ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
-    "chatml": Template(chatml_turns, ("<|im_start|>", "<|im_end|>")),
+    "llama2": Template(llama2_turns, (BOS, EOS)),
+    "llama3": Template(llama3_turns, (BEGIN, START_HEADER, END_HEADER, EOT)),
+    "chatml": Template(chatml_turns, (IM_START, IM_END)),
 }
 
 
@@ -145,7 +140,7 @@ class Chat:
     def __call__(self, tokenizer: Tokenizer, content: Any) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and loss mask of a record."""
         turns = TEMPLATES[self.template].turns(messages_of(content))
-        if not any(turn.answer for turn in turns):
+        if not any(any(turn.answer) for turn in turns):
             raise ValueError("without an answer")
         encoded = [encode_turn(tokenizer, turn) for turn in turns]
         return np.concatenate([ids for ids, _ in encoded]), np.concatenate([mask for _, mask in encoded])
@@ -158,12 +153,8 @@ def encode_turn(tokenizer: Tokenizer, turn: Turn) -> tuple[np.ndarray, np.ndarra
       ids_I, int32, and mask_I, uint8: 1 from the answer on.
 
     """
-    ids, before = tokenizer.encode(turn.before + turn.answer), tokenizer.encode(turn.before)
+    ids, before = tokenizer.encode_parts(turn.before + turn.answer), tokenizer.encode_parts(turn.before)
     shared = min(len(ids), len(before))
     differs = ids[:shared] != before[:shared]
     answer_start = int(differs.argmax()) if differs.any() else shared
-    bos = [tokenizer.bos_id] if turn.opens else []
-    eos = [tokenizer.eos_id] if turn.closes else []
-    ids_I = np.concatenate([bos, ids, eos]).astype(np.int32)
-    mask_I = (np.arange(len(ids_I)) >= len(bos) + answer_start).astype(np.uint8)
-    return ids_I, mask_I
+    return ids, (np.arange(len(ids)) >= answer_start).astype(np.uint8)

@@ -57,7 +57,7 @@ def tokenize(
         return open_store(folder)
     ledger = Ledger(folder, layout)
     raw = read_documents(inputs, fields, ledger.next, skip_bad)
-    encoded = encode_documents(raw, EncodeJob(str(tokenizer.path), encoder), workers)
+    encoded = encode_documents(raw, EncodeJob(str(tokenizer.path), encoder, opening=tokenizer.opening), workers)
     encoded = encoded if skip_bad else map(_checked, encoded)
     before = sum(shard["tokens"] for shard in ledger.shards)
     return write_shards(folder, ledger, _with_progress(encoded, report, before))

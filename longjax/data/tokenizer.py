@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import sentencepiece
 
 from longjax.data.corpus import Document
-from longjax.data.tokenizer_backends import HuggingFaceBackend, SentencePieceBackend, TokenizerBackend
+from longjax.data.tokenizer_backends import TokenizerBackend, open_backend
 from longjax.files import sha256_file, write_atomically
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
@@ -22,24 +23,32 @@ SAMPLE = (  # everything that could make a group's ids depend on its neighbors
 PHRASE_REPETITIONS = 3000  # so often that the words of a phrase become pieces even of a tiny vocabulary
 
 
+class Mark(str):
+    """A control token of a template. In texts, the same characters are text."""
+
+
 class Tokenizer:
-    """A sentencepiece model or a tokenizer.json.
+    """A sentencepiece model or a tokenizer.json, with what the files beside it add.
 
     Long texts are encoded in groups of whole lines, which is many times faster, where that provably changes no id.
 
     Args:
       path: the file, or a folder with tokenizer.model or tokenizer.json.
       threads: of the tokenizer library; None: one per core.
+      opening: token that opens every text; "": as the tokenizer itself adds it; "none": no token.
 
     Raises:
-      ValueError: there is no such file, or it is damaged.
+      ValueError: there is no such file, it is damaged, or two files contradict each other; no token is `opening`.
 
     """
 
-    def __init__(self, path: str | os.PathLike, threads: int | None = None):
-        self.path = _tokenizer_file(pathlib.Path(path))
-        backend = HuggingFaceBackend if self.path.suffix == ".json" else SentencePieceBackend
-        self.backend: TokenizerBackend = backend(self.path, threads or os.cpu_count() or 1)
+    def __init__(self, path: str | os.PathLike, threads: int | None = None, opening: str = ""):
+        self.backend: TokenizerBackend = open_backend(pathlib.Path(path), threads or os.cpu_count() or 1)
+        self.path, self.opening = self.backend.path, opening
+
+    def __reduce__(self):
+        """Another process opens the same file, with one thread."""
+        return Tokenizer, (self.path, 1, self.opening)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -51,15 +60,38 @@ class Tokenizer:
         """Vocabulary size: one more than the largest id."""
         return self.backend.vocab
 
-    @property
+    @functools.cached_property
     def bos_id(self) -> int:
-        """The id that opens a document; -1: there is none."""
-        return self.backend.bos_id
+        """The id that opens every text, as the tokenizer itself adds it; -1: it adds none."""
+        if self.opening == "none":
+            return -1
+        if self.opening:
+            return self.id_of(self.opening)
+        if len(self.backend.opening) > 1:
+            raise ValueError(f"{self.path} opens texts with {len(self.backend.opening)} tokens: name one by --opening")
+        return next(iter(self.backend.opening), -1)
 
     @property
     def eos_id(self) -> int:
         """The id that closes a document; -1: there is none."""
         return self.backend.eos_id
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """All ids that end a generation: the tokenizer's, and those of generation_config.json or config.json."""
+        return self.backend.eos_ids
+
+    def id_of(self, token: str) -> int:
+        """Returns the id of a token. Raises ValueError if there is none of that text."""
+        if (i := self.backend.find(token)) is None:
+            raise ValueError(f"{self.path} has no token {token!r}")
+        return i
+
+    def encode_parts(self, parts: Iterable[str]) -> np.ndarray:
+        """Returns the ids of texts and marks in a row, int32; texts without a mark between them are one text."""
+        runs = [(is_mark, [*run]) for is_mark, run in itertools.groupby(parts, lambda part: isinstance(part, Mark))]
+        ids = [[self.id_of(mark) for mark in run] if is_mark else self.encode("".join(run)) for is_mark, run in runs]
+        return np.concatenate([np.zeros(0, np.int32), *(np.asarray(x, np.int32) for x in ids)])
 
     def encode(self, text: str, bos: bool = False) -> np.ndarray:
         """Returns the ids of the whole text, int32; with `bos`, after the id that opens a document, if there is one.
@@ -86,6 +118,10 @@ class Tokenizer:
         """Returns the text of these ids, with special tokens as they are written."""
         return self.backend.decode([int(i) for i in ids])
 
+    def decode_text(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Returns the text of these ids without special tokens."""
+        return self.backend.decode([int(i) for i in ids], skip_special=True)
+
     @functools.cached_property
     def _extra(self) -> int | None:
         """The number of surplus ids of each group but the first; None: groups are not encoded like the whole text.
@@ -93,20 +129,13 @@ class Tokenizer:
         LLaMA's tokenizers put a space before every text, so each group but the first has one id too many. With merges
         across line ends (Llama-3) or folded spaces, the groups' ids differ from those of the whole text.
         """
+        if not self.backend.cuts_at_lines:
+            return None
         (line_end,), (whole,) = self.backend.encode(["\n"]), self.backend.encode([SAMPLE])
         extra = len(line_end) - 1
         groups = self.backend.encode(split_lines(SAMPLE, 0))
         is_same = [i for g, ids in enumerate(groups) for i in ids[extra if g else 0 :]] == whole
         return extra if extra >= 0 and is_same else None
-
-
-def _tokenizer_file(path: pathlib.Path) -> pathlib.Path:
-    """-> the tokenizer's file: `path` itself, or the one in this folder."""
-    candidates = [path / "tokenizer.model", path / "tokenizer.json"] if path.is_dir() else [path]
-    for file in candidates:
-        if file.is_file():
-            return file
-    raise ValueError(f"there is no tokenizer {path}: name a sentencepiece .model file or a tokenizer.json")
 
 
 def split_lines(text: str, size: int = GROUP) -> list[str]:

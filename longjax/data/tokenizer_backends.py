@@ -1,34 +1,51 @@
 """Two tokenizer libraries behind one interface: sentencepiece for .model files, tokenizers for tokenizer.json."""
 
-import json
+import base64
+import binascii
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-BOS_NAMES = ("<s>", "<|begin_of_text|>", "<|startoftext|>", "[CLS]")
-EOS_NAMES = ("</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "[SEP]")
+from longjax.data.tokenizer_folder import (
+    CONFIG,
+    LAST_RESORT,
+    SAVE_AGAIN,
+    AddedToken,
+    Surroundings,
+    opening_of,
+    surroundings,
+    vocabulary_files,
+)
 
 
 class TokenizerBackend(Protocol):
-    """A tokenizer library.
+    """A tokenizer library with one vocabulary. Texts are never encoded as control tokens: those are text in them.
 
     Attributes:
+      path: file of the vocabulary.
       vocab: one more than the largest id.
-      bos_id, eos_id: ids that open and close a document; -1: there is none.
+      opening: ids that the tokenizer itself puts before a text.
+      eos_id: id that closes a document; -1: there is none.
+      eos_ids: ids that end a generation, eos_id included.
+      cuts_at_lines: whether no token spans or swallows line ends by a rule of its own.
 
     """
 
+    path: pathlib.Path
     vocab: int
-    bos_id: int
+    opening: tuple[int, ...]
     eos_id: int
+    eos_ids: tuple[int, ...]
+    cuts_at_lines: bool
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of each text, without special tokens around them."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of these ids, with special tokens as they are written."""
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Returns the text of these ids, with special tokens as they are written, or without them."""
         ...
 
     def find(self, piece: str) -> int | None:
@@ -36,18 +53,59 @@ class TokenizerBackend(Protocol):
         ...
 
 
+def open_backend(path: pathlib.Path, threads: int) -> TokenizerBackend:
+    """Opens the vocabulary that counts: of a folder's tokenizer.model and tokenizer.json, the larger one.
+
+    Raises ValueError if there is none, if it is damaged, or if the two contradict each other.
+    """
+    *_, file = files = vocabulary_files(path)
+    if len(files) == 1 or is_tiktoken(files[0]):
+        return HuggingFaceBackend(file, threads) if file.suffix == ".json" else SentencePieceBackend(file, threads)
+    pieces, tokenizer = SentencePieceBackend(files[0], threads), HuggingFaceBackend(file, threads)
+    known = tokenizer.tokenizer.get_vocab(with_added_tokens=True)
+    if other := [piece for i in range(pieces.own) if known.get(piece := pieces.pieces.id_to_piece(i)) != i]:
+        raise ValueError(f"{files[0]} and {file} disagree about {other[0]!r}: delete the one that is not the model's")
+    return tokenizer if tokenizer.vocab > pieces.own else pieces
+
+
 class SentencePieceBackend:
-    """A sentencepiece model. Raises ValueError if the file is none."""
+    """A sentencepiece model, with control tokens that were added to it. Raises ValueError if the file is none."""
+
+    cuts_at_lines = True
 
     def __init__(self, path: pathlib.Path, threads: int):
         import sentencepiece
 
+        if is_tiktoken(path):
+            raise ValueError(
+                f"{path} is a vocabulary of tiktoken (Llama 3): put the release's tokenizer.json beside it"
+            )
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
         except RuntimeError as error:
             raise ValueError(f"{path} is not a sentencepiece model, or is torn: copy it again") from error
-        self.threads = threads
-        self.vocab, self.bos_id, self.eos_id = self.pieces.vocab_size(), self.pieces.bos_id(), self.pieces.eos_id()
+        self.path, self.threads, self.own = path, threads, self.pieces.vocab_size()
+        beside = surroundings(path)
+        self.added = {token.text: token.id for token in self.checked(beside)}
+        self.texts = {i: text for text, i in self.added.items()}
+        self.vocab = max(self.own, *(1 + i for i in self.texts), 0)
+        bos_id, self.eos_id = (
+            i if text is None or (found := self.find(text)) is None else found
+            for text, i in ((beside.bos_token, self.pieces.bos_id()), (beside.eos_token, self.pieces.eos_id()))
+        )
+        self.opening = (bos_id,) if beside.adds_bos and bos_id >= 0 else ()
+        self.eos_ids = all_ends(self.eos_id, beside)
+
+    def checked(self, beside: Surroundings) -> list[AddedToken]:
+        """Returns the added tokens. Raises ValueError if one would have to be found in texts, or is another piece."""
+        added = [token for token in beside.added if token.id >= self.own]
+        moved = [x for x in beside.added if x.id < self.own and self.pieces.id_to_piece(x.id) != x.text]
+        ordinary = [token for token in added if not token.special]
+        if wrong := moved or ordinary:
+            raise ValueError(
+                f"{self.path} and {beside.files} disagree about {wrong[0].text!r}, id {wrong[0].id}: {SAVE_AGAIN}"
+            )
+        return added
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of each text."""
@@ -55,59 +113,102 @@ class SentencePieceBackend:
             return [self.pieces.encode(texts[0])]
         return self.pieces.encode(texts, num_threads=self.threads)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of these ids."""
-        return self.pieces.decode(list(ids))
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Returns the text of these ids; sentencepiece's own control tokens have none."""
+        if not self.texts:
+            return self.pieces.decode(list(ids))
+        runs = [(text, [*run]) for text, run in itertools.groupby(ids, self.texts.get)]
+        added = {text: "" if skip_special else text for text in self.added}
+        return "".join(self.pieces.decode(run) if text is None else added[text] * len(run) for text, run in runs)
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece; None if there is none."""
         i = self.pieces.piece_to_id(piece)
-        return None if i == self.pieces.unk_id() else i
+        return self.added.get(piece) if i == self.pieces.unk_id() else i
 
 
 class HuggingFaceBackend:
-    """A tokenizer.json; tokenizer_config.json beside it names the tokens that open and close a document."""
+    """A tokenizer.json with the tokens that files beside it add. Raises ValueError if it is damaged."""
 
     def __init__(self, path: pathlib.Path, threads: int):
-        try:
-            import tokenizers
-        except ImportError as error:
-            raise ValueError(
-                f"{path} needs the package tokenizers: pip install tokenizers, or use a .model file"
-            ) from error
+        import tokenizers
+
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+        self.path = path
         try:
             self.tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json, or is torn: copy it again") from error
         self.tokenizer.no_truncation()  # what the last caller of the library saved is no part of the tokenizer
         self.tokenizer.no_padding()
+        beside = surroundings(path)
+        self.add(beside)
+        self.check_prefix_space(beside)
+        self.opening = opening_of(
+            self.tokenizer.encode("a").ids, self.tokenizer.encode("a", add_special_tokens=False).ids
+        )
+        self.tokenizer.encode_special_tokens = True  # control tokens in a text are text
         self.vocab = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-        names = _special_tokens(path.parent / "tokenizer_config.json")
-        self.bos_id = self._first([names.get("bos_token"), *BOS_NAMES])
-        self.eos_id = self._first([names.get("eos_token"), *EOS_NAMES])
+        self.cuts_at_lines = not any(map(spans_lines, self.tokenizer.get_added_tokens_decoder().values()))
+        self.eos_id = self.end(beside)
+        self.eos_ids = all_ends(self.eos_id, beside)
+
+    def add(self, beside: Surroundings) -> None:
+        """Adds the tokens that other files list. Raises ValueError if their ids are not free."""
+        import tokenizers
+
+        for text, i, special in beside.added:
+            if (found := self.find(text)) is None:
+                self.tokenizer.add_tokens([tokenizers.AddedToken(text, special=special, normalized=False)])
+                found = self.find(text)
+            if found != i:
+                raise ValueError(f"{self.path} and {beside.files} disagree about {text!r}, id {i}: {SAVE_AGAIN}")
+
+    def check_prefix_space(self, beside: Surroundings) -> None:
+        """Raises ValueError if tokenizer_config.json wants a blank before every text and tokenizer.json has none."""
+        if beside.prefix_space and self.tokenizer.encode("a", add_special_tokens=False).ids == self.bare("a"):
+            raise ValueError(f"{self.path} and {CONFIG} disagree about add_prefix_space: {SAVE_AGAIN}")
+
+    def bare(self, text: str) -> list[int]:
+        """Returns the ids of a text behind a line end, where no blank is put before it."""
+        line, whole = (self.tokenizer.encode(x, add_special_tokens=False).ids for x in ("\n", f"\n{text}"))
+        return whole[len(line) :]
+
+    def end(self, beside: Surroundings) -> int:
+        """Returns the id that closes a document: the named one, the first that ends generations, or a usual one."""
+        if beside.eos_token is not None and (found := self.find(beside.eos_token)) is not None:
+            return found
+        usual = (i for text in LAST_RESORT if (i := self.find(text)) is not None)
+        return beside.eos_ids[0] if beside.eos_ids else next(usual, -1)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of each text, without special tokens around them."""
         return [x.ids for x in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of these ids, with special tokens as they are written."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Returns the text of these ids, with special tokens as they are written, or without them."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=skip_special)
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece; None if there is none."""
         return self.tokenizer.token_to_id(piece)
 
-    def _first(self, pieces: list[str | None]) -> int:
-        return next((i for piece in pieces if piece and (i := self.find(piece)) is not None), -1)
+
+def all_ends(eos_id: int, beside: Surroundings) -> tuple[int, ...]:
+    """Returns all ids that end a generation, each once."""
+    return tuple(dict.fromkeys([*([eos_id] if eos_id >= 0 else []), *beside.eos_ids]))
 
 
-def _special_tokens(path: pathlib.Path) -> dict[str, str]:
-    """-> the special tokens that a tokenizer_config.json names, by their role."""
+def spans_lines(token: Any) -> bool:
+    """Returns whether an added token that is found in texts may cross a line end, or swallow blanks beside it."""
+    return not token.special and (token.lstrip or token.rstrip or "\n" in token.content)
+
+
+def is_tiktoken(path: pathlib.Path) -> bool:
+    """Returns whether a .model file is a vocabulary of tiktoken: lines of a token in base64 and its rank."""
+    with path.open("rb") as file:
+        token, _, rank = file.read(200).partition(b"\n")[0].partition(b" ")
     try:
-        config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON, or is torn: copy it again, or delete it") from error
-    texts = {name: x.get("content") if isinstance(x, dict) else x for name, x in config.items()}
-    return {name: x for name, x in texts.items() if isinstance(x, str)}
+        return rank.strip().isdigit() and bool(base64.b64decode(token, validate=True))
+    except binascii.Error:
+        return False

@@ -74,10 +74,11 @@ class GenerationResult(NamedTuple):
     """A greedy continuation.
 
     Attributes:
-      text: without stop texts.
+      text: without stop texts and special tokens: what is scored.
       ids: of the generated tokens.
       finish_reason: eos, stop or length.
       logprob: log-likelihood of all generated tokens, in nats.
+      raw_text: with special tokens as they are written.
 
     """
 
@@ -85,6 +86,7 @@ class GenerationResult(NamedTuple):
     ids: tuple[int, ...]
     finish_reason: str
     logprob: float
+    raw_text: str = ""
 
 
 Request = LoglikelihoodRequest | GenerationRequest
@@ -96,9 +98,10 @@ ToRecord = Callable[[Request, Any], Record]
 def to_record(request: Request, response: Response) -> Record:
     """Return what is recorded of a response, for tasks without a `to_record` of their own."""
     if isinstance(response, GenerationResult):
+        raw = {"raw_prediction": response.raw_text} if response.raw_text not in ("", response.text) else {}
         return {
             "prediction": response.text, "n_new": len(response.ids), "finish_reason": response.finish_reason,
-            "logprob": finite_or_none(response.logprob),
+            "logprob": finite_or_none(response.logprob), **raw,
         }  # fmt: skip
     hits, n = int(response.is_greedy_U.sum()), len(response.is_greedy_U)
     return {"nll": finite_or_none(float(response.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}

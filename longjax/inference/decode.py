@@ -32,15 +32,15 @@ class StopRules(struct.PyTreeNode):
     """When rows end, and which ids they may generate.
 
     Attributes:
-      eos_id: id that closes a document; -1: none.
+      eos_ids_E: ids that end a generation; -1: none.
       vocab_size: ids from here on are not the tokenizer's, and never generated.
-      stop_ids_BS: ids that end a row, besides eos_id; -1: none.
+      stop_ids_BS: further ids that end a row; -1: none.
       min_new_tokens_B: no id ends a row before so many tokens.
       max_new_tokens_B: a row ends after so many tokens.
 
     """
 
-    eos_id: jax.Array
+    eos_ids_E: jax.Array
     vocab_size: jax.Array
     stop_ids_BS: jax.Array
     min_new_tokens_B: jax.Array
@@ -157,7 +157,8 @@ def sample_step(model: Llama, params: Any, state: DecodeState, hidden_B1D: jax.A
     ends_B = samples_B & is_stop(choice_B[:, None], rules)[:, 0]
     grows_B = inserted_B | (samples_B & ~ends_B)
     num_generated_B = state.num_generated_B + (samples_B & ~ends_B).astype(jnp.int32)
-    reason_B = jnp.where(ends_B, jnp.where(choice_B == rules.eos_id, EOS, STOP), state.finish_reason_B)
+    is_eos_B = jnp.any(choice_B[:, None] == rules.eos_ids_E, axis=1)
+    reason_B = jnp.where(ends_B, jnp.where(is_eos_B, EOS, STOP), state.finish_reason_B)
     reason_B = jnp.where((reason_B == RUNNING) & (num_generated_B >= rules.max_new_tokens_B), LENGTH, reason_B)
     token_B = jnp.where(inserted_B, model.cfg.vocab - 1, choice_B)
     state = state.replace(
@@ -172,7 +173,8 @@ def sample_step(model: Llama, params: Any, state: DecodeState, hidden_B1D: jax.A
 
 def is_stop(ids: jax.Array, rules: StopRules) -> jax.Array:
     """Returns whether each id ends its row. `ids` have axes [B, n], or [1, n] for the same ids in all rows."""
-    return (ids == rules.eos_id) | jnp.any(rules.stop_ids_BS[:, :, None] == ids[:, None], axis=1)
+    is_eos = jnp.any(rules.eos_ids_E[:, None, None] == ids, axis=0)
+    return is_eos | jnp.any(rules.stop_ids_BS[:, :, None] == ids[:, None], axis=1)
 
 
 def row_layout(x: jax.Array, model: Llama) -> jax.Array:

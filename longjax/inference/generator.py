@@ -1,5 +1,6 @@
 """Batched greedy generation on the host: token prompts in, texts out. B rows of a batch, C tokens of a row at most."""
 
+import bisect
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
@@ -30,7 +31,7 @@ class Generator:
     Attributes:
       model: with train=False.
       params: on the device, or spread over the mesh.
-      tokenizer: decodes continuations; its eos_id ends them.
+      tokenizer: decodes continuations; its eos_ids end them.
       mesh: None: one device. Else it must be current (jax.set_mesh).
 
     """
@@ -90,8 +91,10 @@ class Generator:
         stop_ids_BS = pad_rows([np.asarray(request.stop_ids, np.int32) for request in requests], most, -1)
         min_new_B = np.array([request.min_new_tokens for request in requests], np.int32)
         max_new_B = np.array([request.max_new_tokens for request in requests], np.int32)
-        eos_id, vocab_size = jnp.int32(self.tokenizer.eos_id), jnp.int32(self.tokenizer.vocab)
-        return StopRules(eos_id, vocab_size, *map(self.place_on_mesh, (stop_ids_BS, min_new_B, max_new_B)))
+        eos_ids_E = jnp.array(self.tokenizer.eos_ids or (-1,), jnp.int32)
+        return StopRules(
+            eos_ids_E, jnp.int32(self.tokenizer.vocab), *map(self.place_on_mesh, (stop_ids_BS, min_new_B, max_new_B))
+        )
 
     def place_on_mesh(self, x: np.ndarray) -> Any:
         """Returns the array on the device, or its rows on the devices that compute them."""
@@ -127,10 +130,21 @@ class Generator:
         results = []
         rows = zip(requests, self.new_ids(state, length_B), reason_B, logprob_B, strict=True)
         for request, ids, reason, logprob in rows:
-            text, was_cut = cut_at_stop(self.tokenizer.decode(ids), request.stop_texts)
+            raw_text, was_cut = cut_at_stop(self.tokenizer.decode(ids), request.stop_texts)
+            text = scored_text(self.tokenizer, ids, request.stop_texts)
             reason = "stop" if was_cut else FINISH_REASONS[int(reason)]
-            results.append(GenerationResult(text, tuple(ids.tolist()), reason, float(logprob)))
+            results.append(GenerationResult(text, tuple(ids.tolist()), reason, float(logprob), raw_text))
         return results
+
+
+def scored_text(tokenizer: Tokenizer, ids: np.ndarray, stops: Sequence[str]) -> str:
+    """Returns the text of a continuation without special tokens, before the first stop text, which may have some."""
+
+    def has_stop(count: int) -> bool:
+        return cut_at_stop(tokenizer.decode(ids[:count]), stops)[1]
+
+    count = bisect.bisect_left(range(len(ids)), True, key=has_stop)
+    return cut_at_stop(tokenizer.decode_text(ids[:count]), stops)[0]
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

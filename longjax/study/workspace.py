@@ -12,13 +12,12 @@ from longjax.checkpoints.extension import from_all_it_reads
 from longjax.data import corpus, tokenizer
 from longjax.data.passkey_text import SENTENCES, PasskeyText
 from longjax.data.recall_rows import RecallMixture, TaskExampleSource
+from longjax.data.tokenizer_folder import FILES, vocabulary_files
 from longjax.evals.context import EvalContext
 from longjax.evals.requests import Task
 from longjax.study import eval_data, task_examples
 from longjax.study.config import DataStage, StudyConfig
 from longjax.training.recipe import Recipe
-
-TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +115,11 @@ class Workspace:
         """Copies the base's tokenizer into the folder. Raises ValueError if it has none."""
         if not self.base_dir:
             raise ValueError("--plan_dir holds ids of a tokenizer: name the base that has it with --base_dir")
-        for name in TOKENIZERS:
-            if (path := pathlib.Path(self.base_dir) / name).is_file():
-                shutil.copyfile(path, self.folder / name)
-                return
-        raise ValueError(f"--base_dir={self.base_dir} has no {' or '.join(TOKENIZERS)}")
+        base = pathlib.Path(self.base_dir)
+        vocabulary_files(base)  # raises if there is none
+        for name in FILES:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, self.folder / name)
 
     def tokenizer(self) -> tokenizer.Tokenizer:
         """Opens the study's tokenizer."""

@@ -39,12 +39,12 @@ class StandIn(Tokenizer):
     """A tokenizer of words of letters and digits, and signs, as in the golden rows."""
 
     def __init__(self):
-        self.path, self.backend = Path("stand-in"), WordEngine()
+        self.path, self.backend, self.opening = Path("stand-in"), WordEngine(), ""
         self.__dict__["sha256"] = "0" * 64
 
 
 class WordEngine:
-    vocab, bos_id, eos_id = 1000, -1, -1
+    vocab, opening, eos_id, eos_ids, cuts_at_lines = 1000, (), -1, (), True
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[zlib.crc32(token.encode()) % self.vocab for token in tokens(text)] for text in texts]

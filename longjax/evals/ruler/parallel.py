@@ -4,9 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.length_fitting import TooShortError
@@ -33,9 +31,8 @@ def make_on_all_cores(make: MakeSamples, ctx: EvalContext, cells: Sequence[Cell]
     total = samples * sum(length for length, _ in cells)
     if total < MIN_TOKENS or (cores := os.cpu_count() or 1) < 2:
         return
-    fields = {name: value for name, value in vars(ctx).items() if name != "tokenizer"}
     progress, done = ThroughputProgress("samples of RULER", total, "tokens"), 0
-    with process_pool(min(cores, len(cells)), init_process, ctx.tokenizer.path, fields) as pool:
+    with process_pool(min(cores, len(cells)), init_process, ctx) as pool:
         running = {pool.submit(make_cell, make, *cell): cell for cell in sorted(cells, reverse=True)}  # longest first
         for future in concurrent.futures.as_completed(running):
             future.result()
@@ -44,10 +41,10 @@ def make_on_all_cores(make: MakeSamples, ctx: EvalContext, cells: Sequence[Cell]
             progress(done / total, f"{task} at {length}")
 
 
-def init_process(tokenizer: os.PathLike, fields: dict[str, Any]) -> None:
-    """Set the inputs of a new process; `fields` are EvalContext's."""
+def init_process(ctx: EvalContext) -> None:
+    """Set the inputs of a new process."""
     global inputs
-    inputs = RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **fields))
+    inputs = RulerInputs(ctx)
 
 
 def make_cell(make: MakeSamples, length: int, task: str) -> None:

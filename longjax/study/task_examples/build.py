@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.pools import process_pool
@@ -112,8 +111,7 @@ def job_runner(ctx: EvalContext, tokens: int) -> Iterator[RunJobs]:
         generator_context = GeneratorContext(RulerInputs(ctx))
         yield lambda jobs: (build_examples(generator_context, job) for job in jobs)
         return
-    fields = {name: value for name, value in vars(ctx).items() if name != "tokenizer"}
-    with process_pool(cores, _init_worker, ctx.tokenizer.path, fields) as pool:
+    with process_pool(cores, _init_worker, ctx) as pool:
         yield lambda jobs: pool.map(_run_in_worker, jobs)
 
 
@@ -127,9 +125,9 @@ def build_examples(generator_context: GeneratorContext, job: BuildJob) -> list[S
     return [SolvedTask(task.ids.astype(dtype), task.answer_start) for task in solved]
 
 
-def _init_worker(tokenizer: os.PathLike, fields: dict[str, Any]) -> None:
+def _init_worker(ctx: EvalContext) -> None:
     global worker_context
-    worker_context = GeneratorContext(RulerInputs(EvalContext(tokenizer=Tokenizer(tokenizer, threads=1), **fields)))
+    worker_context = GeneratorContext(RulerInputs(ctx))
 
 
 def _run_in_worker(job: BuildJob) -> list[SolvedTask]:
