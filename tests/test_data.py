@@ -105,9 +105,24 @@ def test_user_mistakes_with_text_are_named(tmp_path):
     (tmp_path / "a.txt").write_text("words\n" * 1000)
     with pytest.raises(ValueError, match=f"holds 6000 characters of text: at least {sum(corpus.MIN_SPLIT_CHARACTERS)}"):
         corpus.collect_documents(str(tmp_path))
-    (tmp_path / "a.txt").write_text("words\n" * 1_000_000)
+    (tmp_path / "a.txt").write_text("w" * 1_000_000 + "\n")  # one line, which cannot be cut
     with pytest.raises(ValueError, match=r"too few documents \(1\)"):
         corpus.collect_documents(str(tmp_path), characters=10**8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_a_few_long_documents_are_split_by_stretches(tmp_path, count):
+    """What is held out is contiguous, and nothing is lost or in two splits."""
+    for i in range(count):
+        (tmp_path / f"book{i}.txt").write_text("".join(f"book {i} line {n}\n" for n in range(60_000 + i)))
+    documents = corpus.collect_documents(str(tmp_path), characters=10**8)
+    sizes = {split: sum(len(d.text) for d in documents if d.split == split) for split in corpus.SPLITS}
+    total = sum(sizes.values())
+    assert sum((tmp_path / f"book{i}.txt").stat().st_size for i in range(count)) == total
+    assert all(abs(sizes[split] / total - 0.05) < 0.001 for split in ("validation", "test"))
+    assert [d.split for d in documents].count("test") == [d.split for d in documents].count("validation") == 1
+    lines = [line for d in documents for line in d.text.splitlines()]
+    assert len(set(lines)) == len(lines)
 
 
 # Tokenizer.

@@ -46,10 +46,12 @@ def split_of(name: str, shares: tuple[float, float, float] = SPLIT_SHARES) -> st
     """Returns the split of a document by a hash of its name without folders.
 
     Args:
-      name: of the document.
+      name: of the document; one that ends in #validation or #test, a stretch of a longer text, names its split.
       shares: of documents in the train, validation and test splits.
 
     """
+    if (named := name.rpartition("#")[2]) in SPLITS:
+        return named
     u = int(sha256_bytes(pathlib.PurePath(name).name)[:15], 16) / 16**15
     return "train" if u < shares[0] else "validation" if u < shares[0] + shares[1] else "test"
 
@@ -62,7 +64,8 @@ def collect_documents(text_dir: str | None = None, characters: int = 8_000_000) 
       characters: upper bound for all documents together; fewer if there is no more.
 
     Returns:
-      The documents, each ending with a line's end, none longer than a hundredth of `characters` if there are many.
+      The documents, each ending with a line's end, none longer than a hundredth of `characters` if there are many. Of
+      a few, long ones whose names leave a split without text, the ends of the longest are held out.
 
     Raises:
       ValueError: there is no such folder, or too little text for one of the splits.
@@ -79,8 +82,33 @@ def collect_documents(text_dir: str | None = None, characters: int = 8_000_000) 
             left -= len(text)
         if left < MIN_PACKAGE_CHARACTERS:
             break
+    if 0 < len(documents) < SAFE_DOCUMENTS and not _has_all_splits(documents):
+        documents = by_stretches(documents)
     _check(documents, f"--text_dir={text_dir}" if text_dir else "--text_dir is not given and the installed Python")
     return documents
+
+
+def by_stretches(documents: list[Document]) -> list[Document]:
+    """Cuts the text of the test split from the end of the longest document, and the validation split's from the next.
+
+    So what is held out is contiguous, and long contexts fit into it.
+    """
+    total = sum(len(document.text) for document in documents)
+    rest = sorted(documents, key=lambda document: -len(document.text))
+    held_out = []
+    for split, share in zip(("test", "validation"), (SPLIT_SHARES[2], SPLIT_SHARES[1]), strict=True):
+        longest, *others = sorted(rest, key=lambda document: -len(document.text))
+        start = longest.text.rfind("\n", 0, max(1, len(longest.text) - round(share * total))) + 1
+        name = longest.name.removesuffix("#train")
+        held_out.append(Document(f"{name}#{split}", longest.text[start:]))
+        rest = [Document(f"{name}#train", longest.text[:start]), *others]
+    train = [Document(f"{document.name.removesuffix('#train')}#train", document.text) for document in rest]
+    return [document for document in (*train, *held_out) if document.text]
+
+
+def _has_all_splits(documents: list[Document]) -> bool:
+    sizes = {split: sum(len(d.text) for d in documents if d.split == split) for split in SPLITS}
+    return all(sizes[split] >= needed for split, needed in zip(SPLITS, MIN_SPLIT_CHARACTERS, strict=True))
 
 
 def _check(documents: list[Document], source: str) -> None:
