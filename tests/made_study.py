@@ -44,7 +44,9 @@ FEW = {  # these have few tests
 }
 TABLES = {f"{name}_ds_bf16": (*MAIN[name][:2], MAIN[name][2] + 0.03, MAIN[name][3] - 0.1)
           for name in ("pi", "yarn", "longlora", "ntk_32k")}  # fmt: skip
+CONTROLS = {"control": ("base", 256, -0.2, 1.0), "self_extend_on_control": (APPROXIMATE[1], 2048, -0.1, 0.6)}
 ARMS = MAIN | FEW | TABLES
+KINDS = ARMS | CONTROLS
 
 
 def write_study(folder, arms=ARMS, seeds=(0, 1), windows=8, samples=4, lengths=LENGTHS):
@@ -55,14 +57,14 @@ def write_study(folder, arms=ARMS, seeds=(0, 1), windows=8, samples=4, lengths=L
         (folder / f"seed_{seed}").mkdir()
         (folder / f"seed_{seed}" / "settings.json").write_text(json.dumps(about | {"seed": seed}))
         for name in arms:
-            for weights in ("ema", "raw") if ARMS[name][0].endswith(" trained") else ("given",):
+            for weights in ("ema", "raw") if KINDS[name][0].endswith(" trained") else ("given",):
                 few = name in FEW or weights == "raw"
                 write_trial(folder, name, seed, weights, few, windows, samples, lengths)
     return folder
 
 
 def write_trial(folder, name, seed, weights, few, windows, samples, lengths):
-    kind = ARMS[name][0]
+    kind = KINDS[name][0]
     made = Made(name, seed, weights, windows, samples)
     run = folder / f"seed_{seed}" / "methods" / name / "evals" / weights
     parts = [({}, [*made.perplexity(lengths), *made.passkey(lengths)]), (needles("number"), made.number(lengths[2:]))]
@@ -89,7 +91,7 @@ class Made:
     """Records of one trial. Text is as hard for everyone, and what is asked is the same for all."""
 
     def __init__(self, name, seed, weights, windows, samples):
-        _, self.works, self.loss, self.skill = ARMS[name]
+        _, self.works, self.loss, self.skill = KINDS[name]
         self.rng = np.random.default_rng([seed, zlib.crc32(f"{name} {weights}".encode())])
         self.loss += 0.01 * self.rng.normal() + 0.01 * (weights == "raw")
         self.n, self.samples = windows, samples

@@ -13,8 +13,9 @@ import made_study
 from longjax.evals.results import read_rows
 from longjax.report import measures
 from longjax.report.rows import Number
-from longjax.report.study import main_table, seed_means, summary, trials
+from longjax.report.study import main_table, recommendation, seed_means, summary, trials
 from longjax.report.study import page as study_page
+from longjax.report.study.main_table import significantly_better
 from longjax.report.study.questions import against_scores, beyond, claims, paper
 from longjax.report.study.text import join_names
 from longjax.report.study.trials import number_over_seeds
@@ -369,3 +370,35 @@ def test_parameters_are_counted_as_the_model_has_them():
 
 def test_made_arms_are_those_that_a_study_may_have():
     assert set(made_study.MAIN) | {"leaky_rerope"} == set(trials.MAIN)
+
+
+# The recommendation.
+
+
+def test_a_recommendation_names_the_best_and_what_cannot_be_told_from_it(tmp_path):
+    """The made study's ntk_32k recalls most; self_extend is the best without training; costs are those of the rows."""
+    arms = ["base", "control", "ntk_32k", "pi", "self_extend", "self_extend_on_control", "lm_infinite"]
+    folder = write_study(tmp_path, arms, windows=8, samples=8, lengths=LENGTHS)
+    memory = folder / "seed_0" / "methods" / "ntk_32k" / "memory.txt"
+    memory.write_text("memory of a device    GiB\n  estimate   3.20\n  compiled    2.50\n")
+    found = trials.read_trials(folder, TRAINED, EXTENDED)
+    head, lines = recommendation.recommendation(found)
+    assert f"By RULER {EXTENDED} at {EXTENDED} tokens" in head
+    quality, frozen, cost, control = lines.splitlines()
+    assert quality.startswith(f"- **For quality: ntk_32k**: RULER {EXTENDED} ")
+    assert "+- " in quality
+    assert "0.5 minutes of training, 2.5 GiB" in quality
+    assert frozen.startswith("- **Without training: self_extend**")
+    assert "no training" in frozen
+    assert "on_control**" not in frozen + cost
+    assert cost.startswith("- **For the cost: ")
+    assert "after training on the same tokens without extension (control)" in control
+    best = recommendation.quality_measure(found)
+    level = recommendation.alike(found, best, ["ntk_32k", "pi"])
+    assert level[0] == "ntk_32k"
+    assert ("pi" in level) == (not significantly_better(found, best, "ntk_32k", "pi"))
+
+
+def test_nothing_is_recommended_without_methods(tmp_path):
+    folder = write_study(tmp_path, ["base"], windows=4, samples=2, lengths=LENGTHS)
+    assert recommendation.recommendation(trials.read_trials(folder, TRAINED, EXTENDED)) == []

@@ -128,8 +128,8 @@ def arm_jobs(studies: list[Workspace], run_config: RunConfig, chosen: StudyOptio
 
 
 def write_study(workspace: Workspace, seeds: int) -> None:
-    """Writes the report and prints its table: of one seed, or the page that compares several."""
-    if seeds > 1:
+    """Writes the report and prints its table: of one seed, or the page of several or of a derived study."""
+    if seeds > 1 or workspace.preset.further:
         page = workspace.folder / "report"
         print(f"\n{write_study_page(workspace.folder, page)}\n\n{page / PAGE}")
     else:

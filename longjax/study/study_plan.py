@@ -72,11 +72,11 @@ def parameters(study: StudyConfig) -> list[Parameter]:
 
 def arm_costs(study: StudyConfig, arms: Sequence[Arm], device: Device) -> list[ArmCost]:
     """Returns what each arm costs on one device, by arithmetic."""
-    evaluation = evaluation_seconds(study, device)
-    return [ArmCost(arm.name, category(arm.method), training_seconds(study, arm, device), evaluation) for arm in arms]
+    evaluation = evaluation_estimate(study, device)
+    return [ArmCost(arm.name, category(arm.method), training_estimate(study, arm, device), evaluation) for arm in arms]
 
 
-def training_seconds(study: StudyConfig, arm: Arm, device: Device) -> float:
+def training_estimate(study: StudyConfig, arm: Arm, device: Device) -> float:
     """Returns the seconds of an arm's training."""
     if not arm.trained:
         return 0.0
@@ -86,7 +86,7 @@ def training_seconds(study: StudyConfig, arm: Arm, device: Device) -> float:
     return flops / (TRAINING * device.flops)
 
 
-def evaluation_seconds(study: StudyConfig, device: Device) -> float:
+def evaluation_estimate(study: StudyConfig, device: Device) -> float:
     """Returns the seconds of all tests of an arm with full attention."""
     samples, asked = study_samples(study), [n for n in study.lengths if n <= study.extended]
     read = {n: 8 * max(study.lengths) / n + 4 * math.ceil(samples / 4) + samples for n in study.lengths}

@@ -24,6 +24,7 @@ from longjax.report.study.questions import (
 )
 from longjax.report.study.questions.base import Question, Section
 from longjax.report.study.questions.comparisons import COMMAND
+from longjax.report.study.recommendation import recommendation
 from longjax.report.study.trials import Trials, read_trials
 from longjax.report.tables import Table, markdown
 
@@ -109,6 +110,7 @@ def _opening(trials: Trials, settings: Mapping[str, Any], overview: Titles, sect
     return [
         f"# Context extension from {trials.trained} to {trials.extended} tokens: a controlled study",
         summary.headline(trials, settings),
+        *recommendation(trials),
         *(_picture(*title) for title in overview),
         "## Answers in short",
         "\n".join(answers),

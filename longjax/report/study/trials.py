@@ -28,6 +28,8 @@ MAIN = (
     "base", "pi", "ntk_32k", "ntk_64k", "theta", "yarn", "clex", "ntk_frozen", "dynamic_yarn", "longlora", "landmark",
     "lm_infinite", "streaming_llm", "sliding_window", "self_extend", "rerope", "leaky_rerope", "dca",
 )  # fmt: skip
+CONTROL = "control"  # the base trained on the same tokens at its own length
+CONTROLS = (CONTROL, "ntk_frozen_on_control", "self_extend_on_control", "rerope_on_control")
 WEIGHTS = ("ema", "given", "raw")  # of those that an arm has, the first are the default
 RESAMPLES = 4000
 NEGLIGIBLE = 0.001  # of a perplexity: a smaller difference counts as none
@@ -87,14 +89,14 @@ class Trials:
     @property
     def arms(self) -> list[str]:
         """Return the arms by category, then in the order of MAIN, then by name."""
-        order = {name: i for i, name in enumerate(MAIN)}
+        order = {name: i for i, name in enumerate((*MAIN, *CONTROLS))}
         names = {arm for arm, _, _ in self.rows}
-        return sorted(names, key=lambda arm: (category_rank(self.kind(arm)), order.get(arm, len(MAIN)), arm))
+        return sorted(names, key=lambda arm: (category_rank(self.kind(arm)), order.get(arm, len(order)), arm))
 
     @functools.cached_property
     def main(self) -> list[str]:
-        """Return the arms of MAIN that RULER was run for; all of MAIN where it was run for none."""
-        known = [arm for arm in self.arms if arm in MAIN]
+        """Return the arms of MAIN and CONTROLS that RULER was run for; all of them where it was run for none."""
+        known = [arm for arm in self.arms if arm in MAIN or arm in CONTROLS]
         full = {arm for (arm, _, _), rows in self.rows.items() if any(r["benchmark"] == "ruler" for r in rows)}
         return [arm for arm in known if arm in full] or known
 
