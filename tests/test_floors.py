@@ -5,7 +5,7 @@ import graphlib
 import pathlib
 
 FLOORS = [
-    {"config", "files", "made_by_0_1", "pools", "progress", "ranges"},
+    {"config", "files", "locks", "made_by_0_1", "pools", "progress", "ranges"},
     {"attention", "data"},
     {"methods", "evals"},
     {"model"},

@@ -9,6 +9,7 @@ The same command resumes a killed run and repeats nothing. `longjax-report --dir
 directory.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from longjax.evals.results import run_rows
 from longjax.inference.engine import InferenceEngine
 from longjax.inference.evaluate import PlannedTasks, evaluate_tasks, plan_tasks, seal_run
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
+from longjax.locks import locked
 from longjax.methods.identity import method_identity
 from longjax.methods.method import category
 from longjax.progress import LineProgress, ProgressFn, ThroughputProgress, no_progress
@@ -80,8 +82,20 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
         raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
     if options.dry_run:
         return
-    name = options.run_name(checkpoint)
-    folder, report = pathlib.Path(options.out_dir) / name, LineProgress(name) if first else no_progress
+    folder = pathlib.Path(options.out_dir) / options.run_name(checkpoint)
+    with locked(folder, "--out_dir") if first else contextlib.nullcontext():
+        evaluate_into(folder, options, settings, checkpoint, engine, plans)
+    if first:
+        print(score_table(list(run_rows(folder, folder.parent))))
+
+
+def evaluate_into(
+    folder: pathlib.Path, options: EvalOptions, settings: Mapping[str, Any], checkpoint: Checkpoint,
+    engine: InferenceEngine, plans: PlannedTasks,
+) -> None:  # fmt: skip
+    """Answers and scores the requests of all tasks into a folder that this process holds."""
+    first, name = jax.process_index() == 0, folder.name
+    report = LineProgress(name) if first else no_progress
     seal_run(engine, folder, first)  # raises for another run's folder, before any weights are read
     engine = with_params(options, checkpoint, engine, report)
     tokens = sum(plan.tokens for _, plan in plans)
@@ -90,8 +104,6 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
         context = options.context(checkpoint)
         longest = options.max_length or max(context.lengths)
         harness.run_short_tasks(engine, context, settings["short"], folder / "short", longest, first, report)
-    if first:
-        print(score_table(list(run_rows(folder, folder.parent))))
 
 
 def make_tasks(options: EvalOptions, settings: Mapping[str, Any], checkpoint: Checkpoint) -> list[Task]:

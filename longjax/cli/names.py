@@ -1,6 +1,7 @@
 """Methods and presets by name, lists of numbers, and suggestions for misspelt names."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 from absl import flags as absl_flags
@@ -39,6 +40,23 @@ def integers(words: str | None, flag: str) -> tuple[int, ...]:
         return tuple(map(int, words.split(","))) if words else ()
     except ValueError as error:
         raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
+
+
+def split_names(text: str) -> list[str]:
+    """Returns the names of a flag's value, which are joined by commas."""
+    return text.split(",") if text else []
+
+
+def name_and_number(text: str, between: str, flag: str) -> tuple[str, float]:
+    """Returns ("code", 0.2) for "code=0.2"."""
+    name, _, digits = text.rpartition(between)
+    try:
+        number = float(digits)
+    except ValueError as error:
+        raise ValueError(f"--{flag}: {text!r} must be name{between}number") from error
+    if not name or not 0 <= number < math.inf:
+        raise ValueError(f"--{flag}: {text!r} must be a name and a finite number that is not negative")
+    return name, number
 
 
 def preset_by_name(name: str) -> StudyConfig:

@@ -26,8 +26,8 @@ rows within a document; best_fit packs by best-fit decreasing; intact puts docum
 never cuts a conversation. --shares=store keeps the shares that the sources have in the store.
 """
 
+import contextlib
 import dataclasses
-import math
 import pathlib
 import sys
 from collections.abc import Callable
@@ -39,9 +39,11 @@ from absl import flags as absl_flags
 from longjax import data
 from longjax.cli import flags, renamed_flags
 from longjax.cli.main import start
+from longjax.cli.names import name_and_number, split_names
 from longjax.data import documents, encode, selection, sft, statistics
 from longjax.data.store_ledger import SHARD_TOKENS
 from longjax.data.tokenizer import Tokenizer
+from longjax.locks import locked
 from longjax.progress import MultiProgress
 from longjax.ranges import check_range
 
@@ -109,9 +111,17 @@ def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | Non
     def run() -> None:
         if name not in COMMANDS:
             raise ValueError(f"name a command: {', '.join(COMMANDS)}; --help shows examples")
-        COMMANDS[name](options())
+        chosen = options()
+        with writing(chosen, WRITES.get(name, "")):
+            COMMANDS[name](chosen)
 
     start(run, values, [program, *words], __doc__)
+
+
+def writing(options: PrepareDataOptions, flag: str) -> contextlib.AbstractContextManager[None]:
+    """Returns the lock of the folder that a command writes, which a flag names; of none if it is not given."""
+    folder = getattr(options, flag, "")
+    return locked(pathlib.Path(folder), f"--{flag}") if folder else contextlib.nullcontext()
 
 
 def tokenize(options: PrepareDataOptions) -> None:
@@ -172,23 +182,6 @@ def source_shares(options: PrepareDataOptions, store: data.TokenStore) -> dict[s
     return selection.boost_shares(shares, split_names(options.boost), options.boost_to) if options.boost else shares
 
 
-def split_names(text: str) -> list[str]:
-    """Returns the names of a flag's value, which are joined by commas."""
-    return text.split(",") if text else []
-
-
-def name_and_number(text: str, between: str, flag: str) -> tuple[str, float]:
-    """Returns ("code", 0.2) for "code=0.2"."""
-    name, _, digits = text.rpartition(between)
-    try:
-        number = float(digits)
-    except ValueError as error:
-        raise ValueError(f"--{flag}: {text!r} must be name{between}number") from error
-    if not name or not 0 <= number < math.inf:
-        raise ValueError(f"--{flag}: {text!r} must be a name and a finite number that is not negative")
-    return name, number
-
-
 def pack(options: PrepareDataOptions) -> None:
     """A selection to a plan of rows."""
     chosen, folder = selection.open_selection(options.needed("selection"))
@@ -243,3 +236,10 @@ def verify(options: PrepareDataOptions) -> None:
 COMMANDS: dict[str, Callable[[PrepareDataOptions], None]] = {
     "tokenize": tokenize, "select": select, "pack": pack, "mix": mix, "stages": stages, "verify": verify,
 }  # fmt: skip
+WRITES = {
+    "tokenize": "store",
+    "select": "selection",
+    "pack": "plan",
+    "mix": "plan",
+    "stages": "plan",
+}  # flag of the folder

@@ -19,6 +19,7 @@ from longjax import made_by_0_1
 from longjax.cli import flags, options
 from longjax.cli.main import HELP, fail, start
 from longjax.cli.names import did_you_mean
+from longjax.locks import locked
 from longjax.methods import METHODS, Method, method_identity
 from longjax.progress import LineProgress, no_progress
 from longjax.sharding import distributed
@@ -71,10 +72,11 @@ def experiment(
 def prepare_workspace(workspace: Workspace) -> None:
     """Writes tokens and settings, on the first process. Raises ValueError if the folder holds another study."""
     if jax.process_index() == 0:
-        workspace.prepare()
-        write_or_check_settings(
-            workspace.seed_folder / "settings.json", workspace.settings(), made_by_0_1.study_settings
-        )
+        with locked(workspace.folder, "--run_dir", wait=True):  # another method may begin in it
+            workspace.prepare()
+            write_or_check_settings(
+                workspace.seed_folder / "settings.json", workspace.settings(), made_by_0_1.study_settings
+            )
     distributed.barrier("workspace prepared")
 
 

@@ -9,6 +9,7 @@ from longjax.data import TokenStore
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.synthetic import ruler, trec
 from longjax.evals.synthetic.settings import SyntheticConfig
+from longjax.locks import locked
 
 MANIFEST = "manifest.json"  # written last
 MAX_CHARACTERS = 8_000_000
@@ -31,6 +32,13 @@ def write_eval_data(folder: pathlib.Path, store: TokenStore, split: str, tokeniz
     """
     if (folder / MANIFEST).exists():
         return
+    with locked(folder, "--run_dir", wait=True):
+        if not (folder / MANIFEST).exists():
+            write_held(folder, store, split, tokenizer, seed)
+
+
+def write_held(folder: pathlib.Path, store: TokenStore, split: str, tokenizer: Tokenizer, seed: int) -> None:
+    """Writes the data directory, which is held."""
     manifest = {"split": split, "seed": seed, "tokens": store.sha256}
     synthetic = SyntheticConfig(seed, 6 * PARAGRAPH_WORDS, examples=100, haystack=0)
     text_files = held_out_files(texts_of_split(store, split, tokenizer))

@@ -24,6 +24,7 @@ from longjax.evals.evaluator import evaluate_in_memory
 from longjax.evals.requests import Task
 from longjax.inference.engine import InferenceEngine
 from longjax.inference.evaluate import evaluate_tasks, plan_tasks
+from longjax.locks import locked
 from longjax.methods import Method, method_identity
 from longjax.methods.method import category, with_inserted_token
 from longjax.model.llama import Llama
@@ -78,7 +79,21 @@ EVALS_IN_TRAINING = {"perplexity", "passkey"}  # the tests of --eval_every
 
 
 def run_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunConfig = SINGLE_DEVICE) -> None:
-    """Runs one arm from the base to its records. Steps that an earlier call has finished are not repeated."""
+    """Runs one arm from the base to its records. Steps that an earlier call has finished are not repeated.
+
+    Raises ValueError if another process runs this arm in the same folder.
+    """
+    with first_process_holds(workspace.method_folder(arm.name)):
+        run_held_arm(workspace, arm, report, run_config)
+
+
+def first_process_holds(folder: pathlib.Path, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Returns the lock of a folder of --run_dir, which the first process of several hosts holds for all."""
+    return contextlib.nullcontext() if jax.process_index() else locked(folder, "--run_dir", wait)
+
+
+def run_held_arm(workspace: Workspace, arm: Arm, report: ProgressFn, run_config: RunConfig) -> None:
+    """Runs one arm, whose folder is held."""
     checkpoint = workspace.base_checkpoint()
     if checkpoint:
         arm = on_base_checkpoint(arm, checkpoint.method)
@@ -128,8 +143,9 @@ def base_params(workspace: Workspace, report: ProgressFn, run_config: RunConfig 
     if preset.base is None:
         raise ValueError("this preset does not pretrain: name a Hugging Face directory with --base_dir")
     rows, recipe = workspace.base_rows(), preset.base
-    with run_config.scope(cfg, recipe.batch_size, cfg.trained_len):
-        run = training_run(cfg, Method(), preset, recipe, rows, workspace.seed_folder / "base", run_config)
+    folder = workspace.seed_folder / "base"  # two methods of one run may need it at a time: the second waits
+    with first_process_holds(folder, wait=True), run_config.scope(cfg, recipe.batch_size, cfg.trained_len):
+        run = training_run(cfg, Method(), preset, recipe, rows, folder, run_config)
         return train(run, random_params(cfg, recipe.seed), report).params(average=True)
 
 
