@@ -177,6 +177,39 @@ def test_words_that_the_tokenizer_lacks_are_never_said():
     assert max(narrow.ids) < 12
 
 
+def altered(subject, **factors):
+    """-> the model under test with some of its parameters multiplied."""
+    return dataclasses.replace(subject, params=subject.params | {n: f * subject.params[n] for n, f in factors.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab", "factor"),
+    [("ntk_frozen", 95, 1), ("ntk_frozen", 12, 1), ("ntk_frozen", 12, 0), ("landmark", 9, 1)],
+)
+def test_a_token_is_a_hit_exactly_if_greedy_decoding_gives_it(name, vocab, factor):
+    """Also where all logits are equal, and where the tokenizer lacks the likeliest ids (a landmark is the last one)."""
+    subject = altered(examinee(SMALL[name], eos_id=-1, vocab=vocab), norm_D=factor)
+    (answer,) = subject([GenerationRequest(prompt(0, 40), {}, 12)])
+    assert max(answer.ids) < vocab
+    if not factor:
+        assert set(answer.ids) == {0}  # the lowest of equals, as of jnp.argmax
+    ids_T = np.array([*prompt(0, 40), *answer.ids], np.int32)
+    others = [np.where(np.arange(52) == t, (ids_T[t] + shift) % 95, ids_T) for t in (40, 51) for shift in (1, 7, 94)]
+    given, *changed = subject([LoglikelihoodRequest(x.astype(np.int32), {}, 40) for x in (ids_T, *others)])
+    assert given.is_greedy_U.all()
+    assert not any(x.is_greedy_U[i // 3 * 11] for i, x in enumerate(changed))
+
+
+def test_a_model_that_gives_nan_hits_nothing():
+    subject = altered(examinee(SMALL["ntk_frozen"], eos_id=-1), norm_D=np.nan)
+    answer, scores = subject(
+        [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(np.zeros(40, np.int32), {})]
+    )
+    assert np.isnan(answer.logprob)
+    assert np.isnan(scores.nll_U).all()
+    assert not scores.is_greedy_U.any()
+
+
 def test_a_plan_tells_how_many_programs_are_compiled():
     """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
     subject = examinee(SMALL["ntk_frozen"], batch_tokens=256, eos_ids=())

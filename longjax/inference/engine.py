@@ -56,7 +56,7 @@ class InferenceEngine:
 
     @cached_property
     def scorer(self) -> Scorer:
-        return Scorer(self.model, self.params, self.mesh)
+        return Scorer(self.model, self.params, self.mesh, self.tokenizer.vocab)
 
     @cached_property
     def generator(self) -> Generator:
