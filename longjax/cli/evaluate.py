@@ -72,7 +72,10 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
         harness.prepare_short_tasks(options.context(checkpoint), settings["short"])
     tasks = make_tasks(options, settings, checkpoint) if first else []
     barrier("task files written")
-    plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine)
+    name = options.run_name(checkpoint)
+    folder, report = pathlib.Path(options.out_dir) / name, LineProgress(name) if first else no_progress
+    seal_run(engine, folder, writes=False)  # raises for another run's folder
+    plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine, folder)
     lines, programs = plan_summary(plans)
     if first:
         print("\n".join(lines), flush=True)
@@ -80,9 +83,6 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
         raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
     if options.dry_run:
         return
-    name = options.run_name(checkpoint)
-    folder, report = pathlib.Path(options.out_dir) / name, LineProgress(name) if first else no_progress
-    seal_run(engine, folder, first)  # raises for another run's folder, before any weights are read
     engine = with_params(options, checkpoint, engine, report)
     tokens = sum(plan.tokens for _, plan in plans)
     evaluate_tasks(plans, engine, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
@@ -134,16 +134,18 @@ def with_params(
 
 
 def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
-    """Returns a line a task and one for all, and how many programs will be compiled: two for each generation."""
+    """Returns a line a task and one for all that remain, and how many programs will be compiled."""
     shapes = {shape for _, plan in tasks for shape in plan.shapes}
-    programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)
+    programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)  # generation has prefill and decode
     lines = [f"{task.name}: {plan_line(plan)}" for task, plan in tasks]
     total = f"{len(tasks)} tasks, {sum(plan.tokens for _, plan in tasks):,} tokens, {programs} programs"
     return [*lines, total], programs
 
 
 def plan_line(plan: BatchPlan) -> str:
-    """Returns the batches of a task in words: how many requests, tokens and calls of which sizes."""
+    """Returns the remaining batches of a task in words: how many requests, tokens and calls of which sizes."""
+    if not plan.batches:
+        return "finished"
     count = sum(len(batch.indices) for batch in plan.batches)
     sizes = ", ".join(sorted({f"{shape.rows} x {shape.size}" for shape in plan.shapes}))
     calls = f"{len(plan.batches)} calls of {sizes}"

@@ -107,6 +107,13 @@ def to_record(request: Request, response: Response) -> Record:
     return {"nll": finite_or_none(float(response.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
 
 
+def refuse_nan(name: str, response: Response) -> None:
+    """Raise ValueError that begins with `name`, of the request, if a model responds with NaN: no score may be of it."""
+    logprob = response.logprob if isinstance(response, GenerationResult) else response.nll_U.sum()
+    if np.isnan(logprob):
+        raise ValueError(f"{name}: the model's logits are NaN or infinite; check its weights, or set --dtype=float32")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """Requests that share a file of records.

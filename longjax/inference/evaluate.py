@@ -4,7 +4,7 @@ import pathlib
 
 from longjax import made_by_0_1
 from longjax.evals.batching import BatchPlan
-from longjax.evals.evaluator import evaluate_task
+from longjax.evals.evaluator import evaluate_task, remaining_plan
 from longjax.evals.records import RUN, write_or_check
 from longjax.evals.requests import Record, Task
 from longjax.inference.engine import InferenceEngine
@@ -14,9 +14,12 @@ from longjax.sharding.distributed import barrier
 PlannedTasks = list[tuple[Task, BatchPlan]]
 
 
-def plan_tasks(tasks: list[Task], engine: InferenceEngine) -> PlannedTasks:
-    """Returns each task with its batches. Raises ValueError if the model cannot take one of its requests."""
-    return [(task, engine.plan(task.requests)) for task in tasks]
+def plan_tasks(tasks: list[Task], engine: InferenceEngine, folder: pathlib.Path) -> PlannedTasks:
+    """Returns each task with the batches that have no records yet in the run's folder.
+
+    Raises ValueError if the model cannot take a request.
+    """
+    return [(task, remaining_plan(task, engine, folder)) for task in tasks]
 
 
 def seal_run(engine: InferenceEngine, folder: pathlib.Path, writes: bool) -> None:
@@ -42,11 +45,11 @@ def evaluate_tasks(
       tasks: of `plan_tasks`.
       engine: with parameters.
       folder: of the run; each task has a folder below it.
-      report: called with the share of all tasks' tokens that is done.
+      report: called with the share of all remaining tokens that is done.
       writes: whether this process writes; all processes read what is there before one writes more.
 
     Raises:
-      ValueError: the folder is of another model or another plan, or memory does not suffice.
+      ValueError: the folder is of another model or another task, or memory does not suffice.
 
     """
     seal_run(engine, folder, writes)
