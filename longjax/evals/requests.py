@@ -137,6 +137,15 @@ class Task:
         return self.name.split("/")[0]
 
 
+def ended_by_length(records: Sequence[Record]) -> Record:
+    """Return the share of the answers that no stop token or text ended, but their limit of tokens.
+
+    None: nothing was generated.
+    """
+    limited = [record["finish_reason"] == "length" for record in records if "finish_reason" in record]
+    return {"ended_by_length": float(np.mean(limited)) if limited else None}
+
+
 def finite_or_none(x: float) -> float | None:
     """Return a float, or None for NaN and infinities, which JSON cannot hold."""
     return float(x) if np.isfinite(x) else None
