@@ -15,7 +15,7 @@ from longjax.evals.batching import Batch, Batcher, ProgramShape, bucket
 from longjax.evals.evaluator import evaluate_in_memory, evaluate_task, remaining_plan
 from longjax.evals.passkey import PasskeyGrid
 from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, SCORE, read_records, write_or_check
-from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task, ended_by_length
 from longjax.evals.results import example_values, read_rows
 
 PHRASES = PasskeyText((3, 4), (5,), (6, 7), (8, 9), tuple(range(10, 20)))
@@ -164,6 +164,12 @@ def test_no_score_is_made_of_nan(task, tmp_path):
     with pytest.raises(ValueError, match=r"^passkey/study/64, record 6: the model's logits are NaN or infinite; check"):
         run(task, Broken(), tmp_path)
     assert not (tmp_path / task.name / SCORE).exists()
+
+
+def test_the_share_of_answers_that_ended_by_length():
+    reasons = ("length", "eos", "stop", "length", "length")
+    assert ended_by_length([{"finish_reason": reason} for reason in reasons]) == {"ended_by_length": 0.6}
+    assert ended_by_length([{"hits": 3}]) == {"ended_by_length": None}  # nothing was generated
 
 
 def test_a_run_of_0_1_goes_on(task, tmp_path):

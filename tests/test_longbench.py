@@ -75,7 +75,7 @@ def test_all_tasks_run_from_end_to_end(tmp_path):
         kind = row["task"].removesuffix("_e")
         assert row["benchmark"] == task.benchmark
         assert row["value"] == row["lceg"] == pytest.approx(1, abs=1e-8)  # the 1e-8 in ROUGE's denominator
-        assert (row["n"], row["stderr"], row["empty"], row["truncated"]) == (2, 0, 0, 0)
+        assert (row["n"], row["stderr"], row["empty"], row["truncated"], row["ended_by_length"]) == (2, 0, 0, 0, 1)
         assert {question.max_new_tokens for question in task.requests} == {TASKS[kind].max_new_tokens}
     assert len(LongBench("all").tasks(make_context(tmp_path))) == 21
 

@@ -86,7 +86,7 @@ def test_rows_say_how_many_examples_and_tokens(folder):
         kept = records(task, says(lambda q: f"\n{q.metadata['answers'][0]}\nQuestion: x"))
         (row,) = score(kept)
         assert (row["benchmark"], row["task"], row["shots"]) == ("manyshot", f"trec_{shots}", shots)
-        assert (row["value"], row["n"], row["truncated"], row["empty"]) == (1, 5, 0, 0)
+        assert (row["value"], row["n"], row["truncated"], row["empty"], row["ended_by_length"]) == (1, 5, 0, 0, 1)
         assert row["prompt_tokens"] == np.mean([len(question.tokens_T) for question in task.requests])
         json.dumps(row, allow_nan=False)
     assert task.requests[0].max_new_tokens == 64
