@@ -274,4 +274,4 @@ def test_questions_that_no_program_can_share_are_kept_apart():
     questions = [likely(n) for n in (10, 20, 30, 40)]
     plan = Batcher(1024, group_key=lambda q: len(q.tokens_T) > 20)(questions)
     assert {batch.indices for batch in plan.batches} == {(0, 1), (2, 3)}
-    assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20), 30)
+    assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20), (10, 20))

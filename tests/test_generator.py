@@ -12,10 +12,12 @@ from longjax import sharding
 from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import TokenPositions
 from longjax.config import TINY
-from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest
+from longjax.evals.batching import Batch, BatchPlan, ProgramShape
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
 from longjax.inference import rope_length, score
 from longjax.inference.decode import decode, prefill
 from longjax.inference.engine import InferenceEngine
+from longjax.inference.evaluate import check_cache_memory
 from longjax.model.llama import Llama, logits
 from shape_names import checked
 from small import SMALL
@@ -246,6 +248,14 @@ def test_array_names_tell_the_truth():
             [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(prompt(1, 20), {})]
         )
     assert len(seen) > 100
+
+
+def test_a_cache_that_no_memory_holds_is_refused_before_it_is_made():
+    task, subject = Task("needle", [], {}), examinee(SMALL["base"])
+    check_cache_memory([(task, subject.plan([GenerationRequest(prompt(0, 40), {}, 3)]))], subject)
+    plan = BatchPlan((Batch(ProgramShape("generation", 4, 2**29), (), (), ()),))
+    with pytest.raises(ValueError, match=r"--batch_tokens: a batch of 4 x 536870912 tokens needs [\d,]+ GiB"):
+        check_cache_memory([(task, plan)], subject)
 
 
 def test_mistakes_are_told():

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags as absl_flags
+from absl import logging
 
 from longjax.checkpoints.extension import extended_model, extended_params
 from longjax.checkpoints.fingerprint import checkpoint_fingerprint
@@ -24,6 +25,7 @@ from longjax.checkpoints.pretrained import Checkpoint
 from longjax.cli import flags
 from longjax.cli.eval_options import EvalOptions
 from longjax.cli.main import start
+from longjax.cli.names import lengths
 from longjax.cli.options import MeshOptions
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals import harness
@@ -32,7 +34,7 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import run_rows
 from longjax.inference.engine import InferenceEngine
-from longjax.inference.evaluate import PlannedTasks, evaluate_tasks, plan_tasks, seal_run
+from longjax.inference.evaluate import PlannedTasks, check_cache_memory, evaluate_tasks, plan_tasks, seal_run
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
 from longjax.methods.identity import method_identity
 from longjax.methods.method import category
@@ -79,10 +81,12 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
     lines, programs = plan_summary(plans)
     if first:
         print("\n".join(lines), flush=True)
+        warn_of_longer(plans, max(lengths(options.lengths)))
     if options.max_compilations is not None and programs > options.max_compilations:
         raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
     if options.dry_run:
         return
+    check_cache_memory(plans, engine)
     engine = with_params(options, checkpoint, engine, report)
     tokens = sum(plan.tokens for _, plan in plans)
     evaluate_tasks(plans, engine, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
@@ -140,6 +144,14 @@ def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
     lines = [f"{task.name}: {plan_line(plan)}" for task, plan in tasks]
     total = f"{len(tasks)} tasks, {sum(plan.tokens for _, plan in tasks):,} tokens, {programs} programs"
     return [*lines, total], programs
+
+
+def warn_of_longer(tasks: PlannedTasks, length: int) -> None:
+    """Warns, in one line, of tasks with requests that are longer than the longest of --lengths."""
+    longer = [f"{task.name} ({plan.longest})" for task, plan in tasks if plan.longest > length]
+    if longer:
+        more = f" and {len(longer) - 8} more" if len(longer) > 8 else ""
+        logging.warning("longer than --lengths=%d with their answers: %s%s", length, ", ".join(longer[:8]), more)
 
 
 def plan_line(plan: BatchPlan) -> str:

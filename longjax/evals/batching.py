@@ -34,14 +34,14 @@ class Batch(NamedTuple):
       shape: of the program; rows beyond the requests repeat the last of them.
       indices: of the requests in their task.
       lengths: the RoPE length of each request, in tokens.
-      tokens: of all its requests, those to generate included.
+      tokens: of each request, those to generate included.
 
     """
 
     shape: ProgramShape
     indices: tuple[int, ...]
     lengths: tuple[int, ...]
-    tokens: int
+    tokens: tuple[int, ...]
 
 
 def bucket(size: int) -> int:
@@ -60,7 +60,12 @@ class BatchPlan:
     @property
     def tokens(self) -> int:
         """Tokens of all requests, those to generate included."""
-        return sum(batch.tokens for batch in self.batches)
+        return sum(sum(batch.tokens) for batch in self.batches)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request, those to generate included; 0: there is none."""
+        return max((tokens for batch in self.batches for tokens in batch.tokens), default=0)
 
     @property
     def shapes(self) -> set[ProgramShape]:
@@ -131,4 +136,4 @@ class Batcher:
         shape = ProgramShape(kind, min(max_rows, enough_rows), size, group)
         for start in range(0, len(indices), shape.rows):
             part = tuple(indices[start : start + shape.rows])
-            yield Batch(shape, part, tuple(rope_lengths[i] for i in part), sum(lengths[i] for i in part))
+            yield Batch(shape, part, tuple(rope_lengths[i] for i in part), tuple(lengths[i] for i in part))
