@@ -32,7 +32,7 @@ def check_cache_memory(tasks: PlannedTasks, engine: InferenceEngine) -> None:
     Memory is that of all devices that the engine uses.
     """
     devices = list(engine.mesh.devices.flat) if engine.mesh else jax.devices()[:1]
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
     memory = sum(limits) if all(limits) else None  # a CPU has no limit but the machine's
     for shape in {shape for _, plan in tasks for shape in plan.shapes if shape.kind == "generation"}:
         cache = jax.eval_shape(functools.partial(engine.model.init_cache, shape.rows, shape.size, shape.size))
