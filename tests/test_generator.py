@@ -190,7 +190,7 @@ def altered(subject, **factors):
 )
 def test_a_token_is_a_hit_exactly_if_greedy_decoding_gives_it(name, vocab, factor):
     """Also where all logits are equal, and where the tokenizer lacks the likeliest ids (a landmark is the last one)."""
-    subject = altered(examinee(SMALL[name], eos_id=-1, vocab=vocab), norm_D=factor)
+    subject = altered(examinee(SMALL[name], eos_ids=(), vocab=vocab), norm_D=factor)
     (answer,) = subject([GenerationRequest(prompt(0, 40), {}, 12)])
     assert max(answer.ids) < vocab
     if not factor:
@@ -203,7 +203,7 @@ def test_a_token_is_a_hit_exactly_if_greedy_decoding_gives_it(name, vocab, facto
 
 
 def test_a_model_that_gives_nan_hits_nothing():
-    subject = altered(examinee(SMALL["ntk_frozen"], eos_id=-1), norm_D=np.nan)
+    subject = altered(examinee(SMALL["ntk_frozen"], eos_ids=()), norm_D=np.nan)
     answer, scores = subject(
         [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(np.zeros(40, np.int32), {})]
     )
