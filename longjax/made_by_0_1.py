@@ -147,16 +147,9 @@ def method_repr(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def task_manifest(content: Mapping[str, Any], batches: str) -> dict[str, Any]:
-    """Returns manifest.json of an evaluation's task under today's names; `batches` is the hash of today's batches.
-
-    0.1 hashed names of classes with its batches ("plan"). Whether they are today's is seen from the records, each of
-    which has the number of its batch.
-    """
-    known = dict(content)
-    if "plan" in known:
-        del known["plan"]
-        known["batches"] = batches
+def task_manifest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns manifest.json of an evaluation's task under today's names, without the hash of the batches."""
+    known = {name: x for name, x in content.items() if name not in ("plan", "batches")}
     return known | {"settings": task_settings(known["settings"])}
 
 

@@ -1,5 +1,6 @@
 """Ranges of numeric settings, checked where a dataclass of settings is made, before anything starts with them."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,3 +20,21 @@ def check_range(settings: Any, names: Iterable[str], least: float, below: float 
             bounds = "above 0" if least == POSITIVE else f"at least {least:g}"
             limit = "finite" if below == INFINITY else f"below {below:g}"
             raise ValueError(f"--{name}={value} must be {bounds} and {limit}")
+
+
+def check_memory(setting: str, size: float, memory: float | None = None) -> None:
+    """Checks that arrays that are about to be made can fit into memory.
+
+    Args:
+      setting: that made them so large, like "--batch_size=9".
+      size: of the arrays, in bytes.
+      memory: in bytes; None: that of this machine.
+
+    Raises:
+      ValueError: they cannot.
+
+    """
+    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        needed, there = (f"{x / 2**30:,.0f} GiB" for x in (size, memory))
+        raise ValueError(f"{setting} needs {needed} of memory, and there are {there}: lower it")

@@ -163,9 +163,20 @@ def test_the_tool(tmp_path):
     assert failed.stderr.strip() == f"error: --tasks=ruler leaves nothing of --a: it has {QA}, {LCC}"
 
 
+def test_a_folder_must_hold_one_run(tmp_path):
+    with pytest.raises(ValueError, match=r"^--a=\S+ holds no run \(run.json\): give the folder of an evaluation"):
+        records_of_run(tmp_path / "missing", "a")
+    write_run(tmp_path / "pi", "pi", tasks={QA: answers(QA, 10)})
+    assert len(records_of_run(tmp_path, "a")[QA]) == 40  # the only run below it
+    write_run(tmp_path / "yarn", "yarn", tasks={QA: answers(QA, 30)})
+    with pytest.raises(ValueError, match=r"^--b=\S+ holds 2 runs, pi, yarn: give one of them, --b=\S+/pi$"):
+        records_of_run(tmp_path, "b")
+
+
 def test_an_empty_run_is_named(tmp_path):
+    run = write_run(tmp_path / "a", "pi", tasks={})
     with pytest.raises(ValueError, match=r"--a=.* has no records.jsonl"):
-        records_of_run(tmp_path, "a")
+        records_of_run(run, "a")
 
 
 def test_what_a_crash_tore_is_left_out(tmp_path):

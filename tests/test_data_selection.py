@@ -96,6 +96,8 @@ def test_a_source_that_runs_out_is_named_or_repeated():
     ):
         data.select(STORE, rule)
     chosen = data.select(STORE, dataclasses.replace(rule, repeat=True))
+    with pytest.raises(ValueError, match=r"^--repeat: \d+ passes over code needs [\d,]+ GiB of memory, and there are"):
+        data.select(STORE, dataclasses.replace(rule, repeat=True, tokens=2**52))
     times = chosen.metadata["repeated"]["code"]
     code = chosen.docs[np.array(NAMES)[chosen.docs] == "code"]
     counts = np.unique(code, return_counts=True)[1]

@@ -1,8 +1,10 @@
 """Records of evaluations: what a kill leaves, what is refused, what scores are made of."""
 
+import contextlib
 import json
 import re
 import time
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -10,10 +12,10 @@ import pytest
 from fake_model import uniform
 from longjax.data.passkey_text import DIGITS, PasskeyText
 from longjax.evals.batching import Batch, Batcher, ProgramShape, bucket
-from longjax.evals.evaluator import evaluate_in_memory, evaluate_task
+from longjax.evals.evaluator import evaluate_in_memory, evaluate_task, remaining_plan
 from longjax.evals.passkey import PasskeyGrid
-from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, read_records, write_or_check
-from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
+from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, SCORE, read_records, write_or_check
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task, ended_by_length
 from longjax.evals.results import example_values, read_rows
 
 PHRASES = PasskeyText((3, 4), (5,), (6, 7), (8, 9), tuple(range(10, 20)))
@@ -26,8 +28,8 @@ class Subject:
     def __init__(self, dies_at=None, budget=300, **about):
         self.metadata, self.calls, self.dies_at, self.budget = {"method": "pi"} | about, 0, dies_at, budget
 
-    def plan(self, questions):
-        return Batcher(self.budget)(questions)
+    def plan(self, questions, done=()):
+        return Batcher(self.budget)(questions, done)
 
     def run_batch(self, batch, questions):
         if self.calls == self.dies_at:
@@ -53,7 +55,7 @@ def task():
 
 
 def run_bare(task, subject, folder):
-    return evaluate_task(task, subject.plan(task.requests), subject, folder, quiet)
+    return evaluate_task(task, remaining_plan(task, subject, folder), subject, folder, quiet)
 
 
 def run(task, subject, folder):
@@ -119,10 +121,55 @@ def test_another_model_or_other_questions_are_refused(task, tmp_path):
     other = Task(task.name, task.requests[::-1], task.settings)
     with pytest.raises(ValueError, match=r"manifest.json differs in questions \("):
         run(other, Subject(), tmp_path)
-    with pytest.raises(ValueError, match=r"manifest.json differs in batches"):
-        run(task, Subject(budget=64), tmp_path)
     with pytest.raises(ValueError, match=r"manifest.json differs in settings"):
         run(Task(task.name, task.requests, {"seed": 9}), Subject(), tmp_path)
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, None])
+@pytest.mark.parametrize("lost", [0, 100])
+def test_smaller_batches_go_on(dies_at, lost, task, tmp_path):
+    """Whole records stay as they are, those of a torn batch too; only the other requests are planned."""
+    straight = run(task, Subject(), tmp_path / "straight")
+    path = tmp_path / "other" / task.name / RECORDS
+    with pytest.raises(KeyboardInterrupt) if dies_at else contextlib.nullcontext():
+        run(task, Subject(dies_at), tmp_path / "other")
+    torn(path, lost or -path.stat().st_size)
+    kept = path.read_bytes().rpartition(b"\n")[0] + b"\n"
+    again = Subject(budget=64)
+    records = run(task, again, tmp_path / "other")
+    assert path.read_bytes().startswith(kept)
+    assert again.calls == 15 - kept.count(b"\n")
+    assert [r["batch"] for r in records] == sorted(r["batch"] for r in records)
+    whole = [
+        sorted(({k: x for k, x in r.items() if k not in ("batch", "wall_ms")} for r in side), key=itemgetter("index"))
+        for side in (straight, records)
+    ]
+    assert whole[0] == whole[1]
+
+
+def test_a_finished_task_is_not_planned(task, tmp_path, monkeypatch):
+    records = run(task, Subject(), tmp_path)
+    monkeypatch.setattr(Subject, "plan", None)
+    assert run(task, Subject(dies_at=0), tmp_path) == records
+    assert remaining_plan(task, Subject(), tmp_path).tokens == 0
+
+
+def test_no_score_is_made_of_nan(task, tmp_path):
+    class Broken(Subject):
+        def run_batch(self, batch, questions):
+            factors = [np.nan if i == 6 else 1.0 for i in batch.indices]
+            answers = zip(super().run_batch(batch, questions), factors, strict=True)
+            return [answer._replace(nll_U=factor * answer.nll_U) for answer, factor in answers]
+
+    with pytest.raises(ValueError, match=r"^passkey/study/64, record 6: the model's logits are NaN or infinite; check"):
+        run(task, Broken(), tmp_path)
+    assert not (tmp_path / task.name / SCORE).exists()
+
+
+def test_the_share_of_answers_that_ended_by_length():
+    reasons = ("length", "eos", "stop", "length", "length")
+    assert ended_by_length([{"finish_reason": reason} for reason in reasons]) == {"ended_by_length": 0.6}
+    assert ended_by_length([{"hits": 3}]) == {"ended_by_length": None}  # nothing was generated
 
 
 def test_a_run_of_0_1_goes_on(task, tmp_path):
@@ -131,10 +178,7 @@ def test_a_run_of_0_1_goes_on(task, tmp_path):
         run(task, Subject(dies_at=2), tmp_path)
     path = tmp_path / task.name / MANIFEST
     manifest = json.loads(path.read_text())
-    del manifest["batches"]
     path.write_text(json.dumps(manifest | {"plan": 64 * "0"}))
-    with pytest.raises(ValueError, match="its records are not those of this plan"):
-        run(task, Subject(budget=64), tmp_path)
     again = Subject()
     run(task, again, tmp_path)
     assert again.calls == 2
@@ -147,9 +191,14 @@ def test_a_damaged_file_is_named(task, tmp_path):
     path.write_text("".join([*lines[:2], "{no\n", *lines[2:]]))
     with pytest.raises(ValueError, match=r"records.jsonl, line 3: not a record; delete it and all after it"):
         run(task, Subject(), tmp_path)
-    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
-    with pytest.raises(ValueError, match="its records are not those of this plan"):
-        run(task, Subject(), tmp_path)
+    for damaged in (
+        [lines[1], *lines[1:]],
+        [*lines, lines[3]],
+        [*lines[1:], lines[0].replace('"index": 0', '"index": 15')],
+    ):
+        path.write_text("".join(damaged))
+        with pytest.raises(ValueError, match="its records are not those of 15 requests, each once; delete"):
+            run(task, Subject(), tmp_path)
 
 
 def test_a_full_disk_is_told(task, tmp_path, monkeypatch):
@@ -215,11 +264,14 @@ def test_a_plan_has_each_question_once_and_few_shapes():
             assert (kind == "generation") == isinstance(questions[i], GenerationRequest)
     assert len(plan.shapes) <= 8
     assert 0 < plan.padding < 0.6
-    assert Batcher(1024, parts=2)(questions).sha256 == plan.sha256 != Batcher(512)(questions).sha256
+    assert plan.tokens == sum(len(q.tokens_T) + q.max_new_tokens for q in questions)
+    assert Batcher(1024, parts=2)(questions) == plan != Batcher(512)(questions)
+    rest = Batcher(1024, parts=2)(questions, done={7, 70})
+    assert sorted(i for batch in rest.batches for i in batch.indices) == sorted({*range(80)} - {7, 70})
 
 
 def test_questions_that_no_program_can_share_are_kept_apart():
     questions = [likely(n) for n in (10, 20, 30, 40)]
     plan = Batcher(1024, group_key=lambda q: len(q.tokens_T) > 20)(questions)
     assert {batch.indices for batch in plan.batches} == {(0, 1), (2, 3)}
-    assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20))
+    assert plan.batches[0] == Batch(ProgramShape("likelihood", 2, 64, group=False), (0, 1), (10, 20), (10, 20))

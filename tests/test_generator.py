@@ -12,10 +12,12 @@ from longjax import sharding
 from longjax.attention.blockwise import Blockwise
 from longjax.attention.core import TokenPositions
 from longjax.config import TINY
-from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest
+from longjax.evals.batching import Batch, BatchPlan, ProgramShape
+from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Task
 from longjax.inference import rope_length, score
 from longjax.inference.decode import decode, prefill
 from longjax.inference.engine import InferenceEngine
+from longjax.inference.evaluate import check_cache_memory
 from longjax.model.llama import Llama, logits
 from shape_names import checked
 from small import SMALL
@@ -177,6 +179,39 @@ def test_words_that_the_tokenizer_lacks_are_never_said():
     assert max(narrow.ids) < 12
 
 
+def altered(subject, **factors):
+    """-> the model under test with some of its parameters multiplied."""
+    return dataclasses.replace(subject, params=subject.params | {n: f * subject.params[n] for n, f in factors.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab", "factor"),
+    [("ntk_frozen", 95, 1), ("ntk_frozen", 12, 1), ("ntk_frozen", 12, 0), ("landmark", 9, 1)],
+)
+def test_a_token_is_a_hit_exactly_if_greedy_decoding_gives_it(name, vocab, factor):
+    """Also where all logits are equal, and where the tokenizer lacks the likeliest ids (a landmark is the last one)."""
+    subject = altered(examinee(SMALL[name], eos_ids=(), vocab=vocab), norm_D=factor)
+    (answer,) = subject([GenerationRequest(prompt(0, 40), {}, 12)])
+    assert max(answer.ids) < vocab
+    if not factor:
+        assert set(answer.ids) == {0}  # the lowest of equals, as of jnp.argmax
+    ids_T = np.array([*prompt(0, 40), *answer.ids], np.int32)
+    others = [np.where(np.arange(52) == t, (ids_T[t] + shift) % 95, ids_T) for t in (40, 51) for shift in (1, 7, 94)]
+    given, *changed = subject([LoglikelihoodRequest(x.astype(np.int32), {}, 40) for x in (ids_T, *others)])
+    assert given.is_greedy_U.all()
+    assert not any(x.is_greedy_U[i // 3 * 11] for i, x in enumerate(changed))
+
+
+def test_a_model_that_gives_nan_hits_nothing():
+    subject = altered(examinee(SMALL["ntk_frozen"], eos_ids=()), norm_D=np.nan)
+    answer, scores = subject(
+        [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(np.zeros(40, np.int32), {})]
+    )
+    assert np.isnan(answer.logprob)
+    assert np.isnan(scores.nll_U).all()
+    assert not scores.is_greedy_U.any()
+
+
 def test_a_plan_tells_how_many_programs_are_compiled():
     """Two likelihood shapes, one of generation: not one more, whatever the lengths."""
     subject = examinee(SMALL["ntk_frozen"], batch_tokens=256, eos_ids=())
@@ -213,6 +248,14 @@ def test_array_names_tell_the_truth():
             [GenerationRequest(prompt(0, 40), {}, 3), LoglikelihoodRequest(prompt(1, 20), {})]
         )
     assert len(seen) > 100
+
+
+def test_a_cache_that_no_memory_holds_is_refused_before_it_is_made():
+    task, subject = Task("needle", [], {}), examinee(SMALL["base"])
+    check_cache_memory([(task, subject.plan([GenerationRequest(prompt(0, 40), {}, 3)]))], subject)
+    plan = BatchPlan((Batch(ProgramShape("generation", 4, 2**29), (), (), ()),))
+    with pytest.raises(ValueError, match=r"--batch_tokens: a batch of 4 x 536870912 tokens needs [\d,]+ GiB"):
+        check_cache_memory([(task, plan)], subject)
 
 
 def test_mistakes_are_told():

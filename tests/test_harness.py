@@ -347,6 +347,16 @@ def test_choices_that_cannot_be_scored(follows, said):
 
 
 @needs_lm_eval
+def test_choices_whose_likelihood_is_nan_are_told():
+    from longjax.evals.harness.adapter import HarnessModel
+
+    nan = LoglikelihoodResult(np.full(1, np.nan), np.ones(1, bool))
+    model = HarnessModel(lambda asked: [nan for _ in asked], TOKENIZER, 8)
+    with pytest.raises(ValueError, match=r"^short, the choice 'b': the model's logits are NaN or infinite; check"):
+        model._loglikelihood_tokens([(("a", "b"), [1], [4])])
+
+
+@needs_lm_eval
 def test_rolling_scores_every_token_once():
     from longjax.evals.harness.adapter import HarnessModel
 

@@ -75,7 +75,7 @@ def test_all_tasks_run_from_end_to_end(tmp_path):
         kind = row["task"].removesuffix("_e")
         assert row["benchmark"] == task.benchmark
         assert row["value"] == row["lceg"] == pytest.approx(1, abs=1e-8)  # the 1e-8 in ROUGE's denominator
-        assert (row["n"], row["stderr"], row["empty"], row["truncated"]) == (2, 0, 0, 0)
+        assert (row["n"], row["stderr"], row["empty"], row["truncated"], row["ended_by_length"]) == (2, 0, 0, 0, 1)
         assert {question.max_new_tokens for question in task.requests} == {TASKS[kind].max_new_tokens}
     assert len(LongBench("all").tasks(make_context(tmp_path))) == 21
 
@@ -140,6 +140,18 @@ def test_short_prompts_keep_all(tmp_path):
     ids = held.ids("abc " * 9)
     for most, left_out in ((len(ids), 0), (len(ids) - 1, len(ids) - 2 * ((len(ids) - 1) // 2))):
         assert truncate_middle(held, "abc " * 9, most)[1] == left_out
+
+
+def test_a_prompt_fits_into_the_longest_length_with_its_answer(tmp_path):
+    """Whatever tokens the seam adds; where the answer has more than half, the prompt has the other half."""
+    texts = ["a  \n" * 300 + word for word in ("", "x", "xy")]
+    for length in (*range(250, 280), 2000):
+        task = one(tmp_path, "hotpotqa", [example("hotpotqa", context=x) for x in texts], lengths=(64, length))
+        for request in task.requests:
+            size = len(request.tokens_T) + request.max_new_tokens
+            assert (length - 16 if request.metadata["n_truncated"] else 0) <= size <= length
+    (request,) = one(tmp_path, "gov_report", [example("gov_report", context=texts[0])], lengths=(600,)).requests
+    assert 290 <= len(request.tokens_T) <= 300
 
 
 def test_the_longest_prompt_is_the_context_unless_said(tmp_path):

@@ -188,10 +188,10 @@ PROTOCOLS = {  # of perplexity
 
 @pytest.mark.parametrize("old", PROTOCOLS)
 def test_protocols_of_perplexity(old):
-    manifest = {"plan": "old", "settings": {"seed": 0, "windows": old}}
-    new = {"batches": "new", "settings": {"seed": 0, "windows": protocol_settings(PROTOCOLS[old])}}
-    assert made_by_0_1.task_manifest(manifest, "new") == new
-    assert made_by_0_1.task_manifest(new, "other") == new
+    manifest = {"plan": "old", "n": 1, "settings": {"seed": 0, "windows": old}}
+    new = {"n": 1, "settings": {"seed": 0, "windows": protocol_settings(PROTOCOLS[old])}}
+    assert made_by_0_1.task_manifest(manifest) == new
+    assert made_by_0_1.task_manifest(new) == new
 
 
 @pytest.fixture

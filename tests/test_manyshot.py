@@ -86,7 +86,7 @@ def test_rows_say_how_many_examples_and_tokens(folder):
         kept = records(task, says(lambda q: f"\n{q.metadata['answers'][0]}\nQuestion: x"))
         (row,) = score(kept)
         assert (row["benchmark"], row["task"], row["shots"]) == ("manyshot", f"trec_{shots}", shots)
-        assert (row["value"], row["n"], row["truncated"], row["empty"]) == (1, 5, 0, 0)
+        assert (row["value"], row["n"], row["truncated"], row["empty"], row["ended_by_length"]) == (1, 5, 0, 0, 1)
         assert row["prompt_tokens"] == np.mean([len(question.tokens_T) for question in task.requests])
         json.dumps(row, allow_nan=False)
     assert task.requests[0].max_new_tokens == 64
@@ -95,7 +95,8 @@ def test_rows_say_how_many_examples_and_tokens(folder):
 
 def test_too_many_examples_lose_the_middle_and_are_counted(folder):
     (task,) = ManyShot("50").tasks(make_context(folder, lengths=(128, 256)))
-    assert all(abs(len(question.tokens_T) - 256) <= 8 for question in task.requests)
+    sizes = [len(question.tokens_T) + question.max_new_tokens for question in task.requests]
+    assert all(256 - 16 <= size <= 256 for size in sizes)  # a prompt with its answer fits
     (row,) = score(records(task, says(lambda q: "x")))
     assert (row["truncated"], row["value"]) == (1, 0)
 

@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from longjax.cli.eval_options import EvalOptions
 from longjax.cli.options import ExperimentOptions, MeshOptions
 from longjax.cli.prepare_data import PrepareDataOptions, name_and_number, plan_parts, source_shares
 from longjax.data.selection import Rule
+from longjax.ranges import check_memory
+from longjax.study.presets import PRESETS
 from longjax.training.recipe import Recipe
 from longjax.training.trainer import LoopConfig
 
@@ -34,6 +37,36 @@ WRONG = {
         "min_length": (-1,), "length": (0, 2**63 - 1), "held_out": (math.nan, -0.1, 1.1),
     },
 }  # fmt: skip
+
+
+EVALUATION = ("batch_tokens", 0), ("num_samples", 0), ("max_length", 0), ("max_compilations", -1), ("seed", -1)
+
+
+@pytest.mark.parametrize(("name", "value"), EVALUATION)
+def test_an_evaluation_out_of_range_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"^--{name}={value} must be"):
+        EvalOptions(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["0", "-4096", "4096,99999999999", "16777217", "4k", ""])
+def test_lengths_that_no_text_has_are_refused(value):
+    with pytest.raises(ValueError, match=f"^--lengths{f'={value}' if value else ' is empty'}"):
+        EvalOptions(lengths=value)
+    EvalOptions(lengths="1,16777216")
+
+
+def test_what_no_memory_can_hold_is_refused_before_it_is_made(tmp_path):
+    check_memory("--x", 2.0**20)
+    with pytest.raises(ValueError, match=r"^--x=9 needs 2 GiB of memory, and there are 1 GiB: lower it$"):
+        check_memory("--x=9", 2.0**31, 2.0**30)
+    huge = 2**31 - 1
+    for flag, recipe, more in (
+        ("batch_size", Recipe(batch_size=huge), {}),
+        ("base_batch_size", Recipe(), {"base_batch_size": huge, "from_scratch": True}),
+    ):
+        with pytest.raises(ValueError, match=rf"^--{flag}={huge}: a batch of rows of \d+ tokens needs .* GiB"):
+            ExperimentOptions(run_dir=f"{tmp_path}/run", **more).workspace(PRESETS["mini"], recipe)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

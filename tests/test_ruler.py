@@ -3,16 +3,19 @@
 import itertools
 import random
 import re
+import time
 
 import numpy as np
 import pytest
 
 import small_ruler
 from longjax.evals.ruler import TooShortError
+from longjax.evals.ruler.fwe import FrequentWords
 from longjax.evals.ruler.haystacks import DEPTHS, NOISE, Essays, InEssays, join_all, join_nonempty
 from longjax.evals.ruler.inputs import RulerInputs
-from longjax.evals.ruler.length_fitting import largest
-from longjax.evals.ruler.sample import SampleSeed
+from longjax.evals.ruler.length_fitting import Linear, Room, largest, shrunk
+from longjax.evals.ruler.prompts import OWN
+from longjax.evals.ruler.sample import RulerSample, SampleSeed
 from longjax.evals.ruler.tasks import Ruler, sample_rows
 from longjax.evals.ruler.versions import BASES, NIAH, VERSIONS, make_task
 
@@ -189,6 +192,44 @@ def test_essays_begin_again():
     assert essays.sentences[0] == ["One two.", "Mr. Three four.", "Five"]
     assert essays.first(4) == ["One two.", "Mr. Three"]
     assert " ".join(essays.first(8)).split() == [*essays.words, "One", "two."]
+
+
+class Words:
+    """A task of n words, and the sizes that were made; as a counter, it counts the words."""
+
+    min_size = 3
+
+    def __init__(self, max_size):
+        self.max_size, self.sizes = max_size, []
+
+    def __call__(self, sample_seed, n):
+        self.sizes.append(n)
+        return RulerSample("word " * n, "", [], {})
+
+    def exact(self, said):
+        return len(said.split())
+
+
+def test_the_last_step_that_fits_is_found_without_all_before_it():
+    """RULER of 2024 grows by steps, like 50, 60, 70, until it is too long."""
+    settings = itertools.product((0, 40, 51, 60, 999), (1, 50), (1, 10), (2, 40, 58, 60, 10**9))
+    for length, start, step, max_size in settings:
+        maker, n, seeds = Words(max_size), max(start, 3), [SampleSeed(0, "cwe", 0)]
+        room = Room(maker, length, 0, 0)
+        while n <= max_size and n < length:
+            n += step
+        n = max_size if n > max_size else max(n - step, start, 3)
+        assert list(Linear(start, step, 0)(maker, room, seeds)) == list(shrunk(n, step, length, maker, room, seeds))
+    maker = Words(10**9)
+    (fit,) = Linear(10, 10, 0)(maker, Room(maker, 10**5, 0, 0), seeds)
+    assert (fit.size, len(maker.sizes) < 10) == (99_990, True)
+
+
+def test_a_million_tokens_of_frequent_words_take_no_time_for_their_names():
+    start = time.perf_counter()
+    sample = FrequentWords(OWN["freq_words_extraction"], 40_000, SampleSeed.own_order)(SampleSeed(0, "fwe", 0), 1000)
+    assert time.perf_counter() - start < 3  # 0.1 s; comparing every name with all others takes over 10
+    assert len(set(sample.outputs)) == 3
 
 
 def test_largest_is_the_largest():

@@ -244,8 +244,20 @@ def test_scores(folder):
         assert (right["value"], right["stderr"], right["n"], right["nulls"]) == (1.0, 0.0, 3, 0)
         assert (wrong["value"], wrong["nulls"], empty["value"], empty["nulls"]) == (0.0, 0, 0.0, 3)
         assert right["fill"] > 0.9
-        assert right["precision"] in (1.0, None)
+        assert (right["precision"] in (1.0, None), right["ended_by_length"]) == (True, 1.0)
         assert empty["precision"] is None
+
+
+def test_precision_counts_whole_words(folder):
+    """Not parts of longer ones, and no small letters where variables are in capitals."""
+    before = {"vt": "The five variables assigned this value are", "fwe": "The most frequently appearing words are:"}
+    for task in tasks(folder, 1100, names=",".join(before)):
+        said = before[task.name.split("/")[2]]
+        full = fake_model.says(lambda q, said=said: f" {said} {', '.join(q.metadata['references'])}.")
+        (row,) = score(fake_model.records(task, full))
+        assert (row["value"], row["precision"]) == (1.0, 1.0)
+        parts = fake_model.says(lambda q, said=said: f" {said} {'x'.join(q.metadata['references'])}.")
+        assert score(fake_model.records(task, parts))[0]["precision"] is None
 
 
 def test_recall_precision_and_their_errors(folder):
@@ -317,8 +329,7 @@ def test_words():
         assert all(word.isascii() and word.isalpha() and word.islower() for word in kind)
     assert len(set(wordlists.synthetic_words(12_000))) == 12_000
     assert not set(wordlists.synthetic_words(50)) - set(wordlists.synthetic_words(50))
-    with pytest.raises(ValueError, match=r"english_words\.json"):
-        wordlists.synthetic_words(10**6)
+    assert len(set(wordlists.synthetic_words(60_000))) == 60_000  # more than there are of two syllables
 
 
 def test_longer_lists_than_there_are_words(folder):

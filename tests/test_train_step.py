@@ -413,13 +413,17 @@ def test_scores_on_a_mesh_are_those_of_one_device(name):
     method, cfg = SMALL[name], methods_method.with_inserted_token(CFG, SMALL[name])
     p, rows = params(method), TOKENS[0][:3, :T]  # three rows over two devices; with its landmarks, an odd length
     p = resize_vocab(p) if method.insert_tokens else p
-    nll, hit = Scorer(Llama(cfg, method), p)(rows, np.full(3, T))
-    mesh = sharding.make_mesh(fsdp=2, seq=2, model=2)
-    with jax.set_mesh(mesh):
-        score = Scorer(Llama(cfg, method, placement=sharding.MeshPlacement()), sharding.shard_params(p, mesh), mesh)
-        nll_mesh, hit_mesh = score(rows, np.full(3, T))
-    np.testing.assert_allclose(nll_mesh, nll, atol=3e-5)  # fp32 sums in another order, on values of about 5
-    np.testing.assert_array_equal(hit_mesh, hit)
+    constant = p | {"norm_D": jnp.zeros_like(p["norm_D"])}  # all logits are equal, and the lowest id is a hit
+    one, mesh = Scorer(Llama(cfg, method), p), sharding.make_mesh(fsdp=2, seq=2, model=2)
+    for params_of_model in (p, constant):
+        nll, hit = dataclasses.replace(one, params=params_of_model)(rows, np.full(3, T))
+        with jax.set_mesh(mesh):
+            spread = sharding.shard_params(params_of_model, mesh)
+            score = Scorer(Llama(cfg, method, placement=sharding.MeshPlacement()), spread, mesh)
+            nll_mesh, hit_mesh = score(rows, np.full(3, T))
+        np.testing.assert_allclose(nll_mesh, nll, atol=3e-5)  # fp32 sums in another order, on values of about 5
+        np.testing.assert_array_equal(hit_mesh, hit)
+    np.testing.assert_array_equal(hit[:, 1:], rows[:, 1:] == 0)
 
 
 def test_parameters_are_born_in_their_places():

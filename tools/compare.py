@@ -23,8 +23,8 @@ from longjax.report.stats.paired import (
 )  # fmt: skip
 from longjax.report.tables import markdown, terminal
 
-A = flags.DEFINE_string("a", None, "Folder of a run.", required=True)
-B = flags.DEFINE_string("b", None, "Folder of the run that is compared with it.", required=True)
+A = flags.DEFINE_string("a", None, "Folder of a run, which has run.json.", required=True)
+B = flags.DEFINE_string("b", None, "Folder of the run that is compared with it, which has run.json.", required=True)
 TASKS = flags.DEFINE_list("tasks", [], "Only tasks whose names begin like this: ruler, longbench/qasper; all.")
 OUT = flags.DEFINE_string("out", None, "Folder for compare.md and compare.csv.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the resamples.")

@@ -10,13 +10,14 @@ from absl import logging
 from longjax.checkpoints import pretrained
 from longjax.checkpoints.extension import extension_method
 from longjax.checkpoints.pretrained import Checkpoint
-from longjax.cli.names import did_you_mean, integers, method_by_name
+from longjax.cli.names import did_you_mean, lengths, method_by_name
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.context import EvalContext
 from longjax.evals.harness.runner import is_installed
 from longjax.methods import Method, ds_bf16
 from longjax.methods.lora import LoraInit, in_weights
+from longjax.ranges import check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,11 @@ class EvalOptions:
     dry_run: bool = False  # print the plan and stop
 
     def __post_init__(self):
+        check_range(self, ("batch_tokens", "num_samples", "max_length"), 1, 2**31)
+        check_range(self, ("max_compilations",), 0)
+        check_range(self, ("seed",), 0, 2**63)
+        if not lengths(self.lengths):
+            raise ValueError("--lengths is empty: name at least one, like --lengths=4096")
         for name in self.benchmarks:
             if name not in BENCHMARKS:
                 raise ValueError(f"--tasks={self.tasks}: {name} is unknown{did_you_mean(name, BENCHMARKS)}")
@@ -80,7 +86,7 @@ class EvalOptions:
     def context(self, checkpoint: Checkpoint) -> EvalContext:
         """Returns what the benchmarks make their requests from."""
         return EvalContext(
-            pathlib.Path(self.data_dir), self.tokenizer(checkpoint), integers(self.lengths, "lengths"), self.seed,
+            pathlib.Path(self.data_dir), self.tokenizer(checkpoint), lengths(self.lengths), self.seed,
             self.num_samples, pathlib.Path(self.prompts) if self.prompts else None, self.skip_bad,
             checkpoint.cfg.trained_len,
         )  # fmt: skip

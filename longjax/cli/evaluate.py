@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags as absl_flags
+from absl import logging
 
 from longjax.checkpoints.extension import extended_model, extended_params
 from longjax.checkpoints.fingerprint import checkpoint_fingerprint
@@ -25,6 +26,7 @@ from longjax.checkpoints.pretrained import Checkpoint
 from longjax.cli import flags
 from longjax.cli.eval_options import EvalOptions
 from longjax.cli.main import start
+from longjax.cli.names import lengths
 from longjax.cli.options import MeshOptions
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals import harness
@@ -33,7 +35,7 @@ from longjax.evals.benchmarks import BENCHMARKS
 from longjax.evals.requests import Record, Task
 from longjax.evals.results import run_rows
 from longjax.inference.engine import InferenceEngine
-from longjax.inference.evaluate import PlannedTasks, evaluate_tasks, plan_tasks, seal_run
+from longjax.inference.evaluate import PlannedTasks, check_cache_memory, evaluate_tasks, plan_tasks, seal_run
 from longjax.inference.rope_length import stateless, sticky, sticky_with_reset
 from longjax.locks import locked
 from longjax.methods.identity import method_identity
@@ -74,34 +76,40 @@ def evaluate(options: EvalOptions, settings: Mapping[str, Any], mesh: jax.shardi
         harness.prepare_short_tasks(options.context(checkpoint), settings["short"])
     tasks = make_tasks(options, settings, checkpoint) if first else []
     barrier("task files written")
-    plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine)
-    lines, programs = plan_summary(plans)
-    if first:
-        print("\n".join(lines), flush=True)
-    if options.max_compilations is not None and programs > options.max_compilations:
-        raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
-    if options.dry_run:
-        return
     folder = pathlib.Path(options.out_dir) / options.run_name(checkpoint)
-    with locked(folder, "--out_dir") if first else contextlib.nullcontext():
-        evaluate_into(folder, options, settings, checkpoint, engine, plans)
+    seal_run(engine, folder, writes=False)  # raises for another run's folder
+    with locked(folder, "--out_dir") if first and not options.dry_run else contextlib.nullcontext():
+        plans = plan_tasks(tasks or make_tasks(options, settings, checkpoint), engine, folder)
+        check_plan(options, plans, first)
+        if options.dry_run:
+            return
+        answer(folder, options, settings, checkpoint, engine, plans)
     if first:
         print(score_table(list(run_rows(folder, folder.parent))))
 
 
-def evaluate_into(
+def check_plan(options: EvalOptions, plans: PlannedTasks, prints: bool) -> None:
+    """Prints the plan and warns of requests longer than --lengths. Raises ValueError for too many programs."""
+    lines, programs = plan_summary(plans)
+    if prints:
+        print("\n".join(lines), flush=True)
+        warn_of_longer(plans, max(lengths(options.lengths)))
+    if options.max_compilations is not None and programs > options.max_compilations:
+        raise ValueError(f"the plan needs {programs} programs, over --max_compilations={options.max_compilations}")
+
+
+def answer(
     folder: pathlib.Path, options: EvalOptions, settings: Mapping[str, Any], checkpoint: Checkpoint,
     engine: InferenceEngine, plans: PlannedTasks,
 ) -> None:  # fmt: skip
     """Answers and scores the requests of all tasks into a folder that this process holds."""
     first, name = jax.process_index() == 0, folder.name
-    report = LineProgress(name) if first else no_progress
-    seal_run(engine, folder, first)  # raises for another run's folder, before any weights are read
-    engine = with_params(options, checkpoint, engine, report)
+    check_cache_memory(plans, engine)
+    engine = with_params(options, checkpoint, engine, LineProgress(name) if first else no_progress)
     tokens = sum(plan.tokens for _, plan in plans)
     evaluate_tasks(plans, engine, folder, ThroughputProgress(name, tokens, "tokens") if first else no_progress, first)
     if "short" in settings:
-        context = options.context(checkpoint)
+        context, report = options.context(checkpoint), LineProgress(name) if first else no_progress
         longest = options.max_length or max(context.lengths)
         harness.run_short_tasks(engine, context, settings["short"], folder / "short", longest, first, report)
 
@@ -146,16 +154,26 @@ def with_params(
 
 
 def plan_summary(tasks: PlannedTasks) -> tuple[list[str], int]:
-    """Returns a line a task and one for all, and how many programs will be compiled: two for each generation."""
+    """Returns a line a task and one for all that remain, and how many programs will be compiled."""
     shapes = {shape for _, plan in tasks for shape in plan.shapes}
-    programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)
+    programs = sum(2 if shape.kind == "generation" else 1 for shape in shapes)  # generation has prefill and decode
     lines = [f"{task.name}: {plan_line(plan)}" for task, plan in tasks]
     total = f"{len(tasks)} tasks, {sum(plan.tokens for _, plan in tasks):,} tokens, {programs} programs"
     return [*lines, total], programs
 
 
+def warn_of_longer(tasks: PlannedTasks, length: int) -> None:
+    """Warns, in one line, of tasks with requests that are longer than the longest of --lengths."""
+    longer = [f"{task.name} ({plan.longest})" for task, plan in tasks if plan.longest > length]
+    if longer:
+        more = f" and {len(longer) - 8} more" if len(longer) > 8 else ""
+        logging.warning("longer than --lengths=%d with their answers: %s%s", length, ", ".join(longer[:8]), more)
+
+
 def plan_line(plan: BatchPlan) -> str:
-    """Returns the batches of a task in words: how many requests, tokens and calls of which sizes."""
+    """Returns the remaining batches of a task in words: how many requests, tokens and calls of which sizes."""
+    if not plan.batches:
+        return "finished"
     count = sum(len(batch.indices) for batch in plan.batches)
     sizes = ", ".join(sorted({f"{shape.rows} x {shape.size}" for shape in plan.shapes}))
     calls = f"{len(plan.batches)} calls of {sizes}"

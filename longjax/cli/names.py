@@ -11,6 +11,8 @@ from longjax.methods import METHODS, Method
 from longjax.study.config import StudyConfig
 from longjax.study.presets import PRESETS
 
+MAX_LENGTH = 2**24  # tokens: float32, in which positions are multiplied by frequencies, holds no more of them exactly
+
 
 def method_by_name(name: str, settings: str = "") -> Method:
     """Returns a method of METHODS.
@@ -34,12 +36,15 @@ def method_by_name(name: str, settings: str = "") -> Method:
     return make()
 
 
-def integers(words: str | None, flag: str) -> tuple[int, ...]:
-    """Returns the numbers of a flag's value, which are joined by commas."""
+def lengths(words: str | None) -> tuple[int, ...]:
+    """Returns the numbers of --lengths, which are joined by commas. Raises ValueError if a text cannot be as long."""
     try:
-        return tuple(map(int, words.split(","))) if words else ()
+        numbers = tuple(map(int, words.split(","))) if words else ()
     except ValueError as error:
-        raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
+        raise ValueError(f"--lengths={words} must be numbers joined by commas") from error
+    if wrong := [n for n in numbers if not 1 <= n <= MAX_LENGTH]:
+        raise ValueError(f"--lengths={words}: {wrong[0]} must be from 1 to {MAX_LENGTH}")
+    return numbers
 
 
 def split_names(text: str) -> list[str]:

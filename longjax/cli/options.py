@@ -13,9 +13,9 @@ from absl import flags as absl_flags
 from longjax import sharding
 from longjax.attention.backends import Backend, backend_by_name
 from longjax.cli import flags
-from longjax.cli.names import integers, preset_by_name
+from longjax.cli.names import lengths, preset_by_name
 from longjax.methods import Method, ds_bf16, identified, with_lora
-from longjax.ranges import POSITIVE, check_range
+from longjax.ranges import POSITIVE, check_memory, check_range
 from longjax.sharding.xla_flags import DETERMINISTIC, GPU_OVERLAP, TPU_OVERLAP
 from longjax.study.config import StudyConfig
 from longjax.study.runner import RunConfig
@@ -55,6 +55,9 @@ class ExperimentOptions:
     def workspace(self, preset: StudyConfig, recipe: Recipe) -> Workspace:
         """Returns the run's workspace, with the preset as the flags change it; a derived one has no weights yet."""
         preset = self.changed(preset, recipe)
+        check_batch("batch_size", recipe.batch_size, preset.extended)
+        if preset.base:
+            check_batch("base_batch_size", preset.base.batch_size, preset.model.trained_len)
         base_dir = self.base_dir or (None if self.from_scratch else preset.base_dir)
         make = Workspace if preset.further else open_workspace
         return make(pathlib.Path(self.run_dir), preset, self.text_dir, base_dir, self.adapter, self.plan_dir)
@@ -66,7 +69,7 @@ class ExperimentOptions:
             preset, model=model, base=preset.base and self.base(preset.base, recipe.seed), extend=recipe,
             extended=self.length or preset.extended, remat=self.remat or preset.remat,
             attention=backend_by_name(self.attention) if self.attention else preset.attention,
-            lengths=integers(self.lengths, "lengths") or preset.lengths,
+            lengths=lengths(self.lengths) or preset.lengths,
         )  # fmt: skip
 
     def base(self, recipe: Recipe, seed: int) -> Recipe:
@@ -83,6 +86,11 @@ class ExperimentOptions:
         if self.trainable:
             method = trained_where(method, self.trainable)
         return name, method
+
+
+def check_batch(flag: str, rows: int, length: int) -> None:
+    """Raises ValueError if a batch is larger than memory: a token, target, position and weight for each place."""
+    check_memory(f"--{flag}={rows}: a batch of rows of {length} tokens", 4 * 4 * rows * length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from longjax import files
 from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix_bits, permute
 from longjax.data.store import TokenStore, read_json
-from longjax.files import fingerprint_json, sha256_bytes
+from longjax.ranges import check_memory
 
 # Shares of SlimPajama's sources: those in the code of arXiv:2402.10171; and those in its section 5.3 and in appendix
 # 9.3 of arXiv:2409.12181, which are LLaMA's.
@@ -60,7 +60,7 @@ class Selection:
     @property
     def sha256(self) -> str:
         """Hash of the store and the documents' numbers."""
-        return fingerprint_json([self.metadata["store"], sha256_bytes(self.docs.astype("<u4").tobytes())])
+        return files.fingerprint_json([self.metadata["store"], files.sha256_bytes(self.docs.astype("<u4").tobytes())])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,11 +195,11 @@ def _fill(store: TokenStore, docs: np.ndarray, size: np.ndarray, fits: np.ndarra
         in_source = fits[store.docs["source"][docs[fits]] == _number(store, source)] if rule.shares else fits
         budget = rule.tokens * share / sum(shares.values())
         times = _passes(int(size[in_source].sum()), budget, source, rule)
-        repetitions = np.concatenate([in_source + k * len(docs) for k in range(times)])
+        check_memory(f"--repeat: {times} passes over {source}", 32 * times * len(in_source))  # four arrays of int64
+        repetitions = np.add.outer(len(docs) * np.arange(times), in_source).ravel()
         sizes = np.tile(size[in_source], times)
         indices.append(repetitions[np.cumsum(sizes) - sizes <= budget])
-        if times > 1:
-            repeated[source] = times
+        repeated |= {source: times} if times > 1 else {}
     return np.sort(np.concatenate(indices)), repeated
 
 

@@ -4,12 +4,10 @@ Each shape is compiled once, so there are few of them. Letters: B rows of a batc
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from longjax.evals.requests import LoglikelihoodRequest, Request
-from longjax.files import fingerprint_json
 
 
 class ProgramShape(NamedTuple):
@@ -36,12 +34,14 @@ class Batch(NamedTuple):
       shape: of the program; rows beyond the requests repeat the last of them.
       indices: of the requests in their task.
       lengths: the RoPE length of each request, in tokens.
+      tokens: of each request, those to generate included.
 
     """
 
     shape: ProgramShape
     indices: tuple[int, ...]
     lengths: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 def bucket(size: int) -> int:
@@ -53,16 +53,19 @@ def bucket(size: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class BatchPlan:
-    """All batches of a task, in order.
-
-    Attributes:
-      batches: every request of the task is in one of them.
-      tokens: of all requests, those to generate included.
-
-    """
+    """The batches of a task, or those that remain of it, in order."""
 
     batches: tuple[Batch, ...]
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all requests, those to generate included."""
+        return sum(sum(batch.tokens) for batch in self.batches)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request, those to generate included; 0: there is none."""
+        return max((tokens for batch in self.batches for tokens in batch.tokens), default=0)
 
     @property
     def shapes(self) -> set[ProgramShape]:
@@ -74,11 +77,6 @@ class BatchPlan:
         """Share of the computed tokens that belongs to no request."""
         computed = sum(batch.shape.rows * batch.shape.size for batch in self.batches)
         return 1 - self.tokens / computed if computed else 0.0
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Fingerprint of which requests share a batch, and in which shape."""
-        return fingerprint_json([(*batch.shape[:3], *batch[1:]) for batch in self.batches])
 
     def lines(self) -> Iterator[str]:
         """Yield a line of text for each shape."""
@@ -107,16 +105,19 @@ class Batcher:
     group_key: Callable[[Request], Hashable] = lambda request: None
     rope_lengths: Callable[[Sequence[int]], Sequence[int]] = list
 
-    def __call__(self, requests: Sequence[Request]) -> BatchPlan:
-        """Return the plan, which depends on the requests alone; the longest come first, to fail at once."""
+    def __call__(self, requests: Sequence[Request], done: Collection[int] = ()) -> BatchPlan:
+        """Return the plan of all requests but those whose index is in `done`; the longest come first, to fail at once.
+
+        RoPE lengths are by all requests.
+        """
         groups: dict[tuple, list[int]] = {}
         lengths = []
         for index, request in enumerate(requests):
-            groups.setdefault((*self.kind_and_size(request), self.group_key(request)), []).append(index)
+            if index not in done:
+                groups.setdefault((*self.kind_and_size(request), self.group_key(request)), []).append(index)
             lengths.append(len(request.tokens_T) + request.max_new_tokens)
         rope_lengths, order = self.rope_lengths(lengths), sorted(groups, key=lambda key: (-key[1], key[0]))
-        batches = [batch for key in order for batch in self.split(key, groups[key], rope_lengths)]
-        return BatchPlan(tuple(batches), sum(lengths))
+        return BatchPlan(tuple(x for key in order for x in self.split(key, groups[key], lengths, rope_lengths)))
 
     def kind_and_size(self, request: Request) -> tuple[str, int]:
         """Return the kind of a request's program and the size of its row."""
@@ -125,7 +126,9 @@ class Batcher:
             return "likelihood", bucket(length)
         return "generation", bucket(self.row_tokens(length + request.max_new_tokens))
 
-    def split(self, key: tuple, indices: list[int], rope_lengths: Sequence[int]) -> Iterator[Batch]:
+    def split(
+        self, key: tuple, indices: list[int], lengths: Sequence[int], rope_lengths: Sequence[int]
+    ) -> Iterator[Batch]:
         """Yield the batches of the requests with one kind, size and group key."""
         kind, size, group = key
         max_rows = max(1, self.budget // size // self.parts) * self.parts
@@ -133,4 +136,4 @@ class Batcher:
         shape = ProgramShape(kind, min(max_rows, enough_rows), size, group)
         for start in range(0, len(indices), shape.rows):
             part = tuple(indices[start : start + shape.rows])
-            yield Batch(shape, part, tuple(rope_lengths[index] for index in part))
+            yield Batch(shape, part, tuple(rope_lengths[i] for i in part), tuple(lengths[i] for i in part))

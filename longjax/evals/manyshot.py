@@ -14,7 +14,7 @@ from longjax.evals.context import EvalContext
 from longjax.evals.longbench.examples import SCHEMA, examples
 from longjax.evals.longbench.scoring import data_quality, mean_score, score_shares
 from longjax.evals.longbench.tasks import prompts_id, prompts_of, record_metadata
-from longjax.evals.longbench.truncation import truncate_middle
+from longjax.evals.longbench.truncation import truncate_to_lengths
 from longjax.evals.requests import GenerationRequest, Record, Task
 from longjax.files import sha256_file
 
@@ -61,14 +61,13 @@ class ManyShot:
         else:
             records, bad, settings = self.drawn(ctx, shots)
         (prompt,) = prompts_of(ctx, {KIND}).values()
-        max_length = max(ctx.lengths)
         requests = []
         for i, record in enumerate(records):
             text = prompt.template.format(context=record["context"], input=record["input"])
-            ids, n_truncated = truncate_middle(ctx, text, max_length)
+            ids, n_truncated = truncate_to_lengths(ctx, text, prompt.max_new_tokens)
             metadata = record_metadata(record, i) | {"shots": shots, "n_truncated": n_truncated}
             requests.append(GenerationRequest(ids, metadata, prompt.max_new_tokens))
-        settings |= {"shots": shots, "prompts": prompts_id(ctx), "max_length": max_length, "bad_lines": bad}
+        settings |= {"shots": shots, "prompts": prompts_id(ctx), "max_length": max(ctx.lengths), "bad_lines": bad}
         return Task(f"manyshot/trec_{shots}", requests, settings)
 
     def drawn(self, ctx: EvalContext, shots: int) -> tuple[list[Record], int, Record]:

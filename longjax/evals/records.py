@@ -1,13 +1,11 @@
-"""Files of records: appended batch by batch, read back, and cut behind the last whole batch after a crash."""
+"""Files of records: appended batch by batch, read back, and cut behind the last record that is kept after a crash."""
 
-import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from longjax import files
-from longjax.evals.batching import BatchPlan
 from longjax.evals.requests import Record
 from longjax.files import fingerprint_json
 
@@ -17,35 +15,38 @@ RUN, MANIFEST, RECORDS, COST, SCORE = "run.json", "manifest.json", "records.json
 class RecordFile:
     """The file of a task's records.
 
-    Opening it cuts off a torn last line and the records of an unfinished batch.
+    Opening it cuts off a torn last line, and the records of an unfinished batch, whose requests are made again.
 
     Attributes:
       path: of the file.
-      records: of all finished batches.
-      batches: number of finished batches.
+      records: that it holds.
       writes: whether this host writes; of several hosts with the same responses, one does.
 
     """
 
-    def __init__(self, path: pathlib.Path, plan: BatchPlan, writes: bool = True):
+    def __init__(self, path: pathlib.Path, n: int, remaining: Collection[int], writes: bool = True):
+        """Open the file of a task with `n` requests, of which those with the `remaining` indices are to be made."""
         self.path, self.writes = path, writes
         records, ends = read_records(path)
-        planned = [(index, number) for number, batch in enumerate(plan.batches) for index in batch.indices]
-        if [(record["index"], record["batch"]) for record in records] != planned[: len(records)]:
-            raise ValueError(f"{path}: its records are not those of this plan; delete {path.parent}")
-        totals = list(itertools.accumulate(len(batch.indices) for batch in plan.batches))
-        self.batches = sum(total <= len(records) for total in totals)
-        whole = totals[self.batches - 1] if self.batches else 0
-        self.records, size = records[:whole], ends[whole - 1] if whole else 0
+        kept = len(records)
+        while kept and records[kept - 1]["index"] in remaining:
+            kept -= 1
+        self.records, size = records[:kept], ends[kept - 1] if kept else 0
+        if sorted(record["index"] for record in self.records) != sorted({*range(n)}.difference(remaining)):
+            raise ValueError(f"{path}: its records are not those of {n} requests, each once; delete {path.parent}")
         if writes and path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
+
+    @property
+    def next_batch(self) -> int:
+        """The number of the batch that comes next; batches of another plan that the file holds are counted on."""
+        return max((record["batch"] for record in self.records), default=-1) + 1
 
     def append(self, records: Sequence[Record]) -> None:
         """Append the records of one batch."""
         if self.writes:
             append_records(self.path, records)
         self.records += records
-        self.batches += 1
 
 
 def append_records(path: pathlib.Path, records: Sequence[Record]) -> None:

@@ -107,6 +107,13 @@ def to_record(request: Request, response: Response) -> Record:
     return {"nll": finite_or_none(float(response.nll_U.sum(dtype=np.float64))), "n": n, "hits": hits}
 
 
+def refuse_nan(name: str, response: Response) -> None:
+    """Raise ValueError that begins with `name`, of the request, if a model responds with NaN: no score may be of it."""
+    logprob = response.logprob if isinstance(response, GenerationResult) else response.nll_U.sum()
+    if np.isnan(logprob):
+        raise ValueError(f"{name}: the model's logits are NaN or infinite; check its weights, or set --dtype=float32")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """Requests that share a file of records.
@@ -128,6 +135,15 @@ class Task:
     def benchmark(self) -> str:
         """First part of the name."""
         return self.name.split("/")[0]
+
+
+def ended_by_length(records: Sequence[Record]) -> Record:
+    """Return the share of the answers that no stop token or text ended, but their limit of tokens.
+
+    None: nothing was generated.
+    """
+    limited = [record["finish_reason"] == "length" for record in records if "finish_reason" in record]
+    return {"ended_by_length": float(np.mean(limited)) if limited else None}
 
 
 def finite_or_none(x: float) -> float | None:

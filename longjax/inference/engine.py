@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -56,7 +56,7 @@ class InferenceEngine:
 
     @cached_property
     def scorer(self) -> Scorer:
-        return Scorer(self.model, self.params, self.mesh)
+        return Scorer(self.model, self.params, self.mesh, self.tokenizer.vocab)
 
     @cached_property
     def generator(self) -> Generator:
@@ -70,12 +70,17 @@ class InferenceEngine:
             responses |= dict(zip(batch.indices, results, strict=True))
         return [responses[i] for i in range(len(requests))]
 
-    def plan(self, requests: Sequence[Request]) -> BatchPlan:
-        """Groups requests into batches. Raises ValueError if one is too long or has a token the model lacks."""
+    def plan(self, requests: Sequence[Request], done: Collection[int] = ()) -> BatchPlan:
+        """Groups requests into batches; those whose indices are `done` are left out.
+
+        Raises ValueError if one of the others is too long or has a token the model lacks.
+        """
         for number, request in enumerate(requests):
-            self.check(number, request)
+            if number not in done:
+                self.check(number, request)
         row_multiple = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
-        return Batcher(self.batch_tokens, row_multiple, self.row_tokens, self.group_key, self.rope_lengths)(requests)
+        batcher = Batcher(self.batch_tokens, row_multiple, self.row_tokens, self.group_key, self.rope_lengths)
+        return batcher(requests, done)
 
     def rope_lengths(self, lengths: Sequence[int]) -> list[int]:
         """Returns the lengths that choose the RoPE frequencies of requests of these lengths, in their order."""

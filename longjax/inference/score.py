@@ -17,27 +17,28 @@ from longjax.attention.rope import Rope, stack_ropes
 from longjax.model.llama import Llama, logits, token_losses
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def score_batch(
-    model: Llama, length: int, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
+    model: Llama, length: int, vocab_size: int | None, params: Any, rope: Rope, tokens_BT: jax.Array, next_BT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Scores each `next` token given the tokens up to it.
 
     Args:
       model: static.
       length: of the sequences; chooses the attention; static.
+      vocab_size: ids from here on are not the tokenizer's, and never greedy; None: there are none; static.
       params: of the model.
       rope: frequencies of each row.
       tokens_BT: int32. Rows may end in padding, which no token before it sees.
       next_BT: int32, the tokens that are scored.
 
     Returns:
-      nll_BT, -log p in nats, float32; hit_BT, whether the token is the likeliest.
+      nll_BT, -log p in nats, float32; hit_BT, whether greedy decoding gives the token.
 
     """
     ones_BT = jnp.ones_like(next_BT, jnp.float32)
     hidden_BTD = _hidden(model, length, params, rope, tokens_BT)
-    return token_losses(model.placement, params, hidden_BTD, next_BT, ones_BT)[1:]
+    return token_losses(model.placement, params, hidden_BTD, next_BT, ones_BT, vocab_size)[1:]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -92,12 +93,14 @@ class Scorer:
       model: with train=False.
       params: on the device, or spread over the mesh.
       mesh: None: one device. Else it must be current (jax.set_mesh).
+      vocab_size: as of `score_batch`.
 
     """
 
     model: Llama
     params: Any
     mesh: jax.sharding.Mesh | None = None
+    vocab_size: int | None = None
 
     @cached_property
     def by_length(self) -> RopesByLength:
@@ -134,7 +137,7 @@ class Scorer:
         S = tokens_BS.shape[1]
         tokens_BS, rope = self.pad_for_mesh(tokens_BS, rope_length_B)
         batch = self.placed({"tokens_BT": tokens_BS, "next_BT": np.roll(tokens_BS, -1, axis=1)})
-        scores = score_batch(self.model, length, self.params, rope, **batch)
+        scores = score_batch(self.model, length, self.vocab_size, self.params, rope, **batch)
         nll_BT, hit_BT = (shift_right(sharding.gather_to_host(x)[:B, :S])[real_BS].reshape(B, T) for x in scores)
         return nll_BT, hit_BT
 

@@ -226,8 +226,9 @@ def logits(params: Weights, hidden_BTD: jax.Array, placement: Placement = Single
 
 
 def token_losses(
-    placement: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    placement: Placement, params: Weights, hidden_BTD: jax.Array, target_BT: jax.Array, weight_BT: jax.Array,
+    vocab_size: int | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """Compute the negative log-likelihood of each target without holding the logits of all tokens.
 
     Args:
@@ -236,10 +237,12 @@ def token_losses(
       hidden_BTD: the model's output.
       target_BT: token ids, int32.
       weight_BT: weight of each target in the sum, float32.
+      vocab_size: ids from here on are not the tokenizer's, and no hit; None: there are none.
 
     Returns:
-      The sum of weight * nll, the only output with gradients; nll_BT in nats; hit_BT, whether the target had the
-      largest logit.
+      The sum of weight * nll, the only output with gradients; nll_BT in nats; hit_BT, whether greedy decoding gives
+      the target: no other has as large a logit but ones with higher ids.
 
     """
-    return placement.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT)
+    vocab_size = vocab_size or params["embed_VD"].shape[0]
+    return placement.cross_entropy(hidden_BTD, *unembedding(params), target_BT, weight_BT, vocab_size)

@@ -39,6 +39,7 @@ class Placement(Protocol):
         bias_V: jax.Array | None,
         target_BT: jax.Array,
         weight_BT: jax.Array,
+        vocab_size: int,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return the sum of weight * nll, nll_BT and hit_BT, see `llama.token_losses`."""
         ...
@@ -62,8 +63,8 @@ class SingleDevice:
     def embed(self, embed_VD, tokens_BT, dtype):
         return embed_VD[tokens_BT].astype(dtype)
 
-    def cross_entropy(self, hidden_BTD, w_DV, bias_V, target_BT, weight_BT):
+    def cross_entropy(self, hidden_BTD, w_DV, bias_V, target_BT, weight_BT, vocab_size):
         hidden_PD, w_DV = hidden_BTD.reshape(-1, w_DV.shape[0]), w_DV.astype(hidden_BTD.dtype)
-        losses: Any = cross_entropy(hidden_PD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None)
+        losses: Any = cross_entropy(hidden_PD, w_DV, bias_V, target_BT.ravel(), weight_BT.ravel(), None, vocab_size)
         total, *of_tokens = losses
         return total, *(x.reshape(target_BT.shape) for x in of_tokens)

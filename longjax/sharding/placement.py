@@ -44,7 +44,7 @@ class MeshPlacement:
 
     def cross_entropy(
         self, hidden_BTD: jax.Array, w_DV: jax.Array, bias_V: jax.Array | None, target_BT: jax.Array,
-        weight_BT: jax.Array,
+        weight_BT: jax.Array, vocab_size: int,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
         """Returns the summed loss, nll_BT and hit_BT as `cross_entropy`; every device computes those of its tokens."""
         spec, tokens = jax.typeof(w_DV).sharding.spec, P(*self.act[:2])
@@ -53,7 +53,7 @@ class MeshPlacement:
         def on_device(hidden_BTD, w_DV, bias_V, *by_token):
             hidden_PD, flat = hidden_BTD.reshape(-1, hidden_BTD.shape[2]), [x.reshape(-1) for x in by_token]
             whole_DV: Any = gather(w_DV, P(spec[0], None), hidden_BTD.dtype)
-            losses: Any = cross_entropy(hidden_PD, whole_DV, bias_V, *flat, split)
+            losses: Any = cross_entropy(hidden_PD, whole_DV, bias_V, *flat, split, vocab_size)
             total, nll_P, hit_P = losses
             token_axes = tuple(axis for axes in tokens if axes for axis in ((axes,) if isinstance(axes, str) else axes))
             return jax.lax.psum(total, token_axes), *(x.reshape(by_token[0].shape) for x in (nll_P, hit_P))

@@ -220,7 +220,7 @@ def evaluate_arm(
     engine = InferenceEngine(model, params, workspace.tokenizer(), metadata, mesh, preset.batch_tokens)
     tasks = plan_tests(workspace, tests, preset.lengths)
     folder = workspace.method_folder(arm.name) / "evals" / weights
-    evaluate_tasks(plan_tasks(tasks, engine), engine, folder, report, jax.process_index() == 0)
+    evaluate_tasks(plan_tasks(tasks, engine, folder), engine, folder, report, jax.process_index() == 0)
 
 
 def plan_tests(workspace: Workspace, tests: Iterable[str], lengths: tuple[int, ...]) -> list[Task]:

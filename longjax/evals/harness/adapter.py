@@ -16,6 +16,7 @@ from longjax.evals.requests import (
     LoglikelihoodRequest,
     LoglikelihoodResult,
     RequestFn,
+    refuse_nan,
 )
 from longjax.progress import ProgressFn, no_progress
 
@@ -66,6 +67,7 @@ class HarnessModel(TemplateLM):
         for part in slices([len(context) + len(continuation) for _, context, continuation in requests]):
             responses = self.model([self.loglikelihood_request(requests[i]) for i in part])
             for i, response in zip(part, cast("list[LoglikelihoodResult]", responses), strict=True):
+                refuse_nan(f"short, the choice {(requests[i][0] or ('', 'of a window'))[1]!r}", response)
                 results[i] = float(-response.nll_U.sum(dtype=np.float64)), bool(response.is_greedy_U.all())
                 if (texts := requests[i][0]) is not None:
                     self.cache_hook.add_partial("loglikelihood", texts, results[i])
@@ -105,6 +107,7 @@ class HarnessModel(TemplateLM):
         for part in slices([len(request.tokens_T) for request in ours]):
             responses = self.model([ours[i] for i in part])
             for i, response in zip(part, cast("list[GenerationResult]", responses), strict=True):
+                refuse_nan(f"short/{requests[i].task_name}, record {requests[i].doc_id}", response)
                 texts[i] = response.text
                 self.cache_hook.add_partial("generate_until", requests[i].args, response.text)
             self.progress(len(texts) / len(requests), f"{len(texts)} of {len(requests)} answers")

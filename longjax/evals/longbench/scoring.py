@@ -6,7 +6,7 @@ import numpy as np
 
 from longjax.evals.longbench.table import EVEN, TASKS
 from longjax.evals.metrics.classification import classification
-from longjax.evals.requests import Record
+from longjax.evals.requests import Record, ended_by_length
 
 BUCKETS = {"0-4k": (0, 4000), "4-8k": (4000, 8000), "8k+": (8000, None)}  # of LongBench-E: first <= length < last
 LCEG_BUCKETS = {
@@ -19,8 +19,8 @@ def score(records: Sequence[Record]) -> list[Record]:
     """Return one row of a task.
 
     `value` is LongBench's score and `lceg` the study's, which uses the first line of the answers to more tasks; both
-    also by the length of the text in words. `truncated` and `empty` are the shares of prompts that lost their middle
-    and of empty answers.
+    also by the length of the text in words. `truncated`, `empty` and `ended_by_length` are the shares of prompts
+    that lost their middle, of empty answers, and of answers that their limit of tokens ended.
     """
     benchmark, name = records[0]["task"].split("/")
     kind = name.removesuffix(EVEN)
@@ -43,11 +43,11 @@ def first_lines(kind: str) -> tuple[bool, bool]:
 
 
 def data_quality(records: Sequence[Record]) -> Record:
-    """Return the shares of truncated prompts and of empty answers."""
+    """Return the shares of truncated prompts, of empty answers, and of those that ended by their limit of tokens."""
     return {
         "truncated": float(np.mean([record["n_truncated"] > 0 for record in records])),
         "empty": float(np.mean([not record["prediction"].strip() for record in records])),
-    }
+    } | ended_by_length(records)
 
 
 def score_shares(kind: str, records: Sequence[Record], first_line: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from longjax.evals.context import EvalContext
 from longjax.evals.longbench.examples import SCHEMA, SOURCE, examples
 from longjax.evals.longbench.prompts import PROMPTS
 from longjax.evals.longbench.table import EVEN, TASKS
-from longjax.evals.longbench.truncation import truncate_middle
+from longjax.evals.longbench.truncation import truncate_middle, truncate_to_lengths
 from longjax.evals.metrics.chinese import can_segment
 from longjax.evals.metrics.qa import qa_f1_zh
 from longjax.evals.metrics.rouge import rouge_zh
@@ -22,12 +22,12 @@ class LongBench:
     """Tasks of LongBench, and how long their prompts may be."""
 
     longbench_tasks: str = "paper"  # paper (the study's 16), all (21), e (LongBench-E's 13), or names: qasper,lcc_e
-    longbench_max_length: int | None = None  # tokens of a prompt, cut in its middle; longest of --lengths if unset
+    longbench_max_length: int | None = None  # tokens of a prompt, cut in its middle; if unset, it fits into --lengths
 
     def tasks(self, ctx: EvalContext) -> list[Task]:
         """Return a task for each name. Raises ValueError for unknown names and for files of the user."""
-        max_length = max(ctx.lengths) if self.longbench_max_length is None else self.longbench_max_length
-        if max_length < 2:
+        max_length = self.longbench_max_length
+        if max_length is not None and max_length < 2:
             raise ValueError(f"--longbench_max_length={max_length} must be at least 2")
         names = longbench_names(self.longbench_tasks)
         warn_of_jieba(names)
@@ -68,8 +68,8 @@ def prompts_id(ctx: EvalContext) -> str:
     return "own" if ctx.prompts is None else sha256_file(ctx.prompts / LONGBENCH)
 
 
-def longbench_task(ctx: EvalContext, name: str, prompt: LongBenchPrompt, max_length: int) -> Task:
-    """Return one task, whose prompts have at most `max_length` tokens, about."""
+def longbench_task(ctx: EvalContext, name: str, prompt: LongBenchPrompt, max_length: int | None) -> Task:
+    """Return one task, whose prompts have about `max_length` tokens at most; None: they fit into the lengths."""
     files = [f"longbench/data/{name}.jsonl", f"longbench/{name}.jsonl"]
     path = ctx.find_file(files, f"LongBench's task {name}, {SCHEMA}", SOURCE)
     kind = name.removesuffix(EVEN)
@@ -78,7 +78,7 @@ def longbench_task(ctx: EvalContext, name: str, prompt: LongBenchPrompt, max_len
     settings = {
         "prompts": prompts_id(ctx),
         "data": sha256_file(path),
-        "max_length": max_length,
+        "max_length": max_length or max(ctx.lengths),
         "bad_lines": bad,
     }
     requests = [longbench_request(ctx, kind, prompt, record, i, max_length) for i, record in enumerate(records)]
@@ -86,11 +86,14 @@ def longbench_task(ctx: EvalContext, name: str, prompt: LongBenchPrompt, max_len
 
 
 def longbench_request(
-    ctx: EvalContext, kind: str, prompt: LongBenchPrompt, record: Record, index: int, max_length: int
+    ctx: EvalContext, kind: str, prompt: LongBenchPrompt, record: Record, index: int, max_length: int | None
 ) -> GenerationRequest:
     """Return the request of one example; `index` is the id of those without an _id."""
     text = prompt.template.format(context=record["context"], input=record["input"])
-    ids, n_truncated = truncate_middle(ctx, text, max_length)
+    if max_length is None:
+        ids, n_truncated = truncate_to_lengths(ctx, text, prompt.max_new_tokens)
+    else:
+        ids, n_truncated = truncate_middle(ctx, text, max_length)
     one_line = TASKS[kind].one_line
     return GenerationRequest(
         ids,

@@ -28,6 +28,20 @@ def truncate_middle(ctx: EvalContext, prompt: str, max_length: int) -> tuple[np.
     return ctx.ids(text), len(ids) - 2 * half
 
 
+def truncate_to_lengths(ctx: EvalContext, prompt: str, max_new_tokens: int) -> tuple[np.ndarray, int]:
+    """Tokenize a prompt as `truncate_middle`, so that with its answer it fits into the longest of the lengths.
+
+    If its answer takes more than half of that, the prompt has the other half, and is too long with it.
+    """
+    longest = max(ctx.lengths)
+    room = max_length = max(longest - max_new_tokens, longest // 2)
+    ids, n_truncated = truncate_middle(ctx, prompt, max_length)
+    while len(ids) > room and max_length > 3:  # tokens that the seam has added
+        max_length = max(max_length - (len(ids) - room), 2)
+        ids, n_truncated = truncate_middle(ctx, prompt, max_length)
+    return ids, n_truncated
+
+
 def decode_plain(ctx: EvalContext, ids: np.ndarray) -> str:
     """Return the text of ids, without the tokens that open and close a text."""
     special = (ctx.tokenizer.bos_id, ctx.tokenizer.eos_id)

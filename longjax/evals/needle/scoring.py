@@ -9,7 +9,7 @@ import numpy as np
 from longjax import files
 from longjax.evals.metrics.needle import recall, word_overlap
 from longjax.evals.metrics.rouge_stemmed import rouge_1
-from longjax.evals.requests import Record
+from longjax.evals.requests import Record, ended_by_length
 
 
 def score(records: Sequence[Record]) -> list[Record]:
@@ -27,7 +27,7 @@ def cell_row(records: Sequence[Record]) -> Record:
     means = {name: float(np.mean([x[name] for x in scores])) for name in scores[0]}
     values = np.array([x["value"] for x in scores])
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    return means | {"stderr": error, "n": len(values)}
+    return means | {"stderr": error, "n": len(values)} | ended_by_length(records)
 
 
 def needle_scores(record: Record) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longjax.evals.requests import Record
+from longjax.evals.requests import Record, ended_by_length
 
 
 def score(records: Sequence[Record]) -> list[Record]:
@@ -22,7 +22,7 @@ def passkey_row(records: Sequence[Record]) -> Record:
     shares = [key_share(record) for record in records]
     value, n = float(np.mean([share == 1.0 for share in shares])), len(shares)
     error = float(np.sqrt(value * (1 - value) / n)) if n > 1 else None
-    return {"value": value, "stderr": error, "partial": float(np.mean(shares)), "n": n}
+    return {"value": value, "stderr": error, "partial": float(np.mean(shares)), "n": n} | ended_by_length(records)
 
 
 def key_share(record: Record) -> float:

@@ -31,11 +31,10 @@ class FrequentWords:
     num_samples: int = 10**9
 
     def __call__(self, sample_seed: SampleSeed, n: int) -> RulerSample:
-        rng, names = sample_seed.rng(), [DOTS]
-        while len(names) < self.vocab:
-            name = "".join(rng.choices(string.ascii_lowercase, k=LETTERS))
-            if name not in names:
-                names.append(name)
+        rng, different = sample_seed.rng(), {DOTS: None}  # a dict keeps the order, and finds a name at once
+        while len(different) < self.vocab:
+            different["".join(rng.choices(string.ascii_lowercase, k=LETTERS))] = None
+        names = list(different)
         words = [name for rank, name in enumerate(names, 1) for _ in range(zipf_count(n, rank))]
         text = self.prompt.template.format(context=" ".join(shuffled(words, self.order(sample_seed))), query="")
         return RulerSample(

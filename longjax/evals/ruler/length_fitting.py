@@ -88,6 +88,9 @@ class Exact:
 class Linear:
     """RULER of 2024: one draw grows by steps until it is too long; the others shrink from there until they fit.
 
+    RULER tries step after step, in a time that grows with the square of the length; the last step that fits is searched
+    here.
+
     Attributes:
       start: smallest size that is tried.
       step: of sizes.
@@ -102,15 +105,15 @@ class Linear:
     answers: bool = True
 
     def __call__(self, maker: SampleMaker, room: Room, sample_seeds: Iterable[SampleSeed]) -> Fits:
-        sample_seeds, n, limit = list(sample_seeds), max(self.start, maker.min_size), room.length - self.reserve
+        sample_seeds, start, limit = list(sample_seeds), max(self.start, maker.min_size), room.length - self.reserve
 
-        def fits(n: int) -> bool:
-            sample = maker(sample_seeds[0], n)
-            return room.counter.exact(sample.text + " ".join(sample.outputs if self.answers else [])) < limit
+        def tokens(steps: int) -> int:
+            sample = maker(sample_seeds[0], start + steps * self.step)
+            return room.counter.exact(sample.text + " ".join(sample.outputs if self.answers else []))
 
-        while n <= maker.max_size and fits(n):
-            n += self.step
-        n = maker.max_size if n > maker.max_size else max(n - self.step, self.start, maker.min_size)
+        last = (maker.max_size - start) // self.step
+        steps = largest(tokens, limit - 1, 0, last, room.length // 8 // self.step)
+        n = maker.max_size if last < 0 or steps == last else start + (steps or 0) * self.step
         yield from shrunk(n, self.step, limit, maker, room, sample_seeds)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from longjax import files
 from longjax.evals.metrics import ruler
-from longjax.evals.requests import Record
+from longjax.evals.requests import Record, ended_by_length
 
 METRICS = {"all": ruler.string_match_all, "part": ruler.string_match_part}
 
@@ -17,8 +17,9 @@ METRICS = {"all": ruler.string_match_all, "part": ruler.string_match_part}
 def score(records: Sequence[Record]) -> list[Record]:
     """Return one row: the mean share of the references that predictions hold, or whether they hold any (qa).
 
-    Also the number of empty predictions (`nulls`), the mean share of the length that is filled, and precision: the
-    share of right ones among all strings that look like an answer, which RULER's recall does not count.
+    Also the number of empty predictions (`nulls`), the share of those that their limit of tokens ended, the mean share
+    of the length that is filled, and precision: the share of right ones among all words that look like an answer, which
+    RULER's recall does not count.
     """
     if not records:
         return []
@@ -33,14 +34,19 @@ def score(records: Sequence[Record]) -> list[Record]:
             "benchmark": "ruler", "task": records[0]["ruler_task"], "length": records[0]["length"],
             "value": float(value_I.mean()), "stderr": error, "n": len(value_I),
             "nulls": sum(not text for text in predictions), "fill": float(np.mean([r["fill"] for r in records])),
-            "precision": float(np.mean(precisions)) if precisions else None,
+            "precision": float(np.mean(precisions)) if precisions else None, **ended_by_length(records),
         }
     ]  # fmt: skip
 
 
 def precision(record: Record, text: str) -> float | None:
-    """Return the right share of the answers in a text; None: it has none, or they cannot be recognized."""
-    answers = {x.lower() for x in re.findall(record["like"], text, re.IGNORECASE)} if record["like"] else set()
+    """Return the right share of the answers in a text; None: it has none, or they cannot be recognized.
+
+    An answer is a whole word that looks like one: in capitals, where all answers are, since small letters make words of
+    other kinds.
+    """
+    case = re.NOFLAG if (record["like"] or "").isupper() else re.IGNORECASE
+    answers = {x.lower() for x in re.findall(rf"\b(?:{record['like']})\b", text, case)} if record["like"] else set()
     return len(answers & {x.lower() for x in record["references"]}) / len(answers) if answers else None
 
 

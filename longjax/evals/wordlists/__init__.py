@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import random
+from collections.abc import Sequence
 
 from longjax.files import sha256_bytes
 
@@ -60,9 +61,18 @@ def read_english(path: pathlib.Path) -> list[str]:
 
 
 def synthetic_words(count: int) -> list[str]:
-    """Return `count` words of random syllables, always the same. Raises ValueError if there are not as many."""
+    """Return `count` words of random syllables, always the same: of two syllables, or more where two are too few."""
     syllables = [onset + vowel for onset, vowel in itertools.product(ONSETS, VOWELS)]
-    words = [a + b + coda for a, b, coda in itertools.product(syllables, syllables, CODAS)]
-    if count > len(words):
-        raise ValueError(f"lists of more than {len(words)} words cannot be made: give ruler/english_words.json")
-    return random.Random(0).sample(words, count)
+    parts = next(n for n in itertools.count(2) if len(syllables) ** n * len(CODAS) >= count)
+    chosen = random.Random(0).sample(range(len(syllables) ** parts * len(CODAS)), count)
+    return [synthetic_word(i, syllables, parts) for i in chosen]
+
+
+def synthetic_word(i: int, syllables: Sequence[str], parts: int) -> str:
+    """Return the i-th word of `parts` syllables and a consonant, in alphabetic order of the parts."""
+    i, coda = divmod(i, len(CODAS))
+    word = CODAS[coda]
+    for _ in range(parts):
+        i, syllable = divmod(i, len(syllables))
+        word = syllables[syllable] + word
+    return word

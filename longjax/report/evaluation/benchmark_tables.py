@@ -8,21 +8,30 @@ from longjax.report.aggregates import LONGBENCH_16, RULER_TASKS
 from longjax.report.rows import Evaluations, Number, ReportSubject, Suite, mean_of, means
 from longjax.report.tables import Column, Table
 
+BY_LENGTH = {"ended_by_length": "answers that their limit of tokens ended"}
 SCORES: dict[str, dict[str, str]] = {  # fields of a row, and what they are
     "needle": {
         "value": "share of the needle's facts found",
         "word_overlap": "the study's word overlap, at most 91.7",
         "rouge1": "ROUGE-1 against the needle",
         "exact": "the answer word for word",
+        **BY_LENGTH,
     },
-    "passkey": {"value": "keys retrieved in full", "partial": "digits of keys"},
+    "passkey": {"value": "keys retrieved in full", "partial": "digits of keys", **BY_LENGTH},
     "longbench": {
         "value": "LongBench's scorer",
         "lceg": "the study's scorer",
         "truncated": "prompts that lost their middle",
         "empty": "empty answers",
+        **BY_LENGTH,
     },
-    "ruler": {"value": "recall", "precision": "precision", "fill": "share of the length that the prompts fill"},
+    "ruler": {
+        "value": "recall",
+        "precision": "precision",
+        "fill": "share of the length that the prompts fill",
+        **BY_LENGTH,
+    },
+    "manyshot": {"value": "right types", **BY_LENGTH},
 }
 OF_13 = "'(of k)': the mean over k tasks, as the others were not run."
 Lines = dict[ReportSubject, dict[Any, Number]]
@@ -179,9 +188,10 @@ def _other_tasks(lines: Lines, name: str, title: str, tasks: Sequence[str]) -> I
 def manyshot_tables(evals: Evaluations) -> Iterator[Table]:
     """Many-shot TREC, a column a number of examples."""
     for suite in evals.suites("manyshot"):
-        lines = rows_of_suite(evals, suite, lambda r: r["shots"])
-        columns = {shots: Column(str(shots)) for shots in _keys(lines)}
-        yield _grid(lines, suite.file, "Many-shot TREC by number of examples in the prompt, %", columns)
+        for field, meaning in SCORES["manyshot"].items():
+            lines = rows_of_suite(evals, suite, lambda r: r["shots"], field)
+            title = f"Many-shot TREC by number of examples in the prompt, %: {meaning}"
+            yield _grid(lines, _file(suite, field), title, {shots: Column(str(shots)) for shots in _keys(lines)})
 
 
 def short_tables(evals: Evaluations) -> Iterator[Table]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longjax.evals.records import RECORDS, read_records
+from longjax.evals.records import RECORDS, RUN, read_records
 from longjax.evals.requests import Record
 from longjax.evals.results import example_values
 from longjax.report.stats.bootstrap import RESAMPLES, Paired, mean_of, paired
@@ -37,12 +37,17 @@ class TaskComparison(NamedTuple):
 
 
 def records_of_run(run: pathlib.Path, flag: str) -> dict[str, RecordsByIndex]:
-    """Return all records below a run's folder by task and index, without torn lines.
+    """Return all records of a run by task and index, without torn lines.
+
+    Args:
+      run: its folder, or one that holds this run alone.
+      flag: that names the folder, for messages.
 
     Raises:
-      ValueError: there are none; `flag` names the folder's flag.
+      ValueError: the folder holds no run or several, or the run has no records.
 
     """
+    check_single_run(run, flag)
     by_task: dict[str, RecordsByIndex] = {}
     for path in sorted(run.rglob(RECORDS)):
         for record in read_records(path)[0]:
@@ -50,6 +55,16 @@ def records_of_run(run: pathlib.Path, flag: str) -> dict[str, RecordsByIndex]:
     if not by_task:
         raise ValueError(f"--{flag}={run} has no {RECORDS} with any records in it")
     return by_task
+
+
+def check_single_run(folder: pathlib.Path, flag: str) -> None:
+    """Raise ValueError unless there is exactly one run in and below a folder, which `flag` names."""
+    runs = [path.parent for path in sorted(folder.rglob(RUN))]
+    if not runs:
+        raise ValueError(f"--{flag}={folder} holds no run ({RUN}): give the folder of an evaluation, runs/eval/yarn")
+    if len(runs) > 1:
+        names = ", ".join(str(run.relative_to(folder)) for run in runs[:8]) + (", ..." if len(runs) > 8 else "")
+        raise ValueError(f"--{flag}={folder} holds {len(runs)} runs, {names}: give one of them, --{flag}={runs[0]}")
 
 
 def compare_runs(
