@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all, and the SHA-256 of what they hold."""
+"""Files that are replaced as a whole or not at all, JSON that may come from anyone, and the SHA-256 of files."""
 
 import contextlib
 import hashlib
@@ -85,3 +85,17 @@ def sha256_file(path: pathlib.Path) -> str:
 def fingerprint_json(value: Any) -> str:
     """Returns the SHA-256 of a value's JSON; the order of the keys of an object does not matter."""
     return sha256_bytes(json.dumps(value, sort_keys=True))
+
+
+def read_object(path: pathlib.Path, advice: str) -> dict[str, Any]:
+    """Reads a JSON object. Raises ValueError with the advice if the file is missing, damaged, or nested too deeply."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, RecursionError, ValueError) as error:
+        fault = "damaged" if path.exists() else "missing or damaged"
+        raise ValueError(f"{path} is {fault}: {advice}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it is no JSON object; {advice}")
+    return content

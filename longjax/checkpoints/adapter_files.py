@@ -9,10 +9,11 @@ import re
 from typing import Any
 
 from longjax.checkpoints.families import ignored
-from longjax.checkpoints.json_files import first_names, read_object
+from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.safetensors import SafetensorsFiles
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
+from longjax.files import read_object
 
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."

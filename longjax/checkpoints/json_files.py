@@ -1,23 +1,9 @@
 """Reads the JSON files of a checkpoint, which may come from anyone."""
 
-import json
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 
-
-def read_object(path: pathlib.Path, advice: str) -> dict[str, Any]:
-    """Reads a JSON object. Raises ValueError with the advice if the file is missing, damaged, or nested too deeply."""
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, RecursionError, ValueError) as error:
-        fault = "damaged" if path.exists() else "missing or damaged"
-        raise ValueError(f"{path} is {fault}: {advice}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object; {advice}")
-    return content
+from longjax.files import read_object
 
 
 def read_weight_map(index: pathlib.Path) -> dict[str, str]:

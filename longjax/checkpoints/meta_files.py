@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from longjax.checkpoints.json_files import first_names, read_object
+from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.param_mapping import meta_to_hf
 from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
+from longjax.files import read_object
 
 OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 LAYER = {

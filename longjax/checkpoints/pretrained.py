@@ -17,7 +17,6 @@ from longjax.checkpoints.adapters import MergedAdapter
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.config_to_hf import SourceConfig, Style, export_config
 from longjax.checkpoints.hf_writer import METHOD_PARAMS_FILE, PROVENANCE_FILE
-from longjax.checkpoints.json_files import read_object
 from longjax.checkpoints.loader import OnHost
 from longjax.checkpoints.loader import load as load
 from longjax.checkpoints.meta_files import MetaFolder
@@ -26,6 +25,7 @@ from longjax.checkpoints.rope_to_hf import ExportTarget
 from longjax.checkpoints.tensor_source import Tensors
 from longjax.checkpoints.torch_files import TorchFolder
 from longjax.config import ModelConfig
+from longjax.files import read_object
 from longjax.methods.identity import method_identity, stable_repr
 from longjax.methods.lora import Lora
 from longjax.methods.method import Method, unchanged_weights

@@ -12,8 +12,9 @@ import numpy as np
 from longjax import files
 from longjax.data.mixture import AnyPlan, Curriculum, Mixed
 from longjax.data.plan import Plan, Spans
-from longjax.data.store import open_store, read_json
+from longjax.data.store import open_store
 from longjax.data.tokenizer import Tokenizer
+from longjax.files import read_object
 
 
 def save_plan(plan: Plan, path: str | os.PathLike) -> None:
@@ -43,7 +44,7 @@ def load_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | Non
 
     """
     folder = pathlib.Path(path)
-    description = read_json(folder / "plan.json", "pack it again")
+    description = read_object(folder / "plan.json", "pack it again")
     store = open_store(folder / description["store"], tokenizer)
     if store.sha256 != description["store_sha256"]:
         raise ValueError(f"{folder / 'plan.json'} was made for another store than {store.folder}: pack it again")
@@ -130,7 +131,7 @@ def open_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | Non
 
     """
     folder = pathlib.Path(path)
-    description = read_json(folder / "plan.json", "name a folder that `tools.prepare_data pack` wrote, or pack again")
+    description = read_object(folder / "plan.json", "name a folder that `tools.prepare_data pack` wrote, or pack again")
     if description["kind"] == "plan":
         return load_plan(folder, seed, tokenizer)
     plans = [_not_staged(open_plan(folder / part["folder"], seed, tokenizer), path) for part in description["plans"]]

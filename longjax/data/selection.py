@@ -19,7 +19,8 @@ import numpy as np
 from longjax import files
 from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix_bits, permute
-from longjax.data.store import TokenStore, read_json
+from longjax.data.store import TokenStore
+from longjax.files import read_object
 from longjax.ranges import check_memory
 
 # Shares of SlimPajama's sources: those in the code of arXiv:2402.10171; and those in its section 5.3 and in appendix
@@ -239,7 +240,7 @@ def open_selection(path: str | os.PathLike) -> tuple[Selection, pathlib.Path]:
 
     """
     folder = pathlib.Path(path)
-    description = read_json(folder / "selection.json", "select again")
+    description = read_object(folder / "selection.json", "select again")
     try:
         docs = np.load(folder / "selection.npy").astype(np.int64)
     except (OSError, ValueError, EOFError) as error:

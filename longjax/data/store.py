@@ -7,7 +7,6 @@ number of a token in all shards together; no document lies in two shards.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from longjax.data.corpus import SPLITS
 from longjax.data.tokenizer import Tokenizer
-from longjax.files import fingerprint_json, sha256_file
+from longjax.files import fingerprint_json, read_object, sha256_file
 
 DOC = np.dtype(
     [
@@ -98,7 +97,7 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
 
     """
     folder = pathlib.Path(path)
-    manifest = read_json(folder / "manifest.json", f"delete {folder} and start again")
+    manifest = read_object(folder / "manifest.json", f"delete {folder} and start again")
     if "shards" not in manifest:
         raise ValueError(f"{folder / 'manifest.json'} is of an earlier version: delete {folder} and start again")
     if tokenizer and manifest["tokenizer"] != tokenizer.sha256:
@@ -132,14 +131,6 @@ def check_vocab(store: TokenStore, vocab: int, flag: str) -> None:
             f"{flag} was tokenized with a vocabulary of {store.vocab} but the model has {vocab}: "
             "tokenize with the model's tokenizer, or choose another model"
         )
-
-
-def read_json(path: pathlib.Path, advice: str) -> dict[str, Any]:
-    """Reads a JSON object. Raises ValueError with `advice` if the file is missing or damaged."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is missing or damaged: {advice}") from error
 
 
 def _check_file(path: pathlib.Path, size: int | None, expected: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from longjax import files
 from longjax.data.corpus import SPLITS, split_of
-from longjax.data.store import read_json
+from longjax.files import read_object
 
 SHARD_TOKENS = 2**27  # a kill costs the work on one shard
 
@@ -78,7 +78,7 @@ class Ledger:
                 f"{folder} holds a finished store of other inputs or settings: choose another folder, or delete it"
             )
         if self.path.exists():
-            old = read_json(self.path, f"delete {folder} and start again")
+            old = read_object(self.path, f"delete {folder} and start again")
             if differ := _different(old["layout"], settings):
                 raise ValueError(f"{folder} was begun with other {', '.join(differ)}: delete it, or run as before")
             self.shards = old["shards"]

@@ -12,11 +12,11 @@ from longjax.data.corpus import SPLITS, Document
 from longjax.data.documents import Fields, InputFile, read_documents
 from longjax.data.encode import EncodeJob, Encoder, encode_documents
 from longjax.data.sft import Chat
-from longjax.data.store import TokenStore, open_store, read_json
+from longjax.data.store import TokenStore, open_store
 from longjax.data.store_ledger import SHARD_TOKENS, Layout, Ledger
 from longjax.data.store_writer import EncodedDocument, write_shards
 from longjax.data.tokenizer import Tokenizer
-from longjax.files import sha256_file
+from longjax.files import read_object, sha256_file
 from longjax.progress import ProgressFn, no_progress
 
 
@@ -53,7 +53,9 @@ def tokenize(
     names = tuple(x.name for x in inputs)
     masks = isinstance(encoder, Chat)
     layout = Layout(names, tokenizer.sha256, tokenizer.vocab, masks, shard, held_out, settings)
-    if (folder / "manifest.json").exists() and layout.matches(read_json(folder / "manifest.json", f"delete {folder}")):
+    if (folder / "manifest.json").exists() and layout.matches(
+        read_object(folder / "manifest.json", f"delete {folder}")
+    ):
         return open_store(folder)
     ledger = Ledger(folder, layout)
     raw = read_documents(inputs, fields, ledger.next, skip_bad)

@@ -4,11 +4,12 @@ The result is what transformers' AutoTokenizer makes of the folder; where two fi
 refused by name.
 """
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from longjax.files import read_object
 
 MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 SPECIAL_MAP, ADDED, GENERATION, MODEL_CONFIG = (
@@ -70,13 +71,12 @@ def vocabulary_files(path: pathlib.Path) -> list[pathlib.Path]:
 def surroundings(file: pathlib.Path) -> Surroundings:
     """Reads what stands beside a tokenizer's file. Raises ValueError naming a damaged one."""
     folder = file.parent
-    config, special_map = read_json(folder / CONFIG), read_json(folder / SPECIAL_MAP)
+    config, special_map = optional_object(folder / CONFIG), optional_object(folder / SPECIAL_MAP)
     named = special_map | {name: x for name, x in config.items() if x is not None}
     special = special_texts(special_map) | special_texts(config)
     listed = {**tokens_of_map(folder / ADDED, special), **tokens_of_decoder(folder / CONFIG, config)}
-    sources = [
-        name for name, x in ((ADDED, read_json(folder / ADDED)), (CONFIG, config.get("added_tokens_decoder"))) if x
-    ]
+    lists = ((ADDED, optional_object(folder / ADDED)), (CONFIG, config.get("added_tokens_decoder")))
+    sources = [name for name, tokens in lists if tokens]
     return Surroundings(
         content_of(named.get("bos_token")), content_of(named.get("eos_token")),
         tuple(sorted(listed.values(), key=lambda token: token.id)), config.get("add_bos_token", True) is not False,
@@ -98,7 +98,7 @@ def puts_blank(config: dict[str, Any]) -> bool:
 
 def tokens_of_map(path: pathlib.Path, special: set[str]) -> dict[str, AddedToken]:
     """Returns the tokens of added_tokens.json, {text: id}; those with a role in another file are special."""
-    content = read_json(path)
+    content = optional_object(path)
     if not all(type(i) is int for i in content.values()):
         raise ValueError(f"{path} is damaged: it must give an id for every token")
     return {text: AddedToken(text, i, text in special) for text, i in content.items()}
@@ -117,7 +117,7 @@ def tokens_of_decoder(path: pathlib.Path, config: dict[str, Any]) -> dict[str, A
 def eos_ids(folder: pathlib.Path) -> tuple[int, ...]:
     """Returns the ids that end a generation. Raises ValueError if a file lists something else."""
     for name in (GENERATION, MODEL_CONFIG):
-        if (found := read_json(folder / name).get("eos_token_id")) is not None:
+        if (found := optional_object(folder / name).get("eos_token_id")) is not None:
             ids = found if isinstance(found, list) else [found]
             if not all(type(i) is int and i >= 0 for i in ids):
                 raise ValueError(f"{folder / name}: eos_token_id={found!r} must be an id, or a list of ids")
@@ -131,17 +131,9 @@ def content_of(token: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
+def optional_object(path: pathlib.Path) -> dict[str, Any]:
     """Returns the object that a file holds, {} without one. Raises ValueError if the file is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path} is not JSON, or is torn: copy it again, or delete it") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object; copy it again, or delete it")
-    return content
+    return read_object(path, "copy it again, or delete it") if path.exists() else {}
 
 
 def opening_of(with_special: list[int], without: list[int]) -> tuple[int, ...]:

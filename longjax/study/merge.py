@@ -1,11 +1,11 @@
 """Brings arms of the same study, which several machines have run in parts, into one folder."""
 
-import json
 import pathlib
 import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from longjax.files import read_object
 from longjax.study.workspace import Workspace
 
 MACHINE = ("remat", "workers", "batch_tokens")  # parts of a preset that depend on the machine and change no result
@@ -31,7 +31,7 @@ def check_same_study(theirs: pathlib.Path, ours: pathlib.Path) -> None:
     """Raises ValueError, naming what differs, unless the settings describe the same study."""
     if not ours.exists():
         raise ValueError(f"--merge: {theirs} is of a seed that this study does not have")
-    old, new = (comparable(json.loads(path.read_text("utf-8"))) for path in (theirs, ours))
+    old, new = (comparable(read_object(path, "copy the folder again")) for path in (theirs, ours))
     if differ := [name for name in new if old.get(name) != new[name]]:
         raise ValueError(f"--merge: {theirs} is of another study ({', '.join(sorted(differ))} differ)")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from longjax import files
+from longjax.files import read_object
 
 
 def write_or_check_settings(
@@ -25,7 +26,7 @@ def write_or_check_settings(
     content = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if not path.exists():
         files.write_atomically(path, content.encode())
-    elif (old := older(json.loads(path.read_text()))) != (new := json.loads(content)):
+    elif (old := older(read_object(path, "choose another folder, or delete this one"))) != (new := json.loads(content)):
         differ = [key for key in new if old.get(key) != new[key]] or [*old]
         raise ValueError(
             f"--run_dir: {path} was written with other settings ({', '.join(differ)}); "

@@ -120,11 +120,8 @@ def settings_of(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "settings.json"
     if not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): delete it, and the study's next run writes it again") from error
-    if not isinstance(settings, dict) or not {"trained_len", "extended_len"} <= settings.keys():
+    settings = files.read_object(path, "delete it, and the study's next run writes it again")
+    if not {"trained_len", "extended_len"} <= settings.keys():
         raise ValueError(f"{path} is not of a study: it must have trained_len and extended_len")
     return made_by_0_1.study_settings(settings)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from longjax.evals.requests import Record
+from longjax.files import read_object
 from longjax.report.rows import Number, suite_of
 from longjax.report.study.questions.base import Section
 from longjax.report.study.trials import Trials
@@ -69,7 +70,7 @@ def _section_data(section: Section) -> dict[str, Any]:
 def _arm_facts(trials: Trials, arm: str) -> dict[str, Any]:
     """-> its kind and weights, and all its parameters, where the run has recorded them."""
     path = trials.seed_folder(trials.seeds[0]) / "methods" / arm / "method.json"
-    parameters = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    parameters = read_object(path, "copy the run again") if path.is_file() else {}
     return {"kind": trials.kind(arm), "weights": trials.weights(arm)} | parameters
 
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from longjax import files
 from longjax.data.recall_rows import TaskExample
-from longjax.data.store import read_json
-from longjax.files import sha256_bytes, sha256_file
+from longjax.files import read_object, sha256_bytes, sha256_file
 
 EXAMPLE = np.dtype(
     [
@@ -56,7 +55,7 @@ class TaskExamples:
     def __init__(self, folder: str | os.PathLike, tokenizer: str | None = None):
         self.folder = pathlib.Path(folder)
         advice = f"delete {self.folder} and start again"
-        self.manifest = read_json(self.folder / "manifest.json", advice)
+        self.manifest = read_object(self.folder / "manifest.json", advice)
         if tokenizer and self.manifest["tokenizer"] != tokenizer:
             raise ValueError(f"{self.folder / 'manifest.json'} was written with another tokenizer: {advice}")
         for name, digest in self.manifest["files"].items():
