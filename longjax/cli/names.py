@@ -36,12 +36,17 @@ def method_by_name(name: str, settings: str = "") -> Method:
     return make()
 
 
+def integers(words: str | None, flag: str) -> tuple[int, ...]:
+    """Returns the numbers of a flag's value, which are joined by commas."""
+    try:
+        return tuple(map(int, words.split(","))) if words else ()
+    except ValueError as error:
+        raise ValueError(f"--{flag}={words} must be numbers joined by commas") from error
+
+
 def lengths(words: str | None) -> tuple[int, ...]:
     """Returns the numbers of --lengths, which are joined by commas. Raises ValueError if a text cannot be as long."""
-    try:
-        numbers = tuple(map(int, words.split(","))) if words else ()
-    except ValueError as error:
-        raise ValueError(f"--lengths={words} must be numbers joined by commas") from error
+    numbers = integers(words, "lengths")
     if wrong := [n for n in numbers if not 1 <= n <= MAX_LENGTH]:
         raise ValueError(f"--lengths={words}: {wrong[0]} must be from 1 to {MAX_LENGTH}")
     return numbers
