@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import re
@@ -16,7 +17,15 @@ from longjax.evals.haystack import read_haystack
 from longjax.evals.metrics.needle import STUDY_WORDS
 from longjax.evals.needle import NeedleTest, export_needle, score
 from longjax.evals.needle.facts import CITIES, MAX_NEEDLES, best_things
-from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before
+from longjax.evals.needle.insertion import (
+    AfterIds,
+    AfterSentences,
+    BosCodec,
+    PlainCodec,
+    full_stops,
+    insert,
+    sentence_start_before,
+)
 from longjax.evals.requests import LoglikelihoodRequest
 from longjax.files import sha256_bytes
 from test_data import document
@@ -84,12 +93,34 @@ def test_a_missing_haystack_says_where_to_get_one(ctx):
 
 
 def test_needles_follow_full_stops():
-    ids = [5, 6, 9, 7, 7, 9, 8, 8, 8, 8]
-    assert [sentence_start_before(ids, depth, {9}) for depth in (0, 20, 30, 50, 60, 99, 100)] == [0, 0, 3, 3, 6, 6, 10]
-    assert insert(ids, [[1, 2]], 50, 100, {9}) == [5, 6, 9, 1, 2, 7, 7, 9, 8, 8, 8, 8]
-    assert insert(ids, [[1, 2]], 100, 8, {9}) == [5, 6, 9, 7, 7, 9, 1, 2]
-    assert insert(ids, [[1], [2]], 0, 100, {9}) == [1, 5, 6, 9, 2, 7, 7, 9, 8, 8, 8, 8]
-    assert insert(ids, [[1], [2]], 100, 100, {9}) == [*ids, 1, 2]
+    ids, nine = [5, 6, 9, 7, 7, 9, 8, 8, 8, 8], AfterIds(frozenset({9}))
+    assert [sentence_start_before(ids, depth, nine) for depth in (0, 20, 30, 50, 60, 99, 100)] == [0, 0, 3, 3, 6, 6, 10]
+    assert insert(ids, [[1, 2]], 50, 100, nine) == ([5, 6, 9, 1, 2, 7, 7, 9, 8, 8, 8, 8], 0.3)
+    assert insert(ids, [[1, 2]], 100, 8, nine) == ([5, 6, 9, 7, 7, 9, 1, 2], 1.0)
+    assert insert(ids, [[1], [2]], 0, 100, nine) == ([1, 5, 6, 9, 2, 7, 7, 9, 8, 8, 8, 8], 0.0)
+    assert insert(ids, [[1], [2]], 100, 100, nine) == ([*ids, 1, 2], 1.0)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["One of {} lines.\n", "Is it {}?  ", 'He said: "{}."\n\n', "\u7b2c{}\u53e5\u8bdd\u3002", "no end {} at all "],
+)
+def test_a_needle_stands_at_the_depth_that_its_record_says(sentence, ctx):
+    """In every form of text: at line ends, behind quotes, in Chinese, and where there are no sentences."""
+    text = "".join(sentence.format(i) for i in range(3000))
+    (ctx.data_dir / "haystack" / "haystack.txt").write_text(text)
+    (task,) = NeedleTest("number", needle_depths=5).tasks(dataclasses.replace(ctx, lengths=(2000,)))
+    for question in task.requests:
+        prompt, depth = text_of(question, ctx), question.metadata["depth"]
+        place = prompt.index(question.metadata["needle"].strip()) / len(prompt)
+        assert abs(question.metadata["true_depth"] - depth) < 0.05
+        assert abs(place - depth) < 0.2  # the frame of the prompt and the needle take their share
+
+
+def test_numbers_do_not_end_sentences(ctx):
+    ids = ctx.tokenizer.encode("Pi is 3.14 and more. Then").tolist()
+    ends = [ctx.tokenizer.decode(ids[:i]) for i in range(1, len(ids)) if AfterSentences(ctx.tokenizer)(ids, i)]
+    assert next(iter(ends)).strip() == "Pi is 3.14 and more."
 
 
 @pytest.mark.parametrize("bos", ["clean", "lceg"])

@@ -12,7 +12,15 @@ from golden_checks.common import Result
 from golden_checks.exact_case import failure
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.needle.facts import PROMPT, best_things
-from longjax.evals.needle.insertion import BosCodec, PlainCodec, full_stops, insert, sentence_start_before, trim
+from longjax.evals.needle.insertion import (
+    AfterIds,
+    BosCodec,
+    PlainCodec,
+    full_stops,
+    insert,
+    sentence_start_before,
+    trim,
+)
 from longjax.evals.needle.tasks import STUDY_LENGTHS, NeedleTest
 from longjax.evals.passkey.landmark import Landmark
 from longjax.evals.passkey.longlora import LongLora
@@ -64,12 +72,12 @@ def rows(family: str, path: Path, compare: Callable[[Row], Pairs]) -> Iterator[R
 
 
 def inserted(row: Row, tokenizer: Tokenizer, folder: Path) -> Pairs:
-    codec, stops = CODECS[row["tokenizer"]](tokenizer), full_stops(tokenizer)
+    codec, stops = CODECS[row["tokenizer"]](tokenizer), AfterIds(full_stops(tokenizer))
     needles, depth, room = best_things(1), row["depth_percent"], row["context_length"] - row["buffer"]
     (sentence,) = needles.sentences
     needle = codec.encode(sentence)
     context = trim((folder / row["haystack"]).read_text(), row["context_length"], codec)
-    text = codec.decode(insert(context, [needle], depth, room, stops))
+    text = codec.decode(insert(context, [needle], depth, room, stops)[0])
     prompt = PROMPT.format(context=text, question=needles.question)
     offset, inner = text.index(sentence.strip()), sentence.strip()
     after = offset + len(inner)

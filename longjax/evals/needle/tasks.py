@@ -5,6 +5,7 @@ can be hidden instead: whether greedy decoding gives all its tokens is known fro
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,17 @@ from absl import logging
 from longjax.evals.context import EvalContext
 from longjax.evals.haystack import Haystack, read_haystack
 from longjax.evals.needle.facts import MAX_NEEDLES, PROMPT, Needles, best_things, number_needles
-from longjax.evals.needle.insertion import BosCodec, Codec, PlainCodec, full_stops, insert, trim
+from longjax.evals.needle.insertion import (
+    AfterIds,
+    AfterSentences,
+    BosCodec,
+    Codec,
+    PlainCodec,
+    SentenceEnd,
+    full_stops,
+    insert,
+    trim,
+)
 from longjax.evals.requests import GenerationRequest, LoglikelihoodRequest, Request, Task
 
 MAX_NEW_TOKENS = 50  # tokens of an answer
@@ -101,11 +112,19 @@ class NeedleGrid:
         encoded = [self.codec.encode(text) for text in needles.sentences]
         if sum(map(len, encoded)) >= room:
             return None
-        ids = insert(context, encoded, depth, room, full_stops(self.ctx.tokenizer))
+        ids, place = insert(context, encoded, depth, room, self.sentence_end)
         prompt = PROMPT.format(context=self.codec.decode(ids), question=needles.question) + needles.answer_prefix
         request = self.request(with_bos(self.codec.encode(prompt), self.ctx.tokenizer.bos_id), needles)
-        request.metadata.update({"length": length, "depth": depth / 100, **self.haystack.metadata})
+        place_of = {"depth": depth / 100, "true_depth": round(place, 4)}
+        request.metadata.update({"length": length, **place_of, **self.haystack.metadata})
         return request if len(request.tokens_T) + request.max_new_tokens <= length else None
+
+    @functools.cached_property
+    def sentence_end(self) -> SentenceEnd:
+        """Where needles stand: by the study's ids in its own prompts, else by the text."""
+        if self.test.needle_bos == "lceg":
+            return AfterIds(full_stops(self.ctx.tokenizer))
+        return AfterSentences(self.ctx.tokenizer)
 
     def needles(self, length: int, depth: float) -> Needles:
         """Return the needles of a cell; numbers are drawn by seed, length and depth."""

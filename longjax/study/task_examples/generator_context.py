@@ -11,7 +11,7 @@ from longjax.data.passkey_text import PasskeyText
 from longjax.evals.context import EvalContext
 from longjax.evals.haystack import read_haystack
 from longjax.evals.manyshot import label_file, labeled_questions
-from longjax.evals.needle.insertion import full_stops
+from longjax.evals.needle.insertion import AfterIds, full_stops
 from longjax.evals.ruler.haystacks import Essays, InEssays
 from longjax.evals.ruler.inputs import RulerInputs
 from longjax.evals.ruler.niah import NeedlesInHay
@@ -53,9 +53,9 @@ class GeneratorContext:
         return PasskeyText.from_tokenizer(self.ctx.tokenizer)
 
     @functools.cached_property
-    def full_stop_ids(self) -> set[int]:
+    def sentence_end(self) -> AfterIds:
         """The ids of full stops."""
-        return full_stops(self.ctx.tokenizer)
+        return AfterIds(full_stops(self.ctx.tokenizer))
 
     @functools.cached_property
     def labeled_questions(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

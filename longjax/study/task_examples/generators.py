@@ -88,7 +88,7 @@ def hidden_needles(
     room, depth = length - len(ctx.ids(frame)) - len(answer) - 1, float(rng.choice(DEPTHS))
     if sum(map(len, sentences)) > room:
         return
-    ids = insert(context.excerpt_ids(rng, length).tolist(), sentences, depth, room, context.full_stop_ids)
+    ids, _ = insert(context.excerpt_ids(rng, length).tolist(), sentences, depth, room, context.sentence_end)
     prompt = PROMPT.format(context=tokenizer.decode(ids), question=needles.question) + needles.answer_prefix
     tokens_T = np.concatenate([ctx.ids(prompt), np.array(answer, np.int32)])
     if len(tokens_T) < length:
