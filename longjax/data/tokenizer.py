@@ -89,9 +89,20 @@ class Tokenizer:
 
     def encode_parts(self, parts: Iterable[str]) -> np.ndarray:
         """Returns the ids of texts and marks in a row, int32; texts without a mark between them are one text."""
-        runs = [(is_mark, [*run]) for is_mark, run in itertools.groupby(parts, lambda part: isinstance(part, Mark))]
-        ids = [[self.id_of(mark) for mark in run] if is_mark else self.encode("".join(run)) for is_mark, run in runs]
-        return np.concatenate([np.zeros(0, np.int32), *(np.asarray(x, np.int32) for x in ids)])
+        parts, ids, mark = [*parts], [], ""
+        for is_mark, run in itertools.groupby(parts, lambda part: isinstance(part, Mark)):
+            if is_mark:
+                ids += map(self.id_of, marks := [*run])
+                mark = marks[-1]
+                continue
+            if not mark or self.id_of(mark) == self.bos_id or self.backend.begins_anew(mark):
+                new = self.encode("".join(run)).tolist()
+            else:  # without the blank that LLaMA's tokenizers put before a whole text only
+                new = self.encode_inside("".join(run))
+            if found := [x for x in parts if isinstance(x, Mark) and self.id_of(x) in new]:
+                raise ValueError(f"with {found[0]} in a text, which the tokenizer does not call a special token")
+            ids += new
+        return np.array(ids, np.int32)
 
     def encode(self, text: str, bos: bool = False) -> np.ndarray:
         """Returns the ids of the whole text, int32; with `bos`, after the id that opens a document, if there is one.

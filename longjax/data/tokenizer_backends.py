@@ -52,6 +52,10 @@ class TokenizerBackend(Protocol):
         """Returns the id of exactly this piece; None if there is none."""
         ...
 
+    def begins_anew(self, mark: str) -> bool:
+        """Whether a text behind this control token is encoded as a text of its own, not as the middle of one."""
+        ...
+
 
 def open_backend(path: pathlib.Path, threads: int) -> TokenizerBackend:
     """Opens the vocabulary that counts: of a folder's tokenizer.model and tokenizer.json, the larger one.
@@ -86,7 +90,10 @@ class SentencePieceBackend:
             raise ValueError(f"{path} is not a sentencepiece model, or is torn: copy it again") from error
         self.path, self.threads, self.own = path, threads, self.pieces.vocab_size()
         beside = surroundings(path)
-        self.added = {token.text: token.id for token in self.checked(beside)}
+        self.added = {token.text: token.id or self.own for token in self.checked(beside)}
+        for text in (x.text for x in beside.added if x.id is None and self.find(x.text) is None):
+            if text != self.pieces.id_to_piece(self.pieces.unk_id()):
+                self.added[text] = 1 + max(self.added.values(), default=self.own - 1)
         self.texts = {i: text for text, i in self.added.items()}
         self.vocab = max(self.own, *(1 + i for i in self.texts), 0)
         bos_id, self.eos_id = (
@@ -98,8 +105,9 @@ class SentencePieceBackend:
 
     def checked(self, beside: Surroundings) -> list[AddedToken]:
         """Returns the added tokens. Raises ValueError if one would have to be found in texts, or is another piece."""
-        added = [token for token in beside.added if token.id >= self.own]
-        moved = [x for x in beside.added if x.id < self.own and self.pieces.id_to_piece(x.id) != x.text]
+        listed = [(token.id, token) for token in beside.added if token.id is not None]
+        added = [token for i, token in listed if i >= self.own]
+        moved = [x for i, x in listed if i < self.own and self.pieces.id_to_piece(i) != x.text]
         ordinary = [token for token in added if not token.special]
         if wrong := moved or ordinary:
             raise ValueError(
@@ -120,6 +128,10 @@ class SentencePieceBackend:
         runs = [(text, [*run]) for text, run in itertools.groupby(ids, self.texts.get)]
         added = {text: "" if skip_special else text for text in self.added}
         return "".join(self.pieces.decode(run) if text is None else added[text] * len(run) for text, run in runs)
+
+    def begins_anew(self, mark: str) -> bool:
+        """Never: the blank before a text is that before all of it."""
+        return False
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece; None if there is none."""
@@ -149,7 +161,9 @@ class HuggingFaceBackend:
         )
         self.tokenizer.encode_special_tokens = True  # control tokens in a text are text
         self.vocab = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-        self.cuts_at_lines = not any(map(spans_lines, self.tokenizer.get_added_tokens_decoder().values()))
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        self.unsplit = self.read_as_tokens([x.content for x in added if x.special])
+        self.cuts_at_lines = not self.unsplit and not any(map(spans_lines, added))
         self.eos_id = self.end(beside)
         self.eos_ids = all_ends(self.eos_id, beside)
 
@@ -157,12 +171,19 @@ class HuggingFaceBackend:
         """Adds the tokens that other files list. Raises ValueError if their ids are not free."""
         import tokenizers
 
-        for text, i, special in beside.added:
-            if (found := self.find(text)) is None:
-                self.tokenizer.add_tokens([tokenizers.AddedToken(text, special=special, normalized=False)])
-                found = self.find(text)
-            if found != i:
+        special = {x.content: x.special for x in self.tokenizer.get_added_tokens_decoder().values()}
+        for text, i, *flags in beside.added:
+            if text not in special or (flags[0] and not special[text]):
+                token = tokenizers.AddedToken(text, **dict(zip(AddedToken._fields[2:], flags, strict=True)))
+                (self.tokenizer.add_special_tokens if flags[0] else self.tokenizer.add_tokens)([token])
+            if i not in (None, self.find(text)):
                 raise ValueError(f"{self.path} and {beside.files} disagree about {text!r}, id {i}: {SAVE_AGAIN}")
+
+    def read_as_tokens(self, special: list[str]) -> list[str]:
+        """Returns the control tokens whose text the model itself reads as the token, as Unigram models may."""
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
+        read = zip(special, self.tokenizer.encode_batch(special, add_special_tokens=False), strict=True)
+        return [text for text, encoding in read if text != unknown and self.find(text) in encoding.ids]
 
     def check_prefix_space(self, beside: Surroundings) -> None:
         """Raises ValueError if tokenizer_config.json wants a blank before every text and tokenizer.json has none."""
@@ -182,12 +203,22 @@ class HuggingFaceBackend:
         return beside.eos_ids[0] if beside.eos_ids else next(usual, -1)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Returns the ids of each text, without special tokens around them."""
+        """Returns the ids of each text. Raises ValueError for a control token's text that it cannot read as text."""
+        for token in self.unsplit:
+            if any(token in text for text in texts):
+                raise ValueError(f"with {token}, whose text {self.path} cannot tell from the control token")
         return [x.ids for x in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Returns the text of these ids, with special tokens as they are written, or without them."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=skip_special)
+
+    def begins_anew(self, mark: str) -> bool:
+        """Whether "a" behind the mark has the ids of the text "a"."""
+        self.tokenizer.encode_special_tokens = False
+        ids = self.tokenizer.encode(f"{mark}a", add_special_tokens=False).ids
+        self.tokenizer.encode_special_tokens = True
+        return ids == [self.find(mark), *self.tokenizer.encode("a", add_special_tokens=False).ids]
 
     def find(self, piece: str) -> int | None:
         """Returns the id of exactly this piece; None if there is none."""

@@ -25,14 +25,21 @@ class AddedToken(NamedTuple):
 
     Attributes:
       text: that it stands for.
-      id: of it.
+      id: of it; None: the next one that is free.
       special: a control token, which no text contains.
+      lstrip, rstrip: whether it takes the blanks before and after it.
+      single_word: whether it is found only between the ends of words.
+      normalized: whether it is looked for in the normalized text.
 
     """
 
     text: str
-    id: int
+    id: int | None
     special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
 
 
 class Surroundings(NamedTuple):
@@ -40,7 +47,7 @@ class Surroundings(NamedTuple):
 
     Attributes:
       bos_token, eos_token: that they name; None: none.
-      added: tokens that they list.
+      added: tokens that they list with ids, and then control tokens that have a role alone.
       adds_bos: whether a sentencepiece model's texts are opened by bos_token.
       eos_ids: ids that end a generation, of generation_config.json or else config.json.
       prefix_space: whether every text must begin with a blank that is put there.
@@ -71,24 +78,27 @@ def vocabulary_files(path: pathlib.Path) -> list[pathlib.Path]:
 def surroundings(file: pathlib.Path) -> Surroundings:
     """Reads what stands beside a tokenizer's file. Raises ValueError naming a damaged one."""
     folder = file.parent
-    config, special_map = optional_object(folder / CONFIG), optional_object(folder / SPECIAL_MAP)
-    named = special_map | {name: x for name, x in config.items() if x is not None}
-    special = special_texts(special_map) | special_texts(config)
-    listed = {**tokens_of_map(folder / ADDED, special), **tokens_of_decoder(folder / CONFIG, config)}
-    lists = ((ADDED, optional_object(folder / ADDED)), (CONFIG, config.get("added_tokens_decoder")))
-    sources = [name for name, tokens in lists if tokens]
+    config, special_map, added = (optional_object(folder / name) for name in (CONFIG, SPECIAL_MAP, ADDED))
+    has_all = "added_tokens_decoder" in config  # then transformers reads neither of the two other files
+    named = config if has_all else config | special_map
+    special = special_texts(named)
+    listed = tokens_of_decoder(folder / CONFIG, config) if has_all else tokens_of_map(folder / ADDED, special)
+    by_role = [AddedToken(text, None, True) for text in special if text not in listed]
+    adds_bos = config.get("add_bos_token", True) is not False
+    sources = [CONFIG] if has_all or not added else [ADDED]
     return Surroundings(
         content_of(named.get("bos_token")), content_of(named.get("eos_token")),
-        tuple(sorted(listed.values(), key=lambda token: token.id)), config.get("add_bos_token", True) is not False,
+        (*sorted(listed.values(), key=lambda token: token.id or 0), *by_role), adds_bos,
         eos_ids(folder), puts_blank(config), " and ".join(sources),
     )  # fmt: skip
 
 
-def special_texts(config: dict[str, Any]) -> set[str]:
-    """Returns the tokens that a file gives a role: bos_token, pad_token, additional_special_tokens and so on."""
-    roles = [x for name, x in config.items() if name.endswith("_token")]
-    more = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
-    return {text for token in [*roles, *(more if isinstance(more, list) else [])] if (text := content_of(token))}
+def special_texts(config: dict[str, Any]) -> list[str]:
+    """Returns the tokens that files give a role (bos_token, pad_token ...), then those that they list without one."""
+    roles = [config.get(f"{name}_token") for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
+    more = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    more = [*more.values()] if isinstance(more, dict) else more if isinstance(more, list) else []
+    return list(dict.fromkeys(text for token in [*roles, *more] if (text := content_of(token))))
 
 
 def puts_blank(config: dict[str, Any]) -> bool:
@@ -96,7 +106,7 @@ def puts_blank(config: dict[str, Any]) -> bool:
     return bool(config.get("add_prefix_space")) and str(config.get("tokenizer_class")).startswith("GPT2")
 
 
-def tokens_of_map(path: pathlib.Path, special: set[str]) -> dict[str, AddedToken]:
+def tokens_of_map(path: pathlib.Path, special: list[str]) -> dict[str, AddedToken]:
     """Returns the tokens of added_tokens.json, {text: id}; those with a role in another file are special."""
     content = optional_object(path)
     if not all(type(i) is int for i in content.values()):
@@ -108,7 +118,10 @@ def tokens_of_decoder(path: pathlib.Path, config: dict[str, Any]) -> dict[str, A
     """Returns the tokens of added_tokens_decoder in tokenizer_config.json, {id: {content, special, ...}}."""
     decoder = config.get("added_tokens_decoder") or {}
     try:
-        tokens = [AddedToken(x["content"], int(i), bool(x.get("special"))) for i, x in decoder.items()]
+        tokens = [
+            AddedToken(x["content"], int(i), *(bool(x.get(name)) for name in AddedToken._fields[2:]))
+            for i, x in decoder.items()
+        ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its added_tokens_decoder lists no tokens; copy it again") from error
     return {token.text: token for token in tokens}

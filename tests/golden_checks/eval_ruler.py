@@ -44,13 +44,18 @@ class StandIn(Tokenizer):
 
 
 class WordEngine:
-    vocab, opening, eos_id, eos_ids, cuts_at_lines = 1000, (), -1, (), True
+    path, vocab, eos_id, cuts_at_lines = Path("stand-in"), 1000, -1, True
+    opening: tuple[int, ...] = ()
+    eos_ids: tuple[int, ...] = ()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[zlib.crc32(token.encode()) % self.vocab for token in tokens(text)] for text in texts]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         raise ValueError("a stand-in reads only")
+
+    def begins_anew(self, mark: str) -> bool:
+        return True
 
     def find(self, piece: str) -> int | None:
         return None

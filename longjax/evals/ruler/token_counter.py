@@ -61,5 +61,5 @@ class TokenCounter:
 
 def keeps_words_apart(backend: SentencePieceBackend) -> bool:
     """Whether no piece of a sentencepiece model has a space behind something else."""
-    pieces = (backend.pieces.id_to_piece(i) for i in range(backend.vocab))
+    pieces = (backend.pieces.id_to_piece(i) for i in range(backend.pieces.vocab_size()))
     return not any("\u2581" in piece.lstrip("\u2581") for piece in pieces)
