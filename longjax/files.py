@@ -1,5 +1,6 @@
 """Files that are replaced as a whole or not at all, JSON that may come from anyone, and the SHA-256 of files."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -87,12 +88,38 @@ def fingerprint_json(value: Any) -> str:
     return sha256_bytes(json.dumps(value, sort_keys=True))
 
 
+def read_regular(path: pathlib.Path) -> bytes:
+    """Reads a regular file, without a byte-order mark of UTF-8. Others, such as a FIFO, may never end: ValueError."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file")
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+
+
+def read_text(path: pathlib.Path, fallback: str | None = None) -> str:
+    """Reads a text in UTF-8, with or without a byte-order mark.
+
+    Args:
+      path: of a regular file.
+      fallback: encoding of files that are not UTF-8; None: they are refused.
+
+    Raises:
+      ValueError: it is no regular file, or not in UTF-8.
+      OSError: it cannot be read.
+
+    """
+    data = read_regular(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if fallback is None:
+            raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from error
+        return data.decode(fallback)
+
+
 def read_object(path: pathlib.Path, advice: str) -> dict[str, Any]:
     """Reads a JSON object. Raises ValueError with the advice if the file is missing, damaged, or nested too deeply."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except (OSError, RecursionError, ValueError) as error:
         fault = "damaged" if path.exists() else "missing or damaged"
         raise ValueError(f"{path} is {fault}: {advice}") from error

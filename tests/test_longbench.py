@@ -258,7 +258,7 @@ BAD = [
     ({"answers": []}, "answers must be a list of texts"),
     ({"answers": [3]}, "answers must be a list of texts"),
     ({"context": None}, "context must be a text, not None"),
-    ({"input": "\ud800"}, "input holds half of a surrogate pair"),
+    ({"input": "\ud800"}, "holds half of a surrogate pair"),
     ({"length": "9"}, "length must be a number of words, not '9'"),
 ]
 

@@ -295,7 +295,7 @@ def test_export(folder, tmp_path):
         ("hotpotqa.json", '[{"question": "?"}]', "qa_2", "hotpotqa.json is torn or not as published"),
         ("words.json", '{"nouns": ["a"]}', "cwe", "words.json is torn, or not an object of lists"),
         ("words.json", '{"nouns": ["a"], "verbs": ["b"], "adjectives": ["c"]}', "cwe", "too few words"),
-        ("PaulGrahamEssays.json", "[]", "niah_single_2", "PaulGrahamEssays.json is torn"),
+        ("PaulGrahamEssays.json", "[]", "niah_single_2", "PaulGrahamEssays.json is damaged"),
     ],
 )
 def test_files_that_cannot_be_read(folder, name, content, task, message):

@@ -20,7 +20,6 @@ from longjax import files
 from longjax.data.corpus import SPLITS
 from longjax.data.permutation import mix_bits, permute
 from longjax.data.store import TokenStore
-from longjax.files import read_object
 from longjax.ranges import check_memory
 
 # Shares of SlimPajama's sources: those in the code of arXiv:2402.10171; and those in its section 5.3 and in appendix
@@ -240,7 +239,7 @@ def open_selection(path: str | os.PathLike) -> tuple[Selection, pathlib.Path]:
 
     """
     folder = pathlib.Path(path)
-    description = read_object(folder / "selection.json", "select again")
+    description = files.read_object(folder / "selection.json", "select again")
     try:
         docs = np.load(folder / "selection.npy").astype(np.int64)
     except (OSError, ValueError, EOFError) as error:

@@ -3,13 +3,22 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.requests import Record
+from longjax.files import read_regular
+
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which JSON can hold and no text file
+Reason = Callable[[Record], str | None]
+
+
+def accept(record: Record) -> None:
+    """Find no fault with any record: a `Reason`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,41 +71,56 @@ class EvalContext:
             )
         return path
 
-    def read_jsonl(self, path: pathlib.Path, fields: Sequence[str]) -> tuple[list[Record], int]:
+    def read_jsonl(
+        self, path: pathlib.Path, fields: Sequence[str], texts: Sequence[str] = (), reason: Reason = accept
+    ) -> tuple[list[Record], int]:
         """Read a file with a JSON object a line.
 
         Args:
-          path: of the file.
+          path: of the file, in UTF-8.
           fields: that every object has.
+          texts: those of them that are texts.
+          reason: why a record cannot be used; None: it can.
 
         Returns:
           The objects, and the number of lines that were left out.
 
         Raises:
-          ValueError: the file is empty, or, without skip_bad, a line is no such object.
+          ValueError: the file is empty or not UTF-8, or, without skip_bad, a line is no such object.
 
         """
         good, bad = [], []
-        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        for number, line in enumerate(read_regular(path).split(b"\n"), 1):
             if not line.strip():
                 continue
             try:
-                good.append(check_record(json.loads(line), fields))
+                record = parse_record(line, fields, texts)
+                if why := reason(record):
+                    raise ValueError(why)
+                good.append(record)
             except ValueError as error:
                 if not self.skip_bad:
                     raise ValueError(f"{path}, line {number}: {error} (--skip_bad leaves such lines out)") from error
+                logging.warning("%s, line %d: %s; left out", path, number, error)
                 bad.append(number)
-        if bad:
-            logging.warning("%s: %d lines left out (%s)", path, len(bad), ", ".join(map(str, bad[:8])))
         if not good:
-            raise ValueError(f"{path} is empty: it needs an object a line with {', '.join(fields)}")
+            empty = "no line can be used" if bad else f"{path.name} is empty"
+            raise ValueError(f"{path}: {empty}; it needs an object a line with {', '.join(fields)}")
         return good, len(bad)
 
 
-def check_record(record: Record, fields: Sequence[str]) -> Record:
-    """Return the record. Raises ValueError unless it is an object with these fields."""
+def parse_record(line: bytes, fields: Sequence[str], texts: Sequence[str]) -> Record:
+    """Return the object of a line. Raises ValueError unless it has these fields, and texts where texts belong."""
+    try:
+        record = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(record, dict):
         raise ValueError("not an object")
     if missing := [name for name in fields if name not in record]:
         raise ValueError(f"no {', '.join(missing)}")
+    if wrong := [name for name in texts if not isinstance(record[name], str)]:
+        raise ValueError(f"{wrong[0]} must be a text, not {repr(record[wrong[0]])[:60]}")
+    if SURROGATES.search(json.dumps(record, ensure_ascii=False)):
+        raise ValueError("holds half of a surrogate pair")
     return record

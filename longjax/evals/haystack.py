@@ -7,7 +7,7 @@ import numpy as np
 from longjax.data.tokenizer import Tokenizer
 from longjax.evals.context import EvalContext
 from longjax.evals.requests import Record
-from longjax.files import sha256_bytes
+from longjax.files import read_text, sha256_bytes
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
 
@@ -48,10 +48,7 @@ def read_haystack(ctx: EvalContext) -> Haystack:
     """Read haystack/*.txt in the data directory. Raises ValueError if there is no text."""
     folder = ctx.find_file(["haystack"], "a folder of .txt files that needles are hidden in", SOURCE)
     paths = sorted(folder.glob("*.txt"))
-    try:
-        text = "".join(path.read_text("utf-8") for path in paths)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{folder} holds a .txt file that is not UTF-8 ({error}): convert or remove it") from error
+    text = "".join(read_text(path) for path in paths)
     if not text.strip():
         raise ValueError(f"{folder} holds no text: it needs .txt files ({SOURCE})")
     more = f"+{len(paths) - 1}" if len(paths) > 1 else ""

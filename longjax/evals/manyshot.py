@@ -16,7 +16,7 @@ from longjax.evals.longbench.scoring import data_quality, mean_score, score_shar
 from longjax.evals.longbench.tasks import prompts_id, prompts_of, record_metadata
 from longjax.evals.longbench.truncation import truncate_to_lengths
 from longjax.evals.requests import GenerationRequest, Record, Task
-from longjax.files import sha256_file
+from longjax.files import read_text, sha256_file
 
 KIND = "trec"  # the task of LongBench that this is, with more examples
 NAMES = {  # TREC's fine classes by the names that LongBench gives them, in its order; one is misspelt there
@@ -114,7 +114,7 @@ def label_file(ctx: EvalContext, name: str, shots: int) -> pathlib.Path:
 def labeled_questions(path: pathlib.Path, skip_bad: bool) -> tuple[list[tuple[str, str]], int]:
     """Return (question, name of its type) of each line, and the number of lines that were left out."""
     good, bad = [], 0
-    for number, line in enumerate(path.read_text("latin-1").split("\n"), 1):
+    for number, line in enumerate(read_text(path, fallback="latin-1").split("\n"), 1):
         label, _, question = line.strip().partition(" ")
         if label in NAMES and question.strip():
             good.append((question.strip(), NAMES[label]))

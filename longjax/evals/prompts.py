@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from longjax.evals.requests import Record
+from longjax.files import read_text
 
 LONGBENCH, RULER = "longbench.json", "ruler.json"
 RULER_FIELDS = {  # of each base task, the fields that its template must have, and those that it may have
@@ -111,9 +112,9 @@ def check_fields(source: str, template: str, needed: set[str], known: set[str]) 
         raise ValueError(f"{source}: unknown field {{{min(other)}}}; write {{{{ for a brace")
 
 
-def _bytes(path: pathlib.Path) -> bytes:
+def _content(path: pathlib.Path) -> str:
     try:
-        return path.read_bytes()
+        return read_text(path)
     except OSError as error:
         raise ValueError(
             f"--prompts={path.parent} has no readable {path.name}: python -m tools.extract_prompts makes it from a "
@@ -123,11 +124,9 @@ def _bytes(path: pathlib.Path) -> bytes:
 
 def _section(path: pathlib.Path, name: str) -> Record:
     try:
-        content: Any = json.loads(_bytes(path))
-    except json.JSONDecodeError as error:
+        content: Any = json.loads(_content(path))
+    except (RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not JSON, or is torn ({error}): make it again") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: make it again") from error
     section = content.get(name) if isinstance(content, dict) else None
     if not isinstance(section, dict):
         raise ValueError(f'{path} holds no object "{name}": python -m tools.extract_prompts makes it')

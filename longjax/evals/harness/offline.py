@@ -10,7 +10,6 @@ from absl import logging
 
 from longjax.evals.context import EvalContext
 from longjax.evals.harness.catalog import SUBJECT, ShortTask
-from longjax.evals.longbench.examples import line_of
 from longjax.evals.requests import Record
 from longjax.files import fingerprint_json
 
@@ -81,22 +80,8 @@ def _prepare(ctx: EvalContext, task: ShortTask, shots: int) -> list[PreparedTask
 def read_examples(ctx: EvalContext, task: ShortTask, suffix: str) -> list[Record]:
     """Return the rows of a file, with the task's fields alone. Raises ValueError if none can be used."""
     path = ctx.find_file([f"short/{task.file}{suffix}.jsonl"], task.description(bool(suffix)), task.source)
-    rows, _ = ctx.read_jsonl(path, task.fields)
-    good = [row for row in rows if usable(ctx, path, row, task.row_error(row))]
-    if not good:
-        raise ValueError(f"{path}: no line can be used")
+    good, _ = ctx.read_jsonl(path, task.fields, reason=task.row_error)
     return [{name: row[name] for name in task.fields} for row in good]
-
-
-def usable(ctx: EvalContext, path: pathlib.Path, row: Record, error: str | None) -> bool:
-    """Whether a row has no error. Raises ValueError if it has, without --skip_bad."""
-    if error is None:
-        return True
-    message = f"{path}, line {line_of(path, row)}: {error}"
-    if not ctx.skip_bad:
-        raise ValueError(f"{message} (--skip_bad leaves such lines out)")
-    logging.warning("%s; left out", message)
-    return False
 
 
 def rows_by_subject(rows: Sequence[Record]) -> dict[str, list[Record]]:

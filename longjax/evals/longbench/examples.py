@@ -1,10 +1,6 @@
 """Reads and checks files in LongBench's schema."""
 
-import json
 import pathlib
-import re
-
-from absl import logging
 
 from longjax.evals.context import EvalContext
 from longjax.evals.longbench.table import TASKS
@@ -14,7 +10,6 @@ from longjax.evals.requests import Record
 
 FIELDS = ("input", "context", "answers", "length", "all_classes")
 SCHEMA = f"an object a line with {', '.join(FIELDS)}, as in LongBench"
-SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, which are no text
 SOURCE = "huggingface.co/datasets/THUDM/LongBench (data.zip)"
 
 
@@ -33,28 +28,12 @@ def examples(ctx: EvalContext, path: pathlib.Path, kind: str) -> tuple[list[Reco
       ValueError: a line cannot be used, or none can.
 
     """
-    records, bad = ctx.read_jsonl(path, FIELDS)
-    good = []
-    for record in records:
-        if reason := example_error(record, kind):
-            message = f"{path}, line {line_of(path, record)}: {reason}"
-            if not ctx.skip_bad:
-                raise ValueError(f"{message} (--skip_bad leaves such lines out)")
-            logging.warning("%s; left out", message)
-        else:
-            good.append(record)
-    if not good:
-        raise ValueError(f"{path}: no line can be used; it needs {SCHEMA}")
-    return good[: ctx.max_examples], bad + len(records) - len(good)
+    good, bad = ctx.read_jsonl(path, FIELDS, ("input", "context"), lambda record: example_error(record, kind))
+    return good[: ctx.max_examples], bad
 
 
 def example_error(record: Record, kind: str) -> str | None:
     """Return why an example cannot be used; None if it can."""
-    for name in ("input", "context"):
-        if not isinstance(record[name], str):
-            return f"{name} must be a text, not {shorten(record[name])}"
-        if SURROGATES.search(record[name]):
-            return f"{name} holds half of a surrogate pair"
     if not has_texts(record["answers"]):
         return f"answers must be a list of texts, not {shorten(record['answers'])}"
     if not isinstance(record["length"], int) or isinstance(record["length"], bool):
@@ -83,14 +62,3 @@ def has_texts(x: object) -> bool:
 def shorten(x: object) -> str:
     """Return the beginning of a value's `repr`, for messages."""
     return repr(x)[:60]
-
-
-def line_of(path: pathlib.Path, record: Record) -> int:
-    """Return the number of the line in a .jsonl file that holds a record, which was read from it."""
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        try:
-            if line.strip() and json.loads(line) == record:
-                return number
-        except ValueError:
-            continue
-    raise AssertionError("the record came from this file")

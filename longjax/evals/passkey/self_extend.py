@@ -10,6 +10,7 @@ from longjax.evals.passkey.sentences import QUESTION
 from longjax.evals.requests import GenerationRequest, Record, Task
 from longjax.files import sha256_file
 
+FIELDS = ("input", "target", "passkey_position")
 HOLDS = "Self-Extend's pass keys, .jsonl files of {input, target, passkey_position}"
 SOURCE = "the examples in Self-Extend's repository (passkey_examples.jsonl)"
 
@@ -21,11 +22,10 @@ def file_tasks(ctx: EvalContext) -> Iterator[Task]:
     if not paths:
         raise ValueError(f"{folder} holds no .jsonl file: {HOLDS}. Get it from {SOURCE}")
     for path in paths:
-        lines, bad = ctx.read_jsonl(path, ["input", "target", "passkey_position"])
+        lines, bad = ctx.read_jsonl(path, FIELDS, ("input",))
         requests = [self_extend_request(ctx, line) for line in lines[: ctx.max_examples]]
-        length = len(requests[0].tokens_T) + requests[0].max_new_tokens
-        for request in requests:
-            request.metadata["length"] = length
+        for request in requests:  # a row of results for each length; files of several lengths have several
+            request.metadata["length"] = len(request.tokens_T) + request.max_new_tokens
         settings = {"data_sha256": sha256_file(path), "bad_lines": bad}
         yield Task(f"passkey/self_extend/{path.stem}", requests, settings)
 
@@ -36,7 +36,7 @@ def self_extend_request(ctx: EvalContext, line: Record) -> GenerationRequest:
     The question follows the garbage without a line end, and ends in a blank; the answer has as many tokens as the key
     has characters.
     """
-    text, key = str(line["input"]), str(line["target"]).strip()
+    text, key = line["input"], str(line["target"]).strip()
     metadata = {"variant": "self_extend", "cell": None, "key": key, "position": line["passkey_position"]}
     depth = text.find(key) / max(1, len(text))
     return GenerationRequest(

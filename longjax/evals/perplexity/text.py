@@ -138,11 +138,8 @@ def check_ids(ids: np.ndarray, path: pathlib.Path, ctx: EvalContext) -> None:
 
 def json_lines(path: pathlib.Path, ctx: EvalContext) -> EvalText:
     """Read a .jsonl file with a document a line in `text`."""
-    lines, _ = ctx.read_jsonl(path, ["text"])
-    try:
-        documents = [ctx.ids(str(line["text"])) for line in lines]
-    except UnicodeError as error:
-        raise ValueError(f"{path} holds halves of surrogate pairs, which are no text: write it again") from error
+    lines, _ = ctx.read_jsonl(path, ["text"], ["text"])
+    documents = [ctx.ids(line["text"]) for line in lines]
     has_bos = ctx.tokenizer.bos_id >= 0
     return concat_documents(path.stem, documents, has_bos, sha256_file(path), str(path))
 

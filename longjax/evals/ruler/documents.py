@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from longjax.evals.requests import Record
 from longjax.evals.ruler.qa import QaQuestion
-from longjax.files import sha256_bytes
+from longjax.files import read_text, sha256_file
 
 
 class QaDataset(NamedTuple):
@@ -20,15 +20,14 @@ class QaDataset(NamedTuple):
 
 def read_dataset(path: pathlib.Path, reader: Callable[[Any], tuple[list[str], list[QaQuestion]]]) -> QaDataset:
     """Read a file with one of the readers below. Raises ValueError if it is torn or of another schema."""
-    data = path.read_bytes()
     try:
-        texts, questions = reader(json.loads(data))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        texts, questions = reader(json.loads(read_text(path)))
+    except (RecursionError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is torn or not as published ({why}): get it again") from error
     if not questions:
         raise ValueError(f"{path} has no question that can be answered: get it again")
-    return QaDataset(texts, questions, sha256_bytes(data))
+    return QaDataset(texts, questions, sha256_file(path))
 
 
 def squad(data: Any) -> tuple[list[str], list[QaQuestion]]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 
 from longjax.evals import wordlists
@@ -14,7 +13,7 @@ from longjax.evals.ruler.documents import QaDataset, hotpotqa, read_dataset, squ
 from longjax.evals.ruler.haystacks import Essays
 from longjax.evals.ruler.prompts import prompts_and_id
 from longjax.evals.ruler.token_counter import TokenCounter
-from longjax.files import sha256_file
+from longjax.files import read_object, sha256_file
 
 ESSAYS, ENGLISH = "ruler/PaulGrahamEssays.json", "ruler/english_words.json"
 SOURCES = {
@@ -51,11 +50,10 @@ class RulerInputs:
         if not path.exists():
             haystack = read_haystack(self.ctx)
             return Essays(haystack.text.split()), haystack.metadata
-        try:
-            text = json.loads(path.read_text("utf-8"))["text"].split()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{path} is torn, or not {{"text": ...}} as RULER has it: make it again') from error
-        return Essays(text), {"haystack": path.stem, "haystack_sha256": sha256_file(path)}
+        text = read_object(path, "make it again").get("text")
+        if not isinstance(text, str) or not text.split():
+            raise ValueError(f'{path} holds no text: it needs {{"text": ...}} as RULER has it')
+        return Essays(text.split()), {"haystack": path.stem, "haystack_sha256": sha256_file(path)}
 
     @functools.cache  # noqa: B019 (inputs live as long as their run)
     def qa_dataset(self, task: str) -> QaDataset:

@@ -8,7 +8,7 @@ import pathlib
 import random
 from collections.abc import Sequence
 
-from longjax.files import sha256_bytes
+from longjax.files import read_text, sha256_bytes
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("nouns", "adjectives", "verbs")
@@ -36,9 +36,9 @@ def read_words(path: pathlib.Path) -> Words:
         return Words(*(tuple((HERE / f"{kind}.txt").read_text("utf-8").split()) for kind in KINDS), name="own")
     data = path.read_bytes()
     try:
-        content = json.loads(data)
+        content = json.loads(read_text(path))
         lists = [tuple(sorted(set(map(str, content[kind])))) for kind in KINDS]
-    except (ValueError, KeyError, TypeError) as error:
+    except (RecursionError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is torn, or not an object of lists {', '.join(KINDS)}: make it again") from error
     if min(map(len, lists)) < 1 or len(set().union(*lists)) < 40:
         raise ValueError(f"{path} has too few words: give some of each of {', '.join(KINDS)}, 40 or more together")
@@ -53,10 +53,10 @@ def read_english(path: pathlib.Path) -> list[str]:
 
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
         words = content if isinstance(content, list) else content.values()
         return sorted({word for word in words if isinstance(word, str)})
-    except (ValueError, AttributeError) as error:
+    except (RecursionError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is torn, or not a JSON list or object of words: get it again") from error
 
 
