@@ -74,15 +74,21 @@ class ManyShot:
         """Return examples in LongBench's schema, number of bad lines, settings. Fewer shots are the first of more."""
         paths = [label_file(ctx, name, shots) for name in ("train", "test")]
         (train, bad_train), (test, bad_test) = (labeled_questions(path, ctx.skip_bad) for path in paths)
+        known = {question for question, _ in train}
+        unseen = [item for item in test if item[0] not in known]  # TREC itself has ten of its tests in its training set
+        left_out = len(test) - len(unseen)
+        if left_out:
+            logging.warning("%s: %d questions are left out, as %s has them, too", paths[1], left_out, paths[0])
         if len(train) < shots:
             raise ValueError(f"--manyshot_shots={shots}: {paths[0]} has {len(train)} questions")
         records = [
             example(train, order[:shots], *question)
-            for order, question in zip(self.orders(ctx.seed, len(train)), test[: ctx.max_examples], strict=False)
+            for order, question in zip(self.orders(ctx.seed, len(train)), unseen[: ctx.max_examples], strict=False)
         ]
         drawing = "per item" if self.manyshot_per_item else "same for all"
         data = {path.name: sha256_file(path) for path in paths}
-        return records, bad_train + bad_test, {"examples": drawing, "seed": ctx.seed, "data": data}
+        settings = {"examples": drawing, "seed": ctx.seed, "data": data, "left_out_as_known": left_out}
+        return records, bad_train + bad_test, settings
 
     def orders(self, seed: int, count: int) -> Iterable[np.ndarray]:
         """Yield for each question the order in which training examples are taken."""

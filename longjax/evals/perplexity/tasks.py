@@ -28,6 +28,9 @@ LCEG_DOCUMENTS = 10  # eval_perplexity reads no more
 LANDMARK_PART = 512  # tokens of a forward pass in eval_landmark.py
 
 
+BY_DOCUMENT = ("strided", "yarn", "nonoverlap")  # protocols whose windows end with their documents
+
+
 @dataclasses.dataclass(frozen=True)
 class PerplexityTest:
     """Perplexity by protocol, text and length."""
@@ -103,11 +106,16 @@ class PerplexityTest:
                 return WithoutMemory(ten, trained_len)
 
     def task(self, text: EvalText, length: int, longest: int, windows: Windows) -> Task:
-        """Return the task of one length. Raises ValueError if the text has no window of that length."""
+        """Return the task of one length. Raises ValueError if the text has no window of that length.
+
+        Shorter documents count beside such a window, but alone they would be shown at a length that they do not have.
+        """
         protocol = self.ppl_protocol
         metadata = {"protocol": protocol, "data": text.name, "length": length}
-        requests = WindowRequests(windows(text, length), metadata)
-        if not requests:
+        cut = windows(text, length)
+        requests = WindowRequests(cut, metadata)
+        least = length if protocol in BY_DOCUMENT else 1  # others take whole windows, or parts of them on purpose
+        if max((window.size for window in cut), default=0) < least:
             raise ValueError(
                 f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
                 f"by --ppl_protocol={protocol}; use a longer text or shorter --lengths"

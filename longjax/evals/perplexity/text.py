@@ -102,11 +102,13 @@ def read_text(path: pathlib.Path, ctx: EvalContext) -> EvalText:
 
 def token_file(path: pathlib.Path, ctx: EvalContext) -> EvalText:
     """Read flat little-endian ids, uint16 unless <name>.json beside the file names another: {"dtype": "uint32"}."""
-    dtype, size = file_dtype(path.with_suffix(".json")), path.stat().st_size
+    dtype, size = file_dtype(path.with_suffix(".json"), ctx.tokenizer.vocab), path.stat().st_size
     if size == 0 or size % dtype.itemsize:
         raise ValueError(f"{path} has {size} bytes, no whole number of {dtype.name} ids: copy it again")
     ids = np.fromfile(path, dtype)
     check_ids(ids, path, ctx)
+    if dtype.itemsize == 2 and size % 4 == 0 and not ids[1::2].any() and not path.with_suffix(".json").is_file():
+        raise ValueError(f'{path} looks like 32-bit ids: write {{"dtype": "uint32"}} into {path.with_suffix(".json")}')
     if ids[0] != ctx.tokenizer.bos_id >= 0:
         logging.warning("%s begins with id %d, so every %d opens a document; the tokenizer's opening id is %d",
                         path, ids[0], ids[0], ctx.tokenizer.bos_id)  # fmt: skip
@@ -115,8 +117,10 @@ def token_file(path: pathlib.Path, ctx: EvalContext) -> EvalText:
     )
 
 
-def file_dtype(path: pathlib.Path) -> np.dtype:
-    """Return the type of ids that a .json file beside a token file names; uint16 without one."""
+def file_dtype(path: pathlib.Path, vocab: int) -> np.dtype:
+    """Return the type of ids that a .json file beside a token file names; uint16 without one, if that has all ids."""
+    if vocab > 1 << 16 and not path.is_file():
+        raise ValueError(f'{path} is missing: is the .bin file {{"dtype": "uint16"}} or {{"dtype": "uint32"}}?')
     try:
         name = json.loads(path.read_text())["dtype"] if path.is_file() else "uint16"
     except (ValueError, KeyError, TypeError) as error:
