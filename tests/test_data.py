@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import sysconfig
 
@@ -108,6 +109,13 @@ def test_user_mistakes_with_text_are_named(tmp_path):
     (tmp_path / "a.txt").write_text("w" * 1_000_000 + "\n")  # one line, which cannot be cut
     with pytest.raises(ValueError, match=r"too few documents \(1\)"):
         corpus.collect_documents(str(tmp_path), characters=10**8)
+
+
+def test_what_is_no_text_file_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("line\n")
+    os.mkfifo(tmp_path / "b.txt")
+    with pytest.raises(ValueError, match=r"--text_dir: .*b\.txt is no file that can be read"):
+        corpus.collect_documents(str(tmp_path))
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])

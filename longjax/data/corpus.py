@@ -7,7 +7,7 @@ import pathlib
 import sysconfig
 from collections.abc import Iterable, Iterator
 
-from longjax.files import sha256_bytes
+from longjax.files import read_text, sha256_bytes
 
 SUFFIXES = (".md", ".py", ".rst", ".txt")
 SPLITS = ("train", "validation", "test")
@@ -130,7 +130,16 @@ def _user_sources(text_dir: str) -> Iterator[tuple[str, Iterable[pathlib.Path]]]
     root = pathlib.Path(text_dir)
     if not root.is_dir():
         raise ValueError(f"--text_dir={text_dir} is not a folder")
-    return ((path.relative_to(root).as_posix(), [path]) for path in root.rglob("*") if path.suffix in SUFFIXES)
+    paths = [path for path in root.rglob("*") if path.suffix in SUFFIXES]
+    for path in paths:
+        _check_readable(path)
+    return ((path.relative_to(root).as_posix(), [path]) for path in paths)
+
+
+def _check_readable(path: pathlib.Path) -> None:
+    """Raises ValueError for what may never end (a FIFO) or cannot be opened, so that no text is left out unseen."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError(f"--text_dir: {path} is no file that can be read: remove it, or make it readable")
 
 
 def _python_sources() -> Iterator[tuple[str, Iterable[pathlib.Path]]]:
@@ -169,8 +178,8 @@ def _concatenate(files: Iterable[pathlib.Path], limit: int, curated: bool) -> st
 def _read(path: pathlib.Path) -> str:
     """-> the file's text; empty if it cannot be read as UTF-8."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path)
+    except (OSError, ValueError):
         return ""
 
 

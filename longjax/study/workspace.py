@@ -19,6 +19,8 @@ from longjax.study import eval_data, task_examples
 from longjax.study.config import DataStage, StudyConfig
 from longjax.training.recipe import Recipe
 
+MOST_PYTHON = 500_000_000  # characters that the installed Python packages may stand in for
+
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
@@ -91,6 +93,8 @@ class Workspace:
 
     def tokenize(self) -> None:
         """Collects text and writes the token store, with the base's tokenizer or one that is trained on the text."""
+        if not self.text_dir and self.preset.characters > MOST_PYTHON:
+            raise ValueError("this preset needs text of yours: name it with --text_dir, or packed rows with --plan_dir")
         documents = corpus.collect_documents(self.text_dir, self.preset.characters)
         if self.base_dir:
             self.copy_tokenizer()
