@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from longjax.training.optimizer import Flat
+from longjax.training.orbax_logs import drop_orbax_faults
 from longjax.training.skip_step import SkipStepState
 from longjax.training.train_step import TrainState
 
@@ -77,6 +78,7 @@ class TrainCheckpointer:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
         )
+        drop_orbax_faults()
         try:
             self.manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
