@@ -125,7 +125,7 @@ def prompt_inputs(program: Program, more: int) -> Inputs:
     tokens_BC[:, :prompt] = tokens_BT[:, :prompt]
     rope = stack_ropes([model.method.rope(cfg, length, {}, None)])
     end, most_B = jnp.int32(-1), jnp.full(1, length, jnp.int32)
-    rules = StopRules(end, jnp.int32(vocab), jnp.full((1, 1), end), jnp.zeros_like(most_B), most_B)
+    rules = StopRules(end[None], jnp.int32(vocab), jnp.full((1, 1), end), jnp.zeros_like(most_B), most_B)
     return Inputs(length, rope, tokens_BC, np.array([prompt], np.int32), rules)
 
 

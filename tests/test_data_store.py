@@ -338,7 +338,7 @@ def test_a_store_is_gone_on_with_only_as_it_was_begun(tmp_path):
     with pytest.raises(ValueError, match="was begun with other files, inputs:"):
         tokenized(tmp_path / "broken", source, shard=300)
     (tmp_path / "broken" / "ledger.json").write_text("{")
-    with pytest.raises(ValueError, match=r"ledger\.json is missing or damaged: delete"):
+    with pytest.raises(ValueError, match=r"ledger\.json is damaged: delete"):
         tokenized(tmp_path / "broken", source, shard=300)
 
 
