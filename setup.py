@@ -10,7 +10,15 @@ VERSION = re.findall('^__version__ = "(.+)"$', (ROOT / "longjax" / "__init__.py"
 COMMANDS = ("convert", "evaluate", "plan", "prepare-data", "report", "study", "train")
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.14", "basedpyright>=1.30", "setuptools>=77", "jieba"],
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "ruff>=0.14",
+        "basedpyright>=1.30",
+        "setuptools>=77",
+        "jieba",
+        "hypothesis",
+    ],
     "parity": ["torch==2.13.0", "transformers>=5", "accelerate"],  # live comparison with Hugging Face, in tests
     "harness": ["lm_eval>=0.4.12"],  # short tasks
     "zh": ["jieba"],  # words of Chinese answers

@@ -41,7 +41,7 @@ LLAMA_31 = LLAMA | {
 
 def test_llama_2_has_the_papers_parameters():
     """Tables 7 and 8 of arXiv:2409.12181: factor 8, alpha 29 and 57, theta 500,000, rate 2e-5, 32 rows."""
-    study = derived_config(LLAMA2_7B, Goal(32_768, tokens=1e9))
+    study = derived_config(LLAMA2_7B, 32_768, 1e9, 16)
     assert study.settings["pi"] == study.settings["yarn"] == {"factor": 8.0}
     assert study.settings["ntk_64k"] == {"alpha": 57.0}
     assert method_arm(study, "ntk_32k").method.rope.alpha(LLAMA2_7B, 32_768) == 29.0
@@ -56,7 +56,7 @@ def test_llama_2_has_the_papers_parameters():
 @pytest.mark.parametrize("times", [1.5, 2, 4, 16])
 def test_laws_of_what_is_derived(cfg, times):
     """Every arm is possible, has the goal's tokens, and frozen maps stay within trained positions at every test."""
-    study = derived_config(cfg, Goal(int(times * cfg.trained_len), tokens=200 * times * cfg.trained_len))
+    study = derived_config(cfg, int(times * cfg.trained_len), 200 * times * cfg.trained_len, 16)
     tokens = study.extend.steps * study.extend.batch_size * study.extended
     assert abs(tokens / (200 * study.extended) - 1) < 0.02
     assert max(study.lengths) == 2 * study.extended
@@ -81,9 +81,9 @@ def test_the_rate_meets_both_models():
 
 def test_a_budget_or_a_length_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="--extended=8192 must be above the 8192 tokens"):
-        derived_config(SMOLLM2, Goal(8192))
+        derived_config(SMOLLM2, 8192, 13e6, 16)
     with pytest.raises(ValueError, match="--tokens=1000 must be at least one row"):
-        derived_config(SMOLLM2, Goal(32_768, tokens=1000))
+        derived_config(SMOLLM2, 32_768, 1000, 16)
     for bad in ({"tokens": math.nan}, {"hours": 0.0}, {"samples": 0}, {"extended": 0}):
         with pytest.raises(ValueError, match=f"--{next(iter(bad))}"):
             Goal(**bad)
@@ -91,7 +91,7 @@ def test_a_budget_or_a_length_that_cannot_be_is_refused():
 
 def test_costs_are_those_of_the_pilot():
     """135 M parameters, 13 M tokens in rows of 32K: 83,000 tokens/s were measured on an H200, so 157 seconds."""
-    study = derived_config(SMOLLM2, Goal(32_768))
+    study = derived_config(SMOLLM2, 32_768, 13e6, 16)
     costs = {c.arm: c for c in arm_costs(study, [method_arm(study, n) for n in ("base", "yarn")], H200)}
     assert costs["base"].training == 0
     assert 100 < costs["yarn"].training < 220
@@ -99,7 +99,7 @@ def test_costs_are_those_of_the_pilot():
 
 def test_memory_decides_what_is_computed_again():
     """The estimate of the step itself: all rows at once where they fit, else fewer, else a refusal."""
-    study = derived_config(dataclasses.replace(TINY, trained_len=256), Goal(1024, tokens=4e5))
+    study = derived_config(dataclasses.replace(TINY, trained_len=256), 1024, 4e5, 16)
     large, needed = step_memory.fitted(study, 2**40, "cpu")
     assert (large.remat, large.extend.micro_batch_size) == ("qkv", study.extend.batch_size)
     small, less = step_memory.fitted(study, int(needed / 0.85) - 1, "cpu")

@@ -364,8 +364,8 @@ def test_parameters_are_counted_as_the_model_has_them():
     """110 M: 2 x 4096 x 1024 for tokens, and 8 layers of 12.85 M."""
     model = {"vocab": 4096, "dim": 1024, "layers": 8, "heads": 8, "kv_heads": 8, "ffn": 2816, "head_width": None}
     layer = 4 * 1024**2 + 3 * 1024 * 2816 + 2 * 1024
-    assert summary.parameter_count({"preset": {"model": model}}) == 2 * 4096 * 1024 + 8 * layer + 1024
-    assert summary.parameter_count({}) == 0
+    assert summary.model_size({"preset": {"model": model}}) == 2 * 4096 * 1024 + 8 * layer + 1024
+    assert summary.model_size({}) == 0
 
 
 def test_made_arms_are_those_that_a_study_may_have():

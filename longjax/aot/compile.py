@@ -6,17 +6,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.stages import Traced
 
 from longjax import sharding
-from longjax.attention.core import TokenPositions
-from longjax.data import RowBatch
 from longjax.model.llama import Llama
 from longjax.training import memory_estimate
-from longjax.training.batch import as_batch
 from longjax.training.recipe import Recipe
+from longjax.training.step_shapes import batch_shapes, param_shapes
 from longjax.training.train_step import init_train_state, train_step
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -52,31 +48,18 @@ def placed(tree: Any, mesh: jax.sharding.Mesh, dtype: Any = None) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=s), tree, layout)
 
 
-def param_shapes(model: Llama) -> Any:
-    """Returns the shapes of a model's parameters, the method's own included."""
-
-    def init():
-        tokens_BT = jnp.zeros((1, 8), jnp.int32)
-        return Llama(model.cfg, model.method).init(jax.random.key(0), tokens_BT, TokenPositions.whole(1, 8), 8)[
-            "params"
-        ]
-
-    return jax.eval_shape(init)
-
-
-def batch_shapes(model: Llama, rows: int, length: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def placed_batch(model: Llama, rows: int, length: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a step's batch, split into the method's rows and with its inserted tokens."""
-    row_batch = RowBatch(np.zeros((rows, length + 1), np.int32), np.ones((rows, length), np.float32), None)
     layout = jax.NamedSharding(mesh, sharding.TOKENS_BT)
-    arrays = as_batch(row_batch, model.method, model.cfg)
-    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout) for name, x in arrays.items()}
+    shapes = batch_shapes(model, rows, length)
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout) for name, x in shapes.items()}
 
 
 def training_program(model: Llama, recipe: Recipe, length: int, mesh: jax.sharding.Mesh) -> Program:
     """Traces `train_step` on the current mesh."""
     params = placed(param_shapes(model), mesh)
     state = jax.eval_shape(lambda params: init_train_state(model, recipe, params), params)
-    batch = batch_shapes(model, recipe.batch_size, length, mesh)
+    batch = placed_batch(model, recipe.batch_size, length, mesh)
     traced = train_step.trace(model, recipe, state, batch)
     return Program(traced, memory_estimate.estimate(traced, state, batch)._asdict())
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from longjax import sharding
-from longjax.aot.compile import Program, param_shapes, placed
+from longjax.aot.compile import Program, placed
 from longjax.attention.backends import default_decode_backend
 from longjax.attention.rope import stack_ropes
 from longjax.inference import decode
 from longjax.model.llama import Llama
 from longjax.sharding.cache_parallel import InferencePlacement, init_sharded_cache
 from longjax.training import memory_estimate
+from longjax.training.step_shapes import param_shapes
 
 
 def prefill_program(model: Llama, rows: int, size: int, mesh: jax.sharding.Mesh) -> Program:

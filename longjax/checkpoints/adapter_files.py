@@ -8,6 +8,7 @@ import pathlib
 import re
 from typing import Any
 
+from longjax.checkpoints.config_values import is_number
 from longjax.checkpoints.families import ignored
 from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.safetensors import SafetensorsFiles
@@ -46,6 +47,7 @@ class Factors:
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Reads adapter_config.json. Raises ValueError if it is damaged, or of an adapter that cannot be merged."""
     config = read_object(path, COPY_AGAIN)
+    check_types(path, config)
     if config.get("peft_type", "LORA") != "LORA" or config.get("bias", "none") != "none":
         raise ValueError(f"{path}: only peft_type LORA with bias none can be merged")
     for key in UNSUPPORTED:
@@ -54,6 +56,26 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     if config.get("init_lora_weights", True) not in PLAIN_INITS:
         raise ValueError(f"{path}: init_lora_weights={config['init_lora_weights']!r} changes the base; merge with PEFT")
     return config
+
+
+def check_types(path: pathlib.Path, config: dict[str, Any]) -> None:
+    """Raises ValueError if a value of adapter_config.json that is read is of another type than PEFT writes."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or not all(is_number(alpha) for alpha in patterns.values()):
+        raise ValueError(f"{path}: alpha_pattern={patterns!r} must be numbers by module: {COPY_AGAIN}")
+    if not is_number(config.get("lora_alpha", 1)):
+        raise ValueError(f"{path}: lora_alpha={config['lora_alpha']!r} must be a number: {COPY_AGAIN}")
+    for key in ("target_modules", "modules_to_save"):
+        names = config.get(key)
+        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not (names is None or isinstance(names, str) or listed):
+            raise ValueError(f"{path}: {key}={names!r} must be a list of names: {COPY_AGAIN}")
+    texts = [x for x in (*patterns, config.get("target_modules")) if isinstance(x, str)]
+    for pattern in texts:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{path}: {pattern!r} is not a regular expression ({error}): {COPY_AGAIN}") from error
 
 
 def open_adapter(folder: pathlib.Path) -> Tensors:

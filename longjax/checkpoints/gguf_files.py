@@ -1,6 +1,7 @@
 """Reads GGUF files of llama.cpp: dequantized tensors by Hugging Face's names, configuration, and tokenizer."""
 
 import dataclasses
+import functools
 import importlib.util
 import pathlib
 from collections.abc import Mapping
@@ -12,13 +13,8 @@ from longjax.checkpoints import gguf_config, gguf_tokenizer, param_mapping
 from longjax.checkpoints.config_from_hf import method_of, model_of
 from longjax.checkpoints.json_files import first_names
 from longjax.checkpoints.pretrained import Checkpoint
+from longjax.checkpoints.tensor_names import GGUF
 
-OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-LAYER = {
-    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
-}  # fmt: skip
 FREQUENCIES = "rope_freqs.weight"  # factors of RoPE's wavelengths
 COPY_AGAIN = "copy or download it again"
 
@@ -92,11 +88,11 @@ class GgufTensors:
     """
 
     def __init__(self, path: pathlib.Path, stored: Mapping[str, Any], interleaved: Mapping[str, int]):
-        unknown = [name for name in stored if hf_tensor_name(name) is None]
+        unknown = [name for name in stored if GGUF.in_hf(name) is None]
         if unknown:
             raise ValueError(f"{path}: {first_names(unknown)} not supported: dense llama and qwen2 models alone are")
         self.path, self.interleaved = path, interleaved
-        self.stored = {str(hf_tensor_name(name)): tensor for name, tensor in stored.items()}
+        self.stored = {str(GGUF.in_hf(name)): tensor for name, tensor in stored.items()}
         for tensor in self.stored.values():
             dequantized(path, tensor, slice(0, 1))
 
@@ -111,10 +107,8 @@ class GgufTensors:
             return np.empty((0, *shape[1:]), np.float32)
         if heads is None:
             return dequantized(self.path, tensor, rows)
-        width = shape[0] // heads
-        first, last = start // width, -(-stop // width)  # whole heads
-        x = dequantized(self.path, tensor, slice(first * width, last * width))
-        return param_mapping.meta_to_hf(x, last - first)[start - first * width : stop - first * width]
+        read = functools.partial(dequantized, self.path, tensor)
+        return param_mapping.reordered_rows(read, start, stop, shape[0] // heads)
 
 
 def dequantized(path: pathlib.Path, tensor: Any, rows: slice) -> np.ndarray:
@@ -126,12 +120,3 @@ def dequantized(path: pathlib.Path, tensor: Any, rows: slice) -> np.ndarray:
     except NotImplementedError as error:
         kind = tensor.tensor_type.name
         raise ValueError(f"{path}: {tensor.name} is of type {kind}, which gguf cannot dequantize") from error
-
-
-def hf_tensor_name(name: str) -> str | None:
-    """Returns Hugging Face's name: blk.0.attn_q.weight -> model.layers.0.self_attn.q_proj.weight; None: unknown."""
-    module, _, kind = name.rpartition(".")
-    if module in OUTER:
-        return f"{OUTER[module]}.{kind}"
-    block, number, rest = [*module.split(".", 2), "", ""][:3]
-    return f"model.layers.{number}.{LAYER[rest]}.{kind}" if block == "blk" and rest in LAYER else None

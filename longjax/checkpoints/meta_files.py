@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 
 from longjax.checkpoints.json_files import first_names
-from longjax.checkpoints.param_mapping import meta_to_hf
+from longjax.checkpoints.param_mapping import reordered_rows
+from longjax.checkpoints.tensor_names import META
 from longjax.checkpoints.torch_files import COPY_AGAIN, TorchFile
 from longjax.files import read_object
 
-OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
-LAYER = {
-    "attention.wq": "self_attn.q_proj", "attention.wk": "self_attn.k_proj", "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj", "feed_forward.w1": "mlp.gate_proj", "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj", "attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-}  # fmt: skip
 COLUMNS = ("o_proj.weight", "down_proj.weight")  # split over their inputs; the others over their outputs
 PARAMS = {  # keys of params.json that are read, or do not change the model
     "dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "rope_theta", "use_scaled_rope", "vocab_size", "head_dim",
@@ -41,7 +36,7 @@ class MetaFolder:
         self.params = read_params(folder / "params.json")
         paths = sorted(folder.glob("consolidated.*.pth"))
         self.shards = [TorchFile(path) for path in paths or [folder / "consolidated.00.pth"]]
-        self.names = {hf_name(name): name for name in shard_shapes(self.shards[0])}
+        self.names = {META.in_hf(name) or name: name for name in shard_shapes(self.shards[0])}
         check_shards(folder, self.shards, self.params["dim"])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,10 +52,7 @@ class MetaFolder:
         heads = self._heads(name)
         if heads is None or start == stop:
             return self._rows(stored, start, stop)
-        width = shape[0] // heads
-        first, last = start // width, -(-stop // width)  # whole heads
-        x = meta_to_hf(self._rows(stored, first * width, last * width), last - first)
-        return x[start - first * width : stop - first * width]
+        return reordered_rows(lambda whole: self._rows(stored, whole.start, whole.stop), start, stop, shape[0] // heads)
 
     def _rows(self, stored: str, start: int, stop: int) -> np.ndarray:
         """Reads rows of a tensor whose rows are spread over the files, from those files that have them."""
@@ -123,15 +115,6 @@ def read_params(path: pathlib.Path) -> dict[str, Any]:
     if unread:
         raise ValueError(f"{path}: {first_names(unread)} not supported: take the release in Hugging Face's format")
     return params
-
-
-def hf_name(name: str) -> str:
-    """Returns Hugging Face's name: layers.0.attention.wq.weight -> model.layers.0.self_attn.q_proj.weight."""
-    module, _, kind = name.rpartition(".")
-    if module in OUTER:
-        return f"{OUTER[module]}.{kind}"
-    start, number, rest = [*module.split(".", 2), "", ""][:3]
-    return f"model.layers.{number}.{LAYER[rest]}.{kind}" if start == "layers" and rest in LAYER else name
 
 
 def concatenate(views: Iterator[np.ndarray], shape: tuple[int, ...], axis: int) -> np.ndarray:

@@ -5,7 +5,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -191,6 +191,21 @@ def meta_to_hf(w: np.ndarray, heads: int, rotary_dim: int | None = None) -> np.n
     Meta rotates channels (2r, 2r + 1) of a head together, Hugging Face (r, r + R). Attention scores do not change.
     """
     return _reorder_heads(w, heads, rotary_dim, (-1, 2))
+
+
+def reordered_rows(read: Callable[[slice], np.ndarray], start: int, stop: int, width: int) -> np.ndarray:
+    """Reads rows of a q or k projection that is stored in Meta's order, in Hugging Face's.
+
+    Args:
+      read: reads rows as they are stored.
+      start: the first row.
+      stop: the row behind the last one, above `start`.
+      width: rows of a head; whole heads are read.
+
+    """
+    first, last = start // width, -(-stop // width)
+    x = meta_to_hf(read(slice(first * width, last * width)), last - first)
+    return x[start - first * width : stop - first * width]
 
 
 def hf_to_meta(w: np.ndarray, heads: int, rotary_dim: int | None = None) -> np.ndarray:

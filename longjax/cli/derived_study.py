@@ -12,10 +12,11 @@ from longjax.config import ModelConfig
 from longjax.report.tables import terminal
 from longjax.study.arms import Arm
 from longjax.study.config import StudyConfig
-from longjax.study.derived import Goal, derived_config, parameter_count
+from longjax.study.derived import Goal, derived_config
 from longjax.study.devices import Device
 from longjax.study.step_memory import fitted
 from longjax.study.study_plan import arm_costs, parameters
+from longjax.training.flops import parameter_count
 
 FEWEST_SAMPLES = 4
 
@@ -62,12 +63,13 @@ def derived_study(
         raise ValueError(f"--extended derives the study from --base_dir: drop --preset={chosen.preset}")
     cfg = base_config(pathlib.Path(chosen.base_dir))
     cfg = dataclasses.replace(cfg, dtype="bfloat16" if device.memory else "float32")  # CPUs are slower in bfloat16
-    study = derived_config(cfg, goal)
+    extended, samples = goal.extended or cfg.trained_len, goal.samples
+    study = derived_config(cfg, extended, goal.tokens, samples)
     while goal.hours and (hours := study_hours(study, arms_of(study), device)) > goal.hours:
-        if goal.samples // 2 < FEWEST_SAMPLES:
-            raise ValueError(f"--hours={goal.hours:g}: with {goal.samples} questions a task it takes {hours:.2g} hours")
-        goal = dataclasses.replace(goal, samples=goal.samples // 2)
-        study = derived_config(cfg, goal)
+        if samples // 2 < FEWEST_SAMPLES:
+            raise ValueError(f"--hours={goal.hours:g}: with {samples} questions a task it takes {hours:.2g} hours")
+        samples //= 2
+        study = derived_config(cfg, extended, goal.tokens, samples)
     return study
 
 

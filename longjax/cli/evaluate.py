@@ -130,7 +130,7 @@ def engine_without_params(
         "checkpoint": checkpoint.folder.name,
         "checkpoint_sha256": checkpoint_fingerprint(checkpoint.folder, options.adapter),
         "identity": method_identity(method), "tokenizer_sha256": tokenizer.sha256, "dtype": options.dtype,
-        "opening": opening_text(tokenizer),
+        "opening": opening_text(tokenizer), "eos_ids": list(tokenizer.eos_ids),
         "growth": options.rope_length, "trained_len": checkpoint.cfg.trained_len,
         "model": f"{checkpoint.cfg.layers} layers of {checkpoint.cfg.dim}",
     }  # fmt: skip

@@ -82,7 +82,7 @@ def _spans(record: dict[str, Any], label: str) -> Iterator[tuple[str, Any]]:
     """Yields the record's ids; if it lists the spans of its documents, as those of arXiv:2402.10171 do, one by one."""
     ids = np.asarray(record["input_ids"])
     spans = record.get("source")
-    if not isinstance(spans, list) or not all(isinstance(x, dict) and {"start", "end"} <= set(x) for x in spans):
+    if not isinstance(spans, list) or not all(isinstance(x, dict) and _is_span(x) for x in spans):
         yield label, ids
         return
     for span in spans:
@@ -93,9 +93,14 @@ def nested_field(record: Any, field: str) -> Any:
     """Returns record["a"]["b"] for the field "a.b"."""
     for key in field.split("."):
         if not isinstance(record, dict) or key not in record:
-            raise ValueError(f"--source_field={field}: a record has no such field, but {', '.join(map(repr, record))}")
+            known = ", ".join(map(repr, record)) if isinstance(record, dict) else repr(record)[:60]
+            raise ValueError(f"--source_field={field}: a record has no such field, but {known}")
         record = record[key]
     return record
+
+
+def _is_span(x: dict[str, Any]) -> bool:
+    return type(x.get("start")) is type(x.get("end")) is int
 
 
 def find_inputs(specs: Sequence[str], skip_bad: bool = False) -> list[InputFile]:

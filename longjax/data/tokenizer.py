@@ -12,7 +12,7 @@ import sentencepiece
 
 from longjax.data.corpus import Document
 from longjax.data.tokenizer_backends import TokenizerBackend, open_backend
-from longjax.files import sha256_file, write_atomically
+from longjax.files import fingerprint_json, sha256_file, write_atomically
 
 GROUP = 4000  # characters encoded at once: sentencepiece is superlinear in length
 SAMPLE = (  # everything that could make a group's ids depend on its neighbors
@@ -45,6 +45,8 @@ class Tokenizer:
     def __init__(self, path: str | os.PathLike, threads: int | None = None, opening: str = ""):
         self.backend: TokenizerBackend = open_backend(pathlib.Path(path), threads or os.cpu_count() or 1)
         self.path, self.opening = self.backend.path, opening
+        if opening not in ("", "none") and self.backend.find(opening) is None:
+            raise ValueError(f"--opening={opening}: {self.path} has no such token; none opens texts with no token")
 
     def __reduce__(self):
         """Another process opens the same file, with one thread."""
@@ -52,8 +54,9 @@ class Tokenizer:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
-        return sha256_file(self.path)
+        """Hash of the file, and of the tokens that other files add to it."""
+        own, added = sha256_file(self.path), self.backend.added
+        return fingerprint_json([own, added]) if added else own
 
     @property
     def vocab(self) -> int:

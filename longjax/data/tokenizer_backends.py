@@ -29,6 +29,7 @@ class TokenizerBackend(Protocol):
       opening: ids that the tokenizer itself puts before a text.
       eos_id: id that closes a document; -1: there is none.
       eos_ids: ids that end a generation, eos_id included.
+      added: ids of the tokens that other files add to this one.
       cuts_at_lines: whether no token spans or swallows line ends by a rule of its own.
 
     """
@@ -38,6 +39,7 @@ class TokenizerBackend(Protocol):
     opening: tuple[int, ...]
     eos_id: int
     eos_ids: tuple[int, ...]
+    added: dict[str, int]
     cuts_at_lines: bool
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -90,7 +92,7 @@ class SentencePieceBackend:
             raise ValueError(f"{path} is not a sentencepiece model, or is torn: copy it again") from error
         self.path, self.threads, self.own = path, threads, self.pieces.vocab_size()
         beside = surroundings(path)
-        self.added = {token.text: token.id or self.own for token in self.checked(beside)}
+        self.added = self.listed(beside)
         for text in (x.text for x in beside.added if x.id is None and self.find(x.text) is None):
             if text != self.pieces.id_to_piece(self.pieces.unk_id()):
                 self.added[text] = 1 + max(self.added.values(), default=self.own - 1)
@@ -103,16 +105,14 @@ class SentencePieceBackend:
         self.opening = (bos_id,) if beside.adds_bos and bos_id >= 0 else ()
         self.eos_ids = all_ends(self.eos_id, beside)
 
-    def checked(self, beside: Surroundings) -> list[AddedToken]:
-        """Returns the added tokens. Raises ValueError if one would have to be found in texts, or is another piece."""
-        listed = [(token.id, token) for token in beside.added if token.id is not None]
-        added = [token for i, token in listed if i >= self.own]
-        moved = [x for i, x in listed if i < self.own and self.pieces.id_to_piece(i) != x.text]
-        ordinary = [token for token in added if not token.special]
-        if wrong := moved or ordinary:
-            raise ValueError(
-                f"{self.path} and {beside.files} disagree about {wrong[0].text!r}, id {wrong[0].id}: {SAVE_AGAIN}"
-            )
+    def listed(self, beside: Surroundings) -> dict[str, int]:
+        """Returns the ids of tokens that are added by id. Raises ValueError for one that is in texts, or another's."""
+        added = {}
+        for text, i, special, *_ in beside.added:
+            if i is not None and not (self.pieces.id_to_piece(i) == text if i < self.own else special):
+                raise ValueError(f"{self.path} and {beside.files} disagree about {text!r}, id {i}: {SAVE_AGAIN}")
+            if i is not None and i >= self.own:
+                added[text] = i
         return added
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -171,6 +171,7 @@ class HuggingFaceBackend:
         """Adds the tokens that other files list. Raises ValueError if their ids are not free."""
         import tokenizers
 
+        own = self.tokenizer.get_vocab(with_added_tokens=True)
         special = {x.content: x.special for x in self.tokenizer.get_added_tokens_decoder().values()}
         for text, i, *flags in beside.added:
             if text not in special or (flags[0] and not special[text]):
@@ -178,6 +179,8 @@ class HuggingFaceBackend:
                 (self.tokenizer.add_special_tokens if flags[0] else self.tokenizer.add_tokens)([token])
             if i not in (None, self.find(text)):
                 raise ValueError(f"{self.path} and {beside.files} disagree about {text!r}, id {i}: {SAVE_AGAIN}")
+        everything = self.tokenizer.get_vocab(with_added_tokens=True)
+        self.added = {text: i for text, i in everything.items() if text not in own}
 
     def read_as_tokens(self, special: list[str]) -> list[str]:
         """Returns the control tokens whose text the model itself reads as the token, as Unigram models may."""

@@ -122,6 +122,8 @@ def tokens_of_decoder(path: pathlib.Path, config: dict[str, Any]) -> dict[str, A
             AddedToken(x["content"], int(i), *(bool(x.get(name)) for name in AddedToken._fields[2:]))
             for i, x in decoder.items()
         ]
+        if not all(isinstance(token.text, str) and (token.id or 0) >= 0 for token in tokens):
+            raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its added_tokens_decoder lists no tokens; copy it again") from error
     return {token.text: token for token in tokens}

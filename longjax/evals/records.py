@@ -111,7 +111,7 @@ def write_or_check(
         if writes:
             files.write_atomically(path, text.encode())
         return
-    old, new = older(json.loads(path.read_text("utf-8"))), json.loads(text)
+    old, new = older(files.read_object(path, "choose another folder, or delete this one")), json.loads(text)
     if old != new:
         differ = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         marks = " and ".join(fingerprint_json(x)[:12] for x in (old, new))

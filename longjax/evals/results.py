@@ -1,6 +1,5 @@
 """Rows of results, made of the records in folders; each names its run and its settings."""
 
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +9,9 @@ from longjax import made_by_0_1
 from longjax.evals.benchmarks import score
 from longjax.evals.records import COST, MANIFEST, RECORDS, RUN, read_records
 from longjax.evals.requests import Record
+from longjax.files import read_object
+
+COPY_AGAIN = "copy the run's folder again"
 
 
 def read_rows(root: pathlib.Path) -> list[Record]:
@@ -19,10 +21,10 @@ def read_rows(root: pathlib.Path) -> list[Record]:
 
 def run_rows(folder: pathlib.Path, root: pathlib.Path) -> Iterator[Record]:
     """Yield the rows of one run, whose name is its path below `root`."""
-    metadata = json.loads((folder / RUN).read_text("utf-8"))
+    metadata = read_object(folder / RUN, COPY_AGAIN)
     name = folder.name if folder == root else str(folder.relative_to(root))
     for path in sorted(folder.rglob(RECORDS)):
-        manifest = json.loads((path.parent / MANIFEST).read_text("utf-8"))
+        manifest = read_object(path.parent / MANIFEST, COPY_AGAIN)
         records, _ = read_records(path)
         if len(records) < manifest["n"]:
             logging.warning("%s has %d of %d records: left out", path.parent, len(records), manifest["n"])

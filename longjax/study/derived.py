@@ -10,10 +10,10 @@ from longjax.evals.needle import NeedleTest
 from longjax.evals.passkey import PasskeyTest
 from longjax.evals.perplexity import PerplexityTest
 from longjax.evals.ruler.tasks import Ruler
-from longjax.model.llama import layer_shapes
 from longjax.ranges import POSITIVE, check_range
 from longjax.study.config import AtLengths, DataStage, StudyConfig, Test, Variant
 from longjax.study.paper_presets import FROZEN, PAPER, TRAINED
+from longjax.training.flops import parameter_count
 from longjax.training.recipe import Recipe
 
 PAPER_SIZE, PAPER_RATE = 6.74e9, 2e-5  # parameters and learning rate of arXiv:2409.12181
@@ -41,28 +41,29 @@ class Goal:
         check_range(self, ("tokens", "hours"), POSITIVE)
 
 
-def derived_config(cfg: ModelConfig, goal: Goal) -> StudyConfig:
+def derived_config(cfg: ModelConfig, extended: int, tokens: float, samples: int) -> StudyConfig:
     """Returns the study that extends a model.
 
     Args:
       cfg: of the model; its trained_len is what it is extended from.
-      goal: with `extended`.
+      extended: length that it is extended to, in tokens.
+      tokens: that each arm is trained on.
+      samples: questions of a test, task and length.
 
     Raises:
       ValueError: the model reads that much already, or the tokens do not suffice for one row.
 
     """
-    assert goal.extended
-    if goal.extended <= cfg.trained_len:
-        raise ValueError(f"--extended={goal.extended} must be above the {cfg.trained_len} tokens of --base_dir")
-    if goal.tokens < goal.extended:
-        raise ValueError(f"--tokens={goal.tokens:g} must be at least one row of --extended={goal.extended} tokens")
-    extend, asked = recipe(cfg, goal), tests(cfg, goal.extended, goal.samples)
+    if extended <= cfg.trained_len:
+        raise ValueError(f"--extended={extended} must be above the {cfg.trained_len} tokens of --base_dir")
+    if tokens < extended:
+        raise ValueError(f"--tokens={tokens:g} must be at least one row of --extended={extended} tokens")
+    extend, asked = recipe(cfg, extended, tokens), tests(cfg, extended, samples)
     return dataclasses.replace(
-        PAPER, model=cfg, extended=goal.extended, extend=extend, extend_stages=(DataStage(),), tests=asked,
-        lengths=lengths(cfg.trained_len, goal.extended), methods=(*FROZEN, *TRAINED),
-        settings=settings(cfg, goal.extended), characters=max(round(8 * goal.tokens), LEAST_CHARACTERS),
-        variants=control_arms(cfg, extend, goal.extended, tuple(asked)), further=True,
+        PAPER, model=cfg, extended=extended, extend=extend, extend_stages=(DataStage(),), tests=asked,
+        lengths=lengths(cfg.trained_len, extended), methods=(*FROZEN, *TRAINED), settings=settings(cfg, extended),
+        characters=max(round(8 * tokens), LEAST_CHARACTERS), further=True,
+        variants=control_arms(cfg, extend, extended, tuple(asked)),
     )  # fmt: skip
 
 
@@ -73,10 +74,10 @@ def lengths(trained: int, extended: int) -> tuple[int, ...]:
     return tuple(sorted({*itertools.takewhile(lambda n: n < 2 * extended, doubled), extended, 2 * extended}))
 
 
-def recipe(cfg: ModelConfig, goal: Goal) -> Recipe:
-    """Returns the recipe of all trainings. See `parameters` for the rules."""
-    rows = max(1, min(32, int(goal.tokens / (UPDATES * (goal.extended or 1)))))
-    steps = max(1, round(goal.tokens / (rows * (goal.extended or 1))))
+def recipe(cfg: ModelConfig, extended: int, tokens: float) -> Recipe:
+    """Returns the recipe of all trainings. See `study_plan.parameters` for the rules."""
+    rows = max(1, min(32, int(tokens / (UPDATES * extended))))
+    steps = max(1, round(tokens / (rows * extended)))
     rate = learning_rate(parameter_count(cfg))
     return Recipe(
         steps=steps, batch_size=rows, learning_rate=rate, frequency_rate=min(1.0, PAPER_RATE / rate),
@@ -88,12 +89,6 @@ def recipe(cfg: ModelConfig, goal: Goal) -> Recipe:
 def learning_rate(size: float) -> float:
     """Returns the learning rate for a model of `size` parameters, with two digits."""
     return float(f"{min(PAPER_RATE * (PAPER_SIZE / size) ** RATE_EXPONENT, HIGHEST_RATE):.2g}")
-
-
-def parameter_count(cfg: ModelConfig) -> int:
-    """Returns the number of parameters."""
-    layer = sum(math.prod(shape) for shape in layer_shapes(cfg).values())
-    return cfg.layers * layer + cfg.vocab * cfg.dim * (1 if cfg.tied else 2) + cfg.dim
 
 
 def settings(cfg: ModelConfig, extended: int) -> dict[str, dict[str, Any]]:

@@ -1,20 +1,15 @@
 """The memory of a study's training step, by tracing it with shapes alone; and what of it fits a device."""
 
 import dataclasses
-import functools
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from longjax.attention.backends import default_backend
-from longjax.attention.core import TokenPositions
-from longjax.data import RowBatch
 from longjax.model.llama import Llama
 from longjax.study.config import StudyConfig
 from longjax.training import memory_estimate
-from longjax.training.batch import as_batch
 from longjax.training.remat import REMAT, Remat
+from longjax.training.step_shapes import batch_shapes, param_shapes
 from longjax.training.train_step import init_train_state, train_step
 
 REMATS: tuple[Remat, ...] = ("qkv", "attention", "full")  # the fastest first
@@ -32,12 +27,8 @@ def training_bytes(study: StudyConfig, platform: str) -> int:
     cfg, recipe = study.model, study.extend
     backend = study.attention or default_backend(platform)
     model = Llama(cfg, train=True, backend=backend, remat_policy=REMAT[study.remat])
-    tokens_BT = jnp.zeros((1, 8), jnp.int32)
-    init = functools.partial(Llama(cfg).init, jax.random.key(0), tokens_BT, TokenPositions.whole(1, 8), 8)
-    state = jax.eval_shape(lambda: init_train_state(model, recipe, init()["params"]))
-    rows, length = recipe.batch_size, study.extended
-    row_batch = RowBatch(np.zeros((rows, length + 1), np.int32), np.ones((rows, length), np.float32), None)
-    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in as_batch(row_batch, model.method, cfg).items()}
+    state = jax.eval_shape(lambda params: init_train_state(model, recipe, params), param_shapes(model))
+    batch = batch_shapes(model, recipe.batch_size, study.extended)
     return sum(memory_estimate.estimate(train_step.trace(model, recipe, state, batch), state, batch))
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from longjax.methods.method import category
 from longjax.study.arms import Arm
 from longjax.study.config import StudyConfig
-from longjax.study.derived import CONTROL, LEAST_PROMPT, ntk_alpha, parameter_count
+from longjax.study.derived import CONTROL, LEAST_PROMPT, ntk_alpha
 from longjax.study.devices import Device
-from longjax.training.flops import train_flops
+from longjax.training.flops import parameter_count, train_flops
 
 TRAINING, EVALUATION = 0.5, 0.35  # of the rate of square products, in our measurements of 0.1 to 7 B on an H200
 DECODE_STEP = 0.012  # seconds of a generated token of a batch, at least

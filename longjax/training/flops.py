@@ -90,6 +90,12 @@ def matmul_weights(cfg: ModelConfig, method: Method) -> tuple[int, int]:
     return sum(sizes.values()), sum(size for path, size in sizes.items() if method.trainable(path))
 
 
+def parameter_count(cfg: ModelConfig) -> int:
+    """Returns the number of a model's parameters, norms included."""
+    layer = sum(math.prod(shape) for shape in layer_shapes(cfg).values())
+    return cfg.layers * layer + cfg.vocab * cfg.dim * (1 if cfg.tied else 2) + cfg.dim
+
+
 def is_matrix(name: str) -> bool:
     """Returns whether a weight of a layer is a matrix: neither norm nor bias."""
     return "norm" not in name and "bias" not in name

@@ -48,6 +48,9 @@ class WordEngine:
     opening: tuple[int, ...] = ()
     eos_ids: tuple[int, ...] = ()
 
+    def __init__(self):
+        self.added: dict[str, int] = {}
+
     def encode(self, texts: list[str]) -> list[list[int]]:
         return [[zlib.crc32(token.encode()) % self.vocab for token in tokens(text)] for text in texts]
 

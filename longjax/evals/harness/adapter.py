@@ -50,7 +50,12 @@ class HarnessModel(TemplateLM):
     @property
     def prefix_token_id(self) -> int:
         """BOS; lm_eval would take EOS, which LLaMA has not been trained with at the beginning of a text."""
-        return self.tokens.bos_id if self.tokens.bos_id >= 0 else self.tokens.eos_id
+        ids = [i for i in (self.tokens.bos_id, self.tokens.eos_id) if i >= 0]
+        if not ids:
+            raise ValueError(
+                "short tasks: no token stands before a text to predict its first one: name one by --opening"
+            )
+        return ids[0]
 
     @property
     def tokenizer_name(self) -> str:

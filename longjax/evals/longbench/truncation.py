@@ -24,7 +24,7 @@ def truncate_middle(ctx: EvalContext, prompt: str, max_length: int) -> tuple[np.
     if len(ids) <= max_length:
         return ids, 0
     half = max_length // 2
-    text = "".join(decode_plain(ctx, part) for part in (ids[:half], ids[-half:]))
+    text = "".join(ctx.tokenizer.decode_text(part) for part in (ids[:half], ids[-half:]))
     return ctx.ids(text), len(ids) - 2 * half
 
 
@@ -40,9 +40,3 @@ def truncate_to_lengths(ctx: EvalContext, prompt: str, max_new_tokens: int) -> t
         max_length = max(max_length - (len(ids) - room), 2)
         ids, n_truncated = truncate_middle(ctx, prompt, max_length)
     return ids, n_truncated
-
-
-def decode_plain(ctx: EvalContext, ids: np.ndarray) -> str:
-    """Return the text of ids, without the tokens that open and close a text."""
-    special = (ctx.tokenizer.bos_id, ctx.tokenizer.eos_id)
-    return ctx.tokenizer.decode(ids[~np.isin(ids, special)])

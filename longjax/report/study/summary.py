@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from longjax.config import ModelConfig
 from longjax.report import measures
 from longjax.report.measures import Measure
 from longjax.report.study.main_table import leaders, main_columns, missing_columns, ranked
 from longjax.report.study.text import format_value, join_names
 from longjax.report.study.trials import MAIN, Trials
+from longjax.training.flops import parameter_count
 
 Settings = Mapping[str, Any]
 TEST_NAMES = {
@@ -27,7 +29,7 @@ def headline(trials: Trials, settings: Settings) -> str:
     score = score if ranked(trials, score, trials.main) else measures.passkey(trials.extended)
     parts = [_best(trials, m) for m in (ppl, score) if leaders(trials, m)]
     count = sum(trials.kind(arm) != "base" for arm in trials.main)
-    size = parameter_count(settings)
+    size = model_size(settings)
     model = f"a LLaMA of {size / 1e6:.3g} M parameters" if size else "a LLaMA"
     head = f"Of {count} methods that extend {model} from {trials.trained} to {trials.extended} tokens"
     return f"{head}, {'; '.join(parts)}." if parts else ""
@@ -44,20 +46,17 @@ def _best(trials: Trials, measure: Measure) -> str:
     return f"{first} has the {name} ({format_value(measure, trials.value(measure, first))}{unit}), {tail}"
 
 
-def parameter_count(settings: Settings) -> int:
+def model_size(settings: Settings) -> int:
     """Return the number of parameters of the model in the settings; 0: not in them."""
     model = settings.get("preset", {}).get("model", {})
-    if not {"vocab", "dim", "layers", "heads", "kv_heads", "ffn"} <= model.keys():
-        return 0
-    dim, width = model["dim"], model.get("head_width") or model["dim"] // model["heads"]
-    layer = 2 * dim * width * (model["heads"] + model["kv_heads"]) + 3 * dim * model["ffn"] + 2 * dim
-    return 2 * model["vocab"] * dim + model["layers"] * layer + dim
+    known = {"vocab", "dim", "layers", "heads", "kv_heads", "ffn"} <= model.keys()
+    return parameter_count(ModelConfig(**model)) if known else 0
 
 
 def protocol(trials: Trials, settings: Settings) -> list[str]:
     """Return paragraphs on model, recipe, tests, machine and seeds, as far as settings.json has them."""
     preset = settings.get("preset", {})
-    parts = [_model(preset, parameter_count(settings), trials), _recipe(preset, trials), _tests(trials)]
+    parts = [_model(preset, model_size(settings), trials), _recipe(preset, trials), _tests(trials)]
     return [part for part in [*parts, _machine(trials), _seeds(trials)] if part]
 
 
@@ -157,7 +156,7 @@ def missing_parts(trials: Trials) -> list[str]:
 
 def limits(trials: Trials, settings: Settings) -> list[str]:
     """Return a line for each limit that follows from the sizes and the recipe."""
-    size = parameter_count(settings)
+    size = model_size(settings)
     lines = [f"The model has {size / 1e6:.3g} M parameters; what holds at 7 B is another question."] if size else []
     lines.append("Differences below half the range of the seeds, or not significant, are noise.")
     counts = [(m.name, x.n) for m in main_columns(trials) if (x := trials.number(m, trials.main[0])) is not None]
