@@ -24,7 +24,7 @@ FEWEST_SAMPLES = 4
 def plan_text(study: StudyConfig, arms: Sequence[Arm], device: Device, training_bytes: int) -> str:
     """Returns the plan for a terminal: parameters with reasons, arms with hours, memory, and the whole."""
     costs, size = arm_costs(study, arms, device), parameter_count(study.model)
-    limit = f" of {device.memory / 2**30:.0f}" if device.memory else ""
+    limit = f" of {device.memory / study.workers / 2**30:.0f}" if device.memory else ""
     rows = [["parameter", "value", "why"], *map(list, parameters(study))]
     lines = [["arm", "kind", "hours of training", "of evaluation"]]
     lines += [[c.arm, c.kind, f"{c.training / 3600:.2g}", f"{c.evaluation / 3600:.2g}"] for c in costs]
@@ -64,12 +64,12 @@ def derived_study(
     cfg = base_config(pathlib.Path(chosen.base_dir))
     cfg = dataclasses.replace(cfg, dtype="bfloat16" if device.memory else "float32")  # CPUs are slower in bfloat16
     extended, samples = goal.extended or cfg.trained_len, goal.samples
-    study = derived_config(cfg, extended, goal.tokens, samples)
+    study = derived_config(cfg, extended, goal.tokens, samples, goal.ruler(samples))
     while goal.hours and (hours := study_hours(study, arms_of(study), device)) > goal.hours:
         if samples // 2 < FEWEST_SAMPLES:
             raise ValueError(f"--hours={goal.hours:g}: with {samples} questions a task it takes {hours:.2g} hours")
         samples //= 2
-        study = derived_config(cfg, extended, goal.tokens, samples)
+        study = derived_config(cfg, extended, goal.tokens, samples, goal.ruler(samples))
     return study
 
 
@@ -83,8 +83,9 @@ def base_config(folder: pathlib.Path) -> ModelConfig:
 
 
 def fitting_study(study: StudyConfig, arms: Sequence[Arm], device: Device) -> tuple[StudyConfig, str]:
-    """Returns the study with a micro-batch and rematerialization that fit the device, and its plan in words."""
-    study, training_bytes = fitted(study, device.memory, device.platform)
+    """Returns the study with batches and rematerialization that fit a worker's part of a device, and its plan."""
+    memory = device.memory and device.memory // study.workers
+    study, training_bytes = fitted(study, memory, device.platform)
     return study, plan_text(study, arms, device, training_bytes)
 
 

@@ -77,7 +77,7 @@ def main(values: absl_flags.FlagValues = absl_flags.FLAGS, argv: list[str] | Non
         jax.config.update("jax_platforms", "cpu")  # of this process; the workers have the devices
         given = parse_options()
         if goal().extended:
-            preset = given.workspace.preset
+            preset = dataclasses.replace(given.workspace.preset, workers=study_options().workers or 1)
             preset, plan = fitting_study(preset, study_options().arms_of(preset), device())
             print(plan, flush=True)
             given = given._replace(workspace=dataclasses.replace(given.workspace, preset=preset))

@@ -34,14 +34,22 @@ class Goal:
     extended: int | None = None  # tokens that the model of --base_dir is extended to; None: the lengths of --preset
     tokens: float = 13e6  # tokens that each arm is trained on, with --extended
     samples: int = 16  # questions of a test, task and length, with --extended
+    ruler_tasks: str = "all"  # with --extended, RULER's tasks that are asked, joined by commas: those the base can do
+    ruler_samples: int | None = None  # questions of each of them and length; None: as --samples
     hours: float | None = None  # fewer --samples, so that the study takes at most so long; None: no limit
 
     def __post_init__(self):
-        check_range(self, ("extended", "samples"), 1, 2**31)
+        check_range(self, ("extended", "samples", "ruler_samples"), 1, 2**31)
         check_range(self, ("tokens", "hours"), POSITIVE)
 
+    def ruler(self, samples: int) -> Ruler:
+        """Returns RULER's test, with `samples` questions unless --ruler_samples says otherwise."""
+        return Ruler(ruler_tasks=self.ruler_tasks, ruler_samples=self.ruler_samples or samples)
 
-def derived_config(cfg: ModelConfig, extended: int, tokens: float, samples: int) -> StudyConfig:
+
+def derived_config(
+    cfg: ModelConfig, extended: int, tokens: float, samples: int, ruler: Ruler | None = None
+) -> StudyConfig:
     """Returns the study that extends a model.
 
     Args:
@@ -49,6 +57,7 @@ def derived_config(cfg: ModelConfig, extended: int, tokens: float, samples: int)
       extended: length that it is extended to, in tokens.
       tokens: that each arm is trained on.
       samples: questions of a test, task and length.
+      ruler: RULER's test; None: all tasks with `samples` questions.
 
     Raises:
       ValueError: the model reads that much already, or the tokens do not suffice for one row.
@@ -58,7 +67,7 @@ def derived_config(cfg: ModelConfig, extended: int, tokens: float, samples: int)
         raise ValueError(f"--extended={extended} must be above the {cfg.trained_len} tokens of --base_dir")
     if tokens < extended:
         raise ValueError(f"--tokens={tokens:g} must be at least one row of --extended={extended} tokens")
-    extend, asked = recipe(cfg, extended, tokens), tests(cfg, extended, samples)
+    extend, asked = recipe(cfg, extended, tokens), tests(cfg, extended, samples, ruler or Ruler(ruler_samples=samples))
     return dataclasses.replace(
         PAPER, model=cfg, extended=extended, extend=extend, extend_stages=(DataStage(),), tests=asked,
         lengths=lengths(cfg.trained_len, extended), methods=(*FROZEN, *TRAINED), settings=settings(cfg, extended),
@@ -116,7 +125,7 @@ def smallest_squeeze(window: int, longest: int, trained: int) -> int:
     return squeeze
 
 
-def tests(cfg: ModelConfig, extended: int, samples: int) -> dict[str, Test]:
+def tests(cfg: ModelConfig, extended: int, samples: int, ruler: Ruler) -> dict[str, Test]:
     """Returns the tests of all arms; those whose prompts do not fit into the model's own context are left out."""
     short = cfg.trained_len // 4
     fitting: dict[str, Test] = {
@@ -129,7 +138,7 @@ def tests(cfg: ModelConfig, extended: int, samples: int) -> dict[str, Test]:
     asked = tuple(n for n in lengths(cfg.trained_len, extended) if n <= extended)
     return fitting | {
         "needle": NeedleTest(needle_depths=max(2, samples // 2)),
-        "ruler": AtLengths(Ruler(ruler_samples=samples), asked),
+        "ruler": AtLengths(ruler, asked),
     }
 
 

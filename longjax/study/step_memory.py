@@ -14,6 +14,8 @@ from longjax.training.train_step import init_train_state, train_step
 
 REMATS: tuple[Remat, ...] = ("qkv", "attention", "full")  # the fastest first
 ROOM = 0.85  # share of the memory that an estimate may take
+CACHE_ROOM = 0.25  # share of the memory for the KV cache of a batch of the tests
+MOST_BATCH_TOKENS = 262_144  # beyond which a batch is no faster
 
 
 def training_bytes(study: StudyConfig, platform: str) -> int:
@@ -32,12 +34,23 @@ def training_bytes(study: StudyConfig, platform: str) -> int:
     return sum(memory_estimate.estimate(train_step.trace(model, recipe, state, batch), state, batch))
 
 
+def eval_batch_tokens(study: StudyConfig, memory: int) -> int:
+    """Returns the tokens of a batch of the tests whose KV cache takes a quarter of the memory: a power of two.
+
+    Answers are then decoded for as many prompts at a time as there is room for.
+    """
+    cfg = study.model
+    cache = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * jax.numpy.dtype(cfg.dtype).itemsize  # bytes of a token
+    tokens = 1 << (max(1, int(CACHE_ROOM * memory / cache)).bit_length() - 1)
+    return min(MOST_BATCH_TOKENS, max(StudyConfig.batch_tokens, tokens))
+
+
 def fitted(study: StudyConfig, memory: int | None, platform: str) -> tuple[StudyConfig, int]:
-    """Returns the study with the fastest rematerialization and micro-batch that fit, and its estimated bytes.
+    """Returns the study with the fastest rematerialization and the batches that fit, and the estimated bytes of a step.
 
     Args:
-      study: whose results do not depend on either.
-      memory: of a device in bytes; None: no limit is known, and the least memory is taken.
+      study: whose results do not depend on these.
+      memory: of a device in bytes, or a worker's share; None: no limit is known, and the least memory is taken.
       platform: see `training_bytes`.
 
     Raises:
@@ -48,7 +61,7 @@ def fitted(study: StudyConfig, memory: int | None, platform: str) -> tuple[Study
     if memory is None:
         study = dataclasses.replace(study, extend=smallest, remat="attention")
         return study, training_bytes(study, platform)
-    needed = 0
+    study, needed = dataclasses.replace(study, batch_tokens=eval_batch_tokens(study, memory)), 0
     for remat in REMATS:
         for rows in [n for n in range(study.extend.batch_size, 0, -1) if study.extend.batch_size % n == 0]:
             recipe = dataclasses.replace(study.extend, micro_batch_size=rows)

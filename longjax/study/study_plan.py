@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from longjax.evals.ruler.tasks import Ruler
 from longjax.methods.method import category
 from longjax.study.arms import Arm
-from longjax.study.config import StudyConfig
+from longjax.study.config import AtLengths, StudyConfig
 from longjax.study.derived import CONTROL, LEAST_PROMPT, ntk_alpha
 from longjax.study.devices import Device
 from longjax.training.flops import parameter_count, train_flops
@@ -14,7 +15,6 @@ from longjax.training.flops import parameter_count, train_flops
 TRAINING, EVALUATION = 0.5, 0.35  # of the rate of square products, in our measurements of 0.1 to 7 B on an H200
 DECODE_STEP = 0.012  # seconds of a generated token of a batch, at least
 ANSWER = {"needle": 100, "ruler": 60}  # tokens of an answer, about
-RULER_TASKS = 13
 
 
 class ArmCost(NamedTuple):
@@ -88,20 +88,27 @@ def training_estimate(study: StudyConfig, arm: Arm, device: Device) -> float:
 
 def evaluation_estimate(study: StudyConfig, device: Device) -> float:
     """Returns the seconds of all tests of an arm with full attention."""
-    samples, asked = study_samples(study), [n for n in study.lengths if n <= study.extended]
-    read = {n: 8 * max(study.lengths) / n + 4 * math.ceil(samples / 4) + samples for n in study.lengths}
-    answers = 0.0
-    if study.model.trained_len // 4 >= LEAST_PROMPT:
-        for n in study.lengths:
-            read[n] += samples // 2 + (RULER_TASKS * samples if n in asked else 0)
-        answers = ANSWER["needle"] * len(study.lengths) + ANSWER["ruler"] * RULER_TASKS * len(asked)
-    flops = sum(count * forward_flops(study, n) for n, count in read.items())
-    return flops / (EVALUATION * device.flops) + DECODE_STEP * answers * math.ceil(samples / 8)
+    samples, flops, steps = study_samples(study), 0.0, 0
+    for n in study.lengths:
+        ruler = ruler_questions(study) if n <= study.extended else 0
+        needles = samples // 2 if study.model.trained_len // 4 >= LEAST_PROMPT else 0
+        prompts = 8 * max(study.lengths) / n + 4 * math.ceil(samples / 4) + samples + needles + ruler
+        flops += prompts * forward_flops(study, n)
+        rows = max(1, study.batch_tokens // n)
+        steps += ANSWER["needle"] * math.ceil(needles / rows) + ANSWER["ruler"] * math.ceil(ruler / rows)
+    return flops / (EVALUATION * device.flops) + DECODE_STEP * steps
 
 
 def study_samples(study: StudyConfig) -> int:
     """Returns the questions of a test, task and length."""
     return study.tests["needle_number"].needle_depths  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def ruler_questions(study: StudyConfig) -> int:
+    """Returns RULER's questions of a length, of all tasks together."""
+    asked = study.tests.get("ruler")
+    test = asked.test if isinstance(asked, AtLengths) else asked
+    return len(test.names) * test.ruler_samples if isinstance(test, Ruler) else 0
 
 
 def forward_flops(study: StudyConfig, length: int) -> float:
