@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 
@@ -126,3 +126,10 @@ def read_object(path: pathlib.Path, advice: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it is no JSON object; {advice}")
     return content
+
+
+def check_values(path: pathlib.Path, content: Mapping[str, Any], kinds: Mapping[str, type], advice: str) -> None:
+    """Raises ValueError with the advice if a key of a JSON object is missing, or its value of another type."""
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise ValueError(f"{path} is damaged: {key}={str(content.get(key))[:40]}; {advice}")

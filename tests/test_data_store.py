@@ -24,6 +24,7 @@ from longjax.data import documents, encode, readers
 from longjax.data.documents import Fields
 from longjax.data.encode import TextEncoder
 from longjax.data.plan_files import save_plan
+from longjax.data.selection import open_selection
 from longjax.data.store_ledger import Layout, Ledger
 from longjax.data.store_writer import EncodedDocument, write_shards
 from longjax.data.tokenizer import Tokenizer
@@ -482,6 +483,26 @@ def test_a_plan_that_does_not_fit_is_named(harm, planned, tmp_path):
              "torn shard": "tokens-00001.bin does not match", "no docs": "docs.npy is missing"}  # fmt: skip
     with pytest.raises(ValueError, match=words.get(harm, "plan.npz")) as said:
         data.open_plan(tmp_path / "plan")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plan.json", "{}"), ("plan.json", '{"kind": 5}'), ("plan.json", '{"kind": "plan", "store": 5}'),
+        ("plan.json", '{"kind": "mixed", "plans": [5], "shares": [1], "block": 8}'),
+        ("plan.json", '{"kind": "curriculum", "plans": [], "rows": ["x"]}'),
+        ("plan.json", '{"kind": "mixed", "plans": [{"folder": ".", "content": ""}], "shares": [1], "block": 8}'),
+        ("manifest.json", '{"shards": [5]}'), ("manifest.json", '{"shards": 5}'), ("selection.json", "{}"),
+    ],
+)  # fmt: skip
+def test_a_description_of_other_types_is_damaged(name, text, planned, tmp_path):
+    """Values of wrong types, missing keys, and a mixture of itself."""
+    folder = {"plan.json": "plan", "manifest.json": "store", "selection.json": "selection"}[name]
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: ") as said:
+        open_selection(tmp_path / folder) if name == "selection.json" else data.open_plan(tmp_path / "plan")
     assert "\n" not in str(said.value)
 
 

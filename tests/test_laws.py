@@ -64,7 +64,8 @@ def made(method, cfg):
 
 
 def test_small_covers_all_methods():
-    assert SMALL.keys() == METHODS.keys()
+    """All but the base that is only trained on: its program is the base's."""
+    assert SMALL.keys() | {"continued"} == METHODS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ONE_CALL_IS_SPECIAL])

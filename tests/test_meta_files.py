@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from longjax.checkpoints.config_from_hf import method_of, model_of
-from longjax.checkpoints.meta_files import LAYER, OUTER, MetaFolder, meta_trained_len, rope_scaling
+from longjax.checkpoints.meta_files import MetaFolder, meta_trained_len, rope_scaling
 from longjax.checkpoints.param_mapping import hf_to_meta, to_hf
+from longjax.checkpoints.tensor_names import META
 from longjax.config import TINY
 from longjax.methods import llama3
 from peers import peer
@@ -25,10 +26,10 @@ def meta_state(state):
     named = {}
     for name, x in state.items():
         module, kind = name.rpartition(".")[::2]
-        for ours, theirs in OUTER.items():
+        for ours, theirs in META.outer.items():
             if module == theirs:
                 named[f"{ours}.{kind}"] = x
-        for ours, theirs in LAYER.items():
+        for ours, theirs in META.layer.items():
             if module.endswith(theirs):
                 heads = {"attention.wq": 8, "attention.wk": 4}.get(ours)
                 named[f"layers.{module.split('.')[2]}.{ours}.{kind}"] = hf_to_meta(x, heads) if heads else x

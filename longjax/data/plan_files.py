@@ -4,7 +4,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,15 @@ from longjax.data.plan import Plan, Spans
 from longjax.data.store import open_store
 from longjax.data.tokenizer import Tokenizer
 from longjax.files import read_object
+
+REMEDY = "name a folder that `tools.prepare_data pack` wrote, or pack again"
+KEYS = {  # of plan.json by kind, and the types of their values
+    "plan": {"store": str, "store_sha256": str, "sha256": str, "length": int, "doc_mask": bool},
+    "mixed": {"plans": list, "shares": list, "block": int},
+    "curriculum": {"plans": list, "rows": list},
+}
+NUMBERS = {"plan": (), "mixed": ("shares",), "curriculum": ("rows",)}  # keys of lists of numbers
+PARTS = {"mixed": ("plan",), "curriculum": ("plan", "mixed")}  # the kinds that they are made of
 
 
 def save_plan(plan: Plan, path: str | os.PathLike) -> None:
@@ -44,7 +53,7 @@ def load_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | Non
 
     """
     folder = pathlib.Path(path)
-    description = read_object(folder / "plan.json", "pack it again")
+    description = read_description(folder, ("plan",))
     store = open_store(folder / description["store"], tokenizer)
     if store.sha256 != description["store_sha256"]:
         raise ValueError(f"{folder / 'plan.json'} was made for another store than {store.folder}: pack it again")
@@ -131,14 +140,31 @@ def open_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | Non
 
     """
     folder = pathlib.Path(path)
-    description = read_object(folder / "plan.json", "name a folder that `tools.prepare_data pack` wrote, or pack again")
+    description = read_description(folder)
     if description["kind"] == "plan":
         return load_plan(folder, seed, tokenizer)
-    plans = [_not_staged(open_plan(folder / part["folder"], seed, tokenizer), path) for part in description["plans"]]
-    for part, plan in zip(description["plans"], plans, strict=True):
+    plans = []
+    for part in description["plans"]:
+        read_description(folder / part["folder"], PARTS[description["kind"]])
+        plans.append(plan := open_plan(folder / part["folder"], seed, tokenizer))
         if plan.rows_sha256 != part["content"]:
             raise ValueError(f"{folder / 'plan.json'}: {part['folder']} was packed anew since: make this again")
     if description["kind"] == "curriculum":
         return Curriculum(tuple(plans), tuple(description["rows"]))
-    single = tuple(plan for plan in plans if isinstance(plan, Plan))
-    return Mixed(single, tuple(description["shares"]), description["block"], seed)
+    return Mixed(tuple(plans), tuple(description["shares"]), description["block"], seed)
+
+
+def read_description(folder: pathlib.Path, kinds: Collection[str] = tuple(KEYS)) -> dict[str, Any]:
+    """Reads plan.json. Raises ValueError if it is damaged, or of none of these kinds, so that none holds itself."""
+    path = folder / "plan.json"
+    description = read_object(path, REMEDY)
+    kind = description.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{path} is damaged: kind={kind!r} must be one of {', '.join(kinds)}; {REMEDY}")
+    files.check_values(path, description, KEYS[kind], REMEDY)
+    for part in description.get("plans", []):
+        files.check_values(path, part if isinstance(part, dict) else {}, {"folder": str, "content": str}, REMEDY)
+    for key in NUMBERS[kind]:
+        if not all(isinstance(x, int | float) for x in description[key]):
+            raise ValueError(f"{path} is damaged: {key} must be numbers; {REMEDY}")
+    return description

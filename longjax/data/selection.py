@@ -229,17 +229,10 @@ def save_selection(selection: Selection, path: str | os.PathLike, store: TokenSt
 
 
 def open_selection(path: str | os.PathLike) -> tuple[Selection, pathlib.Path]:
-    """Reads a selection and compares it with its hash.
-
-    Returns:
-      The selection, and the folder of its store.
-
-    Raises:
-      ValueError: a file is missing or damaged.
-
-    """
+    """Reads a selection and the folder of its store. Raises ValueError for a file that is missing or damaged."""
     folder = pathlib.Path(path)
     description = files.read_object(folder / "selection.json", "select again")
+    files.check_values(folder / "selection.json", description, {"about": dict, "sha256": str, "folder": str}, "select again")
     try:
         docs = np.load(folder / "selection.npy").astype(np.int64)
     except (OSError, ValueError, EOFError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 
 from longjax.data.corpus import SPLITS
 from longjax.data.tokenizer import Tokenizer
-from longjax.files import fingerprint_json, read_object, sha256_file
+from longjax.files import check_values, fingerprint_json, read_object, sha256_file
 
 DOC = np.dtype(
     [
@@ -29,6 +29,11 @@ DOC = np.dtype(
         ("id", "<u8"),  # hash of its name: random choices depend on it alone
     ]
 )
+
+MANIFEST = {  # keys of manifest.json that are read, and the types of their values
+    "tokenizer": str, "dtype": str, "vocab": int, "shards": list, "masks": bool, "docs": str, "documents": int,
+    "files": list, "sources": list,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,9 +102,7 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
 
     """
     folder = pathlib.Path(path)
-    manifest = read_object(folder / "manifest.json", f"delete {folder} and start again")
-    if "shards" not in manifest:
-        raise ValueError(f"{folder / 'manifest.json'} is of an earlier version: delete {folder} and start again")
+    manifest = read_manifest(folder / "manifest.json")
     if tokenizer and manifest["tokenizer"] != tokenizer.sha256:
         raise ValueError(f"{folder / 'manifest.json'} was written with another tokenizer than {tokenizer.path}")
     size = np.dtype(manifest["dtype"]).itemsize
@@ -115,6 +118,20 @@ def open_store(path: str | os.PathLike, tokenizer: Tokenizer | None = None, veri
         tuple(_map(folder / f"mask-{k:05}.bin", "u1") for k in range(len(manifest["shards"])) if manifest["masks"]),
         folder,
     )
+
+
+def read_manifest(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a store's manifest. Raises ValueError if it is missing, damaged or of an earlier version."""
+    advice = f"delete {path.parent} and start again"
+    manifest = read_object(path, advice)
+    if "shards" not in manifest:
+        raise ValueError(f"{path} is of an earlier version: {advice}")
+    check_values(path, manifest, MANIFEST, advice)
+    for shard in manifest["shards"]:
+        check_values(path, shard if isinstance(shard, dict) else {}, {"tokens": int, "sha256": str}, advice)
+    if manifest["dtype"] not in ("<u2", "<u4"):
+        raise ValueError(f"{path} is damaged: dtype={manifest['dtype'][:40]}; {advice}")
+    return manifest
 
 
 def check_vocab(store: TokenStore, vocab: int, flag: str) -> None:
