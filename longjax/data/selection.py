@@ -232,7 +232,8 @@ def open_selection(path: str | os.PathLike) -> tuple[Selection, pathlib.Path]:
     """Reads a selection and the folder of its store. Raises ValueError for a file that is missing or damaged."""
     folder = pathlib.Path(path)
     description = files.read_object(folder / "selection.json", "select again")
-    files.check_values(folder / "selection.json", description, {"about": dict, "sha256": str, "folder": str}, "select again")
+    kinds = {"about": dict, "sha256": str, "folder": str}
+    files.check_values(folder / "selection.json", description, kinds, "select again")
     try:
         docs = np.load(folder / "selection.npy").astype(np.int64)
     except (OSError, ValueError, EOFError) as error:
