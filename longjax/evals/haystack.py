@@ -10,6 +10,8 @@ from longjax.evals.requests import Record
 from longjax.files import read_text, sha256_bytes
 
 SOURCE = "any text of yours; the study has Paul Graham's essays, which may not be passed on"
+CHARACTERS = 6  # of a token, more than most texts have
+SPARE = 256  # tokens behind those that are needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +35,15 @@ class Haystack:
         return {"haystack": self.id, "haystack_sha256": self.sha256}
 
     def repeated(self, tokenizer: Tokenizer, count: int) -> str:
-        """Return the text, repeated until it has at least `count` tokens."""
-        times, once = 1, len(tokenizer.encode(self.text))
-        while (missing := count - len(tokenizer.encode(self.text * times))) > 0:  # seams may save tokens
-            times += -(-missing // once)
-        return self.text * times
+        """Return the beginning of the text, repeated where it is short, that has at least `count` tokens.
+
+        There are some more, so that the first `count` do not depend on where the text ends.
+        """
+        text, size = "", CHARACTERS * (count + SPARE)
+        while len(tokenizer.encode(text)) < count + SPARE:
+            text = (self.text * -(-size // len(self.text)))[:size]
+            size *= 2
+        return text
 
     def tokens(self, tokenizer: Tokenizer, count: int) -> np.ndarray:
         """Return the first `count` tokens of the text, which is repeated where it is shorter."""

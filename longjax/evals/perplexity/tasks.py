@@ -52,12 +52,29 @@ class PerplexityTest:
 
     def tasks(self, ctx: EvalContext) -> list[Task]:
         """Return a task for each text in perplexity/ and each length. Raises ValueError for files of the user."""
-        bos_id = ctx.tokenizer.bos_id
-        return [
-            task
-            for text in read_texts(ctx, self.ppl_data)
-            for task in self.tasks_of(text, ctx.lengths, bos_id, ctx.trained_len, ctx.max_examples)
-        ]
+        tasks = []
+        for text in read_texts(ctx, self.ppl_data):
+            made = self.tasks_of(text, ctx.lengths, ctx.tokenizer.bos_id, ctx.trained_len, ctx.max_examples)
+            for length, task in zip(ctx.lengths, made, strict=True):
+                self.check_whole(text, length, task)
+            tasks += made
+        return tasks
+
+    def check_whole(self, text: EvalText, length: int, task: Task) -> None:
+        """Raises ValueError if all documents are shorter than the windows of a protocol that ends with documents.
+
+        They count beside a whole window, but alone they would be shown at a length that they do not have.
+        """
+        assert isinstance(task.requests, WindowRequests)
+        if self.ppl_protocol in BY_DOCUMENT and max(window.size for window in task.requests.windows) < length:
+            raise self.no_window(text, length)
+
+    def no_window(self, text: EvalText, length: int) -> ValueError:
+        """Returns the error of a text that is too short."""
+        return ValueError(
+            f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
+            f"by --ppl_protocol={self.ppl_protocol}; use a longer text or shorter --lengths"
+        )
 
     def tasks_of(
         self,
@@ -106,20 +123,12 @@ class PerplexityTest:
                 return WithoutMemory(ten, trained_len)
 
     def task(self, text: EvalText, length: int, longest: int, windows: Windows) -> Task:
-        """Return the task of one length. Raises ValueError if the text has no window of that length.
-
-        Shorter documents count beside such a window, but alone they would be shown at a length that they do not have.
-        """
+        """Return the task of one length. Raises ValueError if the text has no window."""
         protocol = self.ppl_protocol
         metadata = {"protocol": protocol, "data": text.name, "length": length}
-        cut = windows(text, length)
-        requests = WindowRequests(cut, metadata)
-        least = length if protocol in BY_DOCUMENT else 1  # others take whole windows, or parts of them on purpose
-        if max((window.size for window in cut), default=0) < least:
-            raise ValueError(
-                f"{text.path} has {len(text.ids)} tokens in {len(text.starts)} documents: no window of {length} tokens "
-                f"by --ppl_protocol={protocol}; use a longer text or shorter --lengths"
-            )
+        requests = WindowRequests(windows(text, length), metadata)
+        if not requests:
+            raise self.no_window(text, length)
         settings = {**dataclasses.asdict(self), "windows": protocol_settings(windows), "data_sha256": text.sha256}
         again = protocol == "nested" and length < longest  # the same tokens with less context before them
         to_record = LossRecord(length, 0 if again else self.ppl_buckets)
