@@ -266,8 +266,21 @@ def test_self_extend_s_files_are_read(ctx):
     assert [q.max_new_tokens for q in task.requests] == [5, 11]
     text = ctx.tokenizer.decode(task.requests[0].tokens_T)
     assert text == line["input"] + "What is the pass key? The pass key is "
-    (row,) = score(records(task, says(lambda q: "89427 is")))
-    assert (row["value"], row["n"]) == (0.5, 2)
+    rows = score(records(task, says(lambda q: "89427 is")))
+    assert [(row["value"], row["n"]) for row in rows] == [(1.0, 1), (0.0, 1)]  # the longer key is not given
+
+
+def test_a_file_of_self_extend_has_a_row_a_length(ctx):
+    """Prompts of about the same length, by two digits, stay together."""
+    prompts = [
+        {"input": "grass " * n + "The pass key is 5.", "target": 5, "passkey_position": 1} for n in (900, 90, 901)
+    ]
+    lines(ctx, "\n".join(map(json.dumps, prompts)))
+    (task,) = PasskeyTest("self_extend").tasks(ctx)
+    rows = score(records(task, says(lambda q: "5" if len(q.tokens_T) > 500 else "6")))
+    assert [(row["value"], row["n"]) for row in rows] == [(0.0, 1), (1.0, 2)]
+    assert rows[0]["length"] < rows[1]["length"]
+    assert all(row["length"] % 10 == 0 for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows of a pass key task: one for each cell of the grid, or one of all prompts where depths are drawn."""
+"""Rows of a pass key task: one for each length and cell of the grid, or a length where depths are drawn."""
 
 import re
 from collections.abc import Sequence
@@ -10,11 +10,14 @@ from longjax.evals.requests import Record, ended_by_length
 
 def score(records: Sequence[Record]) -> list[Record]:
     """Return rows with the share of keys given in full, its binomial standard error, and the share of their tokens."""
-    cells: dict[float | None, list[Record]] = {}
+    cells: dict[tuple[int, float | None], list[Record]] = {}
     for record in records:
-        cells.setdefault(record["cell"], []).append(record)
-    metadata = {"benchmark": "passkey", "task": "passkey"} | {name: records[0][name] for name in ("variant", "length")}
-    return [metadata | {"depth": depth} | passkey_row(cells[depth]) for depth in sorted(cells, key=lambda x: x or 0.0)]
+        cells.setdefault((record["length"], record["cell"]), []).append(record)
+    metadata = {"benchmark": "passkey", "task": "passkey", "variant": records[0]["variant"]}
+    return [
+        metadata | {"length": length, "depth": depth} | passkey_row(cells[length, depth])
+        for length, depth in sorted(cells, key=lambda cell: (cell[0], cell[1] or 0.0))
+    ]
 
 
 def passkey_row(records: Sequence[Record]) -> Record:

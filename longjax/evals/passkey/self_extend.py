@@ -24,10 +24,15 @@ def file_tasks(ctx: EvalContext) -> Iterator[Task]:
     for path in paths:
         lines, bad = ctx.read_jsonl(path, FIELDS, ("input",))
         requests = [self_extend_request(ctx, line) for line in lines[: ctx.max_examples]]
-        for request in requests:  # a row of results for each length; files of several lengths have several
-            request.metadata["length"] = len(request.tokens_T) + request.max_new_tokens
+        for request in requests:  # a row of results for each length of a file, so that like prompts stay together
+            request.metadata["length"] = two_digits(len(request.tokens_T) + request.max_new_tokens)
         settings = {"data_sha256": sha256_file(path), "bad_lines": bad}
         yield Task(f"passkey/self_extend/{path.stem}", requests, settings)
+
+
+def two_digits(n: int) -> int:
+    """Return a number rounded to its first two digits: 5,146 -> 5,100."""
+    return round(n, 2 - len(str(n)))
 
 
 def self_extend_request(ctx: EvalContext, line: Record) -> GenerationRequest:
