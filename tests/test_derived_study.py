@@ -110,6 +110,24 @@ def test_memory_decides_what_is_computed_again():
     assert step_memory.fitted(study, None, "cpu")[0].extend.micro_batch_size == 1
 
 
+def test_the_tests_batch_follows_the_memory():
+    """A power of two whose KV cache takes a quarter of the memory, within limits; it changes no result."""
+    study = derived_config(LLAMA2_7B, 32_768, 1e9, 16)  # 524,288 bytes a token in bfloat16
+    study = dataclasses.replace(study, model=dataclasses.replace(study.model, dtype="bfloat16"))
+    sizes = [step_memory.eval_batch_tokens(study, memory * 2**30) for memory in (1, 128, 200, 2**20)]
+    assert sizes == [16_384, 65_536, 65_536, 262_144]
+
+
+def test_ruler_s_tasks_and_questions_are_chosen():
+    """Two of thirteen tasks cost less; the tests ask those alone."""
+    chosen = Goal(32_768, ruler_tasks="vt,niah_single_2", ruler_samples=50).ruler(16)
+    few, all_tasks = (derived_config(SMOLLM2, 32_768, 13e6, 16, ruler) for ruler in (chosen, None))
+    assert few.tests["ruler"].test.names == ["vt", "niah_single_2"]
+    assert (few.tests["ruler"].test.ruler_samples, all_tasks.tests["ruler"].test.ruler_samples) == (50, 16)
+    base = method_arm(few, "base")
+    assert arm_costs(few, [base], H200)[0].evaluation < arm_costs(all_tasks, [base], H200)[0].evaluation
+
+
 def test_this_machine_is_measured():
     device = measure_devices(only_cpu=True)
     assert (device.platform, device.memory) == ("cpu", None)

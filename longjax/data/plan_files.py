@@ -139,22 +139,25 @@ def open_plan(path: str | os.PathLike, seed: int = 0, tokenizer: Tokenizer | Non
       ValueError: the plan, one of its parts or a store is missing, damaged or replaced since.
 
     """
-    folder = pathlib.Path(path)
-    description = read_description(folder)
-    if description["kind"] == "plan":
+    return _open(pathlib.Path(path), seed, tokenizer, tuple(KEYS))
+
+
+def _open(folder: pathlib.Path, seed: int, tokenizer: Tokenizer | None, kinds: Collection[str]) -> Any:
+    """-> a plan of one of these kinds."""
+    description = read_description(folder, kinds)
+    kind = description["kind"]
+    if kind == "plan":
         return load_plan(folder, seed, tokenizer)
-    plans = []
-    for part in description["plans"]:
-        read_description(folder / part["folder"], PARTS[description["kind"]])
-        plans.append(plan := open_plan(folder / part["folder"], seed, tokenizer))
+    plans = [_open(folder / part["folder"], seed, tokenizer, PARTS[kind]) for part in description["plans"]]
+    for part, plan in zip(description["plans"], plans, strict=True):
         if plan.rows_sha256 != part["content"]:
             raise ValueError(f"{folder / 'plan.json'}: {part['folder']} was packed anew since: make this again")
-    if description["kind"] == "curriculum":
+    if kind == "curriculum":
         return Curriculum(tuple(plans), tuple(description["rows"]))
     return Mixed(tuple(plans), tuple(description["shares"]), description["block"], seed)
 
 
-def read_description(folder: pathlib.Path, kinds: Collection[str] = tuple(KEYS)) -> dict[str, Any]:
+def read_description(folder: pathlib.Path, kinds: Collection[str]) -> dict[str, Any]:
     """Reads plan.json. Raises ValueError if it is damaged, or of none of these kinds, so that none holds itself."""
     path = folder / "plan.json"
     description = read_object(path, REMEDY)
